@@ -1,0 +1,50 @@
+# `make demo` shows virtcpr at work, `make test` tests it; both do all their set-up themselves.
+
+PYTHON ?= python3
+VENV   := .venv
+STAMP  := $(VENV)/.stamp
+RUN    := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint bench lab clean
+
+help:
+	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
+	@echo 'make test    linters, unit, contract and lab tests (root)'
+	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
+	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
+	@echo 'make bench   pause and blackout, measured in the lab (root)'
+	@echo 'make lab     build the lab, or find that it is built (root)'
+	@echo 'make clean   remove what the other targets made in this directory'
+
+demo: $(STAMP)
+	$(RUN) -m tests.lab.demo
+
+# One pytest run, last: its summary is the last line.
+test: $(STAMP) lab
+	$(RUN) -m pytest
+
+unit: $(STAMP)
+	$(RUN) -m pytest tests/unit tests/contract
+
+lint: $(STAMP)
+	$(RUN) -m pytest -m lint tests/unit
+
+bench: $(STAMP)
+	$(RUN) -m tests.bench
+
+lab: $(STAMP)
+	tests/lab/lab build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find virtcpr tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again when a dependency changes; an interrupted run leaves no stamp and is taken up again.
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    [ "$$(id -u)" = 0 ] || { echo 'virtcpr: python3 with its venv module is missing (Debian: python3-venv)' >&2; exit 1; }; \
+	    apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,123 @@
+"""QEMU's command line as data: what ``/proc/PID/cmdline`` says, and its successor for the process that takes over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from virtcpr.errors import ParseError
+
+# Options without a value (qemu-options.hx, HAS_ARG absent); every other one takes the next argument.
+FLAGS = frozenset(
+    "h help version S s nographic enable-kvm snapshot no-shutdown no-reboot daemonize full-screen alt-grab ctrl-grab"
+    " no-quit usb win2k-hack no-fd-bootchk no-acpi no-hpet old-param no-user-config nodefaults nodefconfig"
+    " mem-prealloc singlestep only-migratable preconfig xen-attach xen-domid-restrict show-cursor portrait"
+    " enable-sync-profile perfmap jitdump".split()
+)
+
+Properties = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.  ``value`` is its text as it stood, JSON or ``key=value,…``."""
+
+    name: str
+    value: str | None = None
+
+    def properties(self) -> Properties:
+        """The value as a mapping.  A leading word without ``=`` is under the key ``""``."""
+        if self.value is None:
+            return {}
+        if self.value.startswith("{"):
+            return _json_object(self.value)
+        return dict(_pairs(self.value))
+
+    def with_properties(self, changes: Mapping[str, str]) -> Option:
+        """The same option with these properties set, in the syntax that it already has."""
+        if self.value is not None and self.value.startswith("{"):
+            return replace(self, value=json.dumps({**self.properties(), **changes}, separators=(",", ":")))
+        kept = {**dict(_pairs(self.value or "")), **changes}
+        words = [_escape(v) if k == "" else f"{k}={_escape(v)}" for k, v in kept.items()]
+        return replace(self, value=",".join(words))
+
+
+def _json_object(text: str) -> Properties:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ParseError(f"QEMU's command line has broken JSON: {text[:80]}") from error
+    assert isinstance(value, dict)  # it starts with a brace
+    return value
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Split ``key=value,key=value``; a doubled comma stands for one (util/qemu-option.c)."""
+    words = text.replace(",,", "\0").split(",")
+    for position, word in enumerate(words):
+        name, equals, value = word.replace("\0", ",").partition("=")
+        if equals:
+            yield name, value
+        elif position == 0:
+            yield "", name
+        elif name:
+            yield name, "on"
+
+
+def _escape(value: str) -> str:
+    return value.replace(",", ",,")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    emulator: str
+    options: tuple[Option, ...]
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> CommandLine:
+        """Read an argument list.  Raises ParseError where it isn't one that libvirt writes."""
+        if not argv:
+            raise ParseError("the QEMU process has an empty command line")
+        options: list[Option] = []
+        words = iter(argv[1:])
+        for word in words:
+            if not word.startswith("-"):
+                raise ParseError(f"QEMU's command line has an argument that belongs to no option: {word}")
+            name = word.removeprefix("-").removeprefix("-")
+            if name in FLAGS:
+                options.append(Option(name))
+                continue
+            value = next(words, None)
+            if value is None:
+                raise ParseError(f"QEMU's command line ends after {word}, which needs a value")
+            options.append(Option(name, value))
+        return cls(argv[0], tuple(options))
+
+    def argv(self) -> tuple[str, ...]:
+        words = [self.emulator]
+        for option in self.options:
+            words.append(f"-{option.name}")
+            if option.value is not None:
+                words.append(option.value)
+        return tuple(words)
+
+    def named(self, *names: str) -> Iterator[Option]:
+        return (option for option in self.options if option.name in names)
+
+    def ids(self, *names: str, key: str = "id") -> frozenset[str]:
+        """The ids of all options of these names, without those that have none."""
+        found = (option.properties().get(key) for option in self.named(*names))
+        return frozenset(value for value in found if isinstance(value, str))
+
+
+def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option], cpr_socket: str) -> CommandLine:
+    """The command line of the QEMU that takes over from ``old``.
+
+    ``replaced`` maps options whose file descriptors or addresses change to what stands in their place.  It waits
+    (``-S``, ``-incoming defer``) on the CPR channel at ``cpr_socket``; nothing else that an earlier swap added stays.
+    """
+    kept = [replaced.get(option, option) for option in old.options if option.name not in ("incoming", "S")]
+    channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}
+    waiting = (Option("S"), Option("incoming", "defer"), Option("incoming", json.dumps(channel, separators=(",", ":"))))
+    return CommandLine(emulator, (*kept, *waiting))

@@ -1,0 +1,106 @@
+"""The live XML of a domain, read: devices, resources and settings that a swap must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from virtcpr.errors import ParseError
+
+QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+
+def parse(text: str) -> etree._Element:
+    """Parse libvirt's own XML; entities and external references are never resolved.  Raises ParseError."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=False)
+    try:
+        return etree.fromstring(text.encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise ParseError(f"XML that can't be parsed: {error}") from error
+
+
+@dataclass(frozen=True)
+class Interface:
+    alias: str
+    kind: str
+    target: str | None
+    link_down: bool
+    backend: str | None
+
+
+@dataclass(frozen=True)
+class LiveDomain:
+    """A typed view of ``virsh dumpxml``."""
+
+    root: etree._Element
+
+    @classmethod
+    def of(cls, text: str) -> LiveDomain:
+        root = parse(text)
+        if root.tag != "domain":
+            raise ParseError(f"this is no domain's XML but <{root.tag}>")
+        return cls(root)
+
+    def all(self, path: str) -> Iterator[etree._Element]:
+        return iter(self.root.findall(path))
+
+    def has(self, path: str) -> bool:
+        return self.root.find(path) is not None
+
+    @property
+    def emulator(self) -> str:
+        return (self.root.findtext("devices/emulator") or "").strip()
+
+    @property
+    def architecture(self) -> str:
+        kind = self.root.find("os/type")
+        return "" if kind is None else kind.get("arch", "")
+
+    def interfaces(self) -> Iterator[Interface]:
+        for node in self.all("devices/interface"):
+            yield Interface(
+                alias=_attribute(node, "alias", "name") or "",
+                kind=node.get("type", ""),
+                target=_attribute(node, "target", "dev"),
+                link_down=_attribute(node, "link", "state") == "down",
+                backend=_attribute(node, "backend", "type"),
+            )
+
+    def balloon_period(self) -> tuple[str, int] | None:
+        """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
+        for node in self.all("devices/memballoon"):
+            period = _attribute(node, "stats", "period")
+            if period and int(period) > 0:
+                return _attribute(node, "alias", "name") or "", int(period)
+        return None
+
+
+def _attribute(node: etree._Element, child: str, name: str) -> str | None:
+    found = node.find(child)
+    return None if found is None else found.get(name)
+
+
+def normalised(text: str) -> tuple[str, ...]:
+    """The live XML without what a swap must change: pseudo-terminals and the emulator's path."""
+    root = parse(text)
+    for node in root.iter():
+        if not isinstance(node.tag, str):
+            continue
+        if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
+            node.attrib.pop("tty", None)
+            source = node.find("source")
+            if source is not None:
+                source.attrib.pop("path", None)
+        if node.tag == "emulator":
+            node.text = None
+    return tuple(etree.tostring(root, encoding="unicode").splitlines())
+
+
+def differences(before: str, after: str) -> tuple[str, ...]:
+    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``."""
+    old, new = normalised(before), normalised(after)
+    gone = [f"- {line.strip()}" for line in old if line not in new]
+    come = [f"+ {line.strip()}" for line in new if line not in old]
+    return (*gone, *come)

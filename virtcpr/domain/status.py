@@ -1,0 +1,125 @@
+"""libvirt's status file of a running domain: what a swap reads of it, and how it rewrites it.
+
+The format is ``qemuDomainObjPrivateXMLFormat`` and ``virDomainObjFormat`` (libvirt, src/qemu/qemu_domain.c and
+src/conf/domain_conf.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lxml import etree
+
+from virtcpr.domain.live import parse
+from virtcpr.errors import ParseError
+
+# Elements that say that libvirt is in the middle of something (libvirt drops or fills them when it is over).
+BUSY = {
+    "job": "a job",
+    "backups/domainbackup": "a backup",
+    "fakereboot": "a reboot",
+    "lockstate": "a lock manager's lease",
+}
+
+
+@dataclass(frozen=True)
+class StatusFile:
+    pid: int
+    state: str
+    reason: str
+    lib_dir: str
+    monitor: str
+    channel_dir: str
+    private_mounts: bool
+    busy: tuple[str, ...]
+    taints: frozenset[str]
+
+
+def read(text: str) -> StatusFile:
+    """Read a status file.  Raises ParseError where it isn't one, or lacks what a swap depends on."""
+    root = parse(text)
+    if root.tag != "domstatus":
+        raise ParseError(f"libvirt's status file starts with <{root.tag}>, not <domstatus>")
+    monitor = root.find("monitor")
+    lib_dir = root.find("libDir")
+    channel_dir = root.find("channelTargetDir")
+    if monitor is None or lib_dir is None or monitor.get("type") != "unix" or root.find("qemuCaps") is None:
+        raise ParseError("libvirt's status file has no monitor on a unix socket, no libDir or no qemuCaps")
+    busy = [text for path, text in BUSY.items() if _in_force(root.find(path))]
+    block_jobs = root.find("blockjobs")
+    if block_jobs is not None and (block_jobs.get("active") == "yes" or len(block_jobs)):
+        busy.append("a block job")
+    return StatusFile(
+        pid=int(root.get("pid", "0")),
+        state=root.get("state", ""),
+        reason=root.get("reason", ""),
+        lib_dir=lib_dir.get("path", ""),
+        monitor=monitor.get("path", ""),
+        channel_dir="" if channel_dir is None else channel_dir.get("path", ""),
+        private_mounts=root.find("namespaces/mount") is not None,
+        busy=tuple(busy),
+        taints=frozenset(node.get("flag", "") for node in root.findall("taint")),
+    )
+
+
+def _in_force(node: etree._Element | None) -> bool:
+    """Whether libvirt wrote the element because something is going on, not only as an empty form."""
+    if node is None:
+        return False
+    return node.get("type") not in ("none",) or node.get("async") not in (None, "none")
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two readings of a status file are of the same domain in the same state.
+
+    Taints don't count: asking through the daemon adds one.
+    """
+    return _untainted(one) == _untainted(other)
+
+
+def _untainted(text: str) -> bytes:
+    root = parse(text)
+    for taint in root.findall("taint"):
+        root.remove(taint)
+    return etree.tostring(root, method="c14n2", strip_text=True)
+
+
+@dataclass(frozen=True)
+class Successor:
+    """What of a status file is new after a swap."""
+
+    pid: int
+    vcpus: Mapping[int, int]  # vCPU → thread
+    ptys: Mapping[str, str] = field(default_factory=dict)  # alias of a device → its pseudo-terminal
+    emulator: str | None = None
+    taints: frozenset[str] | None = None  # the taints to keep; None keeps all
+
+
+def rewrite(text: str, new: Successor) -> str:
+    """The status file of the same domain with another QEMU process.  Everything that isn't named stays as it was."""
+    root = parse(text)
+    root.set("pid", str(new.pid))
+    for vcpu in root.findall("vcpus/vcpu"):
+        thread = new.vcpus.get(int(vcpu.get("id", "-1")))
+        if thread is not None:
+            vcpu.set("pid", str(thread))
+    for taint in root.findall("taint"):
+        if new.taints is not None and taint.get("flag") not in new.taints:
+            root.remove(taint)
+    for device in root.findall("domain/devices/*"):
+        _move_pty(device, new.ptys)
+    emulator = root.find("domain/devices/emulator")
+    if emulator is not None and new.emulator is not None:
+        emulator.text = new.emulator
+    return etree.tostring(root.getroottree(), encoding="unicode") + "\n"
+
+
+def _move_pty(device: etree._Element, ptys: Mapping[str, str]) -> None:
+    alias, source = device.find("alias"), device.find("source")
+    path = ptys.get("" if alias is None else alias.get("name", ""))
+    if path is None or source is None or device.get("type") != "pty":
+        return
+    source.set("path", path)
+    if device.get("tty") is not None:
+        device.set("tty", path)

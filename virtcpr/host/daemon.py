@@ -1,0 +1,147 @@
+"""libvirt's QEMU daemon, whichever it is (libvirtd or virtqemud): stop it, keep it stopped, start it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from virtcpr.errors import HostError
+from virtcpr.host.proc import Process, lock_owner
+from virtcpr.host.run import run
+
+log = logging.getLogger(__name__)
+
+STATE_DIR = Path("/run/libvirt/qemu")
+DRIVER_PID = STATE_DIR / "driver.pid"
+STOP_SECONDS = 30.0
+
+
+class Daemon(Protocol):
+    """The daemon that owns driver.pid."""
+
+    name: str
+
+    def stop(self) -> None:
+        """Stop it and everything that would start it again; it is gone afterwards.  Raises HostError."""
+
+    def start(self) -> None:
+        """Start what ``stop`` stopped.  Raises HostError."""
+
+
+def running() -> Daemon:
+    """The daemon whose QEMU driver runs on this host.
+
+    It is the owner of driver.pid's lock (libvirt, src/qemu/qemu_driver.c, qemuStateInitialize).  Raises HostError
+    where there is none.
+    """
+    pid = lock_owner(DRIVER_PID)
+    if pid is None:
+        raise HostError(
+            f"no daemon holds {DRIVER_PID}: libvirt's QEMU driver isn't running",
+            hint="systemctl start libvirtd.socket, or virtqemud.socket",
+        )
+    process = Process.of(pid)
+    name = (process.path / "comm").read_text().strip()
+    if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
+        return SystemdDaemon(name, process)
+    return PlainDaemon(name, process)
+
+
+def _property(unit: str, name: str) -> str:
+    return run(["systemctl", "show", "--property", name, "--value", unit]).strip()
+
+
+def _main_pid(unit: str) -> int:
+    return int(_property(unit, "MainPID") or 0)
+
+
+class SystemdDaemon:
+    """A daemon that is a systemd service, started by its sockets too."""
+
+    def __init__(self, name: str, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self.service = f"{name}.service"
+        triggers = _property(self.service, "TriggeredBy").split()
+        self.sockets = [unit for unit in triggers if _property(unit, "ActiveState") == "active"]
+
+    def stop(self) -> None:
+        """Sockets and service in one transaction.  ``ignore-dependencies``: nothing that hangs on the daemon, such
+        as libvirt-guests, which ends guests, is stopped along with it."""
+        units = [*self.sockets, self.service]
+        run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+        _await_end(self.process)
+
+    def start(self) -> None:
+        run(["systemctl", "start", *self.sockets, self.service], timeout=STOP_SECONDS)
+
+
+class PlainDaemon:
+    """A daemon that nobody supervises: stopped by SIGTERM, started again as it was started."""
+
+    def __init__(self, name: str, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self.argv = process.argv()
+        self.environment = _environment(process)
+
+    def stop(self) -> None:
+        os.kill(self.process.pid, signal.SIGTERM)
+        _await_end(self.process)
+
+    def start(self) -> None:
+        log.debug("starting %s", self.argv)
+        try:
+            subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self.environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostError(f"{self.argv[0]} can't be started: {error.strerror}") from error
+
+
+def _environment(process: Process) -> dict[str, str]:
+    pairs = (process.path / "environ").read_bytes().split(b"\0")
+    split = (os.fsdecode(pair).partition("=") for pair in pairs if pair)
+    return {name: value for name, _, value in split}
+
+
+def _await_end(process: Process) -> None:
+    """Wait until it is gone.  Never by SIGKILL: the service would restart at once (Restart=on-failure)."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.alive():
+        if time.monotonic() > deadline:
+            raise HostError(f"libvirt's daemon (process {process.pid}) doesn't end")
+        time.sleep(0.005)
+
+
+@dataclass
+class DriverLock:
+    """The lock on driver.pid: while it is held no daemon's QEMU driver can start (qemuStateInitialize fails)."""
+
+    fd: int = -1
+
+    def __enter__(self) -> DriverLock:
+        self.fd = os.open(DRIVER_PID, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        except OSError as error:
+            os.close(self.fd)
+            owner = lock_owner(DRIVER_PID)
+            raise HostError(f"libvirt's daemon was started again meanwhile (process {owner})") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)

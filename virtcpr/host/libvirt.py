@@ -1,0 +1,163 @@
+"""libvirt's API, narrowed to what virtcpr asks of it.  Answers are plain strings and numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from virtcpr.errors import HostError, QmpError, UsageError
+
+log = logging.getLogger(__name__)
+
+# virDomainState, as virsh prints it (tools/virsh-util.c).
+STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
+# virDomainPausedReason.
+PAUSED = (
+    "unknown", "user", "migration", "save", "dump", "I/O error", "watchdog", "from snapshot", "shutting down",
+    "snapshot", "crashed", "starting up", "post-copy", "post-copy failed", "API error",
+)  # fmt: skip
+JOBS = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
+
+
+def _bindings() -> Any:
+    try:
+        import libvirt
+        import libvirt_qemu
+    except ImportError as error:
+        raise HostError(
+            f"the Python bindings of libvirt are missing ({error.name})",
+            hint="install the distribution's package: python3-libvirt",
+        ) from error
+    libvirt.registerErrorHandler(lambda _context, error: log.debug("libvirt: %s", error[2]), None)
+    return libvirt, libvirt_qemu
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain of a connection.  Methods raise HostError with libvirt's own words."""
+
+    handle: Any
+    name: str
+    uuid: str
+    id: int | None
+
+    def state(self) -> tuple[str, str]:
+        """State and, for a paused domain, the reason; in virsh's words."""
+        state, reason = _call(self.handle.state)
+        return STATES[state], PAUSED[reason] if state == 3 and reason < len(PAUSED) else ""
+
+    def live_xml(self) -> str:
+        return str(_call(self.handle.XMLDesc, 0))
+
+    def job(self) -> str | None:
+        """What kind of job is active on the domain, if any (virDomainGetJobInfo)."""
+        kind = _call(self.handle.jobInfo)[0]
+        return JOBS[kind] if kind in (1, 2) else None
+
+    def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
+
+        Raises QmpError with QEMU's own words where it refuses.
+        """
+        _, qemu = _bindings()
+        request = {"execute": command, **({"arguments": dict(arguments)} if arguments else {})}
+        reply = json.loads(_call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
+        if "error" in reply:
+            raise QmpError(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
+        return reply["return"]
+
+
+class Connection:
+    """A connection to the daemon of this host."""
+
+    def __init__(self, uri: str | None) -> None:
+        """Connect; None is libvirt's own default.  Raises UsageError for what isn't this host's QEMU driver,
+        HostError where the daemon doesn't answer."""
+        self.libvirt, _ = _bindings()
+        if uri is not None:
+            _refuse_remote(uri)
+        try:
+            self.handle = self.libvirt.open(uri)
+        except self.libvirt.libvirtError as error:
+            raise HostError(
+                f"libvirt's daemon doesn't answer: {error.get_error_message()}",
+                hint="is it running? systemctl status libvirtd virtqemud",
+            ) from error
+        self.uri = str(self.handle.getURI())
+        _refuse_remote(self.uri)
+        if self.handle.getType() != "QEMU" or not self.uri.endswith("/system"):
+            self.close()
+            raise UsageError(f"{self.uri} isn't the system's QEMU driver", hint="use qemu:///system")
+
+    def close(self) -> None:
+        """Let go of the daemon; a second time does nothing."""
+        if self.handle is not None:
+            with suppress(self.libvirt.libvirtError):  # the daemon may be gone
+                self.handle.close()
+            self.handle = None
+
+    def learn(self, emulator: str, architecture: str) -> None:
+        """Have the daemon examine an emulator now, so that its next start finds the answer in its cache.
+
+        libvirt runs a new QEMU binary several times to learn what it can do (virQEMUCapsNewForBinaryInternal): a
+        second or two that would else be part of the blackout.  Failing is no harm.
+        """
+        with suppress(self.libvirt.libvirtError):
+            self.handle.getDomainCapabilities(emulator, architecture, None, None, 0)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def version(self) -> str:
+        number = self.handle.getLibVersion()
+        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+    def domains(self, *, running: bool) -> Iterator[Domain]:
+        """Every domain, by name; with ``running`` only those that have a QEMU process."""
+        flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
+        found = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
+        return iter(sorted(found, key=lambda domain: domain.name))
+
+    def lookup(self, reference: str) -> Domain:
+        """A domain by id, UUID or name, in virsh's order.  Raises UsageError where there is none."""
+        attempts = [self.handle.lookupByUUIDString, self.handle.lookupByName]
+        if reference.isdecimal():
+            attempts.insert(0, lambda text: self.handle.lookupByID(int(text)))
+        for attempt in attempts:
+            try:
+                return self._domain(attempt(reference))
+            except self.libvirt.libvirtError as error:
+                if error.get_error_code() not in (
+                    self.libvirt.VIR_ERR_NO_DOMAIN,
+                    self.libvirt.VIR_ERR_INVALID_ARG,
+                ):
+                    raise HostError(f"{reference}: {error.get_error_message()}") from error
+        raise UsageError(f"there is no domain {reference!r}", hint="virsh list --all shows all domains")
+
+    def _domain(self, handle: Any) -> Domain:
+        number = handle.ID()
+        return Domain(handle, handle.name(), handle.UUIDString(), number if number >= 0 else None)
+
+
+def _refuse_remote(uri: str) -> None:
+    scheme, separator, rest = uri.partition("://")
+    if separator and ("+" in scheme or not rest.startswith("/")):
+        raise UsageError(
+            f"{uri} is on another host, or reached over a transport: virtcpr works on the host that it runs on",
+            hint="run virtcpr there, with qemu:///system",
+        )
+
+
+def _call(function: Any, *arguments: object) -> Any:
+    libvirt, _ = _bindings()
+    try:
+        return function(*arguments)
+    except libvirt.libvirtError as error:
+        raise HostError(f"libvirt: {error.get_error_message()}") from error

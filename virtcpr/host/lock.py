@@ -1,0 +1,38 @@
+"""One virtcpr at a time on a host."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from virtcpr.errors import HostError
+
+RUN_DIR = Path("/run/virtcpr")
+
+
+class Lock:
+    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it."""
+
+    def __init__(self, directory: Path = RUN_DIR) -> None:
+        self.path = directory / "lock"
+        self.fd = -1
+
+    def __enter__(self) -> Lock:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self.fd)
+            raise HostError(
+                f"another virtcpr is at work (process {holder}); nothing was touched",
+                hint="wait for it to end, then try again",
+            ) from error
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)

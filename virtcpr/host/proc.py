@@ -1,0 +1,199 @@
+"""Processes as ``/proc`` and pidfds show them: identity, descriptors, threads, and a sure way to end one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import select
+import signal
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.errors import HostError
+
+SYS_PIDFD_GETFD = 438  # the same on every architecture (Linux, include/uapi/asm-generic/unistd.h)
+SO_ACCEPTCON = 0x10000  # /proc/net/unix, flags of a listening socket
+TCP_LISTEN = "0A"
+PT_NOTE, NT_GNU_BUILD_ID = 4, 3
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by number and start time (clock ticks since boot): never a later one of the same number."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this number now.  Raises HostError where none has."""
+        try:
+            return cls(pid, _stat(pid)[19])
+        except OSError as error:
+            raise HostError(f"process {pid} is gone") from error
+
+    @property
+    def path(self) -> Path:
+        return Path(f"/proc/{self.pid}")
+
+    def alive(self) -> bool:
+        """Whether it runs; a zombie doesn't."""
+        try:
+            fields = _stat(self.pid)
+        except OSError:
+            return False
+        return fields[19] == self.started and fields[0] not in "ZX"
+
+    def open(self) -> int:
+        """A pidfd of this very process.  Raises HostError where it has ended."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            raise HostError(f"process {self.pid} is gone") from error
+        if not self.alive():  # checked after opening: from here on the pidfd can't be anyone else's
+            os.close(pidfd)
+            raise HostError(f"process {self.pid} is gone")
+        return pidfd
+
+    def kill(self, timeout: float) -> bool:
+        """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is."""
+        try:
+            pidfd = self.open()
+        except HostError:
+            return True
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            return bool(select.select([pidfd], [], [], timeout)[0])
+        except ProcessLookupError:
+            return True
+        finally:
+            os.close(pidfd)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
+
+    def clone_fd(self, number: int) -> int:
+        """A duplicate, in this process, of one of its descriptors (pidfd_getfd(2)); close-on-exec.
+
+        Raises HostError where it has no such descriptor or may not be inspected.
+        """
+        pidfd = self.open()
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            clone: int = libc.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
+            if clone < 0:
+                reason = os.strerror(ctypes.get_errno())
+                raise HostError(f"descriptor {number} of process {self.pid} can't be cloned: {reason}")
+            return clone
+        finally:
+            os.close(pidfd)
+
+    def argv(self) -> tuple[str, ...]:
+        return tuple(os.fsdecode(w) for w in (self.path / "cmdline").read_bytes().split(b"\0")[:-1])
+
+    def tasks(self) -> frozenset[int]:
+        try:
+            return frozenset(int(task.name) for task in (self.path / "task").iterdir())
+        except OSError:
+            return frozenset()
+
+    def fd_targets(self) -> dict[int, str]:
+        """Descriptor → what its link names."""
+        found = {}
+        for link in (self.path / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found[int(link.name)] = str(link.readlink())
+        return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on (field 3); the name before may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
+    """Interface → the descriptors of its queues, in ascending order (fdinfo's ``iff:``, drivers/net/tun.c)."""
+    found: dict[str, list[int]] = {}
+    for number, target in sorted(targets.items()):
+        if target != "/dev/net/tun":
+            continue
+        for line in (process.path / "fdinfo" / str(number)).read_text().splitlines():
+            if line.startswith("iff:"):
+                found.setdefault(line.split(":", 1)[1].strip(), []).append(number)
+    return {name: tuple(numbers) for name, numbers in found.items()}
+
+
+def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, int], tuple[int, ...]]:
+    """(path → descriptor) of its listening unix sockets, and the descriptors of its listening TCP sockets."""
+    inodes = {target[8:-1]: number for number, target in targets.items() if target.startswith("socket:[")}
+    unix = {}
+    for line in (process.path / "net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & SO_ACCEPTCON and fields[6] in inodes:
+            unix[fields[7]] = inodes[fields[6]]
+    inet = []
+    for table in ("net/tcp", "net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (process.path / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == TCP_LISTEN and fields[9] in inodes:
+                    inet.append(inodes[fields[9]])
+    return unix, tuple(sorted(inet))
+
+
+def build_of(path: Path) -> str:
+    """What names the very build of an ELF binary: its GNU build id, else a digest of the file.
+
+    ``/proc/PID/exe`` works even after the package manager deleted the file.  Raises OSError.
+    """
+    with path.open("rb") as file:
+        return _build_id(file.fileno()) or "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _build_id(fd: int) -> str | None:
+    header = os.pread(fd, 64, 0)
+    if header[:6] != b"\x7fELF\x02\x01":  # 64 bits, little endian: every host that QEMU's CPR is built for
+        return None
+    offset, entry, count = struct.unpack_from("<Q", header, 32)[0], *struct.unpack_from("<HH", header, 54)
+    for position in range(count):
+        segment = os.pread(fd, entry, offset + position * entry)
+        if struct.unpack_from("<I", segment)[0] == PT_NOTE:
+            start, size = struct.unpack_from("<Q", segment, 8)[0], struct.unpack_from("<Q", segment, 32)[0]
+            for kind, name, value in _notes(os.pread(fd, min(size, 1 << 16), start)):
+                if kind == NT_GNU_BUILD_ID and name == b"GNU\0":
+                    return value.hex()
+    return None
+
+
+def _notes(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    position = 0
+    while position + 12 <= len(data):
+        name_size, size, kind = struct.unpack_from("<III", data, position)
+        name = position + 12
+        value = name + (name_size + 3 & ~3)
+        yield kind, data[name : name + name_size], data[value : value + size]
+        position = value + (size + 3 & ~3)
+
+
+def lock_owner(path: Path) -> int | None:
+    """The process that holds a POSIX write lock on the first byte of a file, as libvirt's virPidFile takes it."""
+    try:
+        with path.open("rb") as file:
+            query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+            kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, query))
+    except OSError:
+        return None
+    return pid if kind != fcntl.F_UNLCK else None
+
+
+def owner_of_thread(thread: int) -> int:
+    """The process that a thread belongs to, 0 where it is gone."""
+    try:
+        text = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Tgid:"))

@@ -1,0 +1,136 @@
+"""QEMU's monitor, spoken directly while the daemon is down (qemu.qmp, the QEMU project's own library)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp.message import Message
+
+from virtcpr.errors import QmpError
+
+log = logging.getLogger(__name__)
+
+MIGRATION_ENDS = ("completed", "failed", "cancelled")  # MigrationStatus, qapi/migration.json
+
+
+class Monitor:
+    """One QMP session.  QEMU serves one client a monitor, so this one keeps every other out while it is open."""
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name = name
+        self.timeout = timeout
+        self._client = QMPClient(name)
+        self._events: dict[str, list[Message]] = {}
+        self._arrived = asyncio.Condition()
+        self._lost = False
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    @classmethod
+    async def connect(cls, path: str | socket.socket, name: str, *, timeout: float) -> Monitor:
+        """Connect and negotiate, ``timeout`` seconds at most; it is also the limit of every command.
+
+        Raises QmpError where nothing answers in time.
+        """
+        monitor = cls(name, timeout)
+        # The library logs its own tracebacks at these levels; the errors reach our caller anyway.
+        monitor._client.logger.setLevel(logging.CRITICAL)
+        try:
+            async with asyncio.timeout(timeout):
+                await monitor._client.connect(path)
+        except TimeoutError as error:
+            raise QmpError(f"{name}: QEMU's monitor didn't answer within {timeout:g} s") from error
+        except QMPError as error:
+            raise QmpError(f"{name}: QEMU's monitor can't be reached: {error}") from error
+        readers = (monitor._read_events(), monitor._notice_loss())
+        monitor._tasks = tuple(asyncio.create_task(reader) for reader in readers)
+        return monitor
+
+    async def _read_events(self) -> None:
+        async for event in self._client.events:
+            log.debug("%s: event %s", self.name, event)
+            async with self._arrived:
+                self._events.setdefault(str(event["event"]), []).append(event)
+                self._arrived.notify_all()
+
+    async def _notice_loss(self) -> None:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+        async with self._arrived:
+            self._lost = True
+            self._arrived.notify_all()
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
+    ) -> object:
+        """One command; ``fd`` goes along as ancillary data (for ``getfd``).
+
+        Raises QmpError: refused (QEMU's own words), or no answer in time.
+        """
+        log.debug("%s: %s %s", self.name, command, arguments or "")
+        try:
+            async with asyncio.timeout(self.timeout):
+                if fd is not None:
+                    self._client.send_fd_scm(fd)
+                return await self._client.execute(command, dict(arguments) if arguments else None)
+        except TimeoutError as error:
+            raise QmpError(f"{self.name}: QEMU didn't answer {command} within {self.timeout:g} s") from error
+        except ExecuteError as error:
+            raise QmpError(f"{self.name}: QEMU refused {command}: {error.error.desc}") from error
+        except QMPError as error:
+            raise QmpError(f"{self.name}: QEMU's monitor was lost during {command}: {error}") from error
+
+    async def migration_end(self, timeout: float) -> str:
+        """Wait until the migration is over; its status: ``completed``, ``failed`` or ``cancelled``.
+
+        Needs the capability ``events``.  Raises QmpError at the time-out (seconds), and at once where the monitor is
+        lost.
+        """
+
+        def status() -> str | None:
+            found = (str(dict(event["data"])["status"]) for event in self._events.get("MIGRATION", []))
+            return next((word for word in found if word in MIGRATION_ENDS), None)
+
+        try:
+            async with asyncio.timeout(timeout), self._arrived:
+                await self._arrived.wait_for(lambda: self._lost or status())
+        except TimeoutError as error:
+            raise QmpError(f"{self.name}: the migration didn't end within {timeout:g} s") from error
+        ended = status()
+        if ended is None:
+            raise QmpError(f"{self.name}: QEMU's monitor was lost during the migration")
+        return ended
+
+    def happened(self, name: str) -> float | None:
+        """When an event came last, in seconds of the host's clock as QEMU stamped it; None if it never did."""
+        events = self._events.get(name)
+        return _seconds(events[-1]) if events else None
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        try:
+            async with asyncio.timeout(2):
+                await self._client.disconnect()
+        except (QMPError, TimeoutError, OSError, EOFError) as error:
+            log.debug("%s: closing the monitor: %s", self.name, error)
+
+    async def __aenter__(self) -> Monitor:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _seconds(event: Message) -> float:
+    stamp = event.get("timestamp")
+    if not isinstance(stamp, dict):
+        return time.time()
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6

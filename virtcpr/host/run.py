@@ -1,0 +1,39 @@
+"""The one funnel for other programs: argument lists, nothing on stdin, a plain environment, a time-out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+from virtcpr.errors import HostError
+
+log = logging.getLogger(__name__)
+
+
+def run(argv: Sequence[str], *, timeout: float = 30.0) -> str:
+    """Run a program and return what it printed.  ``timeout`` in seconds.
+
+    Raises HostError with the program's own last words where it can't be started, fails, or takes too long (it is
+    killed then).
+    """
+    log.debug("running %s", shlex.join(argv))
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, env=_environment(), check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{shlex.join(argv)} took more than {timeout:g} s") from error
+    except OSError as error:
+        raise HostError(f"{argv[0]} can't be run: {error.strerror}") from error
+    if done.returncode != 0:
+        words = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+        raise HostError(f"{shlex.join(argv)}: {words}")
+    return done.stdout.decode(errors="replace")
+
+
+def _environment() -> dict[str, str]:
+    path = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    return {"PATH": path, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}

@@ -1,0 +1,52 @@
+"""Placement of threads: what libvirt set once for each thread of old QEMU, given to its counterpart in new."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from virtcpr.host.cgroup import hierarchy
+
+Failure = str
+
+
+def mirror(old: tuple[int, int], new: tuple[int, int]) -> tuple[Failure, ...]:
+    """Give the thread ``new`` (process, thread) the cgroup, affinity, policy and nice value of the thread ``old``.
+
+    libvirt does this when it starts a domain and never on reconnect (src/qemu/qemu_process.c,
+    qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest runs on, at worst in a wrong place.
+    """
+    failures = []
+    for what, act in (("cgroup", _cgroup), ("CPU affinity", _affinity), ("scheduling", _scheduling)):
+        try:
+            act(old, new)
+        except OSError as error:
+            failures.append(f"{what} of thread {new[1]}: {error.strerror}")
+    return tuple(failures)
+
+
+def _cgroup(old: tuple[int, int], new: tuple[int, int]) -> None:
+    wanted, found = (Path(f"/proc/{pid}/task/{tid}/cgroup").read_text() for pid, tid in (old, new))
+    if wanted == found:
+        return
+    for line in wanted.splitlines():
+        number, controllers, path = line.split(":", 2)
+        root = hierarchy(number, controllers)
+        if root is not None and line not in found.splitlines():
+            members = Path(root + path) / ("cgroup.threads" if number == "0" else "tasks")
+            members.write_text(str(new[1]))
+
+
+def _affinity(old: tuple[int, int], new: tuple[int, int]) -> None:
+    wanted = os.sched_getaffinity(old[1])
+    if os.sched_getaffinity(new[1]) != wanted:
+        os.sched_setaffinity(new[1], wanted)
+
+
+def _scheduling(old: tuple[int, int], new: tuple[int, int]) -> None:
+    policy, parameters = os.sched_getscheduler(old[1]), os.sched_getparam(old[1])
+    if (os.sched_getscheduler(new[1]), os.sched_getparam(new[1]).sched_priority) != (policy, parameters.sched_priority):
+        os.sched_setscheduler(new[1], policy, parameters)
+    nice = os.getpriority(os.PRIO_PROCESS, old[1])
+    if os.getpriority(os.PRIO_PROCESS, new[1]) != nice:
+        os.setpriority(os.PRIO_PROCESS, new[1], nice)

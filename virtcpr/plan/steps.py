@@ -1,0 +1,58 @@
+"""The steps of a swap, as data: what each does, what undoes it, and on which side of the point of no return it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Side(Enum):
+    """Where a step stands to the point of no return: before it old QEMU can resume, after it only new may run."""
+
+    BEFORE = "before"
+    AT = "at"
+    AFTER = "after"
+
+
+class State(Enum):
+    """The journal's states, each written before the step that it announces."""
+
+    PLANNED = "planned"
+    SPAWNED = "spawned"
+    MIGRATING = "migrating"
+    RECEIVED = "received"
+    COMMITTING = "committing"
+    RUNNING = "running"
+    ADOPTED = "adopted"
+    DONE = "done"
+    ROLLED_BACK = "rolled-back"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.  ``announce`` is what the journal says before it; ``undo`` names what takes it back."""
+
+    name: str
+    describe: str
+    side: Side = Side.BEFORE
+    undo: str | None = None
+    announce: State | None = None
+
+
+SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-new", announce=State.SPAWNED)
+
+HAND_OVER = (
+    Step("connect", "take over old QEMU's monitor and look at the guest once more", undo="disconnect"),
+    Step("arm", "set old QEMU to cpr-transfer and let it name what blocks it", undo="disarm"),
+    Step("migrate", "hand the guest's RAM to new QEMU by descriptor", undo="resume-old", announce=State.MIGRATING),
+    Step("attach", "connect to new QEMU's monitor", undo="detach"),
+    Step("replay", "give new QEMU what its command line can't carry"),
+    Step("incoming", "pause the guest and move its device state"),
+    Step("received", "see both sides complete, the guest paused in new QEMU", announce=State.RECEIVED),
+    Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
+    Step("place", "put new QEMU's threads where old's are", side=Side.AFTER, announce=State.RUNNING),
+    Step("end-old", "end old QEMU", side=Side.AFTER),
+    Step("record", "write new QEMU into libvirt's status file", side=Side.AFTER),
+)
+
+TRANSFER = (SPAWN, *HAND_OVER)

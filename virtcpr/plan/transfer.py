@@ -1,0 +1,226 @@
+"""What a swap in mode ``transfer`` will do to one domain, from facts alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from virtcpr.domain.argv import CommandLine, Option, successor
+from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import StatusFile, read
+from virtcpr.model import Finding, Mode
+from virtcpr.plan.findings import blocker
+from virtcpr.plan.steps import TRANSFER, Step
+
+FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A descriptor of old QEMU (``source``) that new QEMU gets as ``number``."""
+
+    number: int
+    source: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that is opened anew for new QEMU: what it names can't be shared."""
+
+    number: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A QMP command for new QEMU, before the guest's state comes in."""
+
+    name: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A swap that can be executed, and nothing else that execution needs to know of the domain."""
+
+    name: str
+    uuid: str
+    pid: int
+    started: str
+    emulator: str
+    argv: tuple[str, ...]
+    status_path: str
+    status_xml: str
+    status: StatusFile
+    runs: bool  # False: the user suspended it, and it stays suspended
+    carried: tuple[Carried, ...] = ()
+    opened: tuple[Opened, ...] = ()
+    taps: tuple[int, ...] = ()  # old's descriptors of tap queues
+    displays: tuple[int, ...] = ()  # old's listening descriptors of the VNC display
+    replay: tuple[Command, ...] = ()
+    return_path: bool = False  # as it was before the swap
+    mode: Mode = Mode.TRANSFER
+    steps: tuple[Step, ...] = TRANSFER
+
+    @property
+    def cpr_socket(self) -> str:
+        return f"{self.status.lib_dir}/cpr.sock"
+
+    @property
+    def main_socket(self) -> str:
+        return f"{self.status.lib_dir}/main.sock"
+
+
+# virtlogd's pipe, or wherever libvirt sent QEMU's own output.
+OUTPUT = (Carried(1, 1, "standard output"), Carried(2, 2, "standard error"))
+
+
+class Unplannable(Exception):
+    """A domain that no plan can be made for; ``findings`` say why."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__(findings[0].message)
+        self.findings = findings
+
+
+def plan(facts: DomainFacts) -> Plan:
+    """The plan for a domain without blockers.  Raises Unplannable where a resource can't be identified."""
+    assert facts.process is not None and facts.qemu is not None
+    status = read(facts.status_xml)
+    live = LiveDomain.of(facts.live_xml)
+    line = CommandLine.parse(facts.process.argv)
+    resources = _Resources(facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()})
+    replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
+    resources.refuse_unknown(option for option in line.options if option not in replaced)
+    return Plan(
+        name=facts.name,
+        uuid=facts.uuid,
+        pid=facts.process.pid,
+        started=facts.process.started,
+        emulator=facts.emulator.path,
+        argv=successor(line, facts.emulator.path, replaced, f"{status.lib_dir}/cpr.sock").argv(),
+        status_path=facts.status_path,
+        status_xml=facts.status_xml,
+        status=status,
+        runs=facts.state != "paused",
+        carried=(*OUTPUT, *resources.carried),
+        opened=tuple(resources.opened),
+        taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
+        displays=tuple(resources.displays),
+        replay=tuple(_replay(live)),
+        return_path=facts.qemu.return_path,
+    )
+
+
+def _replay(live: LiveDomain) -> Iterator[Command]:
+    """What libvirt told old QEMU by QMP after it had started it."""
+    for interface in live.interfaces():
+        if interface.link_down:
+            yield Command("set_link", {"name": interface.alias, "up": False})
+    period = live.balloon_period()
+    if period is not None:
+        path = f"/machine/peripheral/{period[0]}"
+        setting = {"path": path, "property": "guest-stats-polling-interval", "value": period[1]}
+        yield Command("qom-set", setting)
+
+
+@dataclass
+class _Resources:
+    """Finds each descriptor that the command line names by what it is, never by its number: that is long reused."""
+
+    process: ProcessFacts
+    qemu: QemuFacts
+    targets: Mapping[str, str]
+    numbers: Iterator[int] = field(default_factory=lambda: count(FIRST_FD))
+    carried: list[Carried] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
+    displays: list[int] = field(default_factory=list)
+
+    def replacement(self, option: Option) -> Option | None:
+        """The option for new QEMU, or None where it stays as it is."""
+        match option.name:
+            case "add-fd":
+                return self._fdset(option)
+            case "chardev":
+                return self._chardev(option)
+            case "netdev":
+                return self._netdev(option)
+            case "vnc":
+                return self._vnc(option)
+            case _:
+                return None
+
+    def _carry(self, source: int, what: str) -> str:
+        """Note it for carrying; its number in new QEMU, as the command line has it."""
+        number = next(self.numbers)
+        self.carried.append(Carried(number, source, what))
+        return str(number)
+
+    def _fdset(self, option: Option) -> Option:
+        wanted = option.properties()
+        members = [m for m in self.qemu.fdsets if str(m.fdset) == wanted.get("set")]
+        matching = [m for m in members if m.opaque == wanted.get("opaque")] or members
+        if len(matching) != 1:
+            raise Unplannable(_unidentified(f"descriptor set {wanted.get('set')}"))
+        return option.with_properties({"fd": self._carry(matching[0].fd, f"descriptor set {wanted.get('set')}")})
+
+    def _chardev(self, option: Option) -> Option | None:
+        wanted = option.properties()
+        if wanted.get("") != "socket":
+            return None
+        label = str(wanted.get("id"))
+        name = next((c.filename for c in self.qemu.chardevs if c.label == label), "")
+        found = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", name)
+        source = self.process.listeners.get(found.group(1)) if found else None
+        if source is None or "fd" not in wanted:
+            raise Unplannable(_unidentified(f"the socket of character device {label}"))
+        return option.with_properties({"fd": self._carry(source, f"socket of {label}")})
+
+    def _netdev(self, option: Option) -> Option | None:
+        wanted = option.properties()
+        if wanted.get("type", wanted.get("")) != "tap":
+            raise Unplannable(_unidentified(f"network back end {option.value}"))
+        interface = self.targets.get(str(wanted.get("id")).removeprefix("host"), "")
+        queues = self.process.taps.get(interface, ())
+        key = "fds" if "fds" in wanted else "fd"
+        if len(str(wanted.get(key, "")).split(":")) != len(queues) or not queues:
+            raise Unplannable(_unidentified(f"the tap queues of interface {interface or wanted.get('id')}"))
+        changes = {key: ":".join(self._carry(queue, f"queue of {interface}") for queue in queues)}
+        for vhost in ("vhostfd", "vhostfds"):
+            if vhost in wanted:
+                changes[vhost] = ":".join(self._open("/dev/vhost-net") for _ in queues)
+        return option.with_properties(changes)
+
+    def _open(self, path: str) -> str:
+        number = next(self.numbers)
+        self.opened.append(Opened(number, path))
+        return str(number)
+
+    def _vnc(self, option: Option) -> Option:
+        """New starts without an address and gets old's listening sockets (``display-update``) before the hand-over."""
+        found = re.match(r"unix:(.*)$", str(option.properties().get("", option.properties().get("vnc"))))
+        if found:
+            self.displays += [fd for path, fd in self.process.listeners.items() if path == found.group(1)]
+        else:
+            self.displays += self.process.inet_listeners
+        if not self.displays:
+            raise Unplannable(_unidentified("the VNC display's socket"))
+        properties = option.properties()
+        return option.with_properties({"" if "" in properties else "vnc": "none"})
+
+    def refuse_unknown(self, options: Iterator[Option]) -> None:
+        """No other option may name a descriptor: its number means nothing in new QEMU."""
+        for option in options:
+            if {"fd", "fds", "vhostfd", "vhostfds", "tapfd", "sockfd"} & option.properties().keys():
+                raise Unplannable(_unidentified(f"-{option.name} {option.value}"))
+
+
+def _unidentified(what: str) -> Finding:
+    return blocker(
+        "resource", f"QEMU's open file for {what} can't be identified, so it can't be handed over",
+        "restart the guest instead, and report this as a bug of virtcpr",
+    )  # fmt: skip

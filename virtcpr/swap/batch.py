@@ -1,0 +1,246 @@
+"""``upgrade``: probe and plan every domain, start every new QEMU, then one blackout in which all are swapped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
+from virtcpr.host import daemon
+from virtcpr.host.daemon import Daemon, DriverLock
+from virtcpr.host.files import read_text
+from virtcpr.host.libvirt import Connection, Domain
+from virtcpr.host.lock import Lock
+from virtcpr.model import ExitCode, Finding, Outlook, Phase, Progress, Request, Result, Severity, UpgradeReport
+from virtcpr.plan.steps import SPAWN, State
+from virtcpr.swap import adopt, history, journal
+from virtcpr.swap.handover import HandOver
+from virtcpr.swap.interrupt import Interrupt
+from virtcpr.swap.move import Move
+from virtcpr.swap.probe import Emulators, domain_facts
+from virtcpr.swap.spawn import end, spawn
+
+Watch = Callable[[Progress], None]
+
+
+@contextmanager
+def open_upgrade(request: Request) -> Iterator[Upgrade]:
+    """Take the host's lock, look at every domain that is asked for, and plan.  Nothing is touched.
+
+    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
+    an earlier swap was interrupted.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can move guests", hint="run it with sudo")
+    with Lock():
+        left = journal.pending()
+        if left:
+            raise Unsettled(
+                f"an earlier swap of {', '.join(left)} was interrupted and isn't settled",
+                hint="see 'After an interrupted swap' in the README before anything else",
+            )
+        connection = Connection(request.uri)
+        try:
+            yield Upgrade(request, connection)
+        finally:
+            connection.close()
+
+
+class Upgrade:
+    """A planned batch.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection) -> None:
+        self.request = request
+        self.connection = connection
+        self.daemon: Daemon = daemon.running()
+        self.interrupt = Interrupt()
+        self.blackout_ms: float | None = None
+        emulators = Emulators()
+        self.moves = [Move.of(domain_facts(d, emulators, request.emulator)) for d in self._domains()]
+
+    def _domains(self) -> list[Domain]:
+        if self.request.every:
+            return list(self.connection.domains(running=True))
+        found = {domain.uuid: domain for domain in map(self.connection.lookup, self.request.domains)}
+        if not found:
+            raise UsageError("name a domain, or use --all")
+        return list(found.values())
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return tuple(move.outlook() for move in self.moves)
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        """Move every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+
+        SIGINT, SIGTERM and SIGHUP roll back what isn't past its point of no return; what is gets finished.
+        """
+        with self.interrupt:
+            self._spawn_all(watch)
+            ready = [move for move in self.moves if move.result is None]
+            for path, target in {(m.facts.emulator.path, m.facts.emulator.target) for m in ready}:
+                self.connection.learn(path, target)
+            if ready:
+                self._swap_all(ready, watch)
+        reports = tuple(move.report() for move in self.moves)
+        for move, report in zip(self.moves, reports, strict=True):
+            if move.new is not None:
+                history.append(report)
+        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms)
+
+    def _spawn_all(self, watch: Watch) -> None:
+        for move in self.moves:
+            if move.result is not None:
+                watch(Progress(move.facts.name, "", result=move.result))
+            elif self.interrupt.requested:
+                move.turn_back(f"{move.facts.name}: interrupted")
+            else:
+                watch(Progress(move.facts.name, SPAWN.name))
+                self._spawn(move, watch)
+
+    def _spawn(self, move: Move, watch: Watch) -> None:
+        assert move.plan is not None
+        record = move.journal()
+        begun = time.monotonic()
+        try:
+            record.write(State.SPAWNED)
+            move.new = spawn(move.plan)
+            process = move.new.process
+            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
+        except VirtcprError as error:
+            self._abandon(move, record, error.message)
+            return
+        move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
+        move.hand_over = HandOver(move.plan, move.new, record, watch)
+
+    def _abandon(self, move: Move, record: journal.Journal, reason: str) -> None:
+        """Before the hand-over: new QEMU is ended and the guest hasn't noticed anything."""
+        assert move.plan is not None
+        try:
+            if move.new is not None:
+                end(move.new, move.plan)
+            record.close()
+        except (VirtcprError, OSError) as error:
+            move.fail(Unsettled(f"{reason}; {error}", hint="end that process, then try again"))
+            return
+        move.turn_back(reason)
+
+    def _swap_all(self, ready: list[Move], watch: Watch) -> None:
+        try:
+            self._look_for_jobs()
+            if self.interrupt.requested:
+                raise HostError("interrupted")
+            self.connection.close()
+            begun = time.monotonic()
+            self._stop_daemon()
+        except HostError as error:
+            for move in ready:
+                assert move.hand_over is not None
+                self._abandon(move, move.hand_over.journal, error.message)
+            return
+        try:
+            with DriverLock():
+                asyncio.run(self._hand_over_all(ready))
+        except HostError as error:
+            for move in ready:
+                if move.result is None:
+                    assert move.hand_over is not None
+                    self._abandon(move, move.hand_over.journal, error.message)
+        finally:
+            self.daemon.start()
+        self._adopt([move for move in ready if move.result is None], begun, watch)
+
+    def _look_for_jobs(self) -> None:
+        """Stopping the daemon interrupts the jobs of all its domains, also of those that aren't moved."""
+        for domain in self.connection.domains(running=True):
+            status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
+            busy = domain.job() or ", ".join(status.busy)
+            if busy:
+                raise HostError(f"libvirt is busy with {domain.name} ({busy}), and its daemon can't be stopped now")
+
+    def _stop_daemon(self) -> None:
+        try:
+            self.daemon.stop()
+        except HostError:
+            self.daemon.start()
+            raise
+
+    async def _hand_over_all(self, ready: list[Move]) -> None:
+        limit = asyncio.Semaphore(self.request.parallel or os.cpu_count() or 1)
+        loop = asyncio.get_running_loop()
+        tasks = {asyncio.create_task(self._hand_over(move, limit)): move for move in ready}
+
+        def cancel() -> None:
+            for task, move in tasks.items():
+                if move.hand_over is not None and not move.hand_over.committed:
+                    task.cancel()
+
+        self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
+        if self.interrupt.requested:
+            cancel()
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            self.interrupt.on_request = None
+
+    async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
+        assert move.hand_over is not None
+        record = move.hand_over.journal
+        try:
+            async with limit:
+                await move.hand_over.run()
+        except asyncio.CancelledError:  # while it waited for its turn
+            self._abandon(move, record, f"{move.facts.name}: interrupted")
+        except VirtcprError as error:
+            move.fail(error)
+            if move.result is Result.ROLLED_BACK:
+                record.close()
+
+    def _adopt(self, moved: list[Move], begun: float, watch: Watch) -> None:
+        try:
+            self.connection = adopt.reconnect(self.request.uri)
+            adopt.await_listed(self.connection, frozenset(move.facts.uuid for move in moved))
+        except VirtcprError as error:
+            for move in moved:
+                move.fail(Unsettled(error.message, hint=error.hint))
+            return
+        self.blackout_ms = round((time.monotonic() - begun) * 1000, 1)
+        for move in moved:
+            self._verify(move)
+        for move in self.moves:
+            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
+            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
+
+    def _verify(self, move: Move) -> None:
+        assert move.new is not None and move.hand_over is not None
+        move.hand_over.journal.write(State.ADOPTED)
+        problems = [*move.hand_over.warnings]
+        try:
+            domain = self.connection.lookup(move.facts.uuid)
+            problems += adopt.verify(domain, move.facts, move.new.process.pid)
+        except VirtcprError as error:
+            problems.append(error.message)
+        for problem in problems:
+            move.end(Result.UPGRADED, Finding("verify", Severity.WARNING, problem, "look at the domain with virsh"))
+        move.end(Result.UPGRADED)
+        move.hand_over.journal.write(State.DONE)
+        move.hand_over.journal.close()
+
+
+def exit_code(results: set[Result]) -> ExitCode:
+    """How the batch ended (DESIGN §7)."""
+    done = Result.UPGRADED in results
+    if Result.UNKNOWN in results:
+        return ExitCode.UNKNOWN
+    for result, code in (
+        (Result.FAILED, ExitCode.FAILED),
+        (Result.ROLLED_BACK, ExitCode.ROLLED_BACK),
+        (Result.BLOCKED, ExitCode.BLOCKED),
+    ):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE

@@ -1,0 +1,316 @@
+"""One guest from old QEMU to new: the steps of a plan, executed while the daemon is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+from virtcpr.domain import qmp, status
+from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.host import files, threads
+from virtcpr.host.proc import Process
+from virtcpr.host.qmp import Monitor
+from virtcpr.model import Phase, Progress
+from virtcpr.plan.steps import HAND_OVER, Side, State, Step
+from virtcpr.plan.transfer import Plan
+from virtcpr.swap.journal import Journal
+from virtcpr.swap.spawn import NewQemu, end
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0  # a monitor that is asked
+START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there
+MOVE_SECONDS = 60.0  # the guest's device state
+END_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+class HandOver:
+    """The hand-over of one domain.  ``run`` either completes it, or has rolled back, or says what isn't known."""
+
+    def __init__(self, plan: Plan, new: NewQemu, journal: Journal, watch: Callable[[Progress], None]) -> None:
+        self.plan = plan
+        self.new = new
+        self.journal = journal
+        self.watch = watch
+        self.old = Process(plan.pid, plan.started)
+        self.committed = False
+        self.phases: list[Phase] = []
+        self.warnings: list[str] = []
+        self.pause_ms: float | None = None
+        self._old: Monitor | None = None
+        self._new: Monitor | None = None
+        self._taps: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Execute the steps.
+
+        Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Unsettled: the point of no
+        return was passed and a step failed, or rolling back did; the journal stays.
+        """
+        step = HAND_OVER[0]
+        try:
+            for step in HAND_OVER:
+                await self._do(step)
+        except (Exception, asyncio.CancelledError) as error:
+            if self.committed:
+                raise Unsettled(
+                    f"{self.plan.name}: the guest was handed to new QEMU (process {self.new.process.pid}), "
+                    f"then '{step.name}' failed: {error}",
+                    hint=f"virtcpr recover {self.plan.name}",
+                ) from error
+            await self._roll_back(step, error)
+        finally:
+            await self._close()
+
+    async def _do(self, step: Step) -> None:
+        self.watch(Progress(self.plan.name, step.name, pause_ms=self.pause_ms))
+        if step.announce is not None:
+            self.journal.write(step.announce)
+        if step.side is Side.AT:
+            self.committed = True
+        begun = time.monotonic()
+        action: Callable[[], Awaitable[None]] = getattr(self, "_" + step.name.replace("-", "_"))
+        await action()
+        self.phases.append(Phase(step.name, round((time.monotonic() - begun) * 1000, 2)))
+
+    # Before the point of no return.
+
+    async def _connect(self) -> None:
+        now = files.read_text(Path(self.plan.status_path))
+        if not status.same(now, self.plan.status_xml):
+            raise HostError(f"{self.plan.name} changed between planning and the swap", hint="try again")
+        name = f"{self.plan.name} (old QEMU)"
+        self._old = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
+        await _is(self._old, self.old)
+        state = _word(await self._old.execute("query-status"), "status")
+        if state != ("running" if self.plan.runs else "paused"):
+            raise HostError(f"{self.plan.name} is {state} now, which it wasn't when the swap was planned")
+
+    async def _arm(self) -> None:
+        old = _there(self._old)
+        await old.execute("migrate-set-parameters", {"mode": "cpr-transfer"})
+        reasons = qmp.blocked_reasons(await old.execute("query-migrate"))
+        if reasons:
+            raise HostError(f"{self.plan.name}: QEMU refuses: {'; '.join(reasons)}")
+        # return-path: without it a failure that comes late leaves old completed and paused.
+        await _capabilities(old, {"return-path": True, "events": True})
+
+    async def _migrate(self) -> None:
+        channels = [
+            _channel("main", self.plan.main_socket),
+            _channel("cpr", self.plan.cpr_socket),
+        ]
+        self._taps = asyncio.create_task(self._keep_taps())
+        await _there(self._old).execute("migrate", {"channels": channels})
+
+    async def _keep_taps(self) -> None:
+        """Undo at once what new QEMU does to the taps when it opens them, for as long as the guest runs in old."""
+        while True:
+            for tap in self.new.taps:
+                tap.keep_header()
+            await asyncio.sleep(0.0005)
+
+    async def _attach(self) -> None:
+        """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
+        connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
+        self._new = await self._unless_new_dies(connecting)
+        await _is(self._new, self.new.process)
+        # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
+        await _capabilities(self._new, {"events": True})
+
+    async def _replay(self) -> None:
+        new = _there(self._new)
+        if self.new.displays:
+            names = []
+            for number, fd in enumerate(self.new.displays):
+                names.append(f"virtcpr-display{number}")
+                await new.execute("getfd", {"fdname": names[-1]}, fd=fd)
+            addresses = [{"type": "fd", "str": name} for name in names]
+            await new.execute("display-update", {"type": "vnc", "addresses": addresses})
+        for command in self.plan.replay:
+            await new.execute(command.name, command.arguments)
+
+    async def _incoming(self) -> None:
+        arguments = {"uri": f"unix:{self.plan.main_socket}", "exit-on-error": False}
+        await _there(self._new).execute("migrate-incoming", arguments)
+
+    async def _received(self) -> None:
+        old, new = _there(self._old), _there(self._new)
+        arrived = await self._unless_new_dies(new.migration_end(MOVE_SECONDS))
+        if arrived != "completed":
+            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await _reason(new)}")
+        left = await old.migration_end(MOVE_SECONDS)
+        if left != "completed":
+            raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await _reason(old)}")
+        states = [_word(await side.execute("query-status"), "status") for side in (old, new)]
+        if states != ["postmigrate", "paused"]:
+            raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
+
+    # The point of no return.
+
+    async def _commit(self) -> None:
+        new = _there(self._new)
+        if not self.plan.runs:
+            return
+        try:
+            await new.execute("cont")
+        except QmpError:
+            if _word(await new.execute("query-status"), "status") == "paused":
+                self.committed = False  # it refused and never ran: old may still have the guest back
+            raise
+        stopped, resumed = _there(self._old).happened("STOP"), new.happened("RESUME")
+        if stopped is not None and resumed is not None:
+            self.pause_ms = round((resumed - stopped) * 1000, 1)
+
+    # After it.
+
+    async def _place(self) -> None:
+        if self._taps is not None:
+            self._taps.cancel()
+        old, new = _there(self._old), _there(self._new)
+        pairs = [(self.plan.pid, self.new.process.pid)]
+        for query, parse in (("query-cpus-fast", qmp.threads), ("query-iothreads", qmp.iothreads)):
+            before, after = parse(await old.execute(query)), parse(await new.execute(query))
+            pairs += [(before[key], after[key]) for key in before if key in after]
+        for before_thread, after_thread in pairs:
+            lost = threads.mirror((self.plan.pid, before_thread), (self.new.process.pid, after_thread))
+            self.warnings += lost
+
+    async def _end_old(self) -> None:
+        """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM."""
+        if not await asyncio.to_thread(self.old.kill, END_SECONDS):
+            raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
+
+    async def _record(self) -> None:
+        new = _there(self._new)
+        ptys = {
+            chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
+            for chardev in qmp.chardevs(await new.execute("query-chardev"))
+            if chardev.filename.startswith("pty:")
+        }
+        change = status.Successor(
+            pid=self.new.process.pid,
+            vcpus=qmp.threads(await new.execute("query-cpus-fast")),
+            ptys=ptys,
+            emulator=self.plan.emulator,
+            taints=self.plan.status.taints,
+        )
+        path = Path(self.plan.status_path)
+        files.replace_durably(path, status.rewrite(files.read_text(path), change))
+        files.replace_durably(path.with_suffix(".pid"), f"{self.new.process.pid}\n")
+        files.remove(self.plan.cpr_socket, self.plan.main_socket)
+
+    # Ways out.
+
+    async def _roll_back(self, step: Step, cause: BaseException) -> None:
+        """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, or Unsettled."""
+        why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
+        said = self.new.words()
+        name = self.plan.name
+        try:
+            await self._stop_keeping_taps()
+            await asyncio.to_thread(end, self.new, self.plan)
+            if self._old is not None:
+                await _resume(self._old, runs=self.plan.runs, return_path=self.plan.return_path)
+            self.journal.write(State.ROLLED_BACK)
+        except Exception as error:
+            raise Unsettled(
+                f"{name}: '{step.name}' failed ({why}), and so did going back: {error}; old QEMU is process "
+                f"{self.old.pid}",
+                hint=f"virtcpr recover {name}",
+            ) from cause
+        words = f"; QEMU said: {said}" if said and said not in why else ""
+        guest = "runs on" if self.plan.runs else "is suspended as before"
+        raise RolledBack(
+            f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
+            hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
+        ) from cause
+
+    async def _unless_new_dies(self, action: Coroutine[None, None, T]) -> T:
+        """Await it, but not beyond new QEMU's end."""
+        task = asyncio.ensure_future(action)
+        pidfd = self.new.process.open()
+        loop = asyncio.get_running_loop()
+        died = loop.create_future()
+        loop.add_reader(pidfd, lambda: died.done() or died.set_result(None))
+        try:
+            await asyncio.wait((task, died), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return await task
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            task.cancel()
+        await asyncio.sleep(0.05)  # virtlogd writes its last words after it is gone
+        raise HostError(f"{self.plan.name}: new QEMU ended: {self.new.words() or 'it said nothing'}")
+
+    async def _stop_keeping_taps(self) -> None:
+        if self._taps is not None:
+            self._taps.cancel()
+            await asyncio.gather(self._taps, return_exceptions=True)
+
+    async def _close(self) -> None:
+        await self._stop_keeping_taps()
+        for monitor in (self._old, self._new):
+            if monitor is not None:
+                await monitor.close()
+        self.new.release()
+
+
+def _there(monitor: Monitor | None) -> Monitor:
+    assert monitor is not None, "steps run in the order of the plan"
+    return monitor
+
+
+def _interrupted(cause: BaseException) -> bool:
+    return isinstance(cause, asyncio.CancelledError | KeyboardInterrupt)
+
+
+def _word(answer: object, key: str) -> str:
+    return qmp.text(qmp.obj(answer)[key])
+
+
+def _channel(kind: str, path: str) -> dict[str, object]:
+    return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
+
+
+async def _is(monitor: Monitor, process: Process) -> None:
+    """Be sure that the monitor belongs to this process: its vCPUs are threads of it."""
+    own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
+    if not own <= process.tasks():
+        raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")
+
+
+async def _capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
+    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
+    await monitor.execute("migrate-set-capabilities", {"capabilities": listed})
+
+
+async def _reason(monitor: Monitor) -> str:
+    answer = qmp.obj(await monitor.execute("query-migrate"))
+    return qmp.text(answer.get("error-desc")) or f"status {qmp.text(answer.get('status'))}"
+
+
+async def _resume(old: Monitor, *, runs: bool, return_path: bool) -> None:
+    """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
+
+    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).
+    """
+    answer = qmp.obj(await old.execute("query-migrate"))
+    if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
+        await old.execute("migrate_cancel")
+        await old.migration_end(MOVE_SECONDS)
+    await old.execute("migrate-set-parameters", {"mode": "normal"})
+    await _capabilities(old, {"return-path": return_path})
+    if runs and _word(await old.execute("query-status"), "status") != "running":
+        await old.execute("cont")
+    state = _word(await old.execute("query-status"), "status")
+    if runs and state != "running":
+        raise HostError(f"{old.name} is {state} and doesn't resume")

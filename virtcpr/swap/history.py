@@ -1,0 +1,33 @@
+"""What was moved when: one JSON line a domain, kept over a host's reboot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.files import append_durably
+from virtcpr.model import DomainReport
+
+log = logging.getLogger(__name__)
+PATH = Path("/var/lib/virtcpr/history.jsonl")
+
+
+def append(report: DomainReport) -> None:
+    """Append one line, durably.  A history that can't be written is logged, never a reason to fail."""
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": report.name,
+        "uuid": report.uuid,
+        "result": report.result.value,
+        "from": report.source.version if report.source else None,
+        "to": report.target.version if report.target else None,
+        "pause_ms": report.pause_ms,
+        "phases": {phase.name: phase.ms for phase in report.phases},
+    }
+    try:
+        append_durably(PATH, json.dumps(line))
+    except HostError as error:
+        log.warning("%s", error)

@@ -1,0 +1,30 @@
+"""Ctrl-C and its like during a batch: never an exception in the middle of a step, always a decision between steps."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupt:
+    """While entered, a signal sets ``requested`` and calls ``on_request``; the handlers before are put back after."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.on_request: Callable[[], object] | None = None
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if self.on_request is not None:
+            self.on_request()
+
+    def __enter__(self) -> Interrupt:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

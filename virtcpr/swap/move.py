@@ -1,0 +1,102 @@
+"""One domain on its way through a batch: what is known, planned, started, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import RolledBack, VirtcprError
+from virtcpr.model import DomainReport, Finding, Outlook, Phase, Result, Severity, Side
+from virtcpr.plan.findings import blocks, findings
+from virtcpr.plan.transfer import Plan, Unplannable, plan
+from virtcpr.swap.handover import HandOver
+from virtcpr.swap.journal import Entry, Journal
+from virtcpr.swap.spawn import NewQemu
+
+
+@dataclass
+class Move:
+    facts: DomainFacts
+    plan: Plan | None = None
+    found: tuple[Finding, ...] = ()
+    result: Result | None = None
+    new: NewQemu | None = None
+    hand_over: HandOver | None = None
+    phases: list[Phase] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, facts: DomainFacts) -> Move:
+        """Decide what to do with a domain: a plan, or the result that it already has."""
+        move = cls(facts)
+        if facts.process is not None and facts.process.build == facts.emulator.build:
+            move.result = Result.CURRENT
+            return move
+        move.found = findings(facts)
+        if blocks(move.found):
+            move.result = Result.BLOCKED
+            return move
+        try:
+            move.plan = plan(facts)
+        except Unplannable as problem:
+            move.end(Result.BLOCKED, *problem.findings)
+        return move
+
+    def end(self, result: Result, *found: Finding) -> None:
+        self.result = result
+        self.found = (*self.found, *found)
+
+    def fail(self, error: VirtcprError) -> None:
+        """The domain's own part failed; the error says how the guest is now."""
+        results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
+        finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
+        self.end(results.get(error.code, Result.FAILED), finding)
+
+    def turn_back(self, reason: str) -> None:
+        """It won't be moved after all; new QEMU, if there was one, is gone and the guest never noticed."""
+        pid = self.facts.process.pid if self.facts.process else 0
+        self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint="try again"))
+
+    def journal(self) -> Journal:
+        """The journal of the plan; nothing is written yet."""
+        assert self.plan is not None
+        from virtcpr.plan.steps import State
+
+        return Journal(
+            Entry(
+                name=self.plan.name,
+                uuid=self.plan.uuid,
+                state=State.PLANNED,
+                old_pid=self.plan.pid,
+                old_started=self.plan.started,
+                emulator=self.plan.emulator,
+                monitor=self.plan.status.monitor,
+                status_path=self.plan.status_path,
+            )
+        )
+
+    @property
+    def source(self) -> Side | None:
+        if self.facts.process is None or self.facts.qemu is None:
+            return None
+        return Side(self.facts.qemu.version, self.facts.process.pid)
+
+    def target(self, pid: int | None = None) -> Side | None:
+        return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
+
+    def outlook(self) -> Outlook:
+        return Outlook(self.facts.name, self.facts.uuid, self.source, self.target(), self.result, self.found)
+
+    def report(self) -> DomainReport:
+        moved = self.result in (Result.UPGRADED, Result.UNKNOWN)
+        over = self.hand_over
+        return DomainReport(
+            name=self.facts.name,
+            uuid=self.facts.uuid,
+            result=self.result or Result.FAILED,
+            mode=self.plan.mode if self.plan else None,
+            source=self.source,
+            target=self.target(self.new.process.pid if moved and self.new else None),
+            pause_ms=over.pause_ms if over and moved else None,
+            phases=(*self.phases, *(over.phases if over else ())),
+            findings=self.found,
+        )

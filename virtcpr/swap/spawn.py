@@ -1,0 +1,109 @@
+"""New QEMU, started beside the old one and waiting on the CPR channel; nothing of the guest is touched yet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host import files, proc
+from virtcpr.host.launch import Launch, launch
+from virtcpr.host.proc import Process
+from virtcpr.host.tap import TapQueue
+from virtcpr.plan.transfer import Plan
+
+READY_SECONDS = 30.0
+LOG_DIR = Path("/var/log/libvirt/qemu")
+
+
+@dataclass
+class NewQemu:
+    """The process that will take over, what is held for it, and where its own words begin in the domain's log."""
+
+    process: Process
+    taps: tuple[TapQueue, ...]
+    displays: tuple[int, ...]
+    log: Path
+    log_start: int
+
+    def words(self) -> str:
+        """What it last said on its standard error, or nothing."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(self.log_start)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+            said = [line for line in lines if "qemu" in line]
+            return said[-1].strip() if said else ""
+        return ""
+
+    def release(self) -> None:
+        """Close what was held for it here."""
+        for fd in (*(tap.fd for tap in self.taps), *self.displays):
+            os.close(fd)
+        self.taps, self.displays = (), ()
+
+
+def spawn(plan: Plan) -> NewQemu:
+    """Start new QEMU and wait until it listens on the CPR channel.
+
+    Raises HostError, with QEMU's own words, where it doesn't; it is dead then and nothing is left of it.
+    """
+    old = Process(plan.pid, plan.started)
+    files.remove(plan.cpr_socket, plan.main_socket)
+    log = LOG_DIR / f"{plan.name}.log"
+    start = log.stat().st_size if log.exists() else 0
+    with contextlib.ExitStack() as held:
+        fds = {}
+        for carried in plan.carried:
+            fds[carried.number] = old.clone_fd(carried.source)
+            held.callback(os.close, fds[carried.number])
+        for opened in plan.opened:
+            fds[opened.number] = os.open(opened.path, os.O_RDWR | os.O_CLOEXEC)
+            held.callback(os.close, fds[opened.number])
+        process = launch(Launch(plan.argv, plan.pid, fds))
+    new = NewQemu(process, _taps(old, plan), tuple(old.clone_fd(fd) for fd in plan.displays), log, start)
+    try:
+        _await_listening(new, plan)
+    except BaseException:
+        end(new, plan)
+        raise
+    return new
+
+
+def end(new: NewQemu, plan: Plan) -> None:
+    """Kill new QEMU and remove what it left.  Raises HostError where it doesn't die: old must not resume then."""
+    if not new.process.kill(READY_SECONDS):
+        raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
+    for tap in new.taps:
+        tap.restore()
+    new.release()
+    files.remove(plan.cpr_socket, plan.main_socket)
+
+
+def _taps(old: Process, plan: Plan) -> tuple[TapQueue, ...]:
+    found = []
+    for number in plan.taps:
+        fd = old.clone_fd(number)
+        tap = TapQueue.of(fd)
+        if tap is None:
+            os.close(fd)
+        else:
+            found.append(tap)
+    return tuple(found)
+
+
+def _await_listening(new: NewQemu, plan: Plan) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        with contextlib.suppress(OSError):
+            unix, _ = proc.listeners(new.process, new.process.fd_targets())
+            if plan.cpr_socket in unix:
+                return
+        if not new.process.alive():
+            time.sleep(0.05)  # virtlogd writes its last words after it is gone
+            raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'it said nothing'}")
+        if time.monotonic() > deadline:
+            raise HostError(f"{plan.name}: new QEMU didn't open the CPR channel within {READY_SECONDS:g} s")
+        time.sleep(0.005)
