@@ -1,0 +1,125 @@
+/* As much of a QEMU guest agent as libvirt needs to see one alive. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <unistd.h>
+
+#include "witness.h"
+
+#define PORT_NAME "org.qemu.guest_agent.0"
+
+/* Fills in the device of the agent's port; false if the guest has none. */
+static int find_port(char *device, size_t size)
+{
+    glob_t names;
+    int found = 0;
+    if (glob("/sys/class/virtio-ports/*/name", 0, NULL, &names)) return 0;
+    for (size_t i = 0; i < names.gl_pathc && !found; i++) {
+        char name[64] = "";
+        FILE *file = fopen(names.gl_pathv[i], "re");
+        if (!file) continue;
+        found = fgets(name, sizeof name, file) && !strncmp(name, PORT_NAME, strlen(PORT_NAME));
+        fclose(file);
+        int port = strlen(names.gl_pathv[i]) - strlen("/sys/class/virtio-ports//name");
+        snprintf(device, size, "/dev/%.*s", port, names.gl_pathv[i] + strlen("/sys/class/virtio-ports/"));
+    }
+    globfree(&names);
+    return found;
+}
+
+/* The value of "key" in flat JSON, without an opening quote; "" if there is none. */
+static const char *value_of(const char *json, const char *key)
+{
+    char quoted[32];
+    snprintf(quoted, sizeof quoted, "\"%s\"", key);
+    const char *at = strstr(json, quoted);
+    if (!at) return "";
+    at += strlen(quoted);
+    return at + strspn(at, " \t\r\n:\"");
+}
+
+static void reply(int fd, const char *text)
+{
+    char line[512];
+    int size = snprintf(line, sizeof line, "%s\n", text);
+    for (int done = 0; done < size;) {
+        ssize_t put = write(fd, line + done, size - done);
+        if (put < 0 && errno != EINTR && errno != EAGAIN) return;
+        if (put > 0) done += put;
+        else sleep_us(10000);
+    }
+}
+
+static void shut_down(const char *request)
+{
+    int reboots = !strncmp(value_of(request, "mode"), "reboot", 6);
+    power_down(reboots ? RB_AUTOBOOT : RB_POWER_OFF, "guest agent");
+}
+
+static void answer(int fd, const char *request)
+{
+    const char *execute = value_of(request, "execute");
+    size_t length = strcspn(execute, "\"");
+    char command[64], text[256];
+    snprintf(command, sizeof command, "%.*s", (int)length, execute);
+    if (!strcmp(command, "guest-sync") || !strcmp(command, "guest-sync-delimited")) {
+        const char *sentinel = strcmp(command, "guest-sync") ? "\xff" : "";
+        snprintf(text, sizeof text, "%s{\"return\": %lld}", sentinel, atoll(value_of(request, "id")));
+    } else if (!strcmp(command, "guest-ping")) {
+        snprintf(text, sizeof text, "{\"return\": {}}");
+    } else if (!strcmp(command, "guest-info")) {
+        snprintf(text, sizeof text, "{\"return\": {\"version\": \"witness\", \"supported_commands\": []}}");
+    } else if (!strcmp(command, "guest-shutdown")) {
+        shut_down(request);
+    } else {
+        snprintf(text, sizeof text, "{\"error\": {\"class\": \"CommandNotFound\", "
+                 "\"desc\": \"The command %s has not been found\"}}", command);
+    }
+    reply(fd, text);
+}
+
+/* Requests are whole JSON objects, wherever the lines break; 0xff begins anew. */
+struct parser {
+    char text[4096];
+    size_t length;
+    int depth, in_string, escaped;
+};
+
+static int feed(struct parser *parser, unsigned char byte)
+{
+    if (byte == 0xff || parser->length == sizeof parser->text - 1) memset(parser, 0, sizeof *parser);
+    if (byte == 0xff || (!parser->depth && byte != '{')) return 0;
+    parser->text[parser->length++] = byte;
+    if (parser->in_string) {
+        if (!parser->escaped && byte == '"') parser->in_string = 0;
+        parser->escaped = !parser->escaped && byte == '\\';
+        return 0;
+    }
+    if (byte == '"') parser->in_string = 1;
+    if (byte == '{') parser->depth++;
+    return byte == '}' && !--parser->depth;
+}
+
+void agent(void *unused)
+{
+    (void)unused;
+    char device[64], buffer[512];
+    struct parser parser = {0};
+    if (!find_port(device, sizeof device)) return;
+    int fd = open_soon(device, O_RDWR);
+    if (fd < 0) return failed(device);
+    for (;;) {
+        ssize_t got = read(fd, buffer, sizeof buffer);
+        if (got <= 0) sleep_us(50000);  /* nobody is connected on the host */
+        for (ssize_t i = 0; i < got; i++) {
+            if (!feed(&parser, buffer[i])) continue;
+            answer(fd, parser.text);
+            memset(&parser, 0, sizeof parser);
+        }
+    }
+}
