@@ -70,7 +70,10 @@ def install_qemu(release: str) -> None:
 def start(shape: Shape) -> None:
     """Make a guest's images, define it and start it."""
     commands = [shlex.join(command) for command in image_commands(shape)]
-    shell("\n".join([*commands, f"virsh -q define /dev/stdin; virsh -q start {shape.name}"]), stdin=domain_xml(shape))
+    shell(
+        "\n".join([*commands, f"virsh -q define /dev/stdin; virsh -q start {shape.name}"]),
+        stdin=domain_xml(shape),
+    )
 
 
 def remove(name: str) -> None:
@@ -103,7 +106,10 @@ class Witness:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [str(LAB), "exec", "python3", f"{WITNESS}/watch.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(LAB), "exec", "python3", f"{WITNESS}/watch.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def ask(self, **request: object) -> Any:
@@ -152,5 +158,3 @@ def upgrade(*arguments: str, timeout: float = 180) -> Any:
     """``virtcpr upgrade … --yes -o json``: its JSON."""
     done = virtcpr("upgrade", "--yes", "-o", "json", *arguments, timeout=timeout)
     return json.loads(done.out)
-
-

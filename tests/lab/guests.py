@@ -189,9 +189,7 @@ def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Elem
     return element
 
 
-def _tree(
-    parent: ET.Element, tag: str, *children: str | tuple[str, dict[str, str]], **attributes: str
-) -> ET.Element:
+def _tree(parent: ET.Element, tag: str, *children: str | tuple[str, dict[str, str]], **attributes: str) -> ET.Element:
     """An element with children that have nothing but attributes."""
     element = ET.SubElement(parent, tag, attributes)
     for child in children:
@@ -264,9 +262,7 @@ def _disk(devices: ET.Element, shape: Shape, disk: Disk, path: str, targets: _Ta
     if shape.iothreads and disk.bus == "virtio":
         driver["iothread"] = "1"
     target = {"dev": targets.next(disk.bus), "bus": disk.bus}
-    element = _tree(
-        devices, "disk", ("driver", driver), ("source", {"file": path}), type="file", device="disk"
-    )
+    element = _tree(devices, "disk", ("driver", driver), ("source", {"file": path}), type="file", device="disk")
     if disk.backed:
         backing = _tree(element, "backingStore", ("format", {"type": "qcow2"}), type="file")
         ET.SubElement(backing, "source", file=f"{path}.base")

@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tarfile
 import time
@@ -23,7 +22,16 @@ from tests.lab.image import LabError
 
 CHECKOUT = Path(__file__).parents[2]
 # What of the checkout is installed in the lab.
-INSTALLED = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "virtcpr", "xml-templates", "hooks", "man")
+INSTALLED = (
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "virtcpr",
+    "xml-templates",
+    "hooks",
+    "man",
+)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
 NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
@@ -219,7 +227,7 @@ class Lab:
             os.dup2(log, 2)
             mount = (
                 f"mount -t overlay -o lowerdir={root},upperdir={self.run}/upper,workdir={self.run}/work "
-                f"overlay {self.run}/root && exec \"$@\""
+                f'overlay {self.run}/root && exec "$@"'
             )
             argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh", *self._nspawn()]
             os.execvpe("unshare", argv, {**_environment(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})

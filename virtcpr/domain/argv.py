@@ -10,10 +10,43 @@ from virtcpr.errors import ParseError
 
 # Options without a value (qemu-options.hx, HAS_ARG absent); every other one takes the next argument.
 FLAGS = frozenset(
-    "h help version S s nographic enable-kvm snapshot no-shutdown no-reboot daemonize full-screen alt-grab ctrl-grab"
-    " no-quit usb win2k-hack no-fd-bootchk no-acpi no-hpet old-param no-user-config nodefaults nodefconfig"
-    " mem-prealloc singlestep only-migratable preconfig xen-attach xen-domid-restrict show-cursor portrait"
-    " enable-sync-profile perfmap jitdump".split()
+    [
+        "h",
+        "help",
+        "version",
+        "S",
+        "s",
+        "nographic",
+        "enable-kvm",
+        "snapshot",
+        "no-shutdown",
+        "no-reboot",
+        "daemonize",
+        "full-screen",
+        "alt-grab",
+        "ctrl-grab",
+        "no-quit",
+        "usb",
+        "win2k-hack",
+        "no-fd-bootchk",
+        "no-acpi",
+        "no-hpet",
+        "old-param",
+        "no-user-config",
+        "nodefaults",
+        "nodefconfig",
+        "mem-prealloc",
+        "singlestep",
+        "only-migratable",
+        "preconfig",
+        "xen-attach",
+        "xen-domid-restrict",
+        "show-cursor",
+        "portrait",
+        "enable-sync-profile",
+        "perfmap",
+        "jitdump",
+    ]
 )
 
 Properties = Mapping[str, object]
@@ -119,5 +152,9 @@ def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option]
     """
     kept = [replaced.get(option, option) for option in old.options if option.name not in ("incoming", "S")]
     channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}
-    waiting = (Option("S"), Option("incoming", "defer"), Option("incoming", json.dumps(channel, separators=(",", ":"))))
+    waiting = (
+        Option("S"),
+        Option("incoming", "defer"),
+        Option("incoming", json.dumps(channel, separators=(",", ":"))),
+    )
     return CommandLine(emulator, (*kept, *waiting))

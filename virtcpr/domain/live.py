@@ -85,17 +85,20 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 def normalised(text: str) -> tuple[str, ...]:
     """The live XML without what a swap must change: pseudo-terminals and the emulator's path."""
     root = parse(text)
-    for node in root.iter():
-        if not isinstance(node.tag, str):
-            continue
+    for node in root.iter("*"):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
-            node.attrib.pop("tty", None)
+            _drop(node, "tty")
             source = node.find("source")
             if source is not None:
-                source.attrib.pop("path", None)
+                _drop(source, "path")
         if node.tag == "emulator":
             node.text = None
     return tuple(etree.tostring(root, encoding="unicode").splitlines())
+
+
+def _drop(node: etree._Element, attribute: str) -> None:
+    if attribute in node.attrib:
+        del node.attrib[attribute]
 
 
 def differences(before: str, after: str) -> tuple[str, ...]:

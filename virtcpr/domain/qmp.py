@@ -70,9 +70,7 @@ def block_nodes(answer: Json) -> tuple[BlockNode, ...]:
 
 
 def memdevs(answer: Json) -> tuple[Memdev, ...]:
-    return tuple(
-        Memdev(text(obj(m).get("id")) or None, bool(obj(m).get("share")), None) for m in items(answer)
-    )
+    return tuple(Memdev(text(obj(m).get("id")) or None, bool(obj(m).get("share")), None) for m in items(answer))
 
 
 def names(answer: Json, kind: str = "child<") -> frozenset[str]:

@@ -78,11 +78,11 @@ def same(one: str, other: str) -> bool:
     return _untainted(one) == _untainted(other)
 
 
-def _untainted(text: str) -> bytes:
+def _untainted(text: str) -> str:
     root = parse(text)
     for taint in root.findall("taint"):
         root.remove(taint)
-    return etree.tostring(root, method="c14n2", strip_text=True)
+    return etree.tostring(root, encoding="unicode", with_tail=False)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ def launch(order: Launch) -> Process:
     command = [sys.executable, "-I", "-m", "virtcpr.host.launch", json.dumps(asdict(order)), str(writer)]
     try:
         starter = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=passed
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=passed,
         )
     finally:
         os.close(writer)
@@ -133,7 +137,7 @@ def _join_cgroup(model: Path) -> None:
 
 
 def _threaded_root(cgroup: Path) -> Path:
-    while "threaded" == (cgroup / "cgroup.type").read_text().strip():
+    while (cgroup / "cgroup.type").read_text().strip() == "threaded":
         cgroup = cgroup.parent
     return cgroup
 

@@ -81,7 +81,7 @@ class Monitor:
         except TimeoutError as error:
             raise QmpError(f"{self.name}: QEMU didn't answer {command} within {self.timeout:g} s") from error
         except ExecuteError as error:
-            raise QmpError(f"{self.name}: QEMU refused {command}: {error.error.desc}") from error
+            raise QmpError(f"{self.name}: QEMU refused {command}: {error}") from error
         except QMPError as error:
             raise QmpError(f"{self.name}: QEMU's monitor was lost during {command}: {error}") from error
 
@@ -93,8 +93,9 @@ class Monitor:
         """
 
         def status() -> str | None:
-            found = (str(dict(event["data"])["status"]) for event in self._events.get("MIGRATION", []))
-            return next((word for word in found if word in MIGRATION_ENDS), None)
+            found = (event.get("data") for event in self._events.get("MIGRATION", []))
+            words = (str(data.get("status")) for data in found if isinstance(data, dict))
+            return next((word for word in words if word in MIGRATION_ENDS), None)
 
         try:
             async with asyncio.timeout(timeout), self._arrived:

@@ -22,7 +22,12 @@ def run(argv: Sequence[str], *, timeout: float = 30.0) -> str:
     log.debug("running %s", shlex.join(argv))
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, env=_environment(), check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=_environment(),
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{shlex.join(argv)} took more than {timeout:g} s") from error

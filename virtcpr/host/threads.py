@@ -45,7 +45,10 @@ def _affinity(old: tuple[int, int], new: tuple[int, int]) -> None:
 
 def _scheduling(old: tuple[int, int], new: tuple[int, int]) -> None:
     policy, parameters = os.sched_getscheduler(old[1]), os.sched_getparam(old[1])
-    if (os.sched_getscheduler(new[1]), os.sched_getparam(new[1]).sched_priority) != (policy, parameters.sched_priority):
+    if (os.sched_getscheduler(new[1]), os.sched_getparam(new[1]).sched_priority) != (
+        policy,
+        parameters.sched_priority,
+    ):
         os.sched_setscheduler(new[1], policy, parameters)
     nice = os.getpriority(os.PRIO_PROCESS, old[1])
     if os.getpriority(os.PRIO_PROCESS, new[1]) != nice:

@@ -142,7 +142,7 @@ REFUSED_DEVICES = (
     ("devices/disk[@type='nvme']", "an NVMe disk of the host", "restart the guest"),
     ("devices/disk[@type='vhostuser']", "a vhost-user disk", "restart the guest"),
     ("devices/disk[@type='vhostvdpa']", "a vDPA disk", "restart the guest"),
-    ("devices/disk/iotune", "I/O throttling, which the new process wouldn't know", "remove it with 'virsh blkdeviotune'"),
+    ("devices/disk/iotune", "I/O throttling, which new QEMU wouldn't know", "remove it with 'virsh blkdeviotune'"),
     ("devices/disk/transient", "a transient disk", "restart the guest"),
     ("devices/disk/source/reservations", "a persistent reservation helper", "restart the guest"),
     ("devices/disk//slices", "a slice of a disk", "restart the guest"),
@@ -204,9 +204,16 @@ def _stale_argv(facts: DomainFacts) -> Iterator[Finding]:
         ("block nodes", line.ids("blockdev", key="node-name"), frozenset(n.name for n in qemu.nodes)),
     )
     for what, started, now in compared:
-        change = [*(f"+{name}" for name in sorted(now - started)), *(f"-{name}" for name in sorted(started - now))]
+        change = [
+            *(f"+{name}" for name in sorted(now - started)),
+            *(f"-{name}" for name in sorted(started - now)),
+        ]
         if change:
-            yield blocker("changed", f"{what} were added or removed since the guest started: {' '.join(change)}", restart)
+            yield blocker(
+                "changed",
+                f"{what} were added or removed since the guest started: {' '.join(change)}",
+                restart,
+            )
     yield from _stale_files(line, qemu, restart)
 
 
@@ -220,7 +227,11 @@ def _stale_files(line: CommandLine, qemu: QemuFacts, restart: str) -> Iterator[F
     for node in qemu.nodes:
         filename = started.get(node.name)
         if isinstance(filename, str) and node.file != filename and node.driver in ("file", "host_device"):
-            yield blocker("changed", f"block node {node.name} now is {node.file}, the guest started with {filename}", restart)
+            yield blocker(
+                "changed",
+                f"block node {node.name} now is {node.file}, the guest started with {filename}",
+                restart,
+            )
 
 
 def _qemu(facts: DomainFacts) -> QemuFacts:

@@ -44,7 +44,12 @@ SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-n
 HAND_OVER = (
     Step("connect", "take over old QEMU's monitor and look at the guest once more", undo="disconnect"),
     Step("arm", "set old QEMU to cpr-transfer and let it name what blocks it", undo="disarm"),
-    Step("migrate", "hand the guest's RAM to new QEMU by descriptor", undo="resume-old", announce=State.MIGRATING),
+    Step(
+        "migrate",
+        "hand the guest's RAM to new QEMU by descriptor",
+        undo="resume-old",
+        announce=State.MIGRATING,
+    ),
     Step("attach", "connect to new QEMU's monitor", undo="detach"),
     Step("replay", "give new QEMU what its command line can't carry"),
     Step("incoming", "pause the guest and move its device state"),

@@ -89,7 +89,8 @@ class Unplannable(Exception):
 
 def plan(facts: DomainFacts) -> Plan:
     """The plan for a domain without blockers.  Raises Unplannable where a resource can't be identified."""
-    assert facts.process is not None and facts.qemu is not None
+    assert facts.process is not None
+    assert facts.qemu is not None
     status = read(facts.status_xml)
     live = LiveDomain.of(facts.live_xml)
     line = CommandLine.parse(facts.process.argv)

@@ -53,4 +53,3 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> Iterator[str]:
     changed = differences(before.live_xml, domain.live_xml())
     if changed:
         yield "the live XML changed: " + "; ".join(changed)
-

@@ -15,7 +15,17 @@ from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
-from virtcpr.model import ExitCode, Finding, Outlook, Phase, Progress, Request, Result, Severity, UpgradeReport
+from virtcpr.model import (
+    ExitCode,
+    Finding,
+    Outlook,
+    Phase,
+    Progress,
+    Request,
+    Result,
+    Severity,
+    UpgradeReport,
+)
 from virtcpr.plan.steps import SPAWN, State
 from virtcpr.swap import adopt, history, journal
 from virtcpr.swap.handover import HandOver
@@ -216,7 +226,8 @@ class Upgrade:
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
 
     def _verify(self, move: Move) -> None:
-        assert move.new is not None and move.hand_over is not None
+        assert move.new is not None
+        assert move.hand_over is not None
         move.hand_over.journal.write(State.ADOPTED)
         problems = [*move.hand_over.warnings]
         try:

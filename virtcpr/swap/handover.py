@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ MOVE_SECONDS = 60.0  # the guest's device state
 END_SECONDS = 30.0
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class HandOver:
@@ -176,12 +177,14 @@ class HandOver:
             self._taps.cancel()
         old, new = _there(self._old), _there(self._new)
         pairs = [(self.plan.pid, self.new.process.pid)]
-        for query, parse in (("query-cpus-fast", qmp.threads), ("query-iothreads", qmp.iothreads)):
-            before, after = parse(await old.execute(query)), parse(await new.execute(query))
-            pairs += [(before[key], after[key]) for key in before if key in after]
-        for before_thread, after_thread in pairs:
-            lost = threads.mirror((self.plan.pid, before_thread), (self.new.process.pid, after_thread))
-            self.warnings += lost
+        pairs += _counterparts(
+            qmp.threads(await old.execute("query-cpus-fast")), qmp.threads(await new.execute("query-cpus-fast"))
+        )
+        pairs += _counterparts(
+            qmp.iothreads(await old.execute("query-iothreads")), qmp.iothreads(await new.execute("query-iothreads"))
+        )
+        for before, after in pairs:
+            self.warnings += threads.mirror((self.plan.pid, before), (self.new.process.pid, after))
 
     async def _end_old(self) -> None:
         """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM."""
@@ -239,7 +242,7 @@ class HandOver:
         pidfd = self.new.process.open()
         loop = asyncio.get_running_loop()
         died = loop.create_future()
-        loop.add_reader(pidfd, lambda: died.done() or died.set_result(None))
+        loop.add_reader(pidfd, lambda: None if died.done() else died.set_result(None))
         try:
             await asyncio.wait((task, died), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -262,6 +265,11 @@ class HandOver:
             if monitor is not None:
                 await monitor.close()
         self.new.release()
+
+
+def _counterparts(old: Mapping[K, int], new: Mapping[K, int]) -> list[tuple[int, int]]:
+    """Threads of the same vCPU or iothread."""
+    return [(thread, new[key]) for key, thread in old.items() if key in new]
 
 
 def _there(monitor: Monitor | None) -> Monitor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.libvirt import Connection
 from virtcpr.model import DomainRow, ListReport, Mode
-from virtcpr.domain.facts import DomainFacts
 from virtcpr.plan.findings import blocks, findings
 from virtcpr.swap.probe import Emulators, domain_facts
 

@@ -99,7 +99,10 @@ def _named_file(ask: Ask, memdev: Memdev) -> Memdev:
     """The path of file-backed RAM, and whether it is only a directory's (hostmem-file.c creates an unnamed file)."""
     if memdev.id is None:
         return memdev
-    kinds = {qmp.text(qmp.obj(o)["name"]): qmp.text(qmp.obj(o)["type"]) for o in qmp.items(ask("qom-list", {"path": "/objects"}))}
+    kinds = {
+        qmp.text(qmp.obj(o)["name"]): qmp.text(qmp.obj(o)["type"])
+        for o in qmp.items(ask("qom-list", {"path": "/objects"}))
+    }
     if kinds.get(memdev.id) != "child<memory-backend-file>":
         return memdev
     path = qmp.text(ask("qom-get", {"path": f"/objects/{memdev.id}", "property": "mem-path"}))

@@ -43,6 +43,10 @@ kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" { pri
 mkdir -p /usr/lib/virtcpr-lab
 (cd /tmp && apt-get download "$kernel" && dpkg -x "$kernel"_*.deb /usr/lib/virtcpr-lab/kernel && rm "$kernel"_*.deb)
 
+# An emulator of another architecture, to be refused: unpacked, not installed.
+(cd /tmp && apt-get download "qemu-system-arm=$old" && dpkg -x qemu-system-arm_*.deb /usr/lib/virtcpr-lab/aarch64 &&
+    rm qemu-system-arm_*.deb)
+
 # Debian leaves the default network for the administrator to start.
 ln -sf /etc/libvirt/qemu/networks/default.xml /etc/libvirt/qemu/networks/autostart/default.xml
 # No network to wait for, no login, no use for a lab's daily timers.

@@ -104,9 +104,7 @@ class Beats:
 
     since: int
     last: Beat | None = None
-    newest: dict[int, int] = field(
-        default_factory=dict
-    )  # boot mark -> highest sequence number, never forgotten
+    newest: dict[int, int] = field(default_factory=dict)  # boot mark -> highest sequence number, never forgotten
     total: int = 0  # never reset
 
     def __post_init__(self) -> None:
@@ -285,10 +283,7 @@ class Guest:
     def ready(self, total: int) -> bool:
         last = self.beats.last
         return bool(
-            last
-            and self.beats.total >= total
-            and last.ram_mib
-            and all(echo.established for echo in self.echoes)
+            last and self.beats.total >= total and last.ram_mib and all(echo.established for echo in self.echoes)
         )
 
     def tick(self, now: float) -> None:
@@ -419,9 +414,7 @@ class Watcher:
         """The answer; None if it comes later."""
         match request["op"]:
             case "watch":
-                return self._watch(
-                    request["id"], [request[name] for name in ("ip", "ip2") if request.get(name)]
-                )
+                return self._watch(request["id"], [request[name] for name in ("ip", "ip2") if request.get(name)])
             case "wait":
                 self._begin_wait(request)
                 return None
@@ -461,9 +454,7 @@ class Watcher:
         self.waiting = None
         answer = {"ok": ready} if ready else {"ok": False, "error": "timeout"}
         report = wait.guest.report(time.time_ns())
-        self._answer(
-            answer | {name: report.get(name) for name in ("received", "boot_mark", "ram_mib", "tcp_states")}
-        )
+        self._answer(answer | {name: report.get(name) for name in ("received", "boot_mark", "ram_mib", "tcp_states")})
 
     def _report(self, guests: dict[int, Guest]) -> Answer:
         self.receiver.drain(self._take)
@@ -477,12 +468,8 @@ class Watcher:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Observe witness guests; JSON lines on standard input and output."
-    )
-    parser.add_argument(
-        "--port", type=int, default=PORT, help="UDP port of the heartbeats (default: %(default)s)"
-    )
+    parser = argparse.ArgumentParser(description="Observe witness guests; JSON lines on standard input and output.")
+    parser.add_argument("--port", type=int, default=PORT, help="UDP port of the heartbeats (default: %(default)s)")
     options = parser.parse_args()
     with contextlib.suppress(PermissionError):  # a little less exact
         os.nice(-10)

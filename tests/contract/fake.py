@@ -1,0 +1,132 @@
+"""A backend without libvirt: it returns what a test puts in, and remembers what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from virtcpr.cli.backend import Watch
+from virtcpr.model import (
+    DomainReport,
+    DomainRow,
+    ExitCode,
+    Finding,
+    ListReport,
+    Mode,
+    Outlook,
+    Phase,
+    Progress,
+    Request,
+    Result,
+    Severity,
+    Side,
+    UpgradeReport,
+)
+
+OLD = Side("10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)", 4711)
+NEW = Side("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)", 5822)
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-00000000000{}"
+BLOCKER = Finding(
+    "ram-not-shared",
+    Severity.BLOCKER,
+    "its RAM isn't shared, so that new QEMU can't take it over",
+    "give it <memoryBacking> with source memfd and access shared,\nthen shut it down and start it again",
+)
+REFUSED = Finding(
+    "refused",
+    Severity.BLOCKER,
+    "QEMU 11.1.3 refused the guest: VQ 0 vring.num 1024 exceeds allocated max",
+    "the guest runs on in 10.0.13",
+)
+WARNING = Finding("vnc-dropped", Severity.WARNING, "its VNC viewers were disconnected", "connect again")
+
+WEB = DomainReport(
+    "web",
+    UUID.format(1),
+    Result.UPGRADED,
+    Mode.TRANSFER,
+    OLD,
+    NEW,
+    41.23456,
+    (Phase("spawn", 210.0), Phase("hand-over", 38.12345)),
+    (WARNING,),
+)
+MAIL = DomainReport("mail", UUID.format(2), Result.CURRENT, None, NEW, NEW)
+DB = DomainReport("db", UUID.format(3), Result.BLOCKED, None, OLD, NEW, findings=(BLOCKER,))
+LAB = DomainReport("lab", UUID.format(4), Result.ROLLED_BACK, Mode.TRANSFER, NEW, None, findings=(REFUSED,))
+
+ROWS = (
+    DomainRow("web", UUID.format(1), 3, "running", OLD.version, NEW.version, True, Mode.TRANSFER),
+    DomainRow("mail", UUID.format(2), 4, "running", NEW.version, NEW.version, False, Mode.TRANSFER),
+    DomainRow("db", UUID.format(3), 17, "paused", OLD.version, NEW.version, True, None, (BLOCKER,)),
+    DomainRow("spare", UUID.format(5), None, "shut off", None, None, None, None),
+)
+
+
+def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeReport:
+    return UpgradeReport((report,), code, 812.3456)
+
+
+def outlook_of(report: DomainReport) -> Outlook:
+    verdict = report.result if report.result in (Result.CURRENT, Result.BLOCKED) else None
+    return Outlook(report.name, report.uuid, report.source, report.target, verdict, report.findings)
+
+
+@dataclass
+class FakeUpgrade:
+    outlooks: tuple[Outlook, ...]
+    result: UpgradeReport
+    during: Callable[[], object]
+    runs: int = 0
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        self.runs += 1
+        for domain in self.result.domains:
+            watch(Progress(domain.name, "hand-over"))
+        self.during()
+        for domain in self.result.domains:
+            watch(Progress(domain.name, "done", domain.result, domain.pause_ms))
+        return self.result
+
+
+@dataclass
+class FakeBackend:
+    """``opening`` is called on the way in, ``during`` in the middle of the swap: to raise, or to wait."""
+
+    listed: ListReport = field(default_factory=lambda: ListReport(ROWS))
+    result: UpgradeReport = field(default_factory=one)
+    opening: Callable[[], object] = lambda: None
+    during: Callable[[], object] = lambda: None
+    asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    upgrades: list[FakeUpgrade] = field(default_factory=list)
+    closed: int = 0
+
+    def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
+        self.asked.append((uri, domains))
+        self.opening()
+        return self.listed
+
+    @contextmanager
+    def open_upgrade(self, request: Request) -> Iterator[FakeUpgrade]:
+        self.requests.append(request)
+        self.opening()
+        upgrade = FakeUpgrade(tuple(map(outlook_of, self.result.domains)), self.result, self.during)
+        self.upgrades.append(upgrade)
+        try:
+            yield upgrade
+        finally:
+            self.closed += 1
+
+    @property
+    def runs(self) -> int:
+        """How often a swap was begun."""
+        return sum(upgrade.runs for upgrade in self.upgrades)
+
+
+def raises(error: BaseException) -> Callable[[], object]:
+    def fail() -> object:
+        raise error
+
+    return fail

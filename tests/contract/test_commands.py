@@ -1,0 +1,265 @@
+"""Commands: what they ask the layers below for, what they ask the user, exit codes, error texts."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+
+from tests.contract.conftest import Cli
+from tests.contract.fake import DB, LAB, MAIL, UUID, WEB, FakeBackend, one, raises
+from virtcpr.errors import HostError, ParseError, QmpError, RolledBack, Unsettled, UsageError, VirtcprError
+from virtcpr.model import ExitCode, Request, UpgradeReport
+
+NOTHING_TO_MOVE = UpgradeReport((MAIL, DB), ExitCode.BLOCKED)
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    outcome = cli("--help")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert {"list", "upgrade"} <= set(outcome.out.split())
+
+
+@pytest.mark.parametrize("command", ["list", "upgrade"])
+def test_help_of_a_command(cli: Cli, command: str) -> None:
+    outcome = cli(command, "-h")
+    assert outcome.code == 0
+    assert f"Usage: virtcpr {command} " in outcome.out
+    assert "--output" in outcome.out
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == "virtcpr 0.1.0\n"
+
+
+def test_module_runs_and_help_is_light() -> None:
+    """--help loads nothing that only the real work needs."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "virtcpr", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if "|" in line}
+    assert "virtcpr.cli.app" in loaded
+    heavy = (
+        "libvirt",
+        "lxml",
+        "asyncio",
+        "qemu",
+        "rich.console",
+        "virtcpr.swap",
+        "virtcpr.host",
+        "virtcpr.domain",
+    )
+    assert [name for name, top in product(loaded, heavy) if name == top or name.startswith(f"{top}.")] == []
+
+
+def test_list_passes_on_uri_and_domains(cli: Cli) -> None:
+    backend = FakeBackend()
+    assert cli("-c", "qemu:///session", "list", "web", "17", backend=backend).code == 0
+    assert cli("list", backend=backend).code == 0
+    assert backend.asked == [("qemu:///session", ("web", "17")), (None, ())]
+
+
+def test_upgrade_passes_on_the_request(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("upgrade", "web", UUID.format(1), "-y", backend=backend)
+    cli(
+        "-c",
+        "qemu:///system",
+        "upgrade",
+        "--all",
+        "--emulator",
+        "/opt/qemu",
+        "--parallel",
+        "2",
+        "--yes",
+        backend=backend,
+    )
+    assert backend.requests == [
+        Request(("web", UUID.format(1))),
+        Request((), True, "qemu:///system", "/opt/qemu", 2),
+    ]
+    assert (backend.runs, backend.closed) == (2, 2)
+
+
+@pytest.mark.parametrize("code", list(ExitCode))
+def test_exit_code_is_the_reports(cli: Cli, code: ExitCode) -> None:
+    outcome = cli("upgrade", "--all", "--yes", backend=FakeBackend(result=one(code=code)))
+    assert outcome.code == code
+
+
+@pytest.mark.parametrize("answer", ["y\n", "Yes\n", " YES \n"])
+def test_yes_moves(cli: Cli, answer: str) -> None:
+    backend = FakeBackend(result=UpgradeReport((WEB, LAB, DB, MAIL), ExitCode.SOME, 800.0))
+    outcome = cli("upgrade", "--all", backend=backend, typed=answer)
+    assert outcome.code == ExitCode.SOME
+    assert "Move 2 domains now? [y/N] " in outcome.err
+    assert backend.runs == 1
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "yeah no\n"])
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_anything_else_touches_nothing(cli: Cli, answer: str, output: str) -> None:
+    backend = FakeBackend()
+    outcome = cli("upgrade", "web", "-o", output, backend=backend, typed=answer)
+    assert outcome.code == 0
+    assert "Move 1 domain now? [y/N] " in outcome.err
+    assert (backend.runs, backend.closed) == (0, 1)
+    if output == "json":
+        assert outcome.json["notes"] == ["nothing done"]
+    else:
+        assert outcome.out == "nothing done\n"
+
+
+def test_the_question_shows_what_will_be_done(cli: Cli) -> None:
+    outcome = cli(
+        "upgrade", "--all", backend=FakeBackend(result=UpgradeReport((WEB, DB), ExitCode.SOME)), typed=""
+    )
+    assert "move" in outcome.err
+    assert "blocker" in outcome.err
+    assert outcome.err.index("DOMAIN") < outcome.err.index("Move 1 domain now?")
+
+
+@pytest.mark.parametrize("typed", [None, "n\n"])
+def test_nothing_to_move_asks_nothing(cli: Cli, typed: str | None) -> None:
+    backend = FakeBackend(result=NOTHING_TO_MOVE)
+    outcome = cli("upgrade", "--all", backend=backend, typed=typed)
+    assert outcome.code == ExitCode.BLOCKED
+    assert "[y/N]" not in outcome.err
+    assert backend.runs == 1
+
+
+def test_without_a_terminal_yes_is_needed(cli: Cli) -> None:
+    backend = FakeBackend()
+    outcome = cli("upgrade", "web", backend=backend)
+    assert outcome.code == ExitCode.USAGE
+    assert outcome.err == (
+        "virtcpr: error: there is no terminal to ask on\n  --yes goes ahead without asking\n"
+    )
+    assert (backend.runs, backend.closed) == (0, 1)
+
+
+def test_no_running_domains(cli: Cli) -> None:
+    outcome = cli("upgrade", "--all", backend=FakeBackend(result=UpgradeReport((), ExitCode.DONE)))
+    assert (outcome.code, outcome.out) == (0, "no running domains\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        ((), "Missing command.", "try: virtcpr --help"),
+        (("upgrade",), "which domains? Name them, or give --all", "try: virtcpr upgrade --help"),
+        (("upgrade", "web", "--all"), "name domains or give --all, not both", "try: virtcpr upgrade --help"),
+        (
+            ("upgrade", "web", "--parallel", "0"),
+            "--parallel must be at least 1, not 0",
+            "try: virtcpr upgrade --help",
+        ),
+        (("-q", "-v", "list"), "--quiet and --verbose exclude each other", ""),
+        (("list", "--nope"), "No such option: --nope", "try: virtcpr list --help"),
+        (("lisp",), "No such command 'lisp'.", "try: virtcpr --help"),
+        (
+            ("upgrade", "web", "-o", "yaml"),
+            "Invalid value for '-o' / '--output': ",
+            "try: virtcpr upgrade --help",
+        ),
+        (
+            ("upgrade", "web", "--parallel", "x"),
+            "Invalid value for '--parallel': ",
+            "try: virtcpr upgrade --help",
+        ),
+    ],
+)
+def test_usage_errors(cli: Cli, args: tuple[str, ...], message: str, hint: str) -> None:
+    backend = FakeBackend()
+    outcome = cli(*args, backend=backend)
+    assert outcome.code == ExitCode.USAGE
+    assert outcome.out == ""
+    assert outcome.err.startswith(f"virtcpr: error: {message}")
+    assert outcome.err.endswith(f"\n  {hint}\n" if hint else "\n")
+    assert backend.requests == []
+
+
+ERRORS = [
+    (UsageError("no domain 'wbe'", hint="virtcpr list shows them all"), 2),
+    (HostError("only root can move guests", hint="run it with sudo"), 1),
+    (QmpError("web: QEMU's monitor doesn't answer"), 1),
+    (ParseError("web: the status file isn't XML"), 1),
+    (RolledBack("web: could not be moved; it runs on in old QEMU"), 5),
+    (Unsettled("web: not known which QEMU runs it", hint="virtcpr recover"), 6),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS, ids=[error.code for error, _ in ERRORS])
+@pytest.mark.parametrize("args", [("list",), ("upgrade", "--all", "-y")], ids=["list", "upgrade"])
+def test_errors(cli: Cli, error: VirtcprError, code: int, args: tuple[str, ...]) -> None:
+    outcome = cli(*args, backend=FakeBackend(opening=raises(error)))
+    assert outcome.code == code
+    assert outcome.out == ""
+    hint = f"  {error.hint}\n" if error.hint else ""
+    assert outcome.err == f"virtcpr: error: {error.message}\n{hint}"
+
+
+def test_a_message_of_several_lines_is_indented(cli: Cli) -> None:
+    error = HostError("QEMU ended:\n\tno such \x1b[31mdevice", hint="look\nthere")
+    outcome = cli("list", backend=FakeBackend(opening=raises(error)))
+    assert outcome.err.splitlines() == [
+        "virtcpr: error: QEMU ended:",
+        "          no such \\x1b[31mdevice",
+        "  look",
+        "  there",
+    ]
+
+
+def test_a_defect_is_told_without_a_traceback(cli: Cli) -> None:
+    backend = FakeBackend(opening=raises(KeyError("pid")))
+    outcome = cli("list", backend=backend)
+    assert outcome.code == ExitCode.FAILED
+    assert outcome.err == (
+        "virtcpr: error: internal error: KeyError: 'pid'\n"
+        "  this is a defect of virtcpr: please report it with what --debug shows\n"
+    )
+    assert "Traceback" in cli("--debug", "list", backend=backend).err
+
+
+def test_a_defect_during_the_swap_leaves_the_state_unknown(cli: Cli) -> None:
+    outcome = cli("upgrade", "web", "-y", backend=FakeBackend(during=raises(ZeroDivisionError("oh"))))
+    assert outcome.code == ExitCode.UNKNOWN
+    assert "internal error during the swap: ZeroDivisionError: oh" in outcome.err
+    assert "/run/virtcpr/journal" in outcome.err
+
+
+@pytest.mark.parametrize("where", ["opening", "during"])
+def test_an_interrupt_ends_without_a_traceback(cli: Cli, where: str) -> None:
+    backend = FakeBackend()
+    setattr(backend, where, raises(KeyboardInterrupt()))
+    outcome = cli("upgrade", "web", "-y", backend=backend)
+    assert outcome.code == 130
+    assert "virtcpr: error: interrupted\n" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ((), "virtcpr: WARNING: w\n"),
+        (("-q",), ""),
+        (("-v",), "virtcpr: WARNING: w\nvirtcpr: INFO: i \\x1b\n"),
+        (("-vv",), "virtcpr: WARNING: w\nvirtcpr: INFO: i \\x1b\nvirtcpr: DEBUG: d\n"),
+    ],
+)
+def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
+    def log() -> None:
+        logger = logging.getLogger("virtcpr.test")
+        logger.warning("w")
+        logger.info("i \x1b")
+        logger.debug("d")
+        logging.getLogger("qemu.qmp").error("its own affair")
+
+    assert cli(*options, "list", backend=FakeBackend(opening=log)).err == shown

@@ -1,0 +1,163 @@
+"""JSON: one object on stdout whatever happens, as schema-1.json says."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.contract.conftest import Cli, Outcome
+from tests.contract.fake import DB, LAB, MAIL, WEB, FakeBackend, one, raises
+from virtcpr.errors import HostError, Unsettled
+from virtcpr.model import ExitCode, Result, UpgradeReport
+
+SCHEMA: dict[str, Any] = json.loads((files("virtcpr.cli") / "schema-1.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def checked(outcome: Outcome) -> dict[str, Any]:
+    """The object, after comparing it with the schema and the exit code."""
+    VALIDATOR.validate(outcome.json)
+    assert outcome.json["exit_code"] == outcome.code
+    return outcome.json
+
+
+def test_the_schema_is_one() -> None:
+    VALIDATOR.check_schema(SCHEMA)
+    assert SCHEMA["$defs"]["upgraded"]["properties"]["result"]["enum"] == [result.value for result in Result]
+
+
+def test_upgrade(cli: Cli) -> None:
+    document = checked(cli("upgrade", "web", "-y", "-o", "json"))
+    assert document == {
+        "schema": 1,
+        "command": "upgrade",
+        "exit_code": 0,
+        "domains": [
+            {
+                "name": "web",
+                "uuid": WEB.uuid,
+                "result": "upgraded",
+                "mode": "transfer",
+                "from": {"version": "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)", "pid": 4711},
+                "to": {"version": "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)", "pid": 5822},
+                "pause_ms": 41.235,
+                "phases": [{"name": "spawn", "ms": 210.0}, {"name": "hand-over", "ms": 38.123}],
+                "findings": [
+                    {
+                        "code": "vnc-dropped",
+                        "severity": "warning",
+                        "message": "its VNC viewers were disconnected",
+                        "remedy": "connect again",
+                    }
+                ],
+            }
+        ],
+        "blackout_ms": 812.346,
+    }
+
+
+def test_list(cli: Cli) -> None:
+    document = checked(cli("list", "--output=json"))
+    assert set(document) == {"schema", "command", "exit_code", "domains"}
+    web, _, db, spare = document["domains"]
+    assert web == {
+        "name": "web",
+        "uuid": WEB.uuid,
+        "id": 3,
+        "state": "running",
+        "running": "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)",
+        "installed": "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)",
+        "outdated": True,
+        "ready": "transfer",
+        "findings": [],
+    }
+    assert [finding["code"] for finding in db["findings"]] == ["ram-not-shared"]
+    assert (spare["id"], spare["running"], spare["outdated"], spare["ready"]) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("report", [MAIL, DB, LAB], ids=["current", "blocked", "rolled-back"])
+def test_every_result(cli: Cli, report: Any) -> None:
+    result = UpgradeReport((report,), ExitCode.SOME, notes=("a note",))
+    document = checked(cli("upgrade", "--all", "-y", "-o", "json", backend=FakeBackend(result=result)))
+    assert document["domains"][0]["result"] == report.result.value
+    assert document["blackout_ms"] is None
+    assert document["notes"] == ["a note"]
+
+
+def test_control_characters_are_the_readers_affair(cli: Cli) -> None:
+    name = 'we\x1b[31mb "[bold]" \u202e\udc80'
+    report = UpgradeReport((MAIL.__class__(name, MAIL.uuid, Result.CURRENT),), ExitCode.DONE)
+    outcome = cli("upgrade", "--all", "-y", "-ojson", backend=FakeBackend(result=report))
+    assert outcome.out.isascii()
+    assert checked(outcome)["domains"][0]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("args", "command"),
+    [
+        (("-o", "json"), None),
+        (("upgrade", "-o", "json"), "upgrade"),
+        (("upgrade", "web", "--all", "-ojson"), "upgrade"),
+        (("upgrade", "--output=json", "web"), "upgrade"),
+        (("upgrade", "web", "--nope", "-yo", "json"), "upgrade"),
+        (("upgrade", "web", "-o", "json", "--nope"), "upgrade"),
+        (("upgrade", "web", "--parallel", "x", "-yojson"), "upgrade"),
+        (("upgrade", "web", "-o", "yaml", "-o", "json", "--parallel"), "upgrade"),
+        (("-c", "upgrade", "list", "--nope", "--output", "json"), "list"),
+        (("-q", "-v", "list", "-o", "json"), "list"),
+        (("lisp", "-o", "json"), None),
+    ],
+)
+def test_usage_errors(cli: Cli, args: tuple[str, ...], command: str | None) -> None:
+    outcome = cli(*args)
+    document = checked(outcome)
+    assert outcome.code == ExitCode.USAGE
+    assert document["command"] == command
+    assert document["error"]["code"] == "usage"
+    assert outcome.err.startswith(f"virtcpr: error: {document['error']['message']}\n")
+
+
+@pytest.mark.parametrize(
+    "args", [("list", "--nope"), ("upgrade", "--", "-o", "json", "--all"), ("-o", "json", "list")]
+)
+def test_json_only_where_it_was_asked_for(cli: Cli, args: tuple[str, ...]) -> None:
+    outcome = cli(*args)
+    assert outcome.code == ExitCode.USAGE
+    assert ("{" in outcome.out) is (args[0] == "-o")
+
+
+@pytest.mark.parametrize("args", [("list",), ("upgrade", "--all", "--yes")])
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (HostError("no libvirt", hint="start it"), "host", 1),
+        (Unsettled("lost"), "unsettled", 6),
+        (KeyboardInterrupt(), "interrupted", 130),
+        (ValueError("x"), "internal", 1),
+    ],
+)
+def test_errors(cli: Cli, args: tuple[str, ...], error: BaseException, code: str, exit_code: int) -> None:
+    outcome = cli(*args, "-o", "json", backend=FakeBackend(opening=raises(error)))
+    document = checked(outcome)
+    assert outcome.code == exit_code
+    assert document["domains"] == []
+    assert document["error"]["code"] == code
+    assert document["error"]["hint"] == getattr(error, "hint", document["error"]["hint"])
+    assert document.get("blackout_ms", "none") == (None if args[0] == "upgrade" else "none")
+
+
+def test_progress_and_log_stay_off_stdout(cli: Cli) -> None:
+    outcome = cli("-vv", "upgrade", "web", "-y", "-o", "json", backend=FakeBackend(result=one()))
+    checked(outcome)
+    assert "virtcpr: web: hand-over\n" in outcome.err
+
+
+def test_json_without_yes_or_terminal_is_an_error(cli: Cli) -> None:
+    backend = FakeBackend()
+    document = checked(cli("upgrade", "web", "-o", "json", backend=backend))
+    assert document["error"]["message"] == "there is no terminal to ask on"
+    assert backend.runs == 0

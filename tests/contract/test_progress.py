@@ -1,0 +1,224 @@
+"""What is seen while an upgrade runs, and that it never gets in the way."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Cli, Tty
+from tests.contract.fake import FakeBackend
+from virtcpr.cli import live, log
+from virtcpr.cli.live import Board, Line
+from virtcpr.cli.session import Session
+from virtcpr.model import Progress, Result
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_plain_lines_without_a_terminal(cli: Cli) -> None:
+    assert cli("upgrade", "web", "-y").err == "virtcpr: web: hand-over\nvirtcpr: web: upgraded, pause 41 ms\n"
+
+
+def test_quiet_shows_none(cli: Cli) -> None:
+    outcome = cli("-q", "upgrade", "web", "-y")
+    assert outcome.err == ""
+    assert "upgraded" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Progress("web", "spawn"), "virtcpr: web: spawn"),
+        (
+            Progress("web", "", Result.BLOCKED, text="RAM isn't\nshared"),
+            "virtcpr: web: blocked: RAM isn't shared",
+        ),
+        (Progress("w\x1beb", "done", Result.UPGRADED, 1234.0), "virtcpr: w\\x1beb: upgraded, pause 1.2 s"),
+        (Progress("", "stop the daemon"), "virtcpr: host: stop the daemon"),
+    ],
+)
+def test_plain(event: Progress, line: str) -> None:
+    assert live.plain(event) == line
+
+
+def test_board() -> None:
+    board = Board({"web": Line(), "[b]db": Line()})
+    board.hear([Progress("web", "spawn"), Progress("", "stop"), Progress("web", "migrate", pause_ms=38.2)])
+    board.hear([Progress("[b]db", "", Result.BLOCKED, text="no")])
+    assert board.text().plain.split("\n") == [
+        "web    migrate…      pause 38 ms",
+        "[b]db  blocked       no",
+        "host   stop…       ",
+    ]
+
+
+def test_a_stopped_terminal_does_not_stop_the_swap(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-S in the middle of the swap: the swap goes on, and its result comes."""
+    monkeypatch.setattr(live, "END_SECONDS", 0.2)
+    monkeypatch.setattr(live, "_print", lambda events: time.sleep(60))
+    begun = time.monotonic()
+    outcome = cli("upgrade", "web", "-y")
+    assert time.monotonic() - begun < 5
+    assert (outcome.code, "upgraded" in outcome.out) == (0, True)
+
+
+def test_a_broken_display_does_not_break_the_swap(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(events: object) -> None:
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr(live, "_print", broken)
+    assert cli("upgrade", "web", "-y").code == 0
+
+
+def test_priorities_under_the_journal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    assert log.journald()
+    assert cli("upgrade", "web", "-y").err.startswith("<6>virtcpr: web: hand-over\n<6>")
+    assert cli("upgrade", "web").err.splitlines()[0] == "<3>virtcpr: error: there is no terminal to ask on"
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")  # inherited, but stderr leads elsewhere
+    assert cli("upgrade", "web").err.startswith("virtcpr: error: ")
+
+
+@pytest.mark.parametrize(
+    ("term", "no_color", "option", "expected"),
+    [
+        ("xterm", "", False, True),
+        ("xterm", "1", False, False),
+        ("xterm", "", True, False),
+        ("dumb", "", False, False),
+        ("", "", False, False),
+    ],
+)
+def test_colors(
+    monkeypatch: pytest.MonkeyPatch, term: str, no_color: str, option: bool, expected: bool
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    session = Session(FakeBackend(), no_color=option)
+    assert session.colors(Tty()) is expected
+    assert not session.colors(io.StringIO())
+
+
+class Terminal:
+    """``tests.contract.terminal`` (virtcpr with a fake behind it) on a real pseudo-terminal."""
+
+    def __init__(self, *args: str, **environment: str) -> None:
+        self.ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.contract.terminal", *args],
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.seen = ""
+
+    def read_until(self, text: str, seconds: float = 30) -> None:
+        """Read until ``text`` was seen; "" means to the end."""
+        limit = time.monotonic() + seconds
+        while not text or text not in self.seen:
+            ready, _, _ = select.select([self.ours], [], [], max(0, limit - time.monotonic()))
+            assert ready, f"{text!r} not seen in {self.seen!r}"
+            try:
+                got = os.read(self.ours, 65536)
+            except OSError:  # EIO: the other end is closed
+                got = b""
+            if not got:
+                assert not text, f"{text!r} not seen in {self.seen!r}"
+                return
+            self.seen += got.decode()
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def end(self) -> int:
+        self.read_until("")
+        os.close(self.ours)
+        return self.process.wait(10)
+
+
+def test_a_real_terminal() -> None:
+    terminal = Terminal("upgrade", "--all")
+    terminal.read_until("Move 1 domain now? [y/N] ")
+    terminal.type("y\n")
+    terminal.read_until("hand-over…")
+    assert terminal.end() == 0
+    result = terminal.seen.rpartition("DOMAIN")[2]
+    assert re.search(r"web .*upgraded.*10\.0\.2 .*→ 10\.0\.13.*41 ms", result)
+    assert "\x1b[1m" in terminal.seen
+    assert "\x1b[?25h" in terminal.seen, "the cursor is shown again"
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "dumb"])
+def test_a_real_terminal_without_colors(environment: dict[str, str]) -> None:
+    terminal = Terminal("upgrade", "--all", "--yes", **environment)
+    assert terminal.end() == 0
+    assert "upgraded" in terminal.seen
+    assert not re.search(r"\x1b\[[0-9;]*m", terminal.seen)
+    if environment.get("TERM") == "dumb":
+        assert "\x1b" not in terminal.seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_the_question(number: signal.Signals) -> None:
+    terminal = Terminal("upgrade", "--all")
+    terminal.read_until("[y/N] ")
+    terminal.process.send_signal(number)
+    assert terminal.end() == 130
+    assert "virtcpr: error: interrupted" in terminal.seen
+    assert "Traceback" not in terminal.seen
+
+
+def test_nobody_reads_stdout() -> None:
+    """``virtcpr list | head -0``: no traceback and no complaint at exit."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.contract.terminal", "list"],
+        cwd=ROOT,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", ">/dev/full", "<&-"])
+def test_streams_that_are_closed(closing: str) -> None:
+    command = f'exec "{sys.executable}" -m tests.contract.terminal upgrade web -y {closing}'
+    result = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == (1 if "full" in closing else 0)
+    assert "Traceback" not in result.stderr
+    assert ("can't be written" in result.stderr) is ("full" in closing)
+
+
+def test_a_locale_without_arrows() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.contract.terminal", "upgrade", "web", "-y"],
+        cwd=ROOT,
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1) -> 10.0.13" in result.stdout

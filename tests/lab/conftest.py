@@ -1,0 +1,76 @@
+"""The lab for tests: booted afresh once a module, stopped at the end whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import client
+from tests.lab.client import Witness
+from tests.lab.guests import Shape
+from tests.lab.machine import Lab, default_store
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/lab" in str(item.path):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def built_lab() -> Iterator[Lab]:
+    lab = Lab(default_store())
+    lab.build()
+    yield lab
+    lab.down()
+
+
+@pytest.fixture(scope="module")
+def lab(built_lab: Lab) -> Lab:
+    """A fresh system with QEMU OLD installed, and this checkout."""
+    built_lab.reset()
+    return built_lab
+
+
+class Guests:
+    """The guests of one test, and the observer that watches them."""
+
+    def __init__(self) -> None:
+        self.witness = Witness()
+        self._started: list[Shape] = []
+
+    def start(self, *shapes: Shape, watch: bool = True) -> None:
+        for shape in shapes:
+            self._started.append(shape)
+            client.start(shape)
+        if watch:
+            self.witness.watch(*shapes)
+            self.witness.mark()
+
+    def adopt(self, shape: Shape) -> None:
+        """A guest that the test starts by itself: it is removed with the others."""
+        self._started.append(shape)
+
+    def end(self) -> None:
+        self.witness.close()
+        for shape in self._started:
+            client.remove(shape.name)
+
+    def assert_well(self, shape: Shape, *, beats: int = 300) -> None:
+        """The guest goes on: it beats, one of it only, the connection stands, RAM and disks are whole."""
+        self.witness.beats(shape, beats)
+        report = self.witness.report(shape)
+        assert report["tcp_alive"], report
+        assert report["ram_errors"] == 0, report
+        assert report["disk_errors"] == 0, report
+        assert report["failures"] == 0, report
+        assert report["duplicates_or_reordered"] == 0, report
+        assert len(report["boot_marks_seen"]) == 1, report
+
+
+@pytest.fixture
+def guests(lab: Lab) -> Iterator[Guests]:
+    made = Guests()
+    yield made
+    made.end()

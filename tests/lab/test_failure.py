@@ -1,0 +1,158 @@
+"""A swap that can't succeed, or is interrupted: the guest runs on where it was, and the report says why."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+from tests.lab import client
+from tests.lab.client import LAB, run, shell, virsh
+from tests.lab.conftest import Guests
+from tests.lab.guests import DATABASE, SMALL
+from tests.lab.machine import Lab
+
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+REBUILT = f"{EMULATOR}-rebuilt"
+# Another build of the same release: the build id is all that differs.
+REBUILD = f"""
+import shutil, re
+shutil.copy({EMULATOR!r}, {REBUILT!r})
+with open({REBUILT!r}, "r+b") as file:
+    start = file.read(1 << 16).index(b"\\x04\\0\\0\\0\\x14\\0\\0\\0\\x03\\0\\0\\0GNU\\0")
+    file.seek(start + 16)
+    file.write(b"rebuilt")
+"""
+
+
+def leftovers() -> str:
+    """Whatever a swap leaves that it should not: sockets, journal entries, temporary files."""
+    return shell(
+        "ls /run/virtcpr/journal 2>/dev/null || :; find /var/lib/libvirt/qemu /run/libvirt/qemu "
+        "-name 'cpr.sock' -o -name 'main.sock' -o -name '*.virtcpr'"
+    )
+
+
+def qemu_processes() -> int:
+    return len(run("pgrep", "qemu-system", check=False).out.split())
+
+
+def test_a_build_that_cannot_load_the_guest_is_rolled_back(guests: Guests) -> None:
+    client.install_qemu("NEW")
+    run("python3", "-", stdin=REBUILD)
+    shapes = (SMALL, DATABASE)
+    guests.start(*shapes)
+    pids = [client.pid(shape.name) for shape in shapes]
+    client.install_qemu("NEXT")
+    guests.witness.mark()
+
+    report = client.upgrade("--all")
+
+    assert report["exit_code"] == 5
+    for domain in report["domains"]:
+        assert domain["result"] == "rolled-back"
+        assert "exceeds allocated max" in domain["findings"][0]["message"]
+        assert "the guest runs on in old QEMU" in domain["findings"][0]["message"]
+    for shape in shapes:
+        guests.assert_well(shape, beats=1000)
+        assert virsh("domstate", shape.name).strip() == "running"
+        assert client.monitor(shape.name, "query-migrate-parameters")["mode"] == "normal"
+    assert [client.pid(shape.name) for shape in shapes] == pids
+    assert leftovers() == ""
+    assert qemu_processes() == 2
+
+    again = client.upgrade("--all", "--emulator", REBUILT)
+
+    assert [domain["result"] for domain in again["domains"]] == ["upgraded", "upgraded"], again
+    for shape in shapes:
+        guests.assert_well(shape)
+        assert f"<emulator>{REBUILT}</emulator>" in virsh("dumpxml", shape.name)
+        assert client.qemu_version(shape.name) == client.upstream(client.versions()["NEW"])
+
+
+def test_new_qemu_that_dies_at_once_touches_nothing(guests: Guests) -> None:
+    """The emulator is sound when it is asked, but can't make this machine: its firmware is gone."""
+    client.install_qemu("OLD")
+    guests.start(SMALL)
+    process = client.pid(SMALL.name)
+    client.install_qemu("NEW")
+    shell("mkdir /root/away; for f in /usr/share/seabios/*; do mount --bind /dev/null $f; done")
+    try:
+        report = client.upgrade(SMALL.name)
+    finally:
+        shell("for f in /usr/share/seabios/*; do umount $f; done")
+
+    assert report["exit_code"] == 5, report
+    assert "could not load PC BIOS" in report["domains"][0]["findings"][0]["message"]
+    assert client.pid(SMALL.name) == process
+    guests.assert_well(SMALL)
+    assert leftovers() == ""
+    assert qemu_processes() == 1
+
+
+def interrupted_at(phase: str) -> subprocess.CompletedProcess[str]:
+    """An upgrade that gets SIGINT as soon as it says that it is in a phase."""
+    command = [str(LAB), "exec", "virtcpr", "upgrade", "--all", "--yes", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if f": {phase}" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said += process.stderr.read()
+        out = process.stdout.read()
+    return subprocess.CompletedProcess(command, process.returncode, out, said)
+
+
+def test_ctrl_c_before_the_point_of_no_return_rolls_back(guests: Guests, lab: Lab) -> None:
+    client.install_qemu("OLD")
+    guests.start(SMALL)
+    process = client.pid(SMALL.name)
+    client.install_qemu("NEW")
+
+    done = interrupted_at("spawn")
+
+    assert done.returncode == 5, done
+    assert "interrupted" in done.stdout
+    assert client.pid(SMALL.name) == process
+    assert virsh("domstate", SMALL.name).strip() == "running"
+    assert leftovers() == ""
+    assert qemu_processes() == 1
+    guests.assert_well(SMALL)
+    assert client.upgrade(SMALL.name)["exit_code"] == 0
+
+
+def test_ctrl_c_after_it_finishes_the_domain(guests: Guests) -> None:
+    client.install_qemu("OLD")
+    guests.start(SMALL)
+    client.install_qemu("NEW")
+
+    done = interrupted_at("commit")
+
+    assert done.returncode == 0, done
+    assert client.qemu_version(SMALL.name) == client.upstream(client.versions()["NEW"])
+    assert virsh("domstate", SMALL.name).strip() == "running"
+    assert leftovers() == ""
+    guests.assert_well(SMALL)
+
+
+def test_a_guest_that_dies_in_the_blackout_is_said_to_be_dead(guests: Guests) -> None:
+    """Nothing can be saved of a guest whose QEMU is killed, but no second one may be left, nor the daemon down."""
+    client.install_qemu("OLD")
+    guests.start(SMALL)
+    client.install_qemu("NEW")
+    command = [str(LAB), "exec", "virtcpr", "upgrade", "--all", "--yes", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        victim = str(client.pid(SMALL.name))
+        for line in process.stderr:
+            if ": attach" in line:
+                run("kill", "-9", victim)
+                break
+        process.stderr.read()
+    assert process.returncode == 6
+    assert qemu_processes() == 0
+    assert "shut off" in virsh("domstate", SMALL.name)
+    shell("rm -rf /run/virtcpr/journal")

@@ -1,0 +1,242 @@
+"""What can't be moved is refused with a reason and a remedy, and nothing is touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.lab import client
+from tests.lab.client import run, shell, virsh
+from tests.lab.conftest import Guests
+from tests.lab.guests import IMAGES, SMALL, Disk, Shape, domain_xml, image_commands
+
+NAME = SMALL.name
+
+
+def started(name: str = NAME) -> str:
+    """The guest's process by number and start time: the same as long as it wasn't touched."""
+    return shell(f"P=$(cat /run/libvirt/qemu/{name}.pid); cut -d' ' -f1,22 /proc/$P/stat")
+
+
+@pytest.fixture
+def outdated(guests: Guests) -> Guests:
+    """A prepared guest on OLD, NEW installed."""
+    client.install_qemu("OLD")
+    guests.start(SMALL, watch=False)
+    client.install_qemu("NEW")
+    return guests
+
+
+def refused(*arguments: str) -> dict[str, Any]:
+    """The one domain's report of an upgrade that must be blocked."""
+    report = client.upgrade(*arguments)
+    assert report["exit_code"] == 4, report
+    (domain,) = report["domains"]
+    assert domain["result"] == "blocked"
+    return dict(domain)
+
+
+def texts(domain: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {f["code"]: (f["message"], f["remedy"]) for f in domain["findings"]}
+
+
+def start_on_old(guests: Guests, shape: Shape, extra: str = "") -> None:
+    """Start a guest on OLD, with ``extra`` device XML, and install NEW."""
+    client.install_qemu("OLD")
+    xml = domain_xml(shape).replace("</devices>", f"{extra}</devices>")
+    for command in image_commands(shape):
+        run(*command)
+    guests.adopt(shape)
+    shell(f"virsh -q define /dev/stdin; virsh -q start {shape.name}", stdin=xml)
+    client.install_qemu("NEW")
+
+
+def test_a_domain_that_was_never_prepared(guests: Guests) -> None:
+    start_on_old(guests, replace(SMALL, prepared=False))
+    before = started()
+
+    found = texts(refused(NAME))
+
+    assert found["ram-private"][0] == "RAM isn't shared (pc.ram)"
+    assert "<source type='memfd'/><access mode='shared'/>" in found["ram-private"][1]
+    assert found["aux-ram-share"][0] == "the machine runs without aux-ram-share=on"
+    assert "aux-ram-share=on" in found["aux-ram-share"][1]
+    assert started() == before
+
+
+def test_a_shut_off_domain(outdated: Guests) -> None:
+    virsh("destroy", NAME)
+    found = texts(refused(NAME))
+    assert found["not-running"][0] == "the domain is shut off"
+    assert "virsh start small" in found["not-running"][1]
+
+
+def test_a_domain_paused_by_an_io_error(guests: Guests) -> None:
+    shell("mkdir -p /root/full; mount -t tmpfs -o size=4m,mode=755 tmpfs /root/full; chmod 755 /root")
+    start_on_old(guests, replace(SMALL, disks=(Disk("virtio", "raw", path="/root/full/small.raw"),)))
+    run("timeout", "60", "sh", "-c", f"until virsh domstate {NAME} | grep -q paused; do sleep 0.2; done")
+    before = started()
+
+    found = texts(refused(NAME))
+
+    assert found["paused"][0] == "the domain is paused by libvirt or QEMU (I/O error)"
+    assert "virsh resume small" in found["paused"][1]
+    assert started() == before
+
+
+def test_an_active_block_job(outdated: Guests) -> None:
+    path = f"{IMAGES}/copy.qcow2"
+    virsh("blockcopy", NAME, "vda", path, "--transient-job", "--bandwidth", "1")
+    before = started()
+    try:
+        found = texts(refused(NAME))
+    finally:
+        virsh("blockjob", NAME, "vda", "--abort")
+    assert "libvirt or QEMU is busy with the domain: a block job" in found["job"][0]
+    assert "virsh domjobinfo small" in found["job"][1]
+    assert started() == before
+
+
+def test_an_active_backup(outdated: Guests) -> None:
+    backup = "<domainbackup mode='pull'><server transport='unix' socket='/var/tmp/nbd.sock'/></domainbackup>"
+    shell(f"virsh backup-begin {NAME} /dev/stdin", stdin=backup)
+    before = started()
+    try:
+        found = texts(refused(NAME))
+    finally:
+        virsh("domjobabort", NAME)
+    assert "a backup" in found["job"][0]
+    assert started() == before
+
+
+def test_a_lock_manager(outdated: Guests) -> None:
+    shell("cp /etc/libvirt/qemu.conf /root; echo 'lock_manager = \"lockd\"' >> /etc/libvirt/qemu.conf")
+    try:
+        found = texts(refused(NAME))
+    finally:
+        shell("mv /root/qemu.conf /etc/libvirt/qemu.conf")
+    assert found["lock-manager"][0] == "libvirt holds leases of the disks (lockd)"
+    assert "can't be handed over" in found["lock-manager"][1]
+
+
+# (device XML, what the finding says)
+REFUSED = (
+    ("<interface type='user'><model type='virtio'/></interface>", "is of type 'user'"),
+    ("<serial type='tcp'><source mode='bind' host='127.0.0.1' service='7777'/></serial>", "on a TCP port"),
+    ("<serial type='udp'><source mode='connect' host='127.0.0.1' service='7778'/></serial>", "on a UDP port"),
+    (
+        "<shmem name='mem'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>",
+        "shared memory (ivshmem)",
+    ),
+    ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", "a shared file system"),
+    ("<graphics type='vnc' port='-1' autoport='yes' passwd='sesame'/>", "the VNC display has a password"),
+    ("<graphics type='vnc' port='-1' autoport='yes' websocket='-1'/>", "a VNC websocket"),
+    (
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/srv/slow.raw'/>"
+        "<target dev='vdq' bus='virtio'/><iotune><total_iops_sec>50</total_iops_sec></iotune></disk>",
+        "I/O throttling",
+    ),
+    ("<channel type='qemu-vdagent'><target type='virtio' name='com.redhat.spice.0'/></channel>", "vdagent"),
+)
+
+
+@pytest.mark.parametrize(("device", "said"), REFUSED, ids=[said for _, said in REFUSED])
+def test_a_device_that_cannot_follow(guests: Guests, device: str, said: str) -> None:
+    shell("truncate -s 8M /srv/slow.raw")
+    start_on_old(guests, SMALL, device)
+    before = started()
+
+    domain = refused(NAME)
+
+    messages = [f["message"] for f in domain["findings"]]
+    assert any(said in message for message in messages), messages
+    assert all(f["remedy"] for f in domain["findings"])
+    assert started() == before
+
+
+def test_a_disk_attached_since_the_start(outdated: Guests) -> None:
+    run("truncate", "-s", "8M", f"{IMAGES}/late.raw")
+    virsh("attach-disk", NAME, f"{IMAGES}/late.raw", "vdz")
+    before = started()
+    found = texts(refused(NAME))
+    assert "were added or removed since the guest started: +" in found["changed"][0]
+    assert started() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/no/such/qemu", "doesn't exist"),
+        ("qemu-system-x86_64", "isn't an absolute path"),
+        ("/etc/hostname", "isn't executable"),
+        ("/usr/bin", "isn't a file"),
+        ("/usr/bin/true", "isn't QEMU, or is broken"),
+        (
+            "/usr/lib/virtcpr-lab/aarch64/usr/bin/qemu-system-aarch64",
+            "runs aarch64 guests, this one is x86_64",
+        ),
+    ],
+)
+def test_an_emulator_that_cannot_be_used(outdated: Guests, path: str, said: str) -> None:
+    before = started()
+    domain = refused(NAME, "--emulator", path)
+    assert any(said in f["message"] and path in f["message"] for f in domain["findings"]), domain
+    assert started() == before
+
+
+def fails(code: int, *arguments: str, prefix: tuple[str, ...] = ()) -> str:
+    """What a command that must fail says on stderr; stdout stays empty."""
+    done = run(*prefix, "virtcpr", *arguments, check=False)
+    assert (done.code, done.out) == (code, ""), done
+    return done.err
+
+
+def test_an_unknown_domain(outdated: Guests) -> None:
+    said = fails(2, "upgrade", "--yes", "nobody")
+    assert "there is no domain 'nobody'" in said
+    assert "virsh list --all" in said
+
+
+@pytest.mark.parametrize("uri", ["qemu+ssh://host/system", "qemu://host/system"])
+def test_a_remote_uri(outdated: Guests, uri: str) -> None:
+    said = fails(2, "-c", uri, "upgrade", "--yes", NAME)
+    assert "on another host" in said
+
+
+def test_another_hypervisor(outdated: Guests) -> None:
+    assert "isn't the system's QEMU driver" in fails(2, "-c", "test:///default", "upgrade", "--yes", NAME)
+
+
+def test_not_root(outdated: Guests) -> None:
+    said = fails(1, "upgrade", "--yes", NAME, prefix=("setpriv", "--reuid", "nobody", "--clear-groups"))
+    assert "only root can move guests" in said
+
+
+def test_the_daemon_does_not_run(outdated: Guests) -> None:
+    units = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
+    before = started()
+    shell(f"systemctl stop {units}")
+    try:
+        said = fails(1, "upgrade", "--yes", NAME)
+    finally:
+        shell("systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket")
+    assert "libvirt's daemon doesn't answer" in said
+    assert "systemctl status libvirtd" in said
+    assert started() == before
+
+
+def test_another_virtcpr_at_work(outdated: Guests) -> None:
+    holder = ("sh", "-c", 'mkdir -p /run/virtcpr; exec flock /run/virtcpr/lock "$@"', "sh")
+    said = fails(1, "upgrade", "--yes", NAME, prefix=holder)
+    assert re.search(r"another virtcpr is at work \(process .+\); nothing was touched", said)
+
+
+def test_an_error_in_json(outdated: Guests) -> None:
+    done = run("virtcpr", "upgrade", "--yes", "-o", "json", "nobody", check=False)
+    report = json.loads(done.out)
+    assert (done.code, report["exit_code"], report["domains"]) == (2, 2, [])
+    assert "no domain" in report["error"]["message"]

@@ -1,0 +1,52 @@
+"""The same guest again and again: nothing grows, nothing wears out."""
+
+from __future__ import annotations
+
+import re
+
+from tests.lab import client
+from tests.lab.client import run, shell, virsh
+from tests.lab.conftest import Guests
+from tests.lab.guests import DATABASE
+from tests.lab.test_failure import leftovers
+
+SWAPS = 20
+
+
+def footprint(name: str) -> dict[str, int]:
+    """What could grow: argv, descriptors, files in libvirt's directories, the status file."""
+    process = client.pid(name)
+    argv, fds, files, status = shell(
+        f"wc -c < /proc/{process}/cmdline; ls /proc/{process}/fd | wc -l; "
+        f"find /var/lib/libvirt/qemu /run/libvirt/qemu /run/virtcpr | wc -l; wc -l < /run/libvirt/qemu/{name}.xml"
+    ).split()
+    return {"argv": int(argv), "fds": int(fds), "files": int(files), "status": int(status)}
+
+
+def test_twenty_swaps_up_and_down(guests: Guests) -> None:
+    client.install_qemu("OLD")
+    guests.start(DATABASE)
+    xml = virsh("dumpxml", DATABASE.name)
+    sizes = []
+    for turn in range(SWAPS):
+        release = ("NEW", "OLD")[turn % 2]
+        client.install_qemu(release)
+        guests.witness.mark()
+        report = client.upgrade(DATABASE.name)
+        assert report["exit_code"] == 0, report
+        assert report["domains"][0]["findings"] == []
+        assert client.qemu_version(DATABASE.name) == client.upstream(client.versions()[release])
+        guests.assert_well(DATABASE)
+        sizes.append(footprint(DATABASE.name))
+    # The first swaps change the footprint once (-incoming); the same release's later ones must not.
+    for kind in ("argv", "files", "status"):
+        assert {size[kind] for size in sizes[2::2]} == {sizes[0][kind]}, (kind, sizes)
+        assert {size[kind] for size in sizes[3::2]} == {sizes[1][kind]}, (kind, sizes)
+    assert max(size["fds"] for size in sizes[-4:]) <= max(size["fds"] for size in sizes[:4]), sizes
+    assert leftovers() == ""
+    assert re.sub(r"/dev/pts/\d+", "", virsh("dumpxml", DATABASE.name)) == re.sub(r"/dev/pts/\d+", "", xml)
+
+    virsh("shutdown", "--mode", "acpi", DATABASE.name)
+    wait = f"until virsh domstate {DATABASE.name} | grep -q 'shut off'; do sleep 0.2; done"
+    run("timeout", "60", "sh", "-c", wait)
+    assert "No errors were found" in run("qemu-img", "check", DATABASE.disk_path(0)).out

@@ -1,0 +1,143 @@
+"""The program: global options, the commands, and the one place where exceptions become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from virtcpr import __version__
+from virtcpr.cli import list as list_command
+from virtcpr.cli import log, render
+from virtcpr.cli import upgrade as upgrade_command
+from virtcpr.cli.backend import Backend, SwapBackend
+from virtcpr.cli.failure import INTERRUPTED, Failure
+from virtcpr.cli.session import Output, Session
+from virtcpr.cli.text import ENCODING_ERRORS
+from virtcpr.errors import UsageError
+from virtcpr.model import ExitCode, ListReport, UpgradeReport
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(list_command.list_domains)
+app.command("upgrade")(upgrade_command.upgrade)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"virtcpr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    ctx: typer.Context,
+    connect: Annotated[
+        str | None,
+        typer.Option("-c", "--connect", metavar="URI", help="libvirt connection URI (local only)."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Show no progress, and log errors only.")
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("-v", "--verbose", count=True, show_default=False, help="Log more; may be repeated."),
+    ] = 0,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours (see also NO_COLOR).")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Move running libvirt domains onto an upgraded QEMU, in place, without rebooting them."""
+    session: Session = ctx.obj
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other")
+    session.uri = connect
+    session.verbosity = -1 if quiet else verbose
+    session.no_color = no_color
+    session.debug = debug
+    log.set_up(session.verbosity)
+
+
+def run(args: Sequence[str], backend: Backend | None = None) -> int:
+    """Run one command line; return its exit code.  Raises nothing but SystemExit (shell completion)."""
+    _mend_streams()
+    log.set_up()
+    session = Session.begin(args, backend or SwapBackend())
+    try:
+        outcome = typer.main.get_command(app).main(
+            list(args), prog_name="virtcpr", standalone_mode=False, obj=session
+        )
+        if outcome == INTERRUPTED:  # what newer releases of typer make of a KeyboardInterrupt
+            raise KeyboardInterrupt
+        code = _finish(session, outcome)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _unread(ExitCode.FAILED)
+    except (Exception, KeyboardInterrupt) as error:
+        return _fail(session, error)
+
+
+def _finish(session: Session, outcome: object) -> int:
+    """Write a command's report to stdout; its exit code.
+
+    Where that fails, what became of the guests still matters more than that it can't be told.
+    """
+    if not isinstance(outcome, ListReport | UpgradeReport):
+        return outcome if isinstance(outcome, int) else ExitCode.DONE  # --help and --version
+    code = outcome.exit_code or ExitCode.FAILED
+    try:
+        print(render.report(session, outcome), flush=True)
+    except BrokenPipeError:
+        return _unread(code)
+    except Exception as error:
+        log.say(f"virtcpr: error: the result can't be written: {error}", log.ERROR)
+        return _unread(code)
+    return outcome.exit_code
+
+
+def _fail(session: Session, error: BaseException) -> int:
+    """Report an error on stderr, and on stdout too where JSON was asked for; its exit code."""
+    failed = Failure.of(error)
+    if session.debug:
+        import traceback
+
+        log.say("".join(traceback.format_exception(error)).rstrip(), log.DEBUG)
+    log.say(failed.text(), log.ERROR)
+    if session.output is Output.JSON:
+        try:
+            print(render.failure(session.command, failed), flush=True)
+        except OSError:
+            return _unread(failed.exit_code)
+    return failed.exit_code
+
+
+def _unread(code: int) -> int:
+    """Nobody can read stdout any more (``| head``): keep Python from complaining about it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _mend_streams() -> None:
+    """A stream that is closed becomes /dev/null, before a socket gets its number; what stdout or stderr can't
+    encode is written otherwise.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)

@@ -1,0 +1,57 @@
+"""Every way in which a command can fail as a whole, in one shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import typer
+
+from virtcpr.cli.text import visible_lines
+from virtcpr.errors import UsageError, VirtcprError
+from virtcpr.model import ExitCode
+
+INTERRUPTED = 130
+
+# typer's own errors, reached through a name that it exports: newer releases carry click inside.
+_TYPER_ERROR, _TYPER_USAGE = (
+    next(parent for parent in typer.BadParameter.__mro__ if parent.__name__ == name)
+    for name in ("ClickException", "UsageError")
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ends a command: a stable ``code``, a message, what to do next, the exit code (130: interrupt)."""
+
+    code: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Any exception in these terms: virtcpr's own, typer's, an interrupt, or a defect."""
+        if isinstance(error, VirtcprError):
+            return cls(error.code, error.message, error.hint, error.exit_code)
+        if isinstance(error, KeyboardInterrupt | typer.Abort):
+            return cls("interrupted", "interrupted", None, INTERRUPTED)
+        if isinstance(error, _TYPER_USAGE):
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "virtcpr"
+            return cls(UsageError.code, _words(error), f"try: {path} --help", ExitCode.USAGE)
+        if isinstance(error, _TYPER_ERROR):
+            return cls(VirtcprError.code, _words(error), None, ExitCode.FAILED)
+        message = f"internal error: {type(error).__name__}: {error}"
+        hint = "this is a defect of virtcpr: please report it with what --debug shows"
+        return cls("internal", message, hint, ExitCode.FAILED)
+
+    def text(self) -> str:
+        """``virtcpr: error: MESSAGE``, and the hint under it, indented."""
+        first, *rest = visible_lines(self.message) or [self.code]
+        more = [f"  {line}" for line in [*rest, *visible_lines(self.hint or "")]]
+        return "\n".join([f"virtcpr: error: {first}", *more])
+
+
+def _words(error: BaseException) -> str:
+    """typer's message with the parameter that it is about, which str() leaves out."""
+    return str(getattr(error, "format_message", error.__str__)())
