@@ -118,9 +118,7 @@ def test_anything_else_touches_nothing(cli: Cli, answer: str, output: str) -> No
 
 
 def test_the_question_shows_what_will_be_done(cli: Cli) -> None:
-    outcome = cli(
-        "upgrade", "--all", backend=FakeBackend(result=UpgradeReport((WEB, DB), ExitCode.SOME)), typed=""
-    )
+    outcome = cli("upgrade", "--all", backend=FakeBackend(result=UpgradeReport((WEB, DB), ExitCode.SOME)), typed="")
     assert "move" in outcome.err
     assert "blocker" in outcome.err
     assert outcome.err.index("DOMAIN") < outcome.err.index("Move 1 domain now?")
@@ -139,9 +137,7 @@ def test_without_a_terminal_yes_is_needed(cli: Cli) -> None:
     backend = FakeBackend()
     outcome = cli("upgrade", "web", backend=backend)
     assert outcome.code == ExitCode.USAGE
-    assert outcome.err == (
-        "virtcpr: error: there is no terminal to ask on\n  --yes goes ahead without asking\n"
-    )
+    assert outcome.err == ("virtcpr: error: there is no terminal to ask on\n  --yes goes ahead without asking\n")
     assert (backend.runs, backend.closed) == (0, 1)
 
 

@@ -121,9 +121,7 @@ def test_usage_errors(cli: Cli, args: tuple[str, ...], command: str | None) -> N
     assert outcome.err.startswith(f"virtcpr: error: {document['error']['message']}\n")
 
 
-@pytest.mark.parametrize(
-    "args", [("list", "--nope"), ("upgrade", "--", "-o", "json", "--all"), ("-o", "json", "list")]
-)
+@pytest.mark.parametrize("args", [("list", "--nope"), ("upgrade", "--", "-o", "json", "--all"), ("-o", "json", "list")])
 def test_json_only_where_it_was_asked_for(cli: Cli, args: tuple[str, ...]) -> None:
     outcome = cli(*args)
     assert outcome.code == ExitCode.USAGE

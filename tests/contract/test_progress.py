@@ -103,9 +103,7 @@ def test_priorities_under_the_journal(cli: Cli, monkeypatch: pytest.MonkeyPatch)
         ("", "", False, False),
     ],
 )
-def test_colors(
-    monkeypatch: pytest.MonkeyPatch, term: str, no_color: str, option: bool, expected: bool
-) -> None:
+def test_colors(monkeypatch: pytest.MonkeyPatch, term: str, no_color: str, option: bool, expected: bool) -> None:
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("NO_COLOR", no_color)
     session = Session(FakeBackend(), no_color=option)

@@ -46,9 +46,7 @@ def test_color(golden: Golden) -> None:
 
 def test_short_versions_still_differ() -> None:
     """Where only the package differs, it is what has to be shown."""
-    report = DomainReport(
-        "web", WEB.uuid, Result.UPGRADED, None, Side("10.0.2 (Debian 1)"), Side("10.0.2 (Debian 2)")
-    )
+    report = DomainReport("web", WEB.uuid, Result.UPGRADED, None, Side("10.0.2 (Debian 1)"), Side("10.0.2 (Debian 2)"))
     drawn = table.draw(table.upgrade(UpgradeReport((report,), ExitCode.DONE)), color=False, width=20)
     assert "10.0.2 (Debian 1) → 10.0.2 (Debian 2)" in drawn
 
@@ -88,9 +86,7 @@ def test_wide_characters_keep_the_columns() -> None:
 
 
 def test_a_warning_of_an_upgraded_domain_has_its_remedy_under_it() -> None:
-    lines = table.draw(table.upgrade(UpgradeReport((WEB,), ExitCode.DONE)), color=False, width=200).split(
-        "\n"
-    )
+    lines = table.draw(table.upgrade(UpgradeReport((WEB,), ExitCode.DONE)), color=False, width=200).split("\n")
     assert lines[2:] == [
         f"  warning vnc-dropped: {WARNING.message}",
         f"    {WARNING.remedy}",

@@ -1,0 +1,1 @@
+"""What a swap costs, measured in the lab."""

@@ -1,0 +1,177 @@
+"""``make bench``: pause against bare QEMU and against RAM size, blackout against a restart of the daemon, memory.
+
+All in one run and in turn, on the same machine: quote the ratios and medians, not the milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from tests.lab import client
+from tests.lab.client import LAB, Witness, run, shell
+from tests.lab.guests import SMALL, Shape
+from tests.lab.image import LabError
+from tests.lab.machine import Lab, default_store
+from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
+
+TURNS = 5
+BARE = replace(SMALL, name="bare", number=30)
+LARGE = replace(SMALL, name="large", number=31, memory_mib=4096, ram_mib=3584, kernel_options="witness.ram_pause=0")
+SETTLE_BEATS = 1500
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: milliseconds (or MiB) of what is measured and of what it is measured against."""
+
+    name: str
+    measured: list[float]
+    against: list[float]
+    bound: float
+
+    @property
+    def ratio(self) -> float:
+        return median(self.measured) / median(self.against)
+
+    def __str__(self) -> str:
+        figures = " ".join(f"{value:.0f}" for value in self.measured)
+        others = " ".join(f"{value:.0f}" for value in self.against)
+        verdict = "within" if self.ratio <= self.bound else "OVER"
+        return (
+            f"{self.name}\n    {figures}  median {median(self.measured):.1f}\n    {others}  median "
+            f"{median(self.against):.1f}\n    ratio {self.ratio:.2f}, {verdict} {self.bound}"
+        )
+
+
+class BareGuest:
+    """bare.py in the lab."""
+
+    def __init__(self, domain: str) -> None:
+        run("sh", "-c", "cat > /root/bare.py", stdin=Path(__file__).with_name("bare.py").read_text())
+        command = [str(LAB), "exec", "python3", "/root/bare.py", domain, str(BARE.number)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._await("ready")
+
+    def _await(self, word: str) -> None:
+        assert self.process.stdout is not None
+        if self.process.stdout.readline().strip() != word:
+            raise LabError("bare QEMU failed: see /run/bare/log in the lab")
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def swap(self, emulator: str) -> None:
+        self.tell(emulator)
+        self._await("swapped")
+
+    def end(self) -> None:
+        self.tell("end")
+        self.process.wait(timeout=30)
+
+
+def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
+    """The guest's longest silence while something is done to it, milliseconds."""
+    witness.beats(shape, SETTLE_BEATS, timeout=60)
+    witness.mark()
+    act()
+    witness.beats(shape, 500, timeout=60)
+    return float(witness.report(shape)["pause_ms"])
+
+
+def upgrade(shape: Shape, emulator: str) -> dict[str, object]:
+    report: dict[str, object] = client.upgrade(shape.name, "--emulator", emulator)
+    if report["exit_code"] != 0:
+        raise LabError(f"virtcpr failed: {json.dumps(report)}")
+    return report
+
+
+def emulators(turn: int) -> str:
+    return (REBUILT, EMULATOR)[turn % 2]
+
+
+def against_bare(witness: Witness) -> Row:
+    bare = BareGuest(SMALL.name)
+    witness.watch(BARE)
+    ours, theirs = [], []
+    for turn in range(TURNS):
+        ours.append(pause(witness, SMALL, lambda turn=turn: upgrade(SMALL, emulators(turn))))  # type: ignore[misc]
+        theirs.append(pause(witness, BARE, lambda turn=turn: bare.swap(emulators(turn))))  # type: ignore[misc]
+    bare.end()
+    return Row("pause, virtcpr against bare QEMU (ms)", ours, theirs, 1.5)
+
+
+def against_ram_size(witness: Witness) -> tuple[Row, str]:
+    client.start(LARGE)
+    witness.watch(LARGE, timeout=300)
+    large, small, taken = [], [], []
+    for turn in range(1, TURNS + 1):
+        with MemoryWatch() as memory:
+            large.append(pause(witness, LARGE, lambda turn=turn: upgrade(LARGE, emulators(turn))))  # type: ignore[misc]
+        taken.append(memory.taken_mib)
+        small.append(pause(witness, SMALL, lambda turn=turn: upgrade(SMALL, emulators(turn))))  # type: ignore[misc]
+    client.remove(LARGE.name)
+    text = f"memory taken on the host during a swap of {LARGE.memory_mib} MiB: {max(taken):.0f} MiB at most"
+    return Row("pause, 4 GiB against 256 MiB of RAM (ms)", large, small, 1.3), text
+
+
+class MemoryWatch:
+    """How far the host's available memory fell below what it was, MiB."""
+
+    def __enter__(self) -> MemoryWatch:
+        script = "while :; do awk '/MemAvailable/ { print $2 }' /proc/meminfo; sleep 0.02; done"
+        self._process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        out, _err = self._process.communicate()
+        samples = [int(line) / 1024 for line in out.split()]
+        self.taken_mib = samples[0] - min(samples)
+
+
+def blackout(witness: Witness) -> Row:
+    restart = "systemctl restart libvirtd; until virsh -q list >/dev/null 2>&1; do sleep 0.01; done"
+    ours, theirs = [], []
+    for turn in range(TURNS):
+        witness.beats(SMALL, 500)
+        ours.append(float(str(upgrade(SMALL, emulators(turn))["blackout_ms"])))
+        witness.beats(SMALL, 500)
+        begun = time.monotonic()
+        shell(restart)
+        theirs.append((time.monotonic() - begun) * 1000)
+    return Row("blackout, against a restart of libvirtd (ms)", ours, theirs, 1.5)
+
+
+def main() -> int:
+    lab = Lab(default_store())
+    try:
+        lab.reset()
+        run("python3", "-", stdin=REBUILD)
+        client.start(SMALL)
+        witness = Witness()
+        witness.watch(SMALL)
+        rows = [against_bare(witness)]
+        print(rows[-1], flush=True)
+        ram, memory = against_ram_size(witness)
+        rows += [ram, blackout(witness)]
+        print(ram, memory, rows[-1], sep="\n")
+        witness.close()
+        return 0 if all(row.ratio <= row.bound for row in rows) else 1
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        lab.down()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Facts of a real domain, taken in the lab with the product's own probe: q35, qcow2 and SATA disks, CD-ROM, tap, pty,
+guest agent, VNC, USB tablet, balloon, rng, watchdog; QEMU 10.0.13 after several swaps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from virtcpr.domain.facts import (
+    BlockNode,
+    Chardev,
+    DomainFacts,
+    Emulator,
+    FdsetFd,
+    Memdev,
+    ProcessFacts,
+    QemuFacts,
+)
+
+RECORDED = json.loads((Path(__file__).parent / "data/office.json").read_text())
+
+
+def process() -> ProcessFacts:
+    raw: dict[str, Any] = dict(RECORDED["process"])
+    raw["argv"] = tuple(raw["argv"])
+    raw["taps"] = {name: tuple(fds) for name, fds in raw["taps"].items()}
+    raw["inet_listeners"] = tuple(raw["inet_listeners"])
+    return ProcessFacts(**raw)
+
+
+def qemu() -> QemuFacts:
+    raw: dict[str, Any] = dict(RECORDED["qemu"])
+    lists = {"chardevs": Chardev, "fdsets": FdsetFd, "nodes": BlockNode, "memdevs": Memdev}
+    for name, kind in lists.items():
+        raw[name] = tuple(kind(**item) for item in raw[name])
+    for name in ("objects", "peripherals", "iothreads"):
+        raw[name] = frozenset(raw[name])
+    for name in ("version_tuple", "jobs", "blocked_reasons"):
+        raw[name] = tuple(raw[name])
+    return QemuFacts(**raw)
+
+
+def domain() -> DomainFacts:
+    raw: dict[str, Any] = dict(RECORDED)
+    raw["emulator"] = replace(Emulator(**raw["emulator"]), build="another")
+    return DomainFacts(**{**raw, "process": process(), "qemu": qemu()})
