@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -16,6 +16,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/lab" in str(item.path):
             item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed comes with what the lab's journal said."""
+    report = yield
+    if report.when == "call" and report.failed and item.get_closest_marker("lab"):
+        journal = client.run("journalctl", "--no-pager", "-n", "40", "-o", "short-precise", check=False)
+        report.sections.append(("the lab's journal", journal.out))
+    return report
 
 
 @pytest.fixture(scope="session")

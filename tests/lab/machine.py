@@ -217,8 +217,8 @@ class Lab:
             os.setsid()
             process = Process.of(os.getpid())
             (self.run / "pid").write_text(f"{process.pid} {process.started}")
-            own = _cgroup2() / f"virtcpr-lab-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
-            own.mkdir(exist_ok=True)
+            own = self._own_cgroup()
+            own.mkdir()
             (own / "cgroup.procs").write_text("0")
             log = os.open(self.run / "console.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             null = os.open(os.devnull, os.O_RDONLY)
@@ -258,13 +258,21 @@ class Lab:
             (self.run / name).unlink(missing_ok=True)
 
     def _end_processes(self) -> None:
-        """Kill the lab.  Its PID namespace ends with its PID 1, and every process of it too."""
-        machine = self._machine()
-        if machine is None:
+        """Kill everything in the lab's own cgroup: also what outlived a nspawn that was killed."""
+        cgroup = self._own_cgroup()
+        if not cgroup.is_dir():
             return
-        with contextlib.suppress(LabError, OSError):
-            _kill_and_wait(self.leader())
-        _kill_and_wait(machine.pid)
+        (cgroup / "cgroup.kill").write_text("1")
+        deadline = time.monotonic() + STOP_SECONDS
+        while "populated 1" in (cgroup / "cgroup.events").read_text():
+            if time.monotonic() > deadline:
+                raise LabError(f"processes of the lab don't end: see {cgroup}")
+            time.sleep(0.02)
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            os.rmdir(directory)
+
+    def _own_cgroup(self) -> Path:
+        return _cgroup2() / f"virtcpr-lab-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
 
     def _install(self) -> None:
         """Have this checkout's package installed in the lab, if it isn't already."""
@@ -291,19 +299,6 @@ class Lab:
         if os.waitpid(child, 0)[1] != 0:
             raise LabError("installing the checkout in the lab failed (see above)")
         stamp.write_text(wanted)
-
-
-def _kill_and_wait(pid: int) -> None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    with os.fdopen(pidfd, "rb"):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        import select
-
-        if not select.select([pidfd], [], [], STOP_SECONDS)[0]:
-            raise LabError(f"process {pid} of the lab doesn't end")
 
 
 def _source_only(info: tarfile.TarInfo) -> tarfile.TarInfo | None:

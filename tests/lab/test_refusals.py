@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 from tests.lab import client
 from tests.lab.client import run, shell, virsh
-from tests.lab.conftest import Guests
 from tests.lab.guests import IMAGES, SMALL, Disk, Shape, domain_xml, image_commands
+from tests.lab.machine import Lab
+from tests.lab.test_failure import REBUILD, REBUILT
 
-NAME = SMALL.name
+NAME, OWN = SMALL.name, "own"
+Start = Callable[..., None]
 
 
 def started(name: str = NAME) -> str:
@@ -22,18 +25,38 @@ def started(name: str = NAME) -> str:
     return shell(f"P=$(cat /run/libvirt/qemu/{name}.pid); cut -d' ' -f1,22 /proc/$P/stat")
 
 
+@pytest.fixture(scope="module")
+def rebuilt(lab: Lab) -> str:
+    """Another build of the QEMU that is installed: every guest is outdated against it."""
+    run("python3", "-", stdin=REBUILD)
+    return REBUILT
+
+
+@pytest.fixture(scope="module")
+def outdated(rebuilt: str) -> Iterator[None]:
+    """One prepared guest for all the tests that leave it as it is."""
+    client.start(SMALL)
+    yield
+    client.remove(SMALL.name)
+
+
 @pytest.fixture
-def outdated(guests: Guests) -> Guests:
-    """A prepared guest on OLD, NEW installed."""
-    client.install_qemu("OLD")
-    guests.start(SMALL, watch=False)
-    client.install_qemu("NEW")
-    return guests
+def fresh(rebuilt: str) -> Iterator[Callable[..., None]]:
+    """Starts a guest of its own for a test that needs another shape, or ``extra`` device XML."""
+
+    def start(shape: Shape, extra: str = "") -> None:
+        xml = domain_xml(replace(shape, name=OWN, number=40)).replace("</devices>", f"{extra}</devices>")
+        for command in image_commands(replace(shape, name=OWN)):
+            run(*command)
+        shell(f"virsh -q define /dev/stdin; virsh -q start {OWN}", stdin=xml)
+
+    yield start
+    client.remove(OWN)
 
 
-def refused(*arguments: str) -> dict[str, Any]:
-    """The one domain's report of an upgrade that must be blocked."""
-    report = client.upgrade(*arguments)
+def refused(name: str, emulator: str = REBUILT) -> dict[str, Any]:
+    """The report of an upgrade that must be blocked."""
+    report = client.upgrade(name, "--emulator", emulator)
     assert report["exit_code"] == 4, report
     (domain,) = report["domains"]
     assert domain["result"] == "blocked"
@@ -44,51 +67,41 @@ def texts(domain: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {f["code"]: (f["message"], f["remedy"]) for f in domain["findings"]}
 
 
-def start_on_old(guests: Guests, shape: Shape, extra: str = "") -> None:
-    """Start a guest on OLD, with ``extra`` device XML, and install NEW."""
-    client.install_qemu("OLD")
-    xml = domain_xml(shape).replace("</devices>", f"{extra}</devices>")
-    for command in image_commands(shape):
-        run(*command)
-    guests.adopt(shape)
-    shell(f"virsh -q define /dev/stdin; virsh -q start {shape.name}", stdin=xml)
-    client.install_qemu("NEW")
+def test_a_domain_that_was_never_prepared(fresh: Start) -> None:
+    fresh(replace(SMALL, prepared=False))
+    before = started(OWN)
 
-
-def test_a_domain_that_was_never_prepared(guests: Guests) -> None:
-    start_on_old(guests, replace(SMALL, prepared=False))
-    before = started()
-
-    found = texts(refused(NAME))
+    found = texts(refused(OWN))
 
     assert found["ram-private"][0] == "RAM isn't shared (pc.ram)"
     assert "<source type='memfd'/><access mode='shared'/>" in found["ram-private"][1]
     assert found["aux-ram-share"][0] == "the machine runs without aux-ram-share=on"
     assert "aux-ram-share=on" in found["aux-ram-share"][1]
-    assert started() == before
+    assert started(OWN) == before
 
 
-def test_a_shut_off_domain(outdated: Guests) -> None:
-    virsh("destroy", NAME)
-    found = texts(refused(NAME))
+def test_a_shut_off_domain(fresh: Start) -> None:
+    fresh(SMALL)
+    virsh("destroy", OWN)
+    found = texts(refused(OWN))
     assert found["not-running"][0] == "the domain is shut off"
-    assert "virsh start small" in found["not-running"][1]
+    assert "virsh start own" in found["not-running"][1]
 
 
-def test_a_domain_paused_by_an_io_error(guests: Guests) -> None:
-    shell("mkdir -p /root/full; mount -t tmpfs -o size=4m,mode=755 tmpfs /root/full; chmod 755 /root")
-    start_on_old(guests, replace(SMALL, disks=(Disk("virtio", "raw", path="/root/full/small.raw"),)))
-    run("timeout", "60", "sh", "-c", f"until virsh domstate {NAME} | grep -q paused; do sleep 0.2; done")
-    before = started()
+def test_a_domain_paused_by_an_io_error(fresh: Start) -> None:
+    shell("mkdir -p /srv/full; mount -t tmpfs -o size=4m,mode=755 tmpfs /srv/full")
+    fresh(replace(SMALL, disks=(Disk("virtio", "raw", path="/srv/full/own.raw"),)))
+    run("timeout", "60", "sh", "-c", f"until virsh domstate {OWN} | grep -q paused; do sleep 0.2; done")
+    before = started(OWN)
 
-    found = texts(refused(NAME))
+    found = texts(refused(OWN))
 
     assert found["paused"][0] == "the domain is paused by libvirt or QEMU (I/O error)"
-    assert "virsh resume small" in found["paused"][1]
-    assert started() == before
+    assert "virsh resume own" in found["paused"][1]
+    assert started(OWN) == before
 
 
-def test_an_active_block_job(outdated: Guests) -> None:
+def test_an_active_block_job(outdated: None) -> None:
     path = f"{IMAGES}/copy.qcow2"
     virsh("blockcopy", NAME, "vda", path, "--transient-job", "--bandwidth", "1")
     before = started()
@@ -101,7 +114,7 @@ def test_an_active_block_job(outdated: Guests) -> None:
     assert started() == before
 
 
-def test_an_active_backup(outdated: Guests) -> None:
+def test_an_active_backup(outdated: None) -> None:
     backup = "<domainbackup mode='pull'><server transport='unix' socket='/var/tmp/nbd.sock'/></domainbackup>"
     shell(f"virsh backup-begin {NAME} /dev/stdin", stdin=backup)
     before = started()
@@ -113,7 +126,7 @@ def test_an_active_backup(outdated: Guests) -> None:
     assert started() == before
 
 
-def test_a_lock_manager(outdated: Guests) -> None:
+def test_a_lock_manager(outdated: None) -> None:
     shell("cp /etc/libvirt/qemu.conf /root; echo 'lock_manager = \"lockd\"' >> /etc/libvirt/qemu.conf")
     try:
         found = texts(refused(NAME))
@@ -145,26 +158,27 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(("device", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_a_device_that_cannot_follow(guests: Guests, device: str, said: str) -> None:
+def test_a_device_that_cannot_follow(fresh: Start, device: str, said: str) -> None:
     shell("truncate -s 8M /srv/slow.raw")
-    start_on_old(guests, SMALL, device)
-    before = started()
+    fresh(SMALL, device)
+    before = started(OWN)
 
-    domain = refused(NAME)
+    domain = refused(OWN)
 
     messages = [f["message"] for f in domain["findings"]]
     assert any(said in message for message in messages), messages
     assert all(f["remedy"] for f in domain["findings"])
-    assert started() == before
+    assert started(OWN) == before
 
 
-def test_a_disk_attached_since_the_start(outdated: Guests) -> None:
+def test_a_disk_attached_since_the_start(fresh: Start) -> None:
+    fresh(SMALL)
     run("truncate", "-s", "8M", f"{IMAGES}/late.raw")
-    virsh("attach-disk", NAME, f"{IMAGES}/late.raw", "vdz")
-    before = started()
-    found = texts(refused(NAME))
+    virsh("attach-disk", OWN, f"{IMAGES}/late.raw", "vdz")
+    before = started(OWN)
+    found = texts(refused(OWN))
     assert "were added or removed since the guest started: +" in found["changed"][0]
-    assert started() == before
+    assert started(OWN) == before
 
 
 @pytest.mark.parametrize(
@@ -172,7 +186,7 @@ def test_a_disk_attached_since_the_start(outdated: Guests) -> None:
     [
         ("/no/such/qemu", "doesn't exist"),
         ("qemu-system-x86_64", "isn't an absolute path"),
-        ("/etc/hostname", "isn't executable"),
+        ("/etc/hosts", "isn't executable"),
         ("/usr/bin", "isn't a file"),
         ("/usr/bin/true", "isn't QEMU, or is broken"),
         (
@@ -181,9 +195,9 @@ def test_a_disk_attached_since_the_start(outdated: Guests) -> None:
         ),
     ],
 )
-def test_an_emulator_that_cannot_be_used(outdated: Guests, path: str, said: str) -> None:
+def test_an_emulator_that_cannot_be_used(outdated: None, path: str, said: str) -> None:
     before = started()
-    domain = refused(NAME, "--emulator", path)
+    domain = refused(NAME, path)
     assert any(said in f["message"] and path in f["message"] for f in domain["findings"]), domain
     assert started() == before
 
@@ -195,28 +209,28 @@ def fails(code: int, *arguments: str, prefix: tuple[str, ...] = ()) -> str:
     return done.err
 
 
-def test_an_unknown_domain(outdated: Guests) -> None:
+def test_an_unknown_domain(outdated: None) -> None:
     said = fails(2, "upgrade", "--yes", "nobody")
     assert "there is no domain 'nobody'" in said
     assert "virsh list --all" in said
 
 
 @pytest.mark.parametrize("uri", ["qemu+ssh://host/system", "qemu://host/system"])
-def test_a_remote_uri(outdated: Guests, uri: str) -> None:
+def test_a_remote_uri(outdated: None, uri: str) -> None:
     said = fails(2, "-c", uri, "upgrade", "--yes", NAME)
     assert "on another host" in said
 
 
-def test_another_hypervisor(outdated: Guests) -> None:
+def test_another_hypervisor(outdated: None) -> None:
     assert "isn't the system's QEMU driver" in fails(2, "-c", "test:///default", "upgrade", "--yes", NAME)
 
 
-def test_not_root(outdated: Guests) -> None:
+def test_not_root(outdated: None) -> None:
     said = fails(1, "upgrade", "--yes", NAME, prefix=("setpriv", "--reuid", "nobody", "--clear-groups"))
     assert "only root can move guests" in said
 
 
-def test_the_daemon_does_not_run(outdated: Guests) -> None:
+def test_the_daemon_does_not_run(outdated: None) -> None:
     units = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
     before = started()
     shell(f"systemctl stop {units}")
@@ -229,13 +243,13 @@ def test_the_daemon_does_not_run(outdated: Guests) -> None:
     assert started() == before
 
 
-def test_another_virtcpr_at_work(outdated: Guests) -> None:
+def test_another_virtcpr_at_work(outdated: None) -> None:
     holder = ("sh", "-c", 'mkdir -p /run/virtcpr; exec flock /run/virtcpr/lock "$@"', "sh")
     said = fails(1, "upgrade", "--yes", NAME, prefix=holder)
     assert re.search(r"another virtcpr is at work \(process .+\); nothing was touched", said)
 
 
-def test_an_error_in_json(outdated: Guests) -> None:
+def test_an_error_in_json(outdated: None) -> None:
     done = run("virtcpr", "upgrade", "--yes", "-o", "json", "nobody", check=False)
     report = json.loads(done.out)
     assert (done.code, report["exit_code"], report["domains"]) == (2, 2, [])

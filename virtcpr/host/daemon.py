@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 STATE_DIR = Path("/run/libvirt/qemu")
 DRIVER_PID = STATE_DIR / "driver.pid"
-STOP_SECONDS = 30.0
+# libvirt 11.3 can deadlock in its own shutdown; it gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer),
+# and systemd after 90 s.  Its guests run on meanwhile.
+STOP_SECONDS = 120.0
+START_SECONDS = 60.0
 
 
 class Daemon(Protocol):
@@ -80,7 +83,7 @@ class SystemdDaemon:
         _await_end(self.process)
 
     def start(self) -> None:
-        run(["systemctl", "start", *self.sockets, self.service], timeout=STOP_SECONDS)
+        run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
 
 
 class PlainDaemon:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
@@ -35,6 +35,7 @@ from virtcpr.swap.probe import Emulators, domain_facts
 from virtcpr.swap.spawn import end, spawn
 
 Watch = Callable[[Progress], None]
+NO_DAEMON = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
 
 
 @contextmanager
@@ -148,21 +149,23 @@ class Upgrade:
             begun = time.monotonic()
             self._stop_daemon()
         except HostError as error:
-            for move in ready:
-                assert move.hand_over is not None
-                self._abandon(move, move.hand_over.journal, error.message)
+            self._abandon_all(ready, error.message)
             return
         try:
             with DriverLock():
                 asyncio.run(self._hand_over_all(ready))
         except HostError as error:
-            for move in ready:
-                if move.result is None:
-                    assert move.hand_over is not None
-                    self._abandon(move, move.hand_over.journal, error.message)
+            self._abandon_all([move for move in ready if move.result is None], error.message)
         finally:
-            self.daemon.start()
-        self._adopt([move for move in ready if move.result is None], begun, watch)
+            self._adopt([move for move in ready if move.result is None], begun)
+        for move in ready:
+            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
+            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
+
+    def _abandon_all(self, moves: list[Move], reason: str) -> None:
+        for move in moves:
+            assert move.hand_over is not None
+            self._abandon(move, move.hand_over.journal, reason)
 
     def _look_for_jobs(self) -> None:
         """Stopping the daemon interrupts the jobs of all its domains, also of those that aren't moved."""
@@ -176,7 +179,8 @@ class Upgrade:
         try:
             self.daemon.stop()
         except HostError:
-            self.daemon.start()
+            with suppress(HostError):  # the first error says more
+                self.daemon.start()
             raise
 
     async def _hand_over_all(self, ready: list[Move]) -> None:
@@ -186,7 +190,7 @@ class Upgrade:
 
         def cancel() -> None:
             for task, move in tasks.items():
-                if move.hand_over is not None and not move.hand_over.committed:
+                if move.hand_over is not None and move.hand_over.interruptible:
                     task.cancel()
 
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
@@ -210,36 +214,35 @@ class Upgrade:
             if move.result is Result.ROLLED_BACK:
                 record.close()
 
-    def _adopt(self, moved: list[Move], begun: float, watch: Watch) -> None:
+    def _adopt(self, moved: list[Move], begun: float) -> None:
+        """Start the daemon, whatever happened; see that it has every guest that was moved."""
         try:
+            self.daemon.start()
             self.connection = adopt.reconnect(self.request.uri)
             adopt.await_listed(self.connection, frozenset(move.facts.uuid for move in moved))
         except VirtcprError as error:
             for move in moved:
-                move.fail(Unsettled(error.message, hint=error.hint))
+                move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or NO_DAEMON))
             return
         self.blackout_ms = round((time.monotonic() - begun) * 1000, 1)
         for move in moved:
             self._verify(move)
-        for move in self.moves:
-            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
-            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
 
     def _verify(self, move: Move) -> None:
         assert move.new is not None
         assert move.hand_over is not None
-        move.hand_over.journal.write(State.ADOPTED)
+        record = move.hand_over.journal
         problems = [*move.hand_over.warnings]
         try:
+            record.write(State.ADOPTED)
             domain = self.connection.lookup(move.facts.uuid)
             problems += adopt.verify(domain, move.facts, move.new.process.pid)
+            record.write(State.DONE)
+            record.close()
         except VirtcprError as error:
             problems.append(error.message)
-        for problem in problems:
-            move.end(Result.UPGRADED, Finding("verify", Severity.WARNING, problem, "look at the domain with virsh"))
-        move.end(Result.UPGRADED)
-        move.hand_over.journal.write(State.DONE)
-        move.hand_over.journal.close()
+        warnings = (Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems)
+        move.end(Result.UPGRADED, *warnings)
 
 
 def exit_code(results: set[Result]) -> ExitCode:

@@ -27,6 +27,7 @@ ANSWER_SECONDS = 10.0  # a monitor that is asked
 START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there
 MOVE_SECONDS = 60.0  # the guest's device state
 END_SECONDS = 30.0
+DYING_SECONDS = 0.1
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -42,6 +43,7 @@ class HandOver:
         self.watch = watch
         self.old = Process(plan.pid, plan.started)
         self.committed = False
+        self.interruptible = True  # before the point of no return, and not yet on the way back
         self.phases: list[Phase] = []
         self.warnings: list[str] = []
         self.pause_ms: float | None = None
@@ -66,6 +68,7 @@ class HandOver:
                     f"then '{step.name}' failed: {error}",
                     hint=f"virtcpr recover {self.plan.name}",
                 ) from error
+            self.interruptible = False
             await self._roll_back(step, error)
         finally:
             await self._close()
@@ -75,7 +78,7 @@ class HandOver:
         if step.announce is not None:
             self.journal.write(step.announce)
         if step.side is Side.AT:
-            self.committed = True
+            self.committed, self.interruptible = True, False
         begun = time.monotonic()
         action: Callable[[], Awaitable[None]] = getattr(self, "_" + step.name.replace("-", "_"))
         await action()
@@ -245,13 +248,15 @@ class HandOver:
         loop.add_reader(pidfd, lambda: None if died.done() else died.set_result(None))
         try:
             await asyncio.wait((task, died), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            if task.done() and isinstance(task.exception(), QmpError):
+                await asyncio.wait((died,), timeout=DYING_SECONDS)  # its monitor goes before itself
+            if not died.done():
                 return await task
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
             task.cancel()
-        await asyncio.sleep(0.05)  # virtlogd writes its last words after it is gone
+        await asyncio.sleep(DYING_SECONDS)  # virtlogd writes its last words after it is gone
         raise HostError(f"{self.plan.name}: new QEMU ended: {self.new.words() or 'it said nothing'}")
 
     async def _stop_keeping_taps(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from virtcpr.host.tap import TapQueue
 from virtcpr.plan.transfer import Plan
 
 READY_SECONDS = 30.0
+MAX_WORDS = 6  # lines of QEMU's own that a message quotes
 LOG_DIR = Path("/var/log/libvirt/qemu")
 
 
@@ -30,13 +32,16 @@ class NewQemu:
     log_start: int
 
     def words(self) -> str:
-        """What it last said on its standard error, or nothing."""
-        with contextlib.suppress(OSError), self.log.open("rb") as file:
-            file.seek(self.log_start)
-            lines = file.read().decode(errors="replace").strip().splitlines()
-            said = [line for line in lines if "qemu" in line]
-            return said[-1].strip() if said else ""
-        return ""
+        """QEMU's own last words in the domain's log since new was started, or nothing; old's are among them."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self.log_start)
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
+        errors = [line.partition(": ")[2] for line in said if line.startswith("qemu")]
+        return "; ".join(dict.fromkeys(errors[-MAX_WORDS:]))
 
     def release(self) -> None:
         """Close what was held for it here."""
