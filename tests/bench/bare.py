@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from virtcpr.domain.argv import CommandLine
+
 TUNSETIFF, TAP_WITH_HEADER = 0x400454CA, 0x5002  # linux/if_tun.h: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 HOME = Path("/run/bare")
 
@@ -63,7 +65,6 @@ class Bare:
         self.tap = self._make_tap()
         self.process = self._start(self.argv[0], ())
         self.monitor = Qmp(HOME / "monitor0.sock")
-        self.monitor("cont")
 
     def _make_tap(self) -> int:
         tap = os.open("/dev/net/tun", os.O_RDWR)
@@ -75,15 +76,10 @@ class Bare:
 
     def _start(self, emulator: str, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
         words = [emulator]
-        skip = False
-        for name, value in zip(self.argv[1:], [*self.argv[2:], ""], strict=True):
-            if skip or name == "-incoming" or '"qom-type":"secret"' in name:
-                skip = not skip and name == "-incoming"
-                if '"qom-type":"secret"' in name:
-                    words.pop()
+        for option in CommandLine.parse(self.argv).options:
+            if option.name in ("incoming", "S") or '"qom-type":"secret"' in (option.value or ""):
                 continue
-            del value
-            words.append(self._own(name))
+            words += [f"-{option.name}", *([self._own(option.value)] if option.value is not None else [])]
         os.set_inheritable(self.tap, True)
         with (HOME / "log").open("a") as log:
             return subprocess.Popen([*words, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=False)
@@ -111,7 +107,6 @@ class Bare:
         cpr, main = HOME / f"cpr{self.turn}.sock", HOME / f"main{self.turn}.sock"
         channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": str(cpr)}}
         incoming = ("-incoming", "defer", "-incoming", json.dumps(channel))
-        self.argv = [word for word in self.argv if word != "-S"]
         new = self._start(emulator, incoming)
         while not cpr.exists():
             time.sleep(0.01)

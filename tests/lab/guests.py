@@ -54,7 +54,6 @@ class Shape:
     balloon: bool = False
     rng: bool = False
     watchdog: bool = False
-    emulator: str = ""  # default: libvirt's own choice
     prepared: bool = True  # for CPR: its RAM is a shared memfd, as is QEMU's own
     ram_mib: int = 64  # how much of the memory the witness verifies
     interval_us: int = 2000  # between two heartbeats
@@ -244,8 +243,6 @@ class _Targets:
 
 
 def _devices(devices: ET.Element, shape: Shape) -> None:
-    if shape.emulator:
-        _text(devices, "emulator", shape.emulator)
     targets = _Targets()
     for index, disk in enumerate(shape.disks):
         _disk(devices, shape, disk, shape.disk_path(index), targets)

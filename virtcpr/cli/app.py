@@ -45,9 +45,7 @@ def common(
         str | None,
         typer.Option("-c", "--connect", metavar="URI", help="libvirt connection URI (local only)."),
     ] = None,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Show no progress, and log errors only.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress, and log errors only.")] = False,
     verbose: Annotated[
         int,
         typer.Option("-v", "--verbose", count=True, show_default=False, help="Log more; may be repeated."),
@@ -76,9 +74,7 @@ def run(args: Sequence[str], backend: Backend | None = None) -> int:
     log.set_up()
     session = Session.begin(args, backend or SwapBackend())
     try:
-        outcome = typer.main.get_command(app).main(
-            list(args), prog_name="virtcpr", standalone_mode=False, obj=session
-        )
+        outcome = typer.main.get_command(app).main(list(args), prog_name="virtcpr", standalone_mode=False, obj=session)
         if outcome == INTERRUPTED:  # what newer releases of typer make of a KeyboardInterrupt
             raise KeyboardInterrupt
         code = _finish(session, outcome)

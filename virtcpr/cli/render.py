@@ -33,9 +33,7 @@ def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
     """What ``upgrade`` is about to do, for the question on stderr."""
     from virtcpr.cli import table
 
-    return table.draw(
-        table.outlook(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr)
-    )
+    return table.draw(table.outlook(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr))
 
 
 def failure(command: str | None, failed: Failure) -> str:

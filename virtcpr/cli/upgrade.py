@@ -17,16 +17,12 @@ from virtcpr.model import ExitCode, Outlook, Request, UpgradeReport
 
 def upgrade(
     ctx: typer.Context,
-    domain: Annotated[
-        list[str] | None, typer.Argument(help="Names, ids or UUIDs of running domains.")
-    ] = None,
+    domain: Annotated[list[str] | None, typer.Argument(help="Names, ids or UUIDs of running domains.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every running domain, in one go.")] = False,
     emulator: Annotated[
         str | None, typer.Option(metavar="PATH", help="Move to this QEMU instead of the installed one.")
     ] = None,
-    parallel: Annotated[
-        int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")
-    ] = None,
+    parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
