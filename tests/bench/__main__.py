@@ -87,15 +87,13 @@ def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
     return float(witness.report(shape)["pause_ms"])
 
 
-def upgrade(shape: Shape, emulator: str) -> dict[str, object]:
-    report: dict[str, object] = client.upgrade(shape.name, "--emulator", emulator)
+def upgrade(shape: Shape) -> dict[str, object]:
+    """Move a guest to the other of the two builds."""
+    other = EMULATOR if f"<emulator>{REBUILT}<" in client.virsh("dumpxml", shape.name) else REBUILT
+    report: dict[str, object] = client.upgrade(shape.name, "--emulator", other)
     if report["exit_code"] != 0:
         raise LabError(f"virtcpr failed: {json.dumps(report)}")
     return report
-
-
-def emulators(turn: int) -> str:
-    return (REBUILT, EMULATOR)[turn % 2]
 
 
 def against_bare(witness: Witness) -> Row:
@@ -103,8 +101,8 @@ def against_bare(witness: Witness) -> Row:
     witness.watch(BARE)
     ours, theirs = [], []
     for turn in range(TURNS):
-        ours.append(pause(witness, SMALL, lambda turn=turn: upgrade(SMALL, emulators(turn))))  # type: ignore[misc]
-        theirs.append(pause(witness, BARE, lambda turn=turn: bare.swap(emulators(turn))))  # type: ignore[misc]
+        ours.append(pause(witness, SMALL, lambda: upgrade(SMALL)))
+        theirs.append(pause(witness, BARE, lambda turn=turn: bare.swap((REBUILT, EMULATOR)[turn % 2])))  # type: ignore[misc]
     bare.end()
     return Row("pause, virtcpr against bare QEMU (ms)", ours, theirs, 1.5)
 
@@ -113,11 +111,11 @@ def against_ram_size(witness: Witness) -> tuple[Row, str]:
     client.start(LARGE)
     witness.watch(LARGE, timeout=300)
     large, small, taken = [], [], []
-    for turn in range(1, TURNS + 1):
+    for _ in range(TURNS):
         with MemoryWatch() as memory:
-            large.append(pause(witness, LARGE, lambda turn=turn: upgrade(LARGE, emulators(turn))))  # type: ignore[misc]
+            large.append(pause(witness, LARGE, lambda: upgrade(LARGE)))
         taken.append(memory.taken_mib)
-        small.append(pause(witness, SMALL, lambda turn=turn: upgrade(SMALL, emulators(turn))))  # type: ignore[misc]
+        small.append(pause(witness, SMALL, lambda: upgrade(SMALL)))
     client.remove(LARGE.name)
     text = f"memory taken on the host during a swap of {LARGE.memory_mib} MiB: {max(taken):.0f} MiB at most"
     return Row("pause, 4 GiB against 256 MiB of RAM (ms)", large, small, 1.3), text
@@ -141,9 +139,9 @@ class MemoryWatch:
 def blackout(witness: Witness) -> Row:
     restart = "systemctl restart libvirtd; until virsh -q list >/dev/null 2>&1; do sleep 0.01; done"
     ours, theirs = [], []
-    for turn in range(TURNS):
+    for _ in range(TURNS):
         witness.beats(SMALL, 500)
-        ours.append(float(str(upgrade(SMALL, emulators(turn))["blackout_ms"])))
+        ours.append(float(str(upgrade(SMALL)["blackout_ms"])))
         witness.beats(SMALL, 500)
         begun = time.monotonic()
         shell(restart)
