@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
-from virtcpr.host import files, threads
+from virtcpr.host import files, machined, threads
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.model import Phase, Progress
@@ -190,6 +190,10 @@ class HandOver:
         )
         for before, after in pairs:
             self.warnings += threads.mirror((self.plan.pid, before), (self.new.process.pid, after))
+        try:
+            await asyncio.to_thread(machined.follow, self.plan.pid, self.new.process.pid)
+        except HostError as error:
+            self.warnings.append(f"systemd-machined doesn't know the new process: {error.message}")
 
     async def _end_old(self) -> None:
         """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM."""
