@@ -22,19 +22,23 @@ SIOCETHTOOL, ETHTOOL_GTXCSUM, ETHTOOL_GTSO = 0x8946, 0x16, 0x1E  # linux/sockios
 
 @dataclass(frozen=True)
 class TapQueue:
-    """A queue by a descriptor of this process, with the header length (bytes) and offloads that old QEMU set."""
+    """A queue by a descriptor of this process, with the header length (bytes) and offloads that old QEMU set.
 
+    ``source`` is its number in old QEMU.
+    """
+
+    source: int
     fd: int
     header: int
     offload: int
 
     @classmethod
-    def of(cls, fd: int) -> TapQueue | None:
+    def of(cls, source: int, fd: int) -> TapQueue | None:
         """The queue's settings now; None where it carries no packet header, so that there is nothing to lose."""
         name, flags = struct.unpack("16sH22x", fcntl.ioctl(fd, TUNGETIFF, bytes(40)))
         if not flags & IFF_VNET_HDR:
             return None
-        return cls(fd, _header(fd), _offload(name))
+        return cls(source, fd, _header(fd), _offload(name))
 
     def keep_header(self) -> bool:
         """Put old's header length back where new has changed it; whether it had."""

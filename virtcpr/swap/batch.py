@@ -121,7 +121,8 @@ class Upgrade:
             record.write(State.SPAWNED)
             move.new = spawn(move.plan)
             process = move.new.process
-            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
+            taps = tuple((tap.source, tap.header, tap.offload) for tap in move.new.taps)
+            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started, taps=taps)
         except VirtcprError as error:
             self._abandon(move, record, error.message)
             return

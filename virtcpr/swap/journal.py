@@ -31,6 +31,7 @@ class Entry:
     emulator: str = ""
     monitor: str = ""
     status_path: str = ""
+    taps: tuple[tuple[int, int, int], ...] = ()  # descriptor in old, header length, offloads: new changes them
 
 
 class Journal:

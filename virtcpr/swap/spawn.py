@@ -91,7 +91,7 @@ def _taps(old: Process, plan: Plan) -> tuple[TapQueue, ...]:
     found = []
     for number in plan.taps:
         fd = old.clone_fd(number)
-        tap = TapQueue.of(fd)
+        tap = TapQueue.of(number, fd)
         if tap is None:
             os.close(fd)
         else:

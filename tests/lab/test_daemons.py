@@ -1,0 +1,37 @@
+"""Both ways in which a host runs libvirt's daemon: by systemd, as everywhere else in these tests, and by nobody."""
+
+from __future__ import annotations
+
+from tests.lab import client
+from tests.lab.client import run, shell, virsh
+from tests.lab.conftest import Guests
+from tests.lab.guests import SMALL
+from tests.lab.test_failure import REBUILD, REBUILT
+
+UNITS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
+
+
+def test_a_daemon_without_systemd(guests: Guests) -> None:
+    run("python3", "-", stdin=REBUILD)
+    shell(f"systemctl stop {UNITS}; libvirtd -d; virsh net-list >/dev/null")
+    guests.start(SMALL)
+    before = run("pidof", "libvirtd").out
+
+    report = client.upgrade(SMALL.name, "--emulator", REBUILT)
+
+    assert report["domains"][0]["result"] == "upgraded", report
+    assert run("pidof", "libvirtd").out != before
+    assert run("systemctl", "is-active", "libvirtd.service", check=False).out.strip() == "inactive"
+    assert virsh("domstate", SMALL.name).strip() == "running"
+    guests.assert_well(SMALL)
+
+
+def test_systemds_sockets_come_back(guests: Guests) -> None:
+    shell(f"kill $(pidof libvirtd) 2>/dev/null || :; systemctl start {UNITS}")
+    guests.start(SMALL)
+
+    report = client.upgrade(SMALL.name, "--emulator", REBUILT)
+
+    assert report["domains"][0]["result"] == "upgraded", report
+    active = run("systemctl", "is-active", *UNITS.split()).out.split()
+    assert active == ["active"] * 4
