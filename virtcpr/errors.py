@@ -68,7 +68,7 @@ class RolledBack(SwapError):
 
 
 class Unsettled(SwapError):
-    """The swap failed at or after the point of no return; ``virtcpr recover`` finishes it."""
+    """The swap failed at or after the point of no return; the journal says how far it got."""
 
     code = "unsettled"
     exit_code = ExitCode.UNKNOWN

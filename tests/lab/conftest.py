@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.lab import client
-from tests.lab.client import Witness
+from tests.lab.client import LabCommandError, Witness
 from tests.lab.guests import Shape
 from tests.lab.machine import Lab, default_store
 
@@ -25,6 +25,8 @@ def pytest_runtest_makereport(
     """A test that failed comes with what the lab's journal said."""
     report = yield
     if report.when == "call" and report.failed and item.get_closest_marker("lab"):
+        consoles = client.run("sh", "-c", "tail -n 5 /var/log/libvirt/qemu/*.log", check=False)
+        report.sections.append(("the guests' logs", consoles.out))
         journal = client.run("journalctl", "--no-pager", "-n", "40", "-o", "short-precise", check=False)
         report.sections.append(("the lab's journal", journal.out))
     return report
@@ -57,8 +59,17 @@ class Guests:
             self._started.append(shape)
             client.start(shape)
         if watch:
-            self.witness.watch(*shapes)
+            self._await_up(*shapes)
             self.witness.mark()
+
+    def _await_up(self, *shapes: Shape) -> None:
+        """A guest that hangs while it boots, which has nothing to do with virtcpr, gets a second chance."""
+        for shape in shapes:
+            try:
+                self.witness.watch(shape, timeout=90)
+            except LabCommandError:
+                client.virsh("reset", shape.name)
+                self.witness.watch(shape, timeout=90)
 
     def adopt(self, shape: Shape) -> None:
         """A guest that the test starts by itself: it is removed with the others."""

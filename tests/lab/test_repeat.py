@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.lab import client
 from tests.lab.client import run, shell, virsh
 from tests.lab.conftest import Guests
@@ -22,6 +24,7 @@ def footprint(name: str) -> dict[str, int]:
     return {"argv": int(argv), "fds": int(fds), "files": int(files), "status": int(status)}
 
 
+@pytest.mark.timeout(900)  # libvirtd takes 30 s to stop now and then
 def test_twenty_swaps_up_and_down(guests: Guests) -> None:
     known = client.versions()
     guests.start(DATABASE)

@@ -49,6 +49,9 @@ FLAGS = frozenset(
     ]
 )
 
+# What a successor must not do again: wait for another channel, or load a snapshot into the running guest's RAM.
+DROPPED = ("S", "incoming", "loadvm")
+
 Properties = Mapping[str, object]
 
 
@@ -150,7 +153,7 @@ def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option]
     ``replaced`` maps options whose file descriptors or addresses change to what stands in their place.  It waits
     (``-S``, ``-incoming defer``) on the CPR channel at ``cpr_socket``; nothing else that an earlier swap added stays.
     """
-    kept = [replaced.get(option, option) for option in old.options if option.name not in ("incoming", "S")]
+    kept = [replaced.get(option, option) for option in old.options if option.name not in DROPPED]
     channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}
     waiting = (
         Option("S"),

@@ -68,6 +68,18 @@ class LiveDomain:
                 backend=_attribute(node, "backend", "type"),
             )
 
+    def vnc_sockets(self) -> frozenset[str]:
+        """Paths of the unix sockets that the VNC display listens on."""
+        listens = [*self.all("devices/graphics[@type='vnc']/listen[@type='socket']"), *self.all("devices/graphics")]
+        return frozenset(path for node in listens if (path := node.get("socket")) is not None)
+
+    def macs(self) -> dict[str, str]:
+        """Alias of an interface → its MAC address."""
+        found = (
+            (_attribute(n, "alias", "name"), _attribute(n, "mac", "address")) for n in self.all("devices/interface")
+        )
+        return {alias: mac for alias, mac in found if alias and mac}
+
     def balloon_period(self) -> tuple[str, int] | None:
         """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
         for node in self.all("devices/memballoon"):

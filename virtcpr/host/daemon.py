@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -83,6 +84,8 @@ class SystemdDaemon:
         _await_end(self.process)
 
     def start(self) -> None:
+        with suppress(HostError):  # a start limit that earlier restarts used up must not keep the daemon down
+            run(["systemctl", "reset-failed", *self.sockets, self.service])
         run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
 
 
@@ -96,7 +99,11 @@ class PlainDaemon:
         self.environment = _environment(process)
 
     def stop(self) -> None:
-        os.kill(self.process.pid, signal.SIGTERM)
+        pidfd = self.process.open()
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        finally:
+            os.close(pidfd)
         _await_end(self.process)
 
     def start(self) -> None:

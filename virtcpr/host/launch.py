@@ -54,6 +54,7 @@ def launch(order: Launch) -> Process:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=passed,
+            start_new_session=True,
         )
     finally:
         os.close(writer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from virtcpr.errors import HostError
 from virtcpr.host.run import run
@@ -30,8 +31,10 @@ def follow(old: int, new: int) -> bool:
         machine = json.loads(_manager("GetMachineByPID", "u", str(old)))["data"][0]
     except HostError:
         return False  # none of the machines is this guest
-    answered = run(["busctl", "--json=short", "get-property", BUS, machine, MACHINE, *PROPERTIES])
-    found = dict(zip(PROPERTIES, (json.loads(line)["data"] for line in answered.splitlines()), strict=True))
+    try:
+        found = _properties(machine)
+    except (KeyError, ValueError, TypeError) as error:
+        raise HostError(f"systemd-machined's answer can't be understood: {error}") from error
     if found["Leader"] != old:
         return False
     _manager("UnregisterMachine", "s", found["Name"])
@@ -42,6 +45,11 @@ def follow(old: int, new: int) -> bool:
         *(str(new), found["RootDirectory"], *_array(found["NetworkInterfaces"])),
     )
     return True
+
+
+def _properties(machine: str) -> dict[str, Any]:
+    answered = run(["busctl", "--json=short", "get-property", BUS, machine, MACHINE, *PROPERTIES])
+    return dict(zip(PROPERTIES, (json.loads(line)["data"] for line in answered.splitlines()), strict=True))
 
 
 def _manager(method: str, signature: str, *arguments: str) -> str:

@@ -22,6 +22,10 @@ TCP_LISTEN = "0A"
 PT_NOTE, NT_GNU_BUILD_ID = 4, 3
 
 
+class Gone(HostError):
+    """The process has ended."""
+
+
 @dataclass(frozen=True)
 class Process:
     """A process by number and start time (clock ticks since boot): never a later one of the same number."""
@@ -45,30 +49,37 @@ class Process:
         """Whether it runs; a zombie doesn't."""
         try:
             fields = _stat(self.pid)
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
         return fields[19] == self.started and fields[0] not in "ZX"
 
     def open(self) -> int:
-        """A pidfd of this very process.  Raises HostError where it has ended."""
+        """A pidfd of this very process.  Raises Gone where it has ended, HostError where it can't be opened."""
         try:
             pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError as error:
+            raise Gone(f"process {self.pid} is gone") from error
         except OSError as error:
-            raise HostError(f"process {self.pid} is gone") from error
+            raise HostError(f"process {self.pid} can't be opened: {error.strerror}") from error
         if not self.alive():  # checked after opening: from here on the pidfd can't be anyone else's
             os.close(pidfd)
-            raise HostError(f"process {self.pid} is gone")
+            raise Gone(f"process {self.pid} is gone")
         return pidfd
 
     def kill(self, timeout: float) -> bool:
-        """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is."""
+        """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is.
+
+        Raises HostError where it can't be reached at all.
+        """
         try:
             pidfd = self.open()
-        except HostError:
+        except Gone:
             return True
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            return bool(select.select([pidfd], [], [], timeout)[0])
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            return bool(ended.poll(timeout * 1000))
         except ProcessLookupError:
             return True
         finally:

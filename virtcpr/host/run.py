@@ -28,6 +28,7 @@ def run(argv: Sequence[str], *, timeout: float = 30.0) -> str:
             timeout=timeout,
             env=_environment(),
             check=False,
+            start_new_session=True,  # a Ctrl-C is for virtcpr to decide about
         )
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{shlex.join(argv)} took more than {timeout:g} s") from error

@@ -137,6 +137,9 @@ REFUSED_DEVICES = (
     ("devices/graphics[@type='spice']", "a SPICE display: its connections can't be handed over", "use VNC"),
     ("devices/graphics[@type='dbus']", "a D-Bus display", "use VNC"),
     ("devices/graphics[@type='egl-headless']", "an OpenGL display", "restart the guest"),
+    ("devices/graphics[@type='rdp']", "an RDP display", "use VNC"),
+    ("devices/graphics[@type='sdl']", "an SDL display", "use VNC"),
+    ("devices/memory[@model='virtio-mem']", "a virtio-mem device", "restart the guest"),
     ("devices/graphics[@websocket]", "a VNC websocket", "restart the guest"),
     ("devices/video/model/acceleration[@accel3d='yes']", "3D acceleration (virgl)", "restart the guest"),
     ("devices/disk[@type='nvme']", "an NVMe disk of the host", "restart the guest"),
@@ -214,6 +217,10 @@ def _stale_argv(facts: DomainFacts) -> Iterator[Finding]:
                 f"{what} were added or removed since the guest started: {' '.join(change)}",
                 restart,
             )
+    macs = {str(o.get("id")): o["mac"] for o in (d.properties() for d in line.named("device")) if "mac" in o}
+    for alias, mac in LiveDomain.of(facts.live_xml).macs().items():
+        if macs.get(alias, mac) != mac:
+            yield blocker("changed", f"interface {alias} was replaced since the guest started: {mac}", restart)
     yield from _stale_files(line, qemu, restart)
 
 

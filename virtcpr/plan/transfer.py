@@ -94,7 +94,9 @@ def plan(facts: DomainFacts) -> Plan:
     status = read(facts.status_xml)
     live = LiveDomain.of(facts.live_xml)
     line = CommandLine.parse(facts.process.argv)
-    resources = _Resources(facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()})
+    resources = _Resources(
+        facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
+    )
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
     resources.refuse_unknown(option for option in line.options if option not in replaced)
     return Plan(
@@ -122,6 +124,8 @@ def _replay(live: LiveDomain) -> Iterator[Command]:
     for interface in live.interfaces():
         if interface.link_down:
             yield Command("set_link", {"name": interface.alias, "up": False})
+    if live.root.findtext("on_reboot") == "destroy":
+        yield Command("set-action", {"reboot": "shutdown"})
     period = live.balloon_period()
     if period is not None:
         path = f"/machine/peripheral/{period[0]}"
@@ -136,6 +140,7 @@ class _Resources:
     process: ProcessFacts
     qemu: QemuFacts
     targets: Mapping[str, str]
+    vnc_sockets: frozenset[str]
     numbers: Iterator[int] = field(default_factory=lambda: count(FIRST_FD))
     carried: list[Carried] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -203,9 +208,8 @@ class _Resources:
 
     def _vnc(self, option: Option) -> Option:
         """New starts without an address and gets old's listening sockets (``display-update``) before the hand-over."""
-        found = re.match(r"unix:(.*)$", str(option.properties().get("", option.properties().get("vnc"))))
-        if found:
-            self.displays += [fd for path, fd in self.process.listeners.items() if path == found.group(1)]
+        if self.vnc_sockets:
+            self.displays += [fd for path, fd in self.process.listeners.items() if path in self.vnc_sockets]
         else:
             self.displays += self.process.inet_listeners
         if not self.displays:

@@ -28,7 +28,7 @@ from virtcpr.model import (
 )
 from virtcpr.plan.steps import SPAWN, State
 from virtcpr.swap import adopt, history, journal
-from virtcpr.swap.handover import HandOver
+from virtcpr.swap.handover import SETTLE, HandOver
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.move import Move
 from virtcpr.swap.probe import Emulators, domain_facts
@@ -52,7 +52,7 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
         if left:
             raise Unsettled(
                 f"an earlier swap of {', '.join(left)} was interrupted and isn't settled",
-                hint="see 'After an interrupted swap' in the README before anything else",
+                hint=SETTLE,
             )
         connection = Connection(request.uri)
         try:
@@ -70,6 +70,7 @@ class Upgrade:
         self.daemon: Daemon = daemon.running()
         self.interrupt = Interrupt()
         self.blackout_ms: float | None = None
+        self.notes: list[str] = []
         emulators = Emulators()
         self.moves = [Move.of(domain_facts(d, emulators, request.emulator)) for d in self._domains()]
 
@@ -101,7 +102,7 @@ class Upgrade:
         for move, report in zip(self.moves, reports, strict=True):
             if move.new is not None:
                 history.append(report)
-        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms)
+        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
 
     def _spawn_all(self, watch: Watch) -> None:
         for move in self.moves:
@@ -121,10 +122,9 @@ class Upgrade:
             record.write(State.SPAWNED)
             move.new = spawn(move.plan)
             process = move.new.process
-            taps = tuple((tap.source, tap.header, tap.offload) for tap in move.new.taps)
-            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started, taps=taps)
-        except VirtcprError as error:
-            self._abandon(move, record, error.message)
+            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
+        except (VirtcprError, OSError) as error:
+            self._abandon(move, record, str(error))
             return
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
         move.hand_over = HandOver(move.plan, move.new, record, watch)
@@ -149,16 +149,16 @@ class Upgrade:
             self.connection.close()
             begun = time.monotonic()
             self._stop_daemon()
-        except HostError as error:
-            self._abandon_all(ready, error.message)
+        except (VirtcprError, OSError) as error:
+            self._abandon_all(ready, str(error))
             return
         try:
             with DriverLock():
                 asyncio.run(self._hand_over_all(ready))
-        except HostError as error:
-            self._abandon_all([move for move in ready if move.result is None], error.message)
+        except (HostError, OSError) as error:
+            self._abandon_all([move for move in ready if move.result is None and not move.moved], str(error))
         finally:
-            self._adopt([move for move in ready if move.result is None], begun)
+            self._adopt([move for move in ready if move.moved], begun)
         for move in ready:
             pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
@@ -185,6 +185,8 @@ class Upgrade:
             raise
 
     async def _hand_over_all(self, ready: list[Move]) -> None:
+        if self.interrupt.requested:  # while the daemon was being stopped
+            raise HostError("interrupted")
         limit = asyncio.Semaphore(self.request.parallel or os.cpu_count() or 1)
         loop = asyncio.get_running_loop()
         tasks = {asyncio.create_task(self._hand_over(move, limit)): move for move in ready}
@@ -195,39 +197,44 @@ class Upgrade:
                     task.cancel()
 
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
-        if self.interrupt.requested:
-            cancel()
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            self.interrupt.on_request = None
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.interrupt.on_request = None
+        # Whoever still waited for its turn when it was cancelled.
+        self._abandon_all([move for move in ready if move.result is None and not move.moved], "interrupted")
 
     async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
         assert move.hand_over is not None
-        record = move.hand_over.journal
         try:
             async with limit:
                 await move.hand_over.run()
-        except asyncio.CancelledError:  # while it waited for its turn
-            self._abandon(move, record, f"{move.facts.name}: interrupted")
+            move.moved = True
         except VirtcprError as error:
             move.fail(error)
             if move.result is Result.ROLLED_BACK:
-                record.close()
+                move.hand_over.journal.close()
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
 
     def _adopt(self, moved: list[Move], begun: float) -> None:
         """Start the daemon, whatever happened; see that it has every guest that was moved."""
         try:
-            self.daemon.start()
+            self._start_daemon()
             self.connection = adopt.reconnect(self.request.uri)
             adopt.await_listed(self.connection, frozenset(move.facts.uuid for move in moved))
         except VirtcprError as error:
+            self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
             for move in moved:
                 move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or NO_DAEMON))
             return
         self.blackout_ms = round((time.monotonic() - begun) * 1000, 1)
         for move in moved:
             self._verify(move)
+
+    def _start_daemon(self) -> None:
+        try:
+            self.daemon.start()
+        except HostError:
+            self.daemon.start()
 
     def _verify(self, move: Move) -> None:
         assert move.new is not None

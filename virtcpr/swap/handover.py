@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprEr
 from virtcpr.host import files, machined, threads
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
+from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.steps import HAND_OVER, Side, State, Step
 from virtcpr.plan.transfer import Plan
@@ -28,6 +30,7 @@ START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes t
 MOVE_SECONDS = 60.0  # the guest's device state
 END_SECONDS = 30.0
 DYING_SECONDS = 0.1
+SETTLE = "see 'After an interrupted swap' in the README before anything else"
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -50,6 +53,7 @@ class HandOver:
         self._old: Monitor | None = None
         self._new: Monitor | None = None
         self._taps: asyncio.Task[None] | None = None
+        self._queues: tuple[TapQueue, ...] = ()
 
     async def run(self) -> None:
         """Execute the steps.
@@ -63,11 +67,7 @@ class HandOver:
                 await self._do(step)
         except (Exception, asyncio.CancelledError) as error:
             if self.committed:
-                raise Unsettled(
-                    f"{self.plan.name}: the guest was handed to new QEMU (process {self.new.process.pid}), "
-                    f"then '{step.name}' failed: {error}",
-                    hint=f"virtcpr recover {self.plan.name}",
-                ) from error
+                await self._go_forward(step, error)
             self.interruptible = False
             await self._roll_back(step, error)
         finally:
@@ -91,11 +91,16 @@ class HandOver:
         if not status.same(now, self.plan.status_xml):
             raise HostError(f"{self.plan.name} changed between planning and the swap", hint="try again")
         name = f"{self.plan.name} (old QEMU)"
-        self._old = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
-        await _is(self._old, self.old)
-        state = _word(await self._old.execute("query-status"), "status")
-        if state != ("running" if self.plan.runs else "paused"):
-            raise HostError(f"{self.plan.name} is {state} now, which it wasn't when the swap was planned")
+        monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
+        try:
+            await _is(monitor, self.old)
+            state = _word(await monitor.execute("query-status"), "status")
+            if state != ("running" if self.plan.runs else "paused"):
+                raise HostError(f"{self.plan.name} is {state} now, which it wasn't when the swap was planned")
+        except BaseException:
+            await monitor.close()  # not ours to touch: rolling back must not resume it
+            raise
+        self._old = monitor
 
     async def _arm(self) -> None:
         old = _there(self._old)
@@ -105,6 +110,11 @@ class HandOver:
             raise HostError(f"{self.plan.name}: QEMU refuses: {'; '.join(reasons)}")
         # return-path: without it a failure that comes late leaves old completed and paused.
         await _capabilities(old, {"return-path": True, "events": True})
+        # As late as can be: a guest that boots changes them itself.  Only from `migrate` on does new touch them.
+        found = (TapQueue.of(source, fd) for source, fd in self.new.taps)
+        self._queues = tuple(queue for queue in found if queue is not None)
+        settings = tuple((queue.source, queue.header, queue.offload) for queue in self._queues)
+        self.journal.write(State.SPAWNED, taps=settings)
 
     async def _migrate(self) -> None:
         channels = [
@@ -117,8 +127,8 @@ class HandOver:
     async def _keep_taps(self) -> None:
         """Undo at once what new QEMU does to the taps when it opens them, for as long as the guest runs in old."""
         while True:
-            for tap in self.new.taps:
-                tap.keep_header()
+            for queue in self._queues:
+                queue.keep_header()
             await asyncio.sleep(0.0005)
 
     async def _attach(self) -> None:
@@ -170,6 +180,7 @@ class HandOver:
         except QmpError:
             if _word(await new.execute("query-status"), "status") == "paused":
                 self.committed = False  # it refused and never ran: old may still have the guest back
+                self.journal.write(State.RECEIVED)
             raise
         stopped, resumed = _there(self._old).happened("STOP"), new.happened("RESUME")
         if stopped is not None and resumed is not None:
@@ -228,7 +239,7 @@ class HandOver:
         name = self.plan.name
         try:
             await self._stop_keeping_taps()
-            await asyncio.to_thread(end, self.new, self.plan)
+            await asyncio.to_thread(self._end_new)
             if self._old is not None:
                 await _resume(self._old, runs=self.plan.runs, return_path=self.plan.return_path)
             self.journal.write(State.ROLLED_BACK)
@@ -236,7 +247,7 @@ class HandOver:
             raise Unsettled(
                 f"{name}: '{step.name}' failed ({why}), and so did going back: {error}; old QEMU is process "
                 f"{self.old.pid}",
-                hint=f"virtcpr recover {name}",
+                hint=SETTLE,
             ) from cause
         words = f"; QEMU said: {said}" if said and said not in why else ""
         guest = "runs on" if self.plan.runs else "is suspended as before"
@@ -245,10 +256,37 @@ class HandOver:
             hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
         ) from cause
 
+    def _end_new(self) -> None:
+        """Kill new QEMU; where it may have opened the taps, put their settings back."""
+        if not self.new.process.kill(END_SECONDS):
+            raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
+        for queue in self._queues if self._taps is not None else ():
+            with suppress(OSError):  # nothing but the kill may keep old from resuming
+                queue.restore()
+        end(self.new, self.plan)
+
+    async def _go_forward(self, step: Step, cause: BaseException) -> None:
+        """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.
+
+        Two live processes behind one monitor socket would leave it to chance which of them libvirt takes.
+        """
+        problems = [f"'{step.name}' failed: {cause}"]
+        if self.new.process.alive():
+            for rest in (self._end_old, self._record):
+                try:
+                    await rest()
+                except Exception as error:
+                    problems.append(str(error))
+        raise Unsettled(
+            f"{self.plan.name}: the guest was handed to new QEMU (process {self.new.process.pid}), then "
+            + "; ".join(problems),
+            hint=SETTLE,
+        ) from cause
+
     async def _unless_new_dies(self, action: Coroutine[None, None, T]) -> T:
         """Await it, but not beyond new QEMU's end."""
-        task = asyncio.ensure_future(action)
         pidfd = self.new.process.open()
+        task = asyncio.ensure_future(action)
         loop = asyncio.get_running_loop()
         died = loop.create_future()
         loop.add_reader(pidfd, lambda: None if died.done() else died.set_result(None))
@@ -328,10 +366,10 @@ async def _resume(old: Monitor, *, runs: bool, return_path: bool) -> None:
         await old.migration_end(MOVE_SECONDS)
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await _capabilities(old, {"return-path": return_path})
-    if runs and await _rest(old) != "running":
+    if runs and await _rest(old) in ("postmigrate", "paused"):  # what stopped for another reason stays so
         await old.execute("cont")
     state = await _rest(old)
-    if runs and state != "running":
+    if runs and state in ("postmigrate", "paused"):
         raise HostError(f"{old.name} is {state} and doesn't resume")
 
 

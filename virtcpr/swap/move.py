@@ -8,6 +8,7 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import RolledBack, VirtcprError
 from virtcpr.model import DomainReport, Finding, Outlook, Phase, Result, Severity, Side
 from virtcpr.plan.findings import blocks, findings
+from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan, Unplannable, plan
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
@@ -20,6 +21,7 @@ class Move:
     plan: Plan | None = None
     found: tuple[Finding, ...] = ()
     result: Result | None = None
+    moved: bool = False  # past the point of no return, old gone, libvirt's record written
     new: NewQemu | None = None
     hand_over: HandOver | None = None
     phases: list[Phase] = field(default_factory=list)
@@ -59,8 +61,6 @@ class Move:
     def journal(self) -> Journal:
         """The journal of the plan; nothing is written yet."""
         assert self.plan is not None
-        from virtcpr.plan.steps import State
-
         return Journal(
             Entry(
                 name=self.plan.name,

@@ -106,7 +106,7 @@ def _named_file(ask: Ask, memdev: Memdev) -> Memdev:
     if kinds.get(memdev.id) != "child<memory-backend-file>":
         return memdev
     path = qmp.text(ask("qom-get", {"path": f"/objects/{memdev.id}", "property": "mem-path"}))
-    return replace(memdev, path=path, directory=Path(path).is_dir())
+    return replace(memdev, path=path, directory=not Path(path).is_file())
 
 
 def lock_manager() -> str | None:

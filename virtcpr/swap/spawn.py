@@ -13,7 +13,6 @@ from virtcpr.errors import HostError
 from virtcpr.host import files, proc
 from virtcpr.host.launch import Launch, launch
 from virtcpr.host.proc import Process
-from virtcpr.host.tap import TapQueue
 from virtcpr.plan.transfer import Plan
 
 READY_SECONDS = 30.0
@@ -26,7 +25,7 @@ class NewQemu:
     """The process that will take over, what is held for it, and where its own words begin in the domain's log."""
 
     process: Process
-    taps: tuple[TapQueue, ...]
+    taps: tuple[tuple[int, int], ...]  # number in old, descriptor here
     displays: tuple[int, ...]
     log: Path
     log_start: int
@@ -45,7 +44,7 @@ class NewQemu:
 
     def release(self) -> None:
         """Close what was held for it here."""
-        for fd in (*(tap.fd for tap in self.taps), *self.displays):
+        for fd in (*(fd for _, fd in self.taps), *self.displays):
             os.close(fd)
         self.taps, self.displays = (), ()
 
@@ -59,16 +58,22 @@ def spawn(plan: Plan) -> NewQemu:
     files.remove(plan.cpr_socket, plan.main_socket)
     log = LOG_DIR / f"{plan.name}.log"
     start = log.stat().st_size if log.exists() else 0
-    with contextlib.ExitStack() as held:
-        fds = {}
-        for carried in plan.carried:
-            fds[carried.number] = old.clone_fd(carried.source)
-            held.callback(os.close, fds[carried.number])
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as kept:
+
+        def clone(source: int, stack: contextlib.ExitStack) -> int:
+            fd = old.clone_fd(source)
+            stack.callback(os.close, fd)
+            return fd
+
+        fds = {carried.number: clone(carried.source, held) for carried in plan.carried}
         for opened in plan.opened:
-            fds[opened.number] = os.open(opened.path, os.O_RDWR | os.O_CLOEXEC)
+            fds[opened.number] = _open(opened.path)
             held.callback(os.close, fds[opened.number])
+        taps = tuple((source, clone(source, kept)) for source in plan.taps)
+        displays = tuple(clone(source, kept) for source in plan.displays)
         process = launch(Launch(plan.argv, plan.pid, fds))
-    new = NewQemu(process, _taps(old, plan), tuple(old.clone_fd(fd) for fd in plan.displays), log, start)
+        kept.pop_all()
+    new = NewQemu(process, taps, displays, log, start)
     try:
         _await_listening(new, plan)
     except BaseException:
@@ -77,26 +82,20 @@ def spawn(plan: Plan) -> NewQemu:
     return new
 
 
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{path} can't be opened: {error.strerror}") from error
+
+
 def end(new: NewQemu, plan: Plan) -> None:
     """Kill new QEMU and remove what it left.  Raises HostError where it doesn't die: old must not resume then."""
     if not new.process.kill(READY_SECONDS):
         raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
-    for tap in new.taps:
-        tap.restore()
-    new.release()
-    files.remove(plan.cpr_socket, plan.main_socket)
-
-
-def _taps(old: Process, plan: Plan) -> tuple[TapQueue, ...]:
-    found = []
-    for number in plan.taps:
-        fd = old.clone_fd(number)
-        tap = TapQueue.of(number, fd)
-        if tap is None:
-            os.close(fd)
-        else:
-            found.append(tap)
-    return tuple(found)
+    with contextlib.suppress(OSError):  # nothing that is left over may keep old from resuming
+        new.release()
+        files.remove(plan.cpr_socket, plan.main_socket)
 
 
 def _await_listening(new: NewQemu, plan: Plan) -> None:
