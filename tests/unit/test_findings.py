@@ -104,6 +104,7 @@ def test_every_refused_device_has_a_remedy() -> None:
         "<tpm model='tpm-crb'/>",
         "<graphics type='spice'/>",
         "<video><model type='virtio'><acceleration accel3d='yes'/></model></video>",
+        "<interface type='network'><driver queues='4'/></interface>",
         "<disk type='nvme'/>",
         "<disk type='file'><transient/></disk>",
         "<channel type='unix'><source mode='connect' path='/x'/></channel>",

@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -127,7 +127,8 @@ def _join_cgroup(model: Path) -> None:
         root = hierarchy(number, controllers)
         if root is None:
             continue
-        with suppress(OSError):
+        # systemd's own tree decides whose process it is and must be joined; the old hierarchies may be read-only.
+        with nullcontext() if number == "0" else suppress(OSError):
             # A threaded cgroup takes threads only; a process goes to its domain's root first.
             target = Path(root + path)
             if (target / "cgroup.type").exists() and "threaded" in (target / "cgroup.type").read_text():

@@ -142,6 +142,7 @@ REFUSED_DEVICES = (
     ("devices/memory[@model='virtio-mem']", "a virtio-mem device", "restart the guest"),
     ("devices/graphics[@websocket]", "a VNC websocket", "restart the guest"),
     ("devices/video/model/acceleration[@accel3d='yes']", "3D acceleration (virgl)", "restart the guest"),
+    ("devices/interface/driver[@queues]", "a network interface with several queues", "restart the guest"),
     ("devices/disk[@type='nvme']", "an NVMe disk of the host", "restart the guest"),
     ("devices/disk[@type='vhostuser']", "a vhost-user disk", "restart the guest"),
     ("devices/disk[@type='vhostvdpa']", "a vDPA disk", "restart the guest"),
