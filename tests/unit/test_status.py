@@ -22,7 +22,6 @@ def test_reading() -> None:
     found = read(TEXT)
     assert found.monitor.endswith("/monitor.sock")
     assert found.monitor.startswith(found.lib_dir)
-    assert found.private_mounts
     assert found.busy == ()
 
 

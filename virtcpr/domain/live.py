@@ -53,11 +53,6 @@ class LiveDomain:
     def emulator(self) -> str:
         return (self.root.findtext("devices/emulator") or "").strip()
 
-    @property
-    def architecture(self) -> str:
-        kind = self.root.find("os/type")
-        return "" if kind is None else kind.get("arch", "")
-
     def interfaces(self) -> Iterator[Interface]:
         for node in self.all("devices/interface"):
             yield Interface(

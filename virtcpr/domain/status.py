@@ -30,8 +30,6 @@ class StatusFile:
     reason: str
     lib_dir: str
     monitor: str
-    channel_dir: str
-    private_mounts: bool
     busy: tuple[str, ...]
     taints: frozenset[str]
 
@@ -43,7 +41,6 @@ def read(text: str) -> StatusFile:
         raise ParseError(f"libvirt's status file starts with <{root.tag}>, not <domstatus>")
     monitor = root.find("monitor")
     lib_dir = root.find("libDir")
-    channel_dir = root.find("channelTargetDir")
     if monitor is None or lib_dir is None or monitor.get("type") != "unix" or root.find("qemuCaps") is None:
         raise ParseError("libvirt's status file has no monitor on a unix socket, no libDir or no qemuCaps")
     busy = [text for path, text in BUSY.items() if _in_force(root.find(path))]
@@ -56,8 +53,6 @@ def read(text: str) -> StatusFile:
         reason=root.get("reason", ""),
         lib_dir=lib_dir.get("path", ""),
         monitor=monitor.get("path", ""),
-        channel_dir="" if channel_dir is None else channel_dir.get("path", ""),
-        private_mounts=root.find("namespaces/mount") is not None,
         busy=tuple(busy),
         taints=frozenset(node.get("flag", "") for node in root.findall("taint")),
     )

@@ -115,10 +115,6 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def version(self) -> str:
-        number = self.handle.getLibVersion()
-        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
-
     def domains(self, *, running: bool) -> Iterator[Domain]:
         """Every domain, by name; with ``running`` only those that have a QEMU process."""
         flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0

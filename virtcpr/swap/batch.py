@@ -15,6 +15,7 @@ from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
+from virtcpr.host.proc import Process
 from virtcpr.model import (
     ExitCode,
     Finding,
@@ -138,6 +139,9 @@ class Upgrade:
             record.close()
         except (VirtcprError, OSError) as error:
             move.fail(Unsettled(f"{reason}; {error}", hint="end that process, then try again"))
+            return
+        if not Process(move.plan.pid, move.plan.started).alive():
+            move.fail(HostError(f"{reason}; old QEMU (process {move.plan.pid}) has ended, and the guest with it"))
             return
         move.turn_back(reason)
 

@@ -18,7 +18,7 @@ from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
-from virtcpr.plan.steps import HAND_OVER, Side, State, Step
+from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
 from virtcpr.swap.journal import Journal
 from virtcpr.swap.spawn import NewQemu, end
@@ -61,10 +61,11 @@ class HandOver:
         Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Unsettled: the point of no
         return was passed and a step failed, or rolling back did; the journal stays.
         """
-        step = HAND_OVER[0]
+        step = SPAWN
         try:
-            for step in HAND_OVER:
-                await self._do(step)
+            for step in self.plan.steps:
+                if step is not SPAWN:
+                    await self._do(step)
         except (Exception, asyncio.CancelledError) as error:
             if self.committed:
                 await self._go_forward(step, error)
@@ -237,11 +238,14 @@ class HandOver:
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
         said = self.new.words()
         name = self.plan.name
+        guest = "is where it was"
         try:
             await self._stop_keeping_taps()
             await asyncio.to_thread(self._end_new)
+            if not self.old.alive():
+                raise HostError("old QEMU has ended, and the guest with it")
             if self._old is not None:
-                await _resume(self._old, runs=self.plan.runs, return_path=self.plan.return_path)
+                guest = await _resume(self._old, runs=self.plan.runs, return_path=self.plan.return_path)
             self.journal.write(State.ROLLED_BACK)
         except Exception as error:
             raise Unsettled(
@@ -250,7 +254,6 @@ class HandOver:
                 hint=SETTLE,
             ) from cause
         words = f"; QEMU said: {said}" if said and said not in why else ""
-        guest = "runs on" if self.plan.runs else "is suspended as before"
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
             hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
@@ -271,17 +274,26 @@ class HandOver:
         Two live processes behind one monitor socket would leave it to chance which of them libvirt takes.
         """
         problems = [f"'{step.name}' failed: {cause}"]
-        if self.new.process.alive():
-            for rest in (self._end_old, self._record):
-                try:
-                    await rest()
-                except Exception as error:
-                    problems.append(str(error))
+        if not self.new.process.alive():
+            problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
+        else:
+            try:
+                await self._end_old()
+                await self._run_on()
+                await self._record()
+            except Exception as error:
+                problems.append(str(error))
         raise Unsettled(
             f"{self.plan.name}: the guest was handed to new QEMU (process {self.new.process.pid}), then "
             + "; ".join(problems),
             hint=SETTLE,
         ) from cause
+
+    async def _run_on(self) -> None:
+        """With old dead, new is the only owner: a guest whose ``cont`` got lost is told once more."""
+        new = _there(self._new)
+        if self.plan.runs and _word(await new.execute("query-status"), "status") == "paused":
+            await new.execute("cont")
 
     async def _unless_new_dies(self, action: Coroutine[None, None, T]) -> T:
         """Await it, but not beyond new QEMU's end."""
@@ -312,7 +324,10 @@ class HandOver:
         await self._stop_keeping_taps()
         for monitor in (self._old, self._new):
             if monitor is not None:
-                await monitor.close()
+                try:
+                    await monitor.close()
+                except Exception as error:  # what became of the guest is decided already
+                    log.warning("%s: closing the monitor: %s", self.plan.name, error)
         self.new.release()
 
 
@@ -355,22 +370,26 @@ async def _reason(monitor: Monitor) -> str:
     return qmp.text(answer.get("error-desc")) or f"status {qmp.text(answer.get('status'))}"
 
 
-async def _resume(old: Monitor, *, runs: bool, return_path: bool) -> None:
+async def _resume(old: Monitor, *, runs: bool, return_path: bool) -> str:
     """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
 
-    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).
+    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
+    first, the settings after: none of them may keep it from running.  Returns what the guest does now.
     """
     answer = qmp.obj(await old.execute("query-migrate"))
     if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
         await old.execute("migrate_cancel")
         await old.migration_end(MOVE_SECONDS)
-    await old.execute("migrate-set-parameters", {"mode": "normal"})
-    await _capabilities(old, {"return-path": return_path})
     if runs and await _rest(old) in ("postmigrate", "paused"):  # what stopped for another reason stays so
         await old.execute("cont")
     state = await _rest(old)
     if runs and state in ("postmigrate", "paused"):
         raise HostError(f"{old.name} is {state} and doesn't resume")
+    await old.execute("migrate-set-parameters", {"mode": "normal"})
+    await _capabilities(old, {"return-path": return_path})
+    if not runs:
+        return "is suspended as before"
+    return "runs on" if state == "running" else f"is stopped ({state})"
 
 
 async def _rest(old: Monitor) -> str:
