@@ -122,6 +122,33 @@ def test_ctrl_c_before_the_point_of_no_return_rolls_back(guests: Guests) -> None
     assert client.upgrade(SMALL.name, "--emulator", REBUILT)["exit_code"] == 0
 
 
+def test_ctrl_c_while_the_daemon_is_being_stopped_rolls_back(guests: Guests) -> None:
+    """Every new QEMU waits already, no guest was touched: they are ended, and the daemon is started again."""
+    run("python3", "-", stdin=REBUILD)
+    guests.start(SMALL)
+    process = client.pid(SMALL.name)
+    slow = "/run/systemd/system/libvirtd.service.d/slow.conf"
+    stop = "ExecStop=sh -c 'touch /run/stopping; until test -e /run/go-on; do sleep 0.05; done'"
+    shell(f"mkdir -p {slow.rpartition('/')[0]}; cat > {slow}; systemctl daemon-reload", stdin=f"[Service]\n{stop}\n")
+    try:
+        command = ["virtcpr", "upgrade", SMALL.name, "--emulator", REBUILT, "--yes", "-o", "json"]
+        with subprocess.Popen([str(LAB), "exec", *command], stdout=subprocess.PIPE, text=True) as upgrade:
+            run("sh", "-c", "until test -e /run/stopping; do sleep 0.05; done")
+            upgrade.send_signal(signal.SIGINT)
+            run("touch", "/run/go-on")
+            out, _ = upgrade.communicate(timeout=60)
+    finally:
+        shell(f"rm -f {slow} /run/stopping /run/go-on; systemctl daemon-reload")
+
+    assert upgrade.returncode == 5, out
+    assert "interrupted; the guest runs on in old QEMU" in out
+    assert client.pid(SMALL.name) == process
+    assert virsh("domstate", SMALL.name).strip() == "running"
+    assert leftovers() == ""
+    assert qemu_processes() == 1
+    guests.assert_well(SMALL)
+
+
 def test_ctrl_c_after_it_finishes_the_domain(guests: Guests) -> None:
     run("python3", "-", stdin=REBUILD)
     guests.start(SMALL)
