@@ -1,0 +1,99 @@
+"""The arguments for QEMU in a domain's XML: ``<qemu:arg>`` in ``<qemu:commandline>``, taken as options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from virtcpr.domain.argv import FLAGS, Option
+from virtcpr.domain.live import QEMU_NS
+
+COMMANDLINE = f"{{{QEMU_NS}}}commandline"
+ARG = f"{{{QEMU_NS}}}arg"
+# Options of which QEMU merges all occurrences, the last value of a property wins (system/vl.c); every other one says
+# something new each time it is given.
+MERGED = {"machine": "machine", "M": "machine"}
+# What QEMU takes for a switch (qapi_bool_parse).
+SWITCH = {**dict.fromkeys(("on", "yes", "true", "y"), "on"), **dict.fromkeys(("off", "no", "false", "n"), "off")}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arguments that are an option and its value."""
+
+    name: etree._Element
+    value: etree._Element
+
+    @property
+    def option(self) -> Option:
+        return option(word(self.name), word(self.value))
+
+
+def word(argument: etree._Element) -> str:
+    return argument.get("value", "")
+
+
+def _name(text: str) -> str | None:
+    """The option that an argument names, if it names one; QEMU takes one dash or two."""
+    return text.removeprefix("-").removeprefix("-") if text.startswith("-") else None
+
+
+def option(name: str, value: str) -> Option:
+    bare = _name(name) or name
+    return Option(MERGED.get(bare, bare), value)
+
+
+def takes_value(text: str) -> bool:
+    """Whether an argument is an option that has a value in the next one."""
+    name = _name(text)
+    return name is not None and name not in FLAGS
+
+
+def arguments(root: etree._Element) -> list[etree._Element]:
+    return [argument for line in root.iterchildren(COMMANDLINE) for argument in line.iterchildren(ARG)]
+
+
+def pairs(root: etree._Element) -> Iterator[Pair]:
+    """The options that have a value, as far as they can be told: an odd list is somebody's, and stays as it is."""
+    words = iter(arguments(root))
+    for name in words:
+        if not takes_value(word(name)):
+            continue
+        value = next(words, None)
+        if value is not None:
+            yield Pair(name, value)
+
+
+def last(root: etree._Element) -> etree._Element | None:
+    """The argument that new ones come after; not one that would take the first of them for its value."""
+    found = arguments(root)
+    if not found:
+        return None
+    paired = {one for pair in pairs(root) for one in (pair.name, pair.value)}
+    dangling = found[-1] not in paired and takes_value(word(found[-1]))
+    return found[-1] if not dangling else found[-2] if len(found) > 1 else None
+
+
+def value_of(given: Option, key: str) -> str | None:
+    """The value that an option gives a property; a bare name is on.  None where it gives none."""
+    text = given.value or ""
+    if text.startswith("{"):
+        return None  # JSON, which QEMU doesn't take for an option that it merges
+    properties = Option(given.name, text).properties()
+    value = properties.get(key, "on" if properties.get("") == key else None)
+    return value if isinstance(value, str) else None
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two values mean the same: a switch can be written in four ways."""
+    return SWITCH.get(one, one) == SWITCH.get(other, other)
+
+
+def changed(text: str, key: str, value: str) -> str:
+    """An option's text with another value for a property wherever it gives one, and nothing else changed."""
+    words = text.replace(",,", "\0").split(",")
+    names = [one.partition("=")[0].replace("\0", ",") for one in words]
+    new = f"{key}={value}".replace(",", "\0")
+    return ",".join(new if name == key else one for name, one in zip(names, words, strict=True)).replace("\0", ",,")

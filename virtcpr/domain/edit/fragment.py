@@ -1,0 +1,141 @@
+"""A template of what ``prepare`` ensures: a fragment of a domain's XML, read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from lxml import etree
+
+from virtcpr.domain.edit.arguments import ARG, COMMANDLINE, MERGED, option, takes_value, word
+from virtcpr.domain.edit.document import Document
+from virtcpr.domain.edit.paths import NAMESPACES, VIRTCPR_NS, shown
+from virtcpr.errors import ParseError
+
+UNLESS = f"{{{VIRTCPR_NS}}}unless"
+PROPERTY = re.compile(r"[\w.-]+")
+EACH = f"{{{VIRTCPR_NS}}}each"
+
+
+@dataclass(frozen=True)
+class Query:
+    """An XPath expression of a template, asked of a domain's root element."""
+
+    text: str
+    compiled: etree.XPath
+
+    @classmethod
+    def of(cls, text: str | None) -> Query | None:
+        if text is None:
+            return None
+        try:
+            return cls(text, etree.XPath(text, namespaces=NAMESPACES, regexp=False, smart_strings=False))
+        except etree.XPathError as error:
+            raise ParseError(f"'{text}' is not an XPath expression: {error}") from error
+
+    def _ask(self, root: etree._Element) -> object:
+        try:
+            return self.compiled(root)
+        except etree.XPathError as error:
+            raise ParseError(f"the XPath expression '{self.text}' can't be evaluated: {error}") from error
+
+    def holds(self, root: etree._Element) -> bool:
+        return bool(self._ask(root))
+
+    def elements(self, root: etree._Element) -> Iterator[etree._Element]:
+        found = self._ask(root)
+        if not isinstance(found, list):
+            raise ParseError(f"the XPath expression '{self.text}' finds no elements")
+        for one in found:
+            if not isinstance(one, etree._Element) or not isinstance(one.tag, str):
+                raise ParseError(f"the XPath expression '{self.text}' finds something that is no element")
+            if etree.QName(one).namespace:
+                raise ParseError(
+                    f"the XPath expression '{self.text}' finds <{one.tag!s}>, which a template can't change"
+                )
+            yield one
+
+
+@dataclass(frozen=True)
+class Part:
+    """One element of a template.  ``options`` are a command line's, as pairs of arguments."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    children: tuple[Part, ...] = ()
+    unless: Query | None = None
+    each: Query | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+    def skipped(self, root: etree._Element) -> bool:
+        return self.unless is not None and self.unless.holds(root)
+
+    def creates(self, root: etree._Element) -> bool:
+        """Whether the element is to be made where it is missing: not as an empty shell of parts that are skipped."""
+        if self.each is not None or self.skipped(root):
+            return False
+        return bool(self.attributes) or not self.children or any(child.creates(root) for child in self.children)
+
+
+def read(text: str) -> Part:
+    """Read a template.  Raises ParseError where it can't be one, and says which element is at fault."""
+    root = Document.parse(text).root
+    if root.tag != "domain":
+        raise ParseError(f"a template starts with <domain>, this one with <{etree.QName(root).localname}>")
+    if EACH in root.attrib or any(not str(name).startswith("{") for name in root.attrib):
+        raise ParseError("a template's <domain> has no attributes of its own but virtcpr:unless")
+    return _part(root)
+
+
+def _part(element: etree._Element) -> Part:
+    name = _name(element)
+    for attribute in element.attrib:
+        if str(attribute).startswith("{") and attribute not in (UNLESS, EACH):
+            raise ParseError(f"<{name}>: the attribute {attribute!s} has a namespace that means nothing in a template")
+    texts = [element.text, *(child.tail for child in element)]
+    if any(text and text.strip() for text in texts):
+        raise ParseError(f"<{name}>: there is text in it; a template has elements and attributes only")
+    line = element.tag == COMMANDLINE
+    return Part(
+        tag=str(element.tag),
+        attributes={str(key): str(value) for key, value in element.attrib.items() if not str(key).startswith("{")},
+        children=() if line else tuple(_part(child) for child in element.iterchildren(etree.Element)),
+        unless=Query.of(element.get(UNLESS)),
+        each=Query.of(element.get(EACH)),
+        options=_options(element) if line else (),
+    )
+
+
+def _name(element: etree._Element) -> str:
+    name = shown(element.tag)
+    if ":" not in name:
+        return name
+    if element.tag != COMMANDLINE:
+        raise ParseError(f"<{name}>: of this namespace a template has <qemu:commandline> only, with <qemu:arg> in it")
+    parent = element.getparent()
+    if parent is None or parent.tag != "domain" or EACH in element.attrib or set(element.attrib) - {UNLESS}:
+        raise ParseError("<qemu:commandline> stands in <domain>, and has no attribute but virtcpr:unless")
+    return name
+
+
+def _options(line: etree._Element) -> tuple[tuple[str, str], ...]:
+    """The pairs of arguments.  Those that QEMU merges are single properties: ``-machine a=b`` and ``-machine c=d``."""
+    found = list(line.iterchildren(etree.Element))
+    for child in found:
+        if child.tag != ARG or list(child.attrib) != ["value"] or len(child) or (child.text or "").strip():
+            raise ParseError("<qemu:commandline>: a template has only <qemu:arg value='…'/> in it")
+    words = [word(child) for child in found]
+    if len(words) % 2:
+        raise ParseError(f"<qemu:commandline>: an odd number of <qemu:arg>, {len(words)}; each option needs its value")
+    given = list(zip(words[::2], words[1::2], strict=True))
+    for name, value in given:
+        if not takes_value(name):
+            raise ParseError(f"<qemu:commandline>: '{name}' is not an option that takes a value, such as -machine")
+        if option(name, value).name in MERGED.values() and not _plain(name, value):
+            raise ParseError(f"<qemu:commandline>: '{name} {value}' is not of the form {name} property=value,…")
+    return tuple(given)
+
+
+def _plain(name: str, value: str) -> bool:
+    return not value.startswith("{") and all(PROPERTY.fullmatch(key) for key in option(name, value).properties())

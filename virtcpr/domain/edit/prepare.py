@@ -1,0 +1,110 @@
+"""A domain made ready for a mode at its next boot, and made again what it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from virtcpr.domain.edit import fragment as template
+from virtcpr.domain.edit import record
+from virtcpr.domain.edit.changes import AddedElement, Change, Declared
+from virtcpr.domain.edit.document import Document, New, parse_domain
+from virtcpr.domain.edit.merge import Step, add, ensure, prefix_of
+from virtcpr.domain.edit.paths import VIRTCPR_NS, find
+from virtcpr.domain.edit.record import HOLDER, Record
+from virtcpr.domain.edit.undo import undone
+
+METADATA = "metadata"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A document's new text, what was changed in it, and what ``undo`` left alone because it changed since."""
+
+    text: str
+    changes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+def prepare(text: str, fragment: str, mode: str) -> Edited:
+    """The document with everything that the fragment asks for, and with a record of what that changed.
+
+    Raises ParseError where the text isn't a domain's, the fragment no template, or the record in the text nonsense.
+    """
+    document = parse_domain(text)
+    part = template.read(fragment)
+    earlier = record.read(document)
+    noted = Record(mode, () if earlier is None else earlier.changes)
+    made = []
+    for step in ensure(document, part):
+        noted = noted.with_change(step.change, step.before)
+        document = step.after
+        made.append(step.change)
+    if not made:
+        return Edited(text)
+    return Edited(_with_record(document, noted).text, tuple(one.described() for one in made if _matters(one)))
+
+
+def undo(text: str) -> Edited:
+    """The document as it was before ``prepare``, except for what was changed since; without a record as it is.
+
+    Raises ParseError where the text isn't a domain's, or the record in it is nonsense.
+    """
+    document = parse_domain(text)
+    noted = record.read(document)
+    if noted is None:
+        return Edited(text)
+    document = document.remove(record.elements(document), noted.ending)
+    changes, kept = [], []
+    for change in reversed(noted.changes):
+        result = undone(document, change)
+        if isinstance(result, Document):
+            document = result
+            changes.append(change)
+        elif result.why is not None:
+            kept.append((change, result.why))
+    return Edited(
+        document.text,
+        tuple(one.taken_back() for one in changes if _matters(one)),
+        tuple(why for one, why in kept if _matters(one)),
+    )
+
+
+def recorded(text: str) -> str | None:
+    """The mode that the document is prepared for, by its record.  Raises ParseError as ``undo`` does."""
+    noted = record.read(parse_domain(text))
+    return None if noted is None else noted.mode
+
+
+def _matters(change: Change) -> bool:
+    """Whether a change is one of the domain's, not only what the record or another change needs to stand in."""
+    if isinstance(change, AddedElement):
+        return change.path not in (METADATA, HOLDER)
+    return not isinstance(change, Declared)
+
+
+def _with_record(document: Document, noted: Record) -> Document:
+    """The document with this record in place of the one that it has."""
+    earlier = record.read(document)
+    if earlier is not None:
+        document = document.remove(record.elements(document), earlier.ending)
+    while (holder := find(document.root, HOLDER)) is None:
+        step = _holder(document)
+        noted = noted.with_change(step.change, step.before)
+        document = step.after
+    noted = replace(noted, ending=document.ending(holder))
+    after = next(holder.iterchildren(etree.Element, reversed=True), None)
+    return document.insert(holder, [noted.element(prefix_of(holder, VIRTCPR_NS) or "")], after)
+
+
+def _holder(document: Document) -> Step:
+    """One step towards the element that the record stands in."""
+    metadata = find(document.root, METADATA)
+    if metadata is None:
+        return add(document, document.root, template.Part(METADATA, {}))
+    change = AddedElement(HOLDER, {}, document.ending(metadata))
+    after = next(metadata.iterchildren(etree.Element, reversed=True), None)
+    return Step(
+        document, change, document.insert(metadata, [New("virtcpr:domain", {"xmlns:virtcpr": VIRTCPR_NS})], after)
+    )

@@ -1,0 +1,190 @@
+"""What ``prepare`` changed in a document, as the document's own metadata has it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+
+from lxml import etree
+
+from virtcpr.domain.edit.changes import AddedElement, AddedOption, Change, ChangedArgument, Declared, SetAttribute
+from virtcpr.domain.edit.document import Document, New, unescape
+from virtcpr.domain.edit.paths import NAMESPACES, VIRTCPR_NS, find
+from virtcpr.errors import ParseError
+
+HOLDER = "metadata/virtcpr:domain"
+PREPARED = "prepared"
+ATTRIBUTE = "attribute"
+KINDS = {
+    SetAttribute: "set",
+    AddedElement: "added",
+    AddedOption: "option",
+    ChangedArgument: "argument",
+    Declared: "declared",
+}
+NAME = re.compile(r"[^\W\d][\w.-]*")
+COUNT = re.compile(r"[0-9]{1,6}")
+ENDING = re.compile(r"[ \t\r\n]*/?>")
+
+
+@dataclass(frozen=True)
+class Record:
+    """The changes in the order in which they were made, and the mode for which the last were."""
+
+    mode: str
+    changes: tuple[Change, ...] = ()
+    ending: str | None = None  # of <virtcpr:domain>, where that was empty
+
+    def with_change(self, change: Change, before: Document) -> Record:
+        """The record with one more change, which was made to ``before``.
+
+        What was changed once, then by somebody else, then again is one change: ``undo`` gives back what stood there
+        before the first.
+        """
+        for position, earlier in enumerate(self.changes):
+            one = _merged(earlier, change, before)
+            if one is not None:
+                return replace(self, changes=(*self.changes[:position], one, *self.changes[position + 1 :]))
+        return replace(self, changes=(*self.changes, change))
+
+    def element(self, prefix: str) -> New:
+        words = {"mode": self.mode} | ({} if self.ending is None else {"ending": self.ending})
+        return New(f"{prefix}{PREPARED}", words, tuple(_written(change, prefix) for change in self.changes))
+
+
+def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
+    """The earlier change with the later one in it; None where they are of different things."""
+    match earlier, change:
+        case SetAttribute() | AddedElement(), SetAttribute():
+            return _with_attribute(earlier, change, before)
+        case AddedElement(), AddedElement() if earlier.path == change.path:
+            return replace(earlier, attributes=change.attributes)
+        case AddedOption(), AddedOption() if (earlier.name, earlier.value) == (change.name, change.value):
+            return earlier
+        case AddedOption(), ChangedArgument() if (earlier.value, 0) == (change.now, change.before):
+            return earlier
+        case ChangedArgument(), ChangedArgument() if (earlier.now, earlier.before) == (change.now, change.before):
+            return earlier
+        case Declared(), Declared() if earlier == change:
+            return earlier
+    return None
+
+
+def _with_attribute(earlier: SetAttribute | AddedElement, change: SetAttribute, before: Document) -> Change | None:
+    if isinstance(earlier, SetAttribute) and earlier.attribute != change.attribute:
+        return None
+    element = find(before.root, earlier.path)
+    if element is None or element is not find(before.root, change.path):
+        return None
+    if isinstance(earlier, SetAttribute):
+        return replace(earlier, now=change.now)
+    return replace(earlier, attributes={**earlier.attributes, change.attribute: change.now})
+
+
+def _written(change: Change, prefix: str) -> New:
+    values = {one.name: getattr(change, one.name) for one in fields(change)}
+    attributes = change.attributes if isinstance(change, AddedElement) else {}
+    return New(
+        f"{prefix}{KINDS[type(change)]}",
+        {name: str(value) for name, value in values.items() if isinstance(value, str | int)},
+        [New(f"{prefix}{ATTRIBUTE}", {"name": name, "value": value}) for name, value in attributes.items()],
+    )
+
+
+def elements(document: Document) -> list[etree._Element]:
+    """The records in a document; prepare writes one."""
+    found = document.root.xpath(f"{HOLDER}/virtcpr:{PREPARED}", namespaces=NAMESPACES)
+    assert isinstance(found, list)  # a path gives elements
+    return [one for one in found if isinstance(one, etree._Element)]
+
+
+def read(document: Document) -> Record | None:
+    """The record in a document; None without one.  Raises ParseError where prepare can't have written it."""
+    found = elements(document)
+    if not found:
+        return None
+    try:
+        if len(found) > 1:
+            raise ParseError("there is more than one")
+        changes = tuple(_change(one, document) for one in found[0].iterchildren(etree.Element))
+        return Record(_needed(found[0], "mode"), changes, _ending(found[0]))
+    except ParseError as error:
+        raise ParseError(
+            f"the record of what prepare changed in the domain makes no sense: {error.message}",
+            hint="Correct <virtcpr:prepared> in the domain's <metadata>, or remove it: undo then does nothing.",
+        ) from error
+
+
+def _change(element: etree._Element, document: Document) -> Change:
+    match _name(element):
+        case "set":
+            was = None if element.get("was") is None else _raw(element)
+            return SetAttribute(_path(element, document), _named(element, "attribute"), was, _needed(element, "now"))
+        case "added":
+            path = _path(element, document)
+            if path == ".":
+                raise ParseError("<added> names the root element")
+            return AddedElement(
+                path, dict(_attribute(one) for one in element.iterchildren(etree.Element)), _ending(element)
+            )
+        case "option":
+            return AddedOption(_needed(element, "name"), _needed(element, "value"), _ending(element))
+        case "argument":
+            return ChangedArgument(_raw(element), _needed(element, "now"), _count(element, "before"))
+        case "declared":
+            return Declared(_named(element, "prefix"))
+        case other:
+            raise ParseError(f"it has <{other}> in it")
+
+
+def _name(element: etree._Element) -> str:
+    name = etree.QName(element)
+    if name.namespace != VIRTCPR_NS:
+        raise ParseError(f"it has <{name.localname}> of another namespace in it")
+    return name.localname
+
+
+def _needed(element: etree._Element, attribute: str) -> str:
+    value = element.get(attribute)
+    if value is None:
+        raise ParseError(f"<{_name(element)}> has no {attribute}")
+    return value
+
+
+def _count(element: etree._Element, attribute: str) -> int:
+    text = _needed(element, attribute)
+    if not COUNT.fullmatch(text):
+        raise ParseError(f"<{_name(element)}>: '{text}' is not a count")
+    return int(text)
+
+
+def _named(element: etree._Element, attribute: str) -> str:
+    name = _needed(element, attribute)
+    if not NAME.fullmatch(name):
+        raise ParseError(f"<{_name(element)}>: '{name}' is not a name")
+    return name
+
+
+def _path(element: etree._Element, document: Document) -> str:
+    path = _needed(element, "path")
+    find(document.root, path)
+    return path
+
+
+def _raw(element: etree._Element) -> str:
+    raw = _needed(element, "was")
+    unescape(raw)
+    return raw
+
+
+def _ending(element: etree._Element) -> str | None:
+    ending = element.get("ending")
+    if ending is not None and not ENDING.fullmatch(ending):
+        raise ParseError(f"<{_name(element)}>: no tag ends with '{ending}'")
+    return ending
+
+
+def _attribute(element: etree._Element) -> tuple[str, str]:
+    if _name(element) != ATTRIBUTE:
+        raise ParseError(f"<added> has <{_name(element)}> in it")
+    return _named(element, "name"), _needed(element, "value")

@@ -1,0 +1,122 @@
+"""Where the elements and attributes of an XML text are, in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from xml.parsers import expat
+
+from virtcpr.errors import ParseError
+
+NAME = re.compile(rb"<([^ \t\r\n/>]+)")
+ATTRIBUTE = re.compile(rb"""[ \t\r\n]+([^ \t\r\n=]+)[ \t\r\n]*=[ \t\r\n]*(?:"([^"]*)"|'([^']*)')""")
+TAG_END = re.compile(rb"[ \t\r\n]*/?>")
+# What may stand before a document type: no entity is ever declared without one.
+PROLOG = re.compile(rb"\xef\xbb\xbf|(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)", re.DOTALL)
+ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii")
+
+
+# The positions of an element's start tag and of its end tag.
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Where it is: from the white space before its name; its value, between the quotes."""
+
+    start: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where an element is: its tag up to the end of its last attribute and of the tag, its end tag, its end."""
+
+    start: int
+    words: int
+    inner: int
+    close: int
+    end: int
+    attributes: Mapping[str, Attribute]
+
+
+def encoded(text: str) -> bytes:
+    """The text as the parsers get it.  Raises ParseError where it is nothing to parse, or has a document type."""
+    if not text.strip("\ufeff \t\r\n"):
+        raise ParseError("the XML is empty")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise malformed("a character that no XML may have", text.count("\n", 0, error.start) + 1) from error
+    position = 0
+    while found := PROLOG.match(data, position):
+        position = found.end()
+    if data.startswith(b"<!DOCTYPE", position):
+        line = data.count(b"\n", 0, position) + 1
+        raise ParseError(
+            f"the XML has a document type (<!DOCTYPE>, line {line}); virtcpr resolves no entities and no references "
+            "to other files, and reads only XML without one"
+        )
+    return data
+
+
+def places(data: bytes) -> Iterator[Place]:
+    """Where the elements are, in document order.  Raises ParseError where the text isn't well-formed."""
+    return _Scanner(data).places()
+
+
+class _Scanner:
+    """Finds where elements are; expat says where their tags begin, and whether the text is well-formed."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._starts: list[int] = []
+        self._closes: dict[int, int] = {}
+        self._open: list[int] = []
+        self._parser = expat.ParserCreate()
+        self._parser.XmlDeclHandler = self._declaration
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+
+    def places(self) -> Iterator[Place]:
+        """All elements in document order."""
+        try:
+            self._parser.Parse(self._data, True)
+        except expat.ExpatError as error:
+            raise malformed(expat.ErrorString(error.code), error.lineno) from error
+        return ((start, self._closes[start]) for start in self._starts)
+
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in ENCODINGS:
+            raise ParseError(f"the XML declares the encoding {encoding}; virtcpr reads UTF-8 only")
+
+    def _start(self, _name: str, _attributes: Mapping[str, str]) -> None:
+        self._open.append(self._parser.CurrentByteIndex)
+        self._starts.append(self._parser.CurrentByteIndex)
+
+    def _end(self, _name: str) -> None:
+        self._closes[self._open.pop()] = self._parser.CurrentByteIndex
+
+
+def span(data: bytes, place: Place) -> Span:
+    """Where everything of an element is."""
+    start, close = place
+    name = NAME.match(data, start)
+    assert name is not None  # expat saw a start tag there
+    attributes, position = {}, name.end()
+    while found := ATTRIBUTE.match(data, position):
+        quoted = 2 if found[2] is not None else 3
+        attributes[found[1].decode()] = Attribute(found.start(), found.start(quoted), found.end(quoted))
+        position = found.end()
+    tag_end = TAG_END.match(data, position)
+    assert tag_end is not None  # nothing but attributes stands in a start tag
+    if tag_end[0].endswith(b"/>"):
+        return Span(start, position, tag_end.end(), tag_end.end(), tag_end.end(), attributes)
+    return Span(start, position, tag_end.end(), close, data.index(b">", close) + 1, attributes)
+
+
+def malformed(why: str, line: int | None) -> ParseError:
+    where = f" (line {line})" if line else ""
+    return ParseError(f"the XML is not well-formed: {why}{where}")
