@@ -16,12 +16,19 @@ class ExitCode(IntEnum):
     BLOCKED = 4
     ROLLED_BACK = 5
     UNKNOWN = 6
+    PENDING = 10  # of `plan --detailed-exitcode` only
 
 
 class Mode(Enum):
-    """How a guest is moved to another QEMU."""
+    """How a guest is moved to another QEMU (README, "Modes")."""
 
     TRANSFER = "transfer"
+    LIVE = "live"
+    REBOOT = "reboot"
+    EXEC = "exec"
+
+
+AVAILABLE = (Mode.TRANSFER,)  # what this version can do; the others are only judged
 
 
 class Severity(Enum):
@@ -43,12 +50,17 @@ class Result(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason why a domain can't be moved, or can with a warning."""
+    """One reason why a domain can't be moved in some ``modes``, or can with a warning.
+
+    ``source`` is where it is known from: QEMU's or libvirt's source or documentation.
+    """
 
     code: str
     severity: Severity
     message: str
     remedy: str
+    modes: tuple[Mode, ...] = tuple(Mode)
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,22 @@ class DomainReport:
 
 
 @dataclass(frozen=True)
+class PlannedStep:
+    """One step of a swap, as people read it; ``side`` is before, at or after the point of no return."""
+
+    name: str
+    describe: str
+    side: str
+    undo: str | None
+
+
+@dataclass(frozen=True)
 class Outlook:
-    """What ``upgrade`` is about to do with one domain: move it, or leave it for ``verdict``'s reason."""
+    """What ``upgrade`` is about to do with one domain: move it, or leave it for ``verdict``'s reason.
+
+    ``carried`` and ``replayed`` are texts; ``forecast_ms`` is the pause to be expected, in milliseconds, None where the
+    domain was never moved before.
+    """
 
     name: str
     uuid: str
@@ -92,10 +118,22 @@ class Outlook:
     target: Side | None
     verdict: Result | None = None
     findings: tuple[Finding, ...] = ()
+    mode: Mode | None = None
+    emulator: str | None = None
+    steps: tuple[PlannedStep, ...] = ()
+    carried: tuple[str, ...] = ()
+    replayed: tuple[str, ...] = ()
+    forecast_ms: float | None = None
 
     @property
     def moves(self) -> bool:
         return self.verdict is None
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    domains: tuple[Outlook, ...]
+    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(frozen=True)
@@ -130,14 +168,90 @@ class ListReport:
 
 
 @dataclass(frozen=True)
+class CheckedDomain:
+    """What ``check`` says of one domain: the modes that nothing stands against, and everything that was found."""
+
+    name: str
+    uuid: str
+    state: str
+    running: str | None
+    installed: str | None
+    ready: tuple[Mode, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """``mode`` is the one that was asked for, None for any; ``offline``: told from a document alone."""
+
+    domains: tuple[CheckedDomain, ...]
+    exit_code: ExitCode
+    mode: Mode | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True)
 class Request:
-    """What ``upgrade`` was asked for.  ``domains`` are names, ids or UUIDs; empty with ``every``."""
+    """Which domains a command is about, and how.  ``domains`` are names, ids or UUIDs; empty with ``every``.
+
+    ``mode`` None is `auto`.
+    """
 
     domains: tuple[str, ...] = ()
     every: bool = False
     uri: str | None = None
     emulator: str | None = None
     parallel: int | None = None
+    mode: Mode | None = None
+
+
+class Readying(Enum):
+    """What ``prepare`` did with one domain's persistent XML."""
+
+    PREPARED = "prepared"
+    RESTORED = "restored"
+    UNCHANGED = "unchanged"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class PreparedDomain:
+    """One domain of ``prepare``: what would be done until it is done, then what was.
+
+    ``diff`` is a unified diff without secrets; ``kept`` says what ``--undo`` left alone, as it was changed since;
+    ``backup`` is the file that holds the XML as it was.
+    """
+
+    name: str
+    uuid: str
+    result: Readying
+    changes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    diff: str = ""
+    findings: tuple[Finding, ...] = ()
+    backup: str | None = None
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What ``prepare`` did, or with ``dry_run`` would do.
+
+    ``offline``: XML was given instead of a domain; ``document`` is the new XML then, None where it is blocked.
+    """
+
+    domains: tuple[PreparedDomain, ...]
+    exit_code: ExitCode
+    dry_run: bool = False
+    offline: bool = False
+    document: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+Report = (
+    ListReport | CheckReport | PlanReport | PrepareReport | CheckReport | PlanReport | UpgradeReport
+)  # what a command ends with
 
 
 @dataclass(frozen=True)

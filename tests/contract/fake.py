@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from virtcpr.cli.backend import Watch
 from virtcpr.model import (
+    CheckedDomain,
+    CheckReport,
     DomainReport,
     DomainRow,
     ExitCode,
@@ -16,7 +18,12 @@ from virtcpr.model import (
     Mode,
     Outlook,
     Phase,
+    PlannedStep,
+    PlanReport,
+    PreparedDomain,
+    PrepareReport,
     Progress,
+    Readying,
     Request,
     Result,
     Severity,
@@ -64,6 +71,76 @@ ROWS = (
 )
 
 
+EXEC_ONLY = Finding("sandbox", Severity.BLOCKER, "libvirt's sandbox forbids it", "", (Mode.EXEC,), "QEMU")
+CPR_ONLY = replace(BLOCKER, modes=(Mode.TRANSFER, Mode.EXEC))
+CHECKED = CheckReport(
+    (
+        CheckedDomain(
+            "web",
+            UUID.format(1),
+            "running",
+            OLD.version,
+            NEW.version,
+            (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT),
+            (EXEC_ONLY,),
+        ),
+        CheckedDomain("db", UUID.format(3), "paused", OLD.version, NEW.version, (Mode.LIVE,), (CPR_ONLY, EXEC_ONLY)),
+    ),
+    ExitCode.BLOCKED,
+)
+STEPS = (
+    PlannedStep("spawn", "start new QEMU", "before", "end-new"),
+    PlannedStep("incoming", "move the guest", "before", None),
+    PlannedStep("commit", "let new QEMU run", "at", None),
+    PlannedStep("record", "write it down", "after", None),
+)
+PLANNED = PlanReport(
+    (
+        Outlook(
+            "web",
+            UUID.format(1),
+            OLD,
+            replace(NEW, pid=None),
+            findings=(WARNING,),
+            mode=Mode.TRANSFER,
+            emulator="/usr/bin/qemu-system-x86_64",
+            steps=STEPS,
+            carried=("standard output", "queue of vnet0"),
+            replayed=("set_link name=net0 up=False",),
+            forecast_ms=41.25,
+        ),
+        Outlook("mail", UUID.format(2), NEW, NEW, Result.CURRENT),
+        Outlook("db", UUID.format(3), OLD, NEW, Result.BLOCKED, (BLOCKER,)),
+    )
+)
+DIFF = """--- web.xml
++++ web.xml, edited
+@@ -1,4 +1,7 @@
+ <domain type='kvm'>
+   <memory unit='KiB'>262144</memory>
++  <memoryBacking>
++    <access mode='shared'/>
++  </memoryBacking>
+-  <!-- \x1b[31m -->
+   <os/>"""
+PREPARED = PrepareReport(
+    (
+        PreparedDomain(
+            "web",
+            UUID.format(1),
+            Readying.PREPARED,
+            ("added memoryBacking/access mode='shared'",),
+            diff=DIFF,
+            backup="/var/lib/virtcpr/xml/web.xml",
+            running=True,
+        ),
+        PreparedDomain("mail", UUID.format(2), Readying.UNCHANGED),
+        PreparedDomain("db", UUID.format(3), Readying.BLOCKED, findings=(BLOCKER,)),
+    ),
+    ExitCode.SOME,
+)
+
+
 def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeReport:
     return UpgradeReport((report,), code, 812.3456)
 
@@ -91,22 +168,78 @@ class FakeUpgrade:
 
 
 @dataclass
+class FakePreparation:
+    result: PrepareReport
+    runs: int = 0
+
+    @property
+    def outlooks(self) -> tuple[PreparedDomain, ...]:
+        return self.result.domains
+
+    def report(self, *, dry_run: bool = False) -> PrepareReport:
+        return replace(self.result, dry_run=dry_run)
+
+    def run(self) -> PrepareReport:
+        self.runs += 1
+        return self.result
+
+
+@dataclass
 class FakeBackend:
     """``opening`` is called on the way in, ``during`` in the middle of the swap: to raise, or to wait."""
 
     listed: ListReport = field(default_factory=lambda: ListReport(ROWS))
     result: UpgradeReport = field(default_factory=one)
+    checked: CheckReport = field(default_factory=lambda: CHECKED)
+    planned: PlanReport = field(default_factory=lambda: PLANNED)
+    prepared: PrepareReport = field(default_factory=lambda: PREPARED)
     opening: Callable[[], object] = lambda: None
     during: Callable[[], object] = lambda: None
     asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     upgrades: list[FakeUpgrade] = field(default_factory=list)
+    documents: list[tuple[str, Mode | None]] = field(default_factory=list)
+    preparations: list[FakePreparation] = field(default_factory=list)
+    undone: list[bool] = field(default_factory=list)
     closed: int = 0
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         self.asked.append((uri, domains))
         self.opening()
         return self.listed
+
+    def check(self, request: Request) -> CheckReport:
+        self.requests.append(request)
+        self.opening()
+        return self.checked
+
+    def check_document(self, source: str, mode: Mode | None) -> CheckReport:
+        self.documents.append((source, mode))
+        self.opening()
+        return self.checked
+
+    def plan(self, request: Request) -> PlanReport:
+        self.requests.append(request)
+        self.opening()
+        return self.planned
+
+    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+        self.documents.append((source, mode))
+        self.undone.append(undo)
+        self.opening()
+        return replace(self.prepared, dry_run=dry_run, offline=True)
+
+    @contextmanager
+    def open_preparation(self, request: Request, *, undo: bool) -> Iterator[FakePreparation]:
+        self.requests.append(request)
+        self.undone.append(undo)
+        self.opening()
+        preparation = FakePreparation(self.prepared)
+        self.preparations.append(preparation)
+        try:
+            yield preparation
+        finally:
+            self.closed += 1
 
     @contextmanager
     def open_upgrade(self, request: Request) -> Iterator[FakeUpgrade]:

@@ -52,6 +52,8 @@ def test_upgrade(cli: Cli) -> None:
                         "severity": "warning",
                         "message": "its VNC viewers were disconnected",
                         "remedy": "connect again",
+                        "modes": ["transfer", "live", "reboot", "exec"],
+                        "source": "",
                     }
                 ],
             }

@@ -59,17 +59,20 @@ class Guests:
             self._started.append(shape)
             client.start(shape)
         if watch:
-            self._await_up(*shapes)
-            self.witness.mark()
+            self.watch(*shapes)
 
-    def _await_up(self, *shapes: Shape) -> None:
-        """A guest that hangs while it boots, which has nothing to do with virtcpr, gets a second chance."""
+    def watch(self, *shapes: Shape) -> None:
+        """Wait until they are up, and watch them from then on.
+
+        A guest that hangs while it boots, which has nothing to do with virtcpr, gets a second chance.
+        """
         for shape in shapes:
             try:
                 self.witness.watch(shape, timeout=90)
             except LabCommandError:
                 client.virsh("reset", shape.name)
                 self.witness.watch(shape, timeout=90)
+        self.witness.mark()
 
     def adopt(self, shape: Shape) -> None:
         """A guest that the test starts by itself: it is removed with the others."""

@@ -4,7 +4,6 @@ guest agent, VNC, USB tablet, balloon, rng, watchdog; QEMU 10.0.13 after several
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from virtcpr.domain.facts import (
     DomainFacts,
     Emulator,
     FdsetFd,
+    HostFacts,
     Memdev,
     ProcessFacts,
     QemuFacts,
@@ -35,7 +35,7 @@ def qemu() -> QemuFacts:
     lists = {"chardevs": Chardev, "fdsets": FdsetFd, "nodes": BlockNode, "memdevs": Memdev}
     for name, kind in lists.items():
         raw[name] = tuple(kind(**item) for item in raw[name])
-    for name in ("objects", "peripherals", "iothreads"):
+    for name in ("peripherals", "iothreads", "capabilities"):
         raw[name] = frozenset(raw[name])
     for name in ("version_tuple", "jobs", "blocked_reasons"):
         raw[name] = tuple(raw[name])
@@ -44,5 +44,9 @@ def qemu() -> QemuFacts:
 
 def domain() -> DomainFacts:
     raw: dict[str, Any] = dict(RECORDED)
-    raw["emulator"] = replace(Emulator(**raw["emulator"]), build="another")
-    return DomainFacts(**{**raw, "process": process(), "qemu": qemu()})
+    known: dict[str, Any] = {**raw["emulator"], "build": "another"}
+    for name in ("modes", "machines"):
+        known[name] = frozenset(known[name])
+    host = HostFacts(8 << 20, {2048: 0})
+    parts = {"emulator": Emulator(**known), "process": process(), "qemu": qemu(), "host": host}
+    return DomainFacts(**{**raw, "persistent_xml": raw["xml"], **parts})

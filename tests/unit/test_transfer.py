@@ -92,7 +92,8 @@ def test_the_display_starts_without_an_address_and_gets_olds_sockets() -> None:
 def test_what_cannot_be_identified_is_refused(option: Option, said: str) -> None:
     with pytest.raises(Unplannable) as refusal:
         plan(with_options(option))
-    (finding,) = refusal.value.findings
+    finding = refusal.value.finding("office")
+    assert finding.code == "resource"
     assert said in finding.message
     assert finding.remedy
 
@@ -106,11 +107,11 @@ def test_a_socket_that_the_plan_cannot_see_is_refused() -> None:
 
 
 def test_what_libvirt_told_old_qemu_is_replayed() -> None:
-    xml = facts.domain().live_xml
+    xml = facts.domain().xml
     xml = xml.replace("<alias name='net0'/>", "<alias name='net0'/><link state='down'/>")
     xml = xml.replace("<alias name='balloon0'/>", "<alias name='balloon0'/><stats period='5'/>")
     balloon = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval", "value": 5}
-    assert plan(replace(facts.domain(), live_xml=xml)).replay == (
+    assert plan(replace(facts.domain(), xml=xml)).replay == (
         Command("set_link", {"name": "net0", "up": False}),
         Command("qom-set", balloon),
     )

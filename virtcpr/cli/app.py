@@ -12,15 +12,18 @@ from typing import Annotated
 import typer
 
 from virtcpr import __version__
+from virtcpr.cli import check as check_command
 from virtcpr.cli import list as list_command
 from virtcpr.cli import log, render
+from virtcpr.cli import plan as plan_command
+from virtcpr.cli import prepare as prepare_command
 from virtcpr.cli import upgrade as upgrade_command
 from virtcpr.cli.backend import Backend, SwapBackend
 from virtcpr.cli.failure import INTERRUPTED, Failure
 from virtcpr.cli.session import Output, Session
 from virtcpr.cli.text import ENCODING_ERRORS
 from virtcpr.errors import UsageError
-from virtcpr.model import ExitCode, ListReport, UpgradeReport
+from virtcpr.model import ExitCode, PrepareReport, Report
 
 app = typer.Typer(
     add_completion=False,
@@ -29,6 +32,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("list")(list_command.list_domains)
+app.command("check")(check_command.check)
+app.command("prepare")(prepare_command.prepare)
+app.command("plan")(plan_command.plan)
 app.command("upgrade")(upgrade_command.upgrade)
 
 
@@ -91,17 +97,29 @@ def _finish(session: Session, outcome: object) -> int:
 
     Where that fails, what became of the guests still matters more than that it can't be told.
     """
-    if not isinstance(outcome, ListReport | UpgradeReport):
+    if not isinstance(outcome, Report):
         return outcome if isinstance(outcome, int) else ExitCode.DONE  # --help and --version
     code = outcome.exit_code or ExitCode.FAILED
     try:
-        print(render.report(session, outcome), flush=True)
+        _write(session, outcome)
     except BrokenPipeError:
         return _unread(code)
     except Exception as error:
         log.say(f"virtcpr: error: the result can't be written: {error}", log.ERROR)
         return _unread(code)
     return outcome.exit_code
+
+
+def _write(session: Session, outcome: Report) -> None:
+    """A document goes to stdout as it is, to the byte, and what was found to stderr; anything else is rendered."""
+    match outcome:
+        case PrepareReport(offline=True, dry_run=False) if session.output is Output.TABLE:
+            if any(domain.findings for domain in outcome.domains):
+                print(render.report(session, outcome), file=sys.stderr)
+            sys.stdout.write(outcome.document or "")
+            sys.stdout.flush()
+        case _:
+            print(render.report(session, outcome), flush=True)
 
 
 def _fail(session: Session, error: BaseException) -> int:

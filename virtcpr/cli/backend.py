@@ -9,7 +9,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from virtcpr.model import ListReport, Outlook, Progress, Request, UpgradeReport
+from virtcpr.model import (
+    CheckReport,
+    ListReport,
+    Mode,
+    Outlook,
+    PlanReport,
+    PreparedDomain,
+    PrepareReport,
+    Progress,
+    Request,
+    UpgradeReport,
+)
 
 Watch = Callable[[Progress], None]
 
@@ -27,6 +38,23 @@ class Upgrade(Protocol):
         ...
 
 
+class Preparation(Protocol):
+    """Domains whose XML is edited in memory, and a lock that is held."""
+
+    @property
+    def outlooks(self) -> tuple[PreparedDomain, ...]:
+        """What is about to be done with each domain."""
+        ...
+
+    def report(self, *, dry_run: bool = False) -> PrepareReport:
+        """The same as a report, without doing it."""
+        ...
+
+    def run(self) -> PrepareReport:
+        """Do it."""
+        ...
+
+
 class Backend(Protocol):
     """What the commands do, without the terminal."""
 
@@ -34,6 +62,41 @@ class Backend(Protocol):
         """Look at ``domains``, or at all of them where it is empty.
 
         :raise VirtcprError: for an unknown domain, or a daemon that doesn't answer.
+        """
+        ...
+
+    def check(self, request: Request) -> CheckReport:
+        """Everything that stands in the way of moving these domains.
+
+        :raise VirtcprError: for an unknown domain, or a daemon that doesn't answer.
+        """
+        ...
+
+    def check_document(self, source: str, mode: Mode | None) -> CheckReport:
+        """What can be told from a domain's XML in a file; ``-`` is stdin.
+
+        :raise VirtcprError: where it can't be read, or isn't a QEMU domain's XML.
+        """
+        ...
+
+    def plan(self, request: Request) -> PlanReport:
+        """What ``open_upgrade(request).run`` would do now.
+
+        :raise VirtcprError: for an unknown domain, a daemon that doesn't answer, an earlier swap that isn't settled.
+        """
+        ...
+
+    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+        """Edit a domain's XML in a file, ``-`` is stdin; the report has the result.
+
+        :raise VirtcprError: where it can't be read, or isn't a QEMU domain's XML.
+        """
+        ...
+
+    def open_preparation(self, request: Request, *, undo: bool) -> AbstractContextManager[Preparation]:
+        """Take the lock, look at the domains and edit in memory; nothing is touched.
+
+        :raise VirtcprError: on entering: unknown domain, not root, a lock that is held, and the like.
         """
         ...
 
@@ -52,6 +115,31 @@ class SwapBackend:
         from virtcpr.swap.listing import list_domains
 
         return list_domains(uri, domains)
+
+    def check(self, request: Request) -> CheckReport:
+        from virtcpr.swap.looking import check
+
+        return check(request)
+
+    def check_document(self, source: str, mode: Mode | None) -> CheckReport:
+        from virtcpr.swap.looking import check_document
+
+        return check_document(source, mode)
+
+    def plan(self, request: Request) -> PlanReport:
+        from virtcpr.swap.looking import plan
+
+        return plan(request)
+
+    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+        from virtcpr.swap.preparing import prepare_document
+
+        return prepare_document(source, mode, undo=undo, dry_run=dry_run)
+
+    def open_preparation(self, request: Request, *, undo: bool) -> AbstractContextManager[Preparation]:
+        from virtcpr.swap.preparing import open_preparation
+
+        return open_preparation(request, undo=undo)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
         from virtcpr.swap.batch import open_upgrade

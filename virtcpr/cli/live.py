@@ -138,7 +138,7 @@ class Board:
 def _status(line: Line) -> Text:
     from rich.text import Text
 
-    from virtcpr.cli.table import RESULT_STYLES
+    from virtcpr.cli.tables import RESULT_STYLES
 
     status = Text()
     if line.result:

@@ -6,11 +6,27 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from virtcpr.cli.failure import Failure
 from virtcpr.cli.session import Output, Session
-from virtcpr.model import DomainReport, DomainRow, Finding, ListReport, Outlook, Side, UpgradeReport
+from virtcpr.model import (
+    CheckedDomain,
+    CheckReport,
+    DomainReport,
+    DomainRow,
+    Finding,
+    ListReport,
+    Mode,
+    Outlook,
+    PlannedStep,
+    PlanReport,
+    PreparedDomain,
+    PrepareReport,
+    Report,
+    Side,
+    UpgradeReport,
+)
 
 if TYPE_CHECKING:
     from virtcpr.cli.table import Table
@@ -18,22 +34,39 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def report(session: Session, outcome: ListReport | UpgradeReport) -> str:
+def report(session: Session, outcome: Report) -> str:
     """What a command writes to stdout, without the last line end."""
     if session.output is Output.JSON:
         return _dump(document(outcome))
-    from virtcpr.cli import table
+    from virtcpr.cli import tables
 
-    if isinstance(outcome, ListReport):
-        return _draw(session, table.listing(outcome, findings=session.verbosity > 0))
-    return _draw(session, table.upgrade(outcome))
+    match outcome:
+        case ListReport():
+            return _draw(session, tables.listing(outcome, findings=session.verbosity > 0))
+        case CheckReport():
+            return _draw(session, tables.check(outcome, everything=session.verbosity > 0))
+        case PlanReport():
+            return _draw(session, tables.plan(outcome))
+        case PrepareReport():
+            shown = [changes(session, outcome.domains, sys.stdout)] if outcome.dry_run else []
+            return "\n".join([*filter(None, shown), _draw(session, tables.prepare(outcome))])
+        case UpgradeReport():
+            return _draw(session, tables.upgrade(outcome))
 
 
 def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
     """What ``upgrade`` is about to do, for the question on stderr."""
-    from virtcpr.cli import table
+    from virtcpr.cli import table, tables
 
-    return table.draw(table.outlook(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr))
+    return table.draw(tables.outlook(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr))
+
+
+def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO) -> str:
+    """What ``prepare`` is about to change, as unified diffs, and what was found."""
+    from virtcpr.cli import diff
+
+    color = session.colors(stream)
+    return "\n".join(diff.draw(one.diff, color=color) for one in domains if one.diff)
 
 
 def failure(command: str | None, failed: Failure) -> str:
@@ -52,6 +85,27 @@ def document(outcome: object) -> dict[str, Any]:
 @document.register
 def _(outcome: ListReport) -> dict[str, Any]:
     return _envelope("list", outcome.exit_code, [_row(row) for row in outcome.domains])
+
+
+@document.register
+def _(outcome: CheckReport) -> dict[str, Any]:
+    return _envelope("check", outcome.exit_code, [_checked(domain) for domain in outcome.domains])
+
+
+@document.register
+def _(outcome: PlanReport) -> dict[str, Any]:
+    return _envelope("plan", outcome.exit_code, [_outlook(domain) for domain in outcome.domains])
+
+
+@document.register
+def _(outcome: PrepareReport) -> dict[str, Any]:
+    domains = [_prepared(domain) for domain in outcome.domains]
+    extra: dict[str, Any] = {"dry_run": outcome.dry_run}
+    if outcome.document is not None:
+        extra["xml"] = outcome.document
+    if outcome.notes:
+        extra["notes"] = list(outcome.notes)
+    return {**_envelope("prepare", outcome.exit_code, domains), **extra}
 
 
 @document.register
@@ -83,6 +137,52 @@ def _domain(domain: DomainReport) -> dict[str, Any]:
     }
 
 
+def _checked(domain: CheckedDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid or None,
+        "state": domain.state or None,
+        "running": domain.running,
+        "installed": domain.installed,
+        "modes": {mode.value: "ready" if mode in domain.ready else "blocked" for mode in Mode},
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _prepared(one: PreparedDomain) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "uuid": one.uuid or None,
+        "result": one.result.value,
+        "changes": list(one.changes),
+        "kept": list(one.kept),
+        "diff": one.diff,
+        "backup": one.backup,
+        "findings": [_finding(finding) for finding in one.findings],
+    }
+
+
+def _outlook(one: Outlook) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "uuid": one.uuid,
+        "action": one.verdict.value if one.verdict else "move",
+        "mode": one.mode.value if one.mode else None,
+        "from": _side(one.source),
+        "to": _side(one.target),
+        "emulator": one.emulator,
+        "steps": [_step(step) for step in one.steps],
+        "carried": list(one.carried),
+        "replayed": list(one.replayed),
+        "forecast_pause_ms": _ms(one.forecast_ms),
+        "findings": [_finding(finding) for finding in one.findings],
+    }
+
+
+def _step(step: PlannedStep) -> dict[str, Any]:
+    return {"name": step.name, "describe": step.describe, "side": step.side, "undo": step.undo}
+
+
 def _row(row: DomainRow) -> dict[str, Any]:
     return {
         "name": row.name,
@@ -107,6 +207,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "severity": finding.severity.value,
         "message": finding.message,
         "remedy": finding.remedy,
+        "modes": [mode.value for mode in finding.modes],
+        "source": finding.source,
     }
 
 

@@ -13,9 +13,9 @@ import typer
 
 from virtcpr.cli.backend import Backend
 
-COMMANDS = ("list", "upgrade")
+COMMANDS = ("list", "check", "prepare", "plan", "upgrade")
 _OUTPUT = ("-o", "--output", "-yo")
-_WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel")
+_WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml")
 
 
 class Output(StrEnum):

@@ -1,4 +1,4 @@
-"""Tables for people: a row a domain, what was found under it, a summary at the end.
+"""Drawing tables for people: rows, what was found or is to be known under each, lines at the end.
 
 Columns are laid out here rather than by rich's Table, whose cells can't hold what spans the columns.
 """
@@ -14,31 +14,13 @@ from typing import TextIO
 from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table as Grid
 from rich.text import Text
 
-from virtcpr.cli.text import count, milliseconds, visible, visible_lines
-from virtcpr.model import (
-    DomainReport,
-    DomainRow,
-    Finding,
-    ListReport,
-    Outlook,
-    Result,
-    Severity,
-    Side,
-    UpgradeReport,
-)
+from virtcpr.cli.text import visible, visible_lines
+from virtcpr.model import Finding, Mode, Severity
 
-RESULT_STYLES = {
-    Result.UPGRADED: "green",
-    Result.CURRENT: "dim",
-    Result.BLOCKED: "yellow",
-    Result.ROLLED_BACK: "yellow",
-    Result.FAILED: "red",
-    Result.UNKNOWN: "bold red",
-}
 _SEVERITY_STYLES = {Severity.BLOCKER: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
-_NOTHING = "-"
 _GAP = 2
 _UNLIMITED = 100_000
 
@@ -54,54 +36,25 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """Cells; below them details, each a label and a text, and findings."""
+
     cells: tuple[Cell, ...]
     findings: tuple[Finding, ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header, rows, and lines below them; ``empty`` stands in for header and rows where there are none."""
+    """A header, rows, and lines below them; ``empty`` stands in for header and rows where there are none.
+
+    ``modes``: findings say which modes they are about.
+    """
 
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     empty: str
     below: tuple[str, ...] = field(default=())
-
-
-def listing(report: ListReport, *, findings: bool) -> Table:
-    """``list``; with ``findings`` the reasons stand under each domain."""
-    header = ("DOMAIN", "ID", "STATE", "RUNNING QEMU", "INSTALLED QEMU", "OUTDATED", "READY FOR")
-    return Table(header, tuple(_list_row(row, findings) for row in report.domains), "no domains")
-
-
-def upgrade(report: UpgradeReport) -> Table:
-    """``upgrade``, after it."""
-    rows = tuple(
-        Row(
-            (Cell(visible(domain.name)), _result(domain.result), _move(domain), _pause(domain)),
-            domain.findings,
-        )
-        for domain in report.domains
-    )
-    notes = tuple(line for note in report.notes for line in visible_lines(note))
-    below = (_summary(report), *notes) if rows else notes
-    return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if notes else "no running domains", below)
-
-
-def outlook(outlooks: Sequence[Outlook]) -> Table:
-    """``upgrade``, before it."""
-    rows = tuple(
-        Row(
-            (
-                Cell(visible(one.name)),
-                _result(one.verdict) if one.verdict else Cell("move", style="green"),
-                _sides(one.source, one.target if one.moves else None),
-            ),
-            one.findings,
-        )
-        for one in outlooks
-    )
-    return Table(("DOMAIN", "ACTION", "QEMU"), rows, "no running domains")
+    modes: bool = False
 
 
 def width(stream: TextIO) -> int:
@@ -144,8 +97,9 @@ def _lay_out(table: Table, width: int) -> Iterator[Text | Padding]:
         for row, cells in zip(table.rows, texts[1:], strict=True):
             styles = (cell.style for cell in row.cells)
             yield _line(list(zip(cells, styles, strict=True)), widths)
+            yield from _details(row.details)
             for finding in row.findings:
-                yield from _finding(finding)
+                yield from _finding(finding, modes=table.modes)
     elif table.empty:
         yield Text(table.empty)
     for line in table.below:
@@ -169,65 +123,26 @@ def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:
     return line
 
 
-def _finding(finding: Finding) -> Iterator[Padding]:
-    """``blocker CODE: MESSAGE``, and the remedy under it."""
+def _details(details: Sequence[tuple[str, str]]) -> Iterator[Padding]:
+    """``LABEL  TEXT``, the texts in a column; a long one is wrapped in it."""
+    room = max((cell_len(label) for label, _ in details), default=0) + _GAP
+    for label, text in details:
+        line = Grid.grid(padding=0)
+        line.add_column(width=room)
+        line.add_column()
+        line.add_row(Text(label, style="dim"), Text("\n".join(visible_lines(text))))
+        yield Padding(line, (0, 0, 0, 2), expand=False)
+
+
+def _finding(finding: Finding, *, modes: bool) -> Iterator[Padding]:
+    """``blocker CODE: MESSAGE``, and the remedy under it; with ``modes`` those that it is about, if not all."""
     head = Text()
     head.append(finding.severity.value, style=_SEVERITY_STYLES[finding.severity])
-    head.append(f" {visible(finding.code)}: ")
+    head.append(f" {visible(finding.code)}")
+    if modes and len(finding.modes) < len(Mode):
+        head.append(f" ({', '.join(mode.value for mode in finding.modes)})")
+    head.append(": ")
     head.append("\n".join(visible_lines(finding.message)))
     yield Padding(head, (0, 0, 0, 2), expand=False)
     if finding.remedy.strip():
         yield Padding(Text("\n".join(visible_lines(finding.remedy))), (0, 0, 0, 4), expand=False)
-
-
-def _list_row(row: DomainRow, findings: bool) -> Row:
-    outdated = {True: Cell("yes", style="yellow"), False: Cell("no"), None: Cell(_NOTHING)}[row.outdated]
-    cells = (
-        Cell(visible(row.name)),
-        Cell(_NOTHING if row.id is None else str(row.id)),
-        Cell(visible(row.state)),
-        *_versions(row.running, row.installed),
-        outdated,
-        Cell(row.ready.value, style="green") if row.ready else Cell(_NOTHING),
-    )
-    return Row(cells, row.findings if findings else ())
-
-
-def _result(result: Result) -> Cell:
-    return Cell(result.value, style=RESULT_STYLES[result])
-
-
-def _move(domain: DomainReport) -> Cell:
-    """Where it went, or was to go; only where it is for a domain that nothing was tried on."""
-    tried = domain.result not in (Result.CURRENT, Result.BLOCKED)
-    return _sides(domain.source, domain.target if tried else None)
-
-
-def _sides(source: Side | None, target: Side | None) -> Cell:
-    """``FROM → TO``, or the one that is known."""
-    versions = [side.version for side in (source, target) if side]
-    if len(versions) < 2:
-        return _versions(versions[0] if versions else None, None)[0]
-    first, second = _versions(*versions)
-    return Cell(f"{first.text} → {second.text}", f"{first.short} → {second.short}")
-
-
-def _versions(first: str | None, second: str | None) -> tuple[Cell, Cell]:
-    """Two versions; short without the package in brackets, unless it is what tells them apart."""
-    shorts = [None if version is None else version.partition(" (")[0] for version in (first, second)]
-    if first != second and shorts[0] == shorts[1]:
-        shorts = [first, second]
-    texts = [visible(version) if version else _NOTHING for version in (first, second, *shorts)]
-    return Cell(texts[0], texts[2]), Cell(texts[1], texts[3])
-
-
-def _pause(domain: DomainReport) -> Cell:
-    return Cell(_NOTHING if domain.pause_ms is None else milliseconds(domain.pause_ms))
-
-
-def _summary(report: UpgradeReport) -> str:
-    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms``."""
-    results = [domain.result for domain in report.domains]
-    parts = ", ".join(f"{results.count(result)} {result.value}" for result in Result if result in results)
-    blackout = "" if report.blackout_ms is None else f"; blackout {milliseconds(report.blackout_ms)}"
-    return f"{count(len(results), 'domain')}: {parts}{blackout}"

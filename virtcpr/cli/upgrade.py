@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from virtcpr.cli import render
+from virtcpr.cli import options, render
 from virtcpr.cli.backend import Upgrade
+from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.errors import Unsettled, UsageError, VirtcprError
-from virtcpr.model import ExitCode, Outlook, Request, UpgradeReport
+from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
+
+
+class UpgradeMode(StrEnum):
+    """``--mode``: the modes of ``virtcpr.model.AVAILABLE``."""
+
+    AUTO = "auto"
+    TRANSFER = "transfer"
 
 
 def upgrade(
     ctx: typer.Context,
-    domain: Annotated[list[str] | None, typer.Argument(help="Names, ids or UUIDs of running domains.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every running domain, in one go.")] = False,
-    emulator: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Move to this QEMU instead of the installed one.")
-    ] = None,
+    domain: DomainArgument = None,
+    every: AllOption = False,
+    emulator: EmulatorOption = None,
+    mode: Annotated[
+        UpgradeMode, typer.Option(help="How to move them; auto takes the best that can be.")
+    ] = UpgradeMode.AUTO,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")] = False,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
     """Move running domains onto the installed QEMU.  Their guests run on, but for a pause of milliseconds.
@@ -32,23 +43,14 @@ def upgrade(
     """
     session: Session = ctx.obj
     session.command, session.output = "upgrade", output
-    request = Request(tuple(domain or ()), every, session.uri, emulator, parallel)
-    _check(request)
+    if parallel is not None and parallel < 1:
+        raise UsageError(f"--parallel must be at least 1, not {parallel}", hint="try: virtcpr upgrade --help")
+    asked = options.request(session, domain, every, emulator)
+    request = replace(asked, parallel=parallel, mode=None if mode is UpgradeMode.AUTO else Mode(mode.value))
     with session.backend.open_upgrade(request) as planned:
         if not yes and not _agreed(session, planned.outlooks):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
         return _run(session, planned)
-
-
-def _check(request: Request) -> None:
-    """:raise UsageError: for options that don't go together."""
-    hint = "try: virtcpr upgrade --help"
-    if request.every and request.domains:
-        raise UsageError("name domains or give --all, not both", hint=hint)
-    if not request.every and not request.domains:
-        raise UsageError("which domains? Name them, or give --all", hint=hint)
-    if request.parallel is not None and request.parallel < 1:
-        raise UsageError(f"--parallel must be at least 1, not {request.parallel}", hint=hint)
 
 
 def _agreed(session: Session, outlooks: tuple[Outlook, ...]) -> bool:

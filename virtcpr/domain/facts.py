@@ -11,14 +11,16 @@ class Emulator:
     """A QEMU binary on disk, or why it can't be used.
 
     ``version`` as ``QEMU_VERSION (package)``; ``build`` names the very build (ELF build id, or a digest of the file);
-    ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it.
+    ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
+    ``machines`` the machine types that it knows.
     """
 
     path: str
     version: str = ""
     build: str = ""
     target: str = ""
-    cpr_transfer: bool = False
+    modes: frozenset[str] = frozenset()
+    machines: frozenset[str] = frozenset()
     problem: str | None = None
 
 
@@ -30,6 +32,7 @@ class ProcessFacts:
     started: str
     argv: tuple[str, ...]
     build: str
+    modules: bool  # whether modules of its own build are still where it looks for them
     taps: Mapping[str, tuple[int, ...]]  # interface → its queues' descriptors, in QEMU's own numbers
     listeners: Mapping[str, int]  # path of a listening unix socket → descriptor
     inet_listeners: tuple[int, ...]  # descriptors of listening TCP sockets
@@ -57,10 +60,14 @@ class BlockNode:
 
 @dataclass(frozen=True)
 class Memdev:
+    """RAM: a memory backend.  ``kind`` is its QOM type; the rest but ``share`` is of a memory-backend-file only."""
+
     id: str | None
     share: bool
-    path: str | None  # of a memory-backend-file
+    kind: str = ""
+    path: str | None = None
     directory: bool = False
+    discard: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,29 +83,47 @@ class QemuFacts:
     fdsets: tuple[FdsetFd, ...]
     nodes: tuple[BlockNode, ...]
     memdevs: tuple[Memdev, ...]
-    objects: frozenset[str]
+    objects: Mapping[str, str]  # id → QOM type
     peripherals: frozenset[str]
     iothreads: frozenset[str]
     jobs: tuple[str, ...]
     aux_ram_share: bool
-    blocked_reasons: tuple[str, ...]
-    return_path: bool
+    blocked_reasons: tuple[str, ...]  # of the mode that is set
+    mode: str
+    capabilities: frozenset[str]  # those that are on
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """Memory for a second guest, in KiB: what is available, and of each size of hugepages what is free."""
+
+    available: int
+    hugepages: Mapping[int, int]
 
 
 @dataclass(frozen=True)
 class DomainFacts:
-    """All of it.  Of a domain that isn't running there is no process, no QEMU and no status file."""
+    """All of it.  Of a domain that isn't running there is no process, no QEMU and no status file.
+
+    ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
+    known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.
+    """
 
     name: str
     uuid: str
     id: int | None
     state: str
     reason: str
-    live_xml: str
-    busy: str | None  # libvirt's job on the domain, if one is active
+    xml: str
     emulator: Emulator
+    persistent_xml: str | None = None  # None: transient
+    busy: str | None = None  # libvirt's job on the domain, if one is active
     status_path: str = ""
     status_xml: str = ""
     process: ProcessFacts | None = None
     qemu: QemuFacts | None = None
     lock_manager: str | None = None
+    host: HostFacts | None = None
+    saved: bool = False  # the next start takes up a managed save
+    problem: str | None = None
+    offline: bool = False

@@ -70,13 +70,18 @@ def block_nodes(answer: Json) -> tuple[BlockNode, ...]:
 
 
 def memdevs(answer: Json) -> tuple[Memdev, ...]:
-    return tuple(Memdev(text(obj(m).get("id")) or None, bool(obj(m).get("share")), None) for m in items(answer))
+    return tuple(Memdev(text(obj(m).get("id")) or None, bool(obj(m).get("share"))) for m in items(answer))
 
 
-def names(answer: Json, kind: str = "child<") -> frozenset[str]:
-    """qom-list → names of the children."""
-    found = (obj(p) for p in items(answer))
-    return frozenset(text(p["name"]) for p in found if text(p["type"]).startswith(kind))
+def children(answer: Json) -> dict[str, str]:
+    """qom-list → name and QOM type of the children."""
+    found = ((text(obj(p)["name"]), re.fullmatch(r"child<(.*)>", text(obj(p)["type"]))) for p in items(answer))
+    return {name: kind.group(1) for name, kind in found if kind}
+
+
+def properties(answer: Json, kind: str) -> frozenset[str]:
+    """qom-list → names of the properties of one type."""
+    return frozenset(text(obj(p)["name"]) for p in items(answer) if text(obj(p)["type"]) == kind)
 
 
 def threads(answer: Json) -> dict[int, int]:
@@ -88,22 +93,27 @@ def iothreads(answer: Json) -> dict[str, int]:
     return {text(obj(t)["id"]): number(obj(t)["thread-id"]) for t in items(answer)}
 
 
-def capability(answer: Json, name: str) -> bool:
-    """query-migrate-capabilities → whether one is on; an unknown one is off."""
-    found = (obj(c) for c in items(answer))
-    return any(bool(c["state"]) for c in found if text(c["capability"]) == name)
+def capabilities(answer: Json) -> frozenset[str]:
+    """query-migrate-capabilities → those that are on."""
+    return frozenset(text(obj(c)["capability"]) for c in items(answer) if obj(c)["state"])
 
 
 def blocked_reasons(answer: Json) -> tuple[str, ...]:
     return tuple(text(r) for r in items(obj(answer).get("blocked-reasons", [])))
 
 
-def has_migration_mode(schema: Json, value: str) -> bool:
-    """query-qmp-schema → whether MigMode has this value.  Type names are numbers there: walk from the command."""
+def migration_modes(schema: Json) -> frozenset[str]:
+    """query-qmp-schema → the values of MigMode.  Type names are numbers there: walk from the command."""
     types = {text(obj(t)["name"]): obj(t) for t in items(schema)}
     command = types.get("migrate-set-parameters", {})
     arguments = types.get(text(command.get("arg-type")), {})
     for member in items(arguments.get("members", [])):
         if obj(member)["name"] == "mode":
-            return value in items(types[text(obj(member)["type"])].get("values", []))
-    return False
+            return frozenset(text(v) for v in items(types[text(obj(member)["type"])].get("values", [])))
+    return frozenset()
+
+
+def machines(answer: Json) -> frozenset[str]:
+    """query-machines → names and aliases."""
+    found = (obj(machine) for machine in items(answer))
+    return frozenset(text(m.get(key)) for m in found for key in ("name", "alias") if m.get(key))

@@ -23,7 +23,8 @@ class NotAnEmulator(Exception):
 async def inspect(path: str) -> tuple[str, dict[str, object]]:
     """(build, answers) of a QEMU binary: it is run once, with no machine, and asked.
 
-    ``answers`` holds what query-version, query-target and query-qmp-schema returned.  Raises NotAnEmulator.
+    ``answers`` holds what query-version, query-target, query-qmp-schema and query-machines returned.
+    Raises NotAnEmulator.
     """
     _check_file(path)
     build = build_of(Path(path))
@@ -70,7 +71,7 @@ def _check_file(path: str) -> None:
 async def _ask(process: asyncio.subprocess.Process, ours: socket.socket) -> dict[str, object]:
     try:
         async with await Monitor.connect(ours, "emulator", timeout=SECONDS) as monitor:
-            commands = ("query-version", "query-target", "query-qmp-schema")
+            commands = ("query-version", "query-target", "query-qmp-schema", "query-machines")
             return {command: await monitor.execute(command) for command in commands}
     except QmpError as error:
         if process.returncode is None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from itertools import count
 from pathlib import Path
 
 from virtcpr.errors import HostError
+
+MAX_DOCUMENT = 8 << 20  # bytes; the XML of a domain has some ten thousand
 
 
 def replace_durably(path: Path, text: str, *, suffix: str = ".virtcpr") -> None:
@@ -36,6 +41,49 @@ def read_text(path: Path) -> str:
         return path.read_text()
     except OSError as error:
         raise HostError(f"{path} can't be read: {error.strerror}") from error
+
+
+def keep(directory: Path, name: str, text: str) -> Path:
+    """Write a new file that only its owner can read, durably; its path.
+
+    ``name`` is made unique.  Raises HostError.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stem, suffix = os.path.splitext(name)
+        for number in count(1):
+            path = directory / (name if number == 1 else f"{stem}-{number}{suffix}")
+            with contextlib.suppress(FileExistsError):
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                with os.fdopen(fd, "w", newline="") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return path
+        raise AssertionError("numbers don't end")
+    except OSError as error:
+        raise HostError(f"{directory / name} can't be written: {error.strerror}") from error
+
+
+def read_document(source: str, limit: int = MAX_DOCUMENT) -> str:
+    """A document that somebody names: a path, or ``-`` for stdin.  Never more than ``limit`` bytes are read.
+
+    Raises HostError where it can't be read, is bigger, or isn't text in UTF-8.
+    """
+    name = "stdin" if source == "-" else source
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise HostError(f"{name} can't be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise HostError(f"{name} has more than {limit >> 20} MiB: that is no domain's XML")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise HostError(
+            f"{name} isn't text in UTF-8 (byte {error.start})", hint="convert it: iconv -t utf-8"
+        ) from error
 
 
 def append_durably(path: Path, line: str) -> None:

@@ -50,8 +50,29 @@ class Domain:
         state, reason = _call(self.handle.state)
         return STATES[state], PAUSED[reason] if state == 3 and reason < len(PAUSED) else ""
 
-    def live_xml(self) -> str:
+    def xml(self) -> str:
+        """What runs, or will run; without secrets."""
         return str(_call(self.handle.XMLDesc, 0))
+
+    def persistent_xml(self) -> str | None:
+        """What the next boot uses; None for a transient domain.  Without secrets."""
+        libvirt, _ = _bindings()
+        if not _call(self.handle.isPersistent):
+            return None
+        return str(_call(self.handle.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+    def stored_xml(self) -> str:
+        """What the next boot uses, with its secrets: to be written back, never to be shown.
+
+        Without them libvirt would forget a display's password when the document is defined again.
+        """
+        libvirt, _ = _bindings()
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(_call(self.handle.XMLDesc, flags))
+
+    def has_saved_state(self) -> bool:
+        """Whether the next start takes up a managed save, with the XML in it."""
+        return bool(_call(self.handle.hasManagedSaveImage))
 
     def job(self) -> str | None:
         """What kind of job is active on the domain, if any (virDomainGetJobInfo)."""
@@ -120,6 +141,10 @@ class Connection:
         flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
         found = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
         return iter(sorted(found, key=lambda domain: domain.name))
+
+    def define(self, xml: str) -> None:
+        """Make this the persistent XML of its domain.  Raises HostError with libvirt's words; nothing changed then."""
+        _call(self.handle.defineXML, xml)
 
     def lookup(self, reference: str) -> Domain:
         """A domain by id, UUID or name, in virsh's order.  Raises UsageError where there is none."""

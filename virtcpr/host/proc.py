@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import select
 import signal
 import struct
@@ -19,6 +20,7 @@ from virtcpr.errors import HostError
 SYS_PIDFD_GETFD = 438  # the same on every architecture (Linux, include/uapi/asm-generic/unistd.h)
 SO_ACCEPTCON = 0x10000  # /proc/net/unix, flags of a listening socket
 TCP_LISTEN = "0A"
+OLD_MODULES = Path("/run/qemu")
 PT_NOTE, NT_GNU_BUILD_ID = 4, 3
 
 
@@ -188,6 +190,18 @@ def _notes(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         value = name + (name_size + 3 & ~3)
         yield kind, data[name : name + name_size], data[value : value + size]
         position = value + (size + 3 & ~3)
+
+
+def has_modules(process: Process, package: str) -> bool:
+    """Whether a QEMU that was replaced on disk still finds modules of its own build.
+
+    It looks in /run/qemu, under its package's version with anything odd as an underscore (util/module.c, module_load);
+    packagers keep the old modules there, or don't.
+    """
+    if not os.readlink(process.path / "exe").endswith(" (deleted)"):
+        return True
+    name = re.sub(r"[^A-Za-z0-9+\-.~]", "_", package).strip("_")
+    return any(path.name.strip("_") == name and any(path.glob("*.so")) for path in OLD_MODULES.glob("*"))
 
 
 def lock_owner(path: Path) -> int | None:

@@ -12,7 +12,7 @@ from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
-from virtcpr.plan.findings import blocker
+from virtcpr.plan.rules import RESOURCE
 from virtcpr.plan.steps import TRANSFER, Step
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
@@ -41,6 +41,11 @@ class Command:
 
     name: str
     arguments: Mapping[str, object]
+
+    @property
+    def describe(self) -> str:
+        """``set_link name=net0 up=False``"""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,10 @@ OUTPUT = (Carried(1, 1, "standard output"), Carried(2, 2, "standard error"))
 
 
 class Unplannable(Exception):
-    """A domain that no plan can be made for; ``findings`` say why."""
+    """A resource of the domain, named by the text, can't be identified: no plan can be made for it."""
 
-    def __init__(self, *findings: Finding) -> None:
-        super().__init__(findings[0].message)
-        self.findings = findings
+    def finding(self, name: str) -> Finding:
+        return RESOURCE.finding(name, {"what": str(self)})
 
 
 def plan(facts: DomainFacts) -> Plan:
@@ -92,7 +96,7 @@ def plan(facts: DomainFacts) -> Plan:
     assert facts.process is not None
     assert facts.qemu is not None
     status = read(facts.status_xml)
-    live = LiveDomain.of(facts.live_xml)
+    live = LiveDomain.of(facts.xml)
     line = CommandLine.parse(facts.process.argv)
     resources = _Resources(
         facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
@@ -115,7 +119,7 @@ def plan(facts: DomainFacts) -> Plan:
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
         replay=tuple(_replay(live)),
-        return_path=facts.qemu.return_path,
+        return_path="return-path" in facts.qemu.capabilities,
     )
 
 
@@ -171,7 +175,7 @@ class _Resources:
         members = [m for m in self.qemu.fdsets if str(m.fdset) == wanted.get("set")]
         matching = [m for m in members if m.opaque == wanted.get("opaque")] or members
         if len(matching) != 1:
-            raise Unplannable(_unidentified(f"descriptor set {wanted.get('set')}"))
+            raise Unplannable(f"descriptor set {wanted.get('set')}")
         return option.with_properties({"fd": self._carry(matching[0].fd, f"descriptor set {wanted.get('set')}")})
 
     def _chardev(self, option: Option) -> Option | None:
@@ -183,18 +187,18 @@ class _Resources:
         found = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", name)
         source = self.process.listeners.get(found.group(1)) if found else None
         if source is None or "fd" not in wanted:
-            raise Unplannable(_unidentified(f"the socket of character device {label}"))
+            raise Unplannable(f"the socket of character device {label}")
         return option.with_properties({"fd": self._carry(source, f"socket of {label}")})
 
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
         if wanted.get("type", wanted.get("")) != "tap":
-            raise Unplannable(_unidentified(f"network back end {option.value}"))
+            raise Unplannable(f"network back end {option.value}")
         interface = self.targets.get(str(wanted.get("id")).removeprefix("host"), "")
         queues = self.process.taps.get(interface, ())
         key = "fds" if "fds" in wanted else "fd"
         if len(str(wanted.get(key, "")).split(":")) != len(queues) or not queues:
-            raise Unplannable(_unidentified(f"the tap queues of interface {interface or wanted.get('id')}"))
+            raise Unplannable(f"the tap queues of interface {interface or wanted.get('id')}")
         changes = {key: ":".join(self._carry(queue, f"queue of {interface}") for queue in queues)}
         for vhost in ("vhostfd", "vhostfds"):
             if vhost in wanted:
@@ -213,7 +217,7 @@ class _Resources:
         else:
             self.displays += self.process.inet_listeners
         if not self.displays:
-            raise Unplannable(_unidentified("the VNC display's socket"))
+            raise Unplannable("the VNC display's socket")
         properties = option.properties()
         return option.with_properties({"" if "" in properties else "vnc": "none"})
 
@@ -221,11 +225,4 @@ class _Resources:
         """No other option may name a descriptor: its number means nothing in new QEMU."""
         for option in options:
             if {"fd", "fds", "vhostfd", "vhostfds", "tapfd", "sockfd"} & option.properties().keys():
-                raise Unplannable(_unidentified(f"-{option.name} {option.value}"))
-
-
-def _unidentified(what: str) -> Finding:
-    return blocker(
-        "resource", f"QEMU's open file for {what} can't be identified, so it can't be handed over",
-        "restart the guest instead, and report this as a bug of virtcpr",
-    )  # fmt: skip
+                raise Unplannable(f"-{option.name} {option.value}")

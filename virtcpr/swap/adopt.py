@@ -50,6 +50,6 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> Iterator[str]:
     found = {owner_of_thread(thread) for thread in threads.values()}
     if found != {pid}:
         yield f"libvirt talks to another process than {pid}"
-    changed = differences(before.live_xml, domain.live_xml())
+    changed = differences(before.xml, domain.xml())
     if changed:
         yield "the live XML changed: " + "; ".join(changed)

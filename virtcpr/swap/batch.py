@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from virtcpr.domain.status import read
-from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
+from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host import daemon
 from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.files import read_text
-from virtcpr.host.libvirt import Connection, Domain
+from virtcpr.host.libvirt import Connection
 from virtcpr.host.lock import Lock
 from virtcpr.host.proc import Process
 from virtcpr.model import (
@@ -29,10 +29,12 @@ from virtcpr.model import (
 )
 from virtcpr.plan.steps import SPAWN, State
 from virtcpr.swap import adopt, history, journal
-from virtcpr.swap.handover import SETTLE, HandOver
+from virtcpr.swap.handover import HandOver
 from virtcpr.swap.interrupt import Interrupt
+from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
-from virtcpr.swap.probe import Emulators, domain_facts
+from virtcpr.swap.probe import Probe
+from virtcpr.swap.selection import chosen
 from virtcpr.swap.spawn import end, spawn
 
 Watch = Callable[[Progress], None]
@@ -49,12 +51,7 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
     if os.geteuid() != 0:
         raise HostError("only root can move guests", hint="run it with sudo")
     with Lock():
-        left = journal.pending()
-        if left:
-            raise Unsettled(
-                f"an earlier swap of {', '.join(left)} was interrupted and isn't settled",
-                hint=SETTLE,
-            )
+        journal.refuse_unsettled()
         connection = Connection(request.uri)
         try:
             yield Upgrade(request, connection)
@@ -72,16 +69,8 @@ class Upgrade:
         self.interrupt = Interrupt()
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
-        emulators = Emulators()
-        self.moves = [Move.of(domain_facts(d, emulators, request.emulator)) for d in self._domains()]
-
-    def _domains(self) -> list[Domain]:
-        if self.request.every:
-            return list(self.connection.domains(running=True))
-        found = {domain.uuid: domain for domain in map(self.connection.lookup, self.request.domains)}
-        if not found:
-            raise UsageError("name a domain, or use --all")
-        return list(found.values())
+        probe = Probe(request.emulator)
+        self.moves = [Move.of(probe.facts(domain)) for domain in chosen(connection, request)]
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:

@@ -20,7 +20,7 @@ from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap.journal import Journal
+from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.spawn import NewQemu, end
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes t
 MOVE_SECONDS = 60.0  # the guest's device state
 END_SECONDS = 30.0
 DYING_SECONDS = 0.1
-SETTLE = "see 'After an interrupted swap' in the README before anything else"
 
 T = TypeVar("T")
 K = TypeVar("K")

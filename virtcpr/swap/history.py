@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.files import append_durably
-from virtcpr.model import DomainReport
+from virtcpr.model import DomainReport, Result
 
 log = logging.getLogger(__name__)
 PATH = Path("/var/lib/virtcpr/history.jsonl")
+
+
+def pauses() -> dict[str, list[float]]:
+    """UUID of a domain → the pauses of its upgrades in milliseconds, the newest last.
+
+    Lines that can't be understood are skipped: a history is never a reason to fail.
+    """
+    found: dict[str, list[float]] = {}
+    try:
+        lines = PATH.read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            if entry["result"] == Result.UPGRADED.value:
+                found.setdefault(str(entry["uuid"]), []).append(float(entry["pause_ms"]))
+    return found
 
 
 def append(report: DomainReport) -> None:

@@ -10,11 +10,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.lock import RUN_DIR
 from virtcpr.plan.steps import State
 
 SCHEMA = 1
+SETTLE = "see 'After an interrupted swap' in the README before anything else"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Journal:
     def close(self) -> None:
         """The swap is settled: nothing is left to be known."""
         self.path.unlink(missing_ok=True)
+
+
+def refuse_unsettled() -> None:
+    """Raises Unsettled where an earlier swap was interrupted and nobody has settled it."""
+    left = pending()
+    if left:
+        raise Unsettled(f"an earlier swap of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
 
 
 def pending(directory: Path = RUN_DIR / "journal") -> list[str]:

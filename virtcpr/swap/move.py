@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import RolledBack, VirtcprError
-from virtcpr.model import DomainReport, Finding, Outlook, Phase, Result, Severity, Side
-from virtcpr.plan.findings import blocks, findings
+from virtcpr.model import DomainReport, Finding, Mode, Outlook, Phase, PlannedStep, Result, Severity, Side
+from virtcpr.plan.decision import decide
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer import Plan, Unplannable, plan
+from virtcpr.plan.transfer import Plan
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
 from virtcpr.swap.spawn import NewQemu
@@ -29,19 +29,9 @@ class Move:
     @classmethod
     def of(cls, facts: DomainFacts) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
-        move = cls(facts)
-        if facts.process is not None and facts.process.build == facts.emulator.build:
-            move.result = Result.CURRENT
-            return move
-        move.found = findings(facts)
-        if blocks(move.found):
-            move.result = Result.BLOCKED
-            return move
-        try:
-            move.plan = plan(facts)
-        except Unplannable as problem:
-            move.end(Result.BLOCKED, *problem.findings)
-        return move
+        decision = decide(facts)
+        found = () if decision.current else decision.reasons(Mode.TRANSFER)
+        return cls(facts, None if decision.verdict else decision.plan, found, decision.verdict)
 
     def end(self, result: Result, *found: Finding) -> None:
         self.result = result
@@ -84,7 +74,18 @@ class Move:
         return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
 
     def outlook(self) -> Outlook:
-        return Outlook(self.facts.name, self.facts.uuid, self.source, self.target(), self.result, self.found)
+        outlook = Outlook(self.facts.name, self.facts.uuid, self.source, self.target(), self.result, self.found)
+        if self.plan is None:
+            return outlook
+        opened = (f"{fd.path}, opened anew" for fd in self.plan.opened)
+        return replace(
+            outlook,
+            mode=self.plan.mode,
+            emulator=self.plan.emulator,
+            steps=tuple(PlannedStep(s.name, s.describe, s.side.value, s.undo) for s in self.plan.steps),
+            carried=(*(fd.what for fd in self.plan.carried), *opened),
+            replayed=tuple(command.describe for command in self.plan.replay),
+        )
 
     def report(self) -> DomainReport:
         moved = self.result in (Result.UPGRADED, Result.UNKNOWN)

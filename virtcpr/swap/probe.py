@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.domain import qmp
-from virtcpr.domain.facts import DomainFacts, Emulator, Memdev, ProcessFacts, QemuFacts
+from virtcpr.domain.facts import DomainFacts, Emulator, HostFacts, Memdev, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
+from virtcpr.errors import VirtcprError
 from virtcpr.host import emulator as binary
-from virtcpr.host import proc
+from virtcpr.host import memory, proc
 from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Domain
@@ -46,11 +47,13 @@ async def _inspect(path: str) -> Emulator:
         version=qmp.version_text(version, package),
         build=build,
         target=qmp.text(qmp.obj(answers["query-target"])["arch"]),
-        cpr_transfer=qmp.has_migration_mode(answers["query-qmp-schema"], "cpr-transfer"),
+        modes=qmp.migration_modes(answers["query-qmp-schema"]),
+        machines=qmp.machines(answers["query-machines"]),
     )
 
 
-def process_facts(pid: int) -> ProcessFacts:
+def process_facts(pid: int, package: str) -> ProcessFacts:
+    """``package`` is what QEMU says that it comes from."""
     process = Process.of(pid)
     targets = process.fd_targets()
     unix, inet = proc.listeners(process, targets)
@@ -59,6 +62,7 @@ def process_facts(pid: int) -> ProcessFacts:
         started=process.started,
         argv=process.argv(),
         build=proc.build_of(process.path / "exe"),
+        modules=proc.has_modules(process, package),
         taps=proc.taps(process, targets),
         listeners=unix,
         inet_listeners=inet,
@@ -68,6 +72,7 @@ def process_facts(pid: int) -> ProcessFacts:
 def qemu_facts(ask: Ask) -> QemuFacts:
     """What QEMU says of itself; ``ask`` executes one QMP command."""
     version, package = qmp.version(ask("query-version"))
+    objects = qmp.children(ask("qom-list", {"path": "/objects"}))
     jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
     return QemuFacts(
         version=qmp.version_text(version, package),
@@ -78,35 +83,36 @@ def qemu_facts(ask: Ask) -> QemuFacts:
         chardevs=qmp.chardevs(ask("query-chardev")),
         fdsets=tuple(qmp.fdsets(ask("query-fdsets"))),
         nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True})),
-        memdevs=tuple(_named_file(ask, memdev) for memdev in qmp.memdevs(ask("query-memdev"))),
-        objects=qmp.names(ask("qom-list", {"path": "/objects"})),
-        peripherals=qmp.names(ask("qom-list", {"path": "/machine/peripheral"})),
+        memdevs=tuple(_backend(ask, memdev, objects) for memdev in qmp.memdevs(ask("query-memdev"))),
+        objects=objects,
+        peripherals=frozenset(qmp.children(ask("qom-list", {"path": "/machine/peripheral"}))),
         iothreads=frozenset(qmp.iothreads(ask("query-iothreads"))),
         jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
         aux_ram_share=_aux_ram_share(ask),
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
-        return_path=qmp.capability(ask("query-migrate-capabilities"), "return-path"),
+        mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
+        capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
     )
 
 
 def _aux_ram_share(ask: Ask) -> bool:
     """The property came with QEMU 10.0; asking an older one would be an error."""
-    properties = qmp.names(ask("qom-list", {"path": "/machine"}), kind="bool")
+    properties = qmp.properties(ask("qom-list", {"path": "/machine"}), "bool")
     return "aux-ram-share" in properties and ask("qom-get", {"path": "/machine", "property": "aux-ram-share"}) is True
 
 
-def _named_file(ask: Ask, memdev: Memdev) -> Memdev:
-    """The path of file-backed RAM, and whether it is only a directory's (hostmem-file.c creates an unnamed file)."""
-    if memdev.id is None:
+def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str]) -> Memdev:
+    """Its kind; of file-backed RAM the path too, and whether that is a directory (hostmem-file.c: a nameless file)."""
+    kind = objects.get(memdev.id or "", "")
+    memdev = replace(memdev, kind=kind)
+    if kind != "memory-backend-file":
         return memdev
-    kinds = {
-        qmp.text(qmp.obj(o)["name"]): qmp.text(qmp.obj(o)["type"])
-        for o in qmp.items(ask("qom-list", {"path": "/objects"}))
-    }
-    if kinds.get(memdev.id) != "child<memory-backend-file>":
-        return memdev
-    path = qmp.text(ask("qom-get", {"path": f"/objects/{memdev.id}", "property": "mem-path"}))
-    return replace(memdev, path=path, directory=not Path(path).is_file())
+
+    def get(name: str) -> object:
+        return ask("qom-get", {"path": f"/objects/{memdev.id}", "property": name})
+
+    path = qmp.text(get("mem-path"))
+    return replace(memdev, path=path, directory=not Path(path).is_file(), discard=get("discard-data") is True)
 
 
 def lock_manager() -> str | None:
@@ -119,30 +125,64 @@ def lock_manager() -> str | None:
     return found[-1] if found else None
 
 
-def domain_facts(domain: Domain, emulators: Emulators, emulator: str | None) -> DomainFacts:
-    """Everything about one domain.  Raises HostError or ParseError where a part can't be had."""
-    state, reason = domain.state()
-    xml = domain.live_xml()
-    facts = DomainFacts(
-        name=domain.name,
-        uuid=domain.uuid,
-        id=domain.id,
-        state=state,
-        reason=reason,
-        live_xml=xml,
-        busy=None,
-        emulator=emulators.get(emulator or LiveDomain.of(xml).emulator),
-    )
-    if domain.id is None:
-        return facts
-    path = STATE_DIR / f"{domain.name}.xml"
-    status = read_text(path)  # before the first monitor command, which taints the domain
-    return replace(
-        facts,
-        busy=domain.job(),
-        status_path=str(path),
-        status_xml=status,
-        process=process_facts(read(status).pid),
-        qemu=qemu_facts(domain.monitor),
-        lock_manager=lock_manager(),
-    )
+class Probe:
+    """Looks at domains, one after the other; what they have in common is asked once."""
+
+    def __init__(self, emulator: str | None = None) -> None:
+        """``emulator`` stands in for the one that each domain's XML names."""
+        self.emulator = emulator
+        self.emulators = Emulators()
+        self.lock_manager = lock_manager()
+        self.host = HostFacts(memory.available_kib(), memory.free_hugepages())
+
+    def facts(self, domain: Domain) -> DomainFacts:
+        """Everything about one domain.  What keeps it from being known is in ``problem``; raises nothing for it."""
+        facts = DomainFacts(domain.name, domain.uuid, domain.id, "", "", "<domain/>", Emulator(""))
+        try:
+            facts = self._libvirt(domain, facts)
+            return facts if domain.id is None else self._running(domain, facts)
+        except (VirtcprError, OSError) as error:
+            return replace(facts, problem=str(error))
+
+    def stored(self, domain: Domain) -> DomainFacts:
+        """A domain as its next boot will be, secrets in its XML.  Raises HostError and ParseError."""
+        persistent = domain.persistent_xml()
+        xml = domain.stored_xml()
+        return DomainFacts(
+            name=domain.name,
+            uuid=domain.uuid,
+            id=domain.id,
+            state=domain.state()[0],
+            reason="",
+            xml=xml,
+            persistent_xml=persistent,
+            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            saved=domain.has_saved_state(),
+        )
+
+    def _libvirt(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
+        xml = domain.xml()
+        state, reason = domain.state()
+        return replace(
+            facts,
+            state=state,
+            reason=reason,
+            xml=xml,
+            persistent_xml=domain.persistent_xml(),
+            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            host=self.host,
+            lock_manager=self.lock_manager,
+        )
+
+    def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
+        path = STATE_DIR / f"{domain.name}.xml"
+        status = read_text(path)  # before the first monitor command, which taints the domain
+        qemu = qemu_facts(domain.monitor)
+        return replace(
+            facts,
+            busy=domain.job(),
+            status_path=str(path),
+            status_xml=status,
+            process=process_facts(read(status).pid, qemu.package),
+            qemu=qemu,
+        )

@@ -1,0 +1,165 @@
+"""``check``, ``plan`` and ``prepare``: what they ask for, what they answer, and with which exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.conftest import Cli
+from tests.contract.fake import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED, FakeBackend
+from tests.contract.test_json import checked
+from virtcpr.model import ExitCode, Mode, PlanReport, PrepareReport, Request
+
+Golden = Callable[[str, str], None]
+
+
+def test_check(cli: Cli, golden: Golden) -> None:
+    backend = FakeBackend()
+    outcome = cli("-c", "qemu:///system", "check", "web", "db", backend=backend)
+    golden("check.txt", outcome.out)
+    assert outcome.code == 4
+    assert backend.requests == [Request(("web", "db"), uri="qemu:///system")]
+
+
+def test_check_of_every_mode(cli: Cli, golden: Golden) -> None:
+    golden("check-verbose.txt", cli("-v", "check", "--all").out)
+
+
+def test_check_of_one_mode(cli: Cli) -> None:
+    backend = FakeBackend(checked=replace(CHECKED, mode=Mode.EXEC))
+    outcome = cli("check", "--all", "--mode", "exec", backend=backend)
+    assert backend.requests == [Request(every=True, mode=Mode.EXEC)]
+    assert outcome.out.count(EXEC_ONLY.message) == 2
+    assert "2 domains: 0 ready for exec, 2 blocked" in outcome.out
+
+
+@pytest.mark.parametrize("source", ["-", "/tmp/web.xml"])
+def test_check_of_a_document(cli: Cli, source: str) -> None:
+    backend = FakeBackend(checked=replace(CHECKED, offline=True))
+    outcome = cli("check", "--xml", source, backend=backend)
+    assert backend.documents == [(source, None)]
+    assert "told from the XML alone" in outcome.out
+
+
+def test_check_in_json(cli: Cli) -> None:
+    document = checked(cli("check", "--all", "-o", "json"))
+    assert document["exit_code"] == 4
+    web, db = document["domains"]
+    assert web["modes"] == {"transfer": "ready", "live": "ready", "reboot": "ready", "exec": "blocked"}
+    assert db["findings"][0]["modes"] == ["transfer", "exec"]
+
+
+def test_plan(cli: Cli, golden: Golden) -> None:
+    backend = FakeBackend()
+    outcome = cli("plan", "--all", "--emulator", "/opt/qemu", backend=backend)
+    golden("plan.txt", outcome.out)
+    assert outcome.code == 0
+    assert backend.requests == [Request(every=True, emulator="/opt/qemu")]
+
+
+def test_plan_in_json(cli: Cli) -> None:
+    web, mail, db = checked(cli("plan", "--all", "-o", "json"))["domains"]
+    assert [one["action"] for one in (web, mail, db)] == ["move", "current", "blocked"]
+    assert web["steps"][2] == {"name": "commit", "describe": "let new QEMU run", "side": "at", "undo": None}
+    assert web["forecast_pause_ms"] == 41.25
+    assert web["carried"] == ["standard output", "queue of vnet0"]
+
+
+WEB, MAIL, DB = PLANNED.domains
+
+
+@pytest.mark.parametrize(
+    ("domains", "code"),
+    [((), 0), ((MAIL,), 0), ((MAIL, DB), 4), ((WEB, MAIL, DB), 10), ((WEB,), 10)],
+    ids=["none", "current", "blocked", "all", "move"],
+)
+def test_detailed_exit_code(cli: Cli, domains: tuple[object, ...], code: int) -> None:
+    backend = FakeBackend(planned=PlanReport(domains))  # type: ignore[arg-type]
+    assert cli("plan", "--all", backend=backend).code == 0
+    assert cli("plan", "--all", "--detailed-exitcode", backend=backend).code == code
+    assert checked(cli("plan", "--all", "--detailed-exitcode", "-ojson", backend=backend))["exit_code"] == code
+
+
+def test_prepare(cli: Cli, golden: Golden) -> None:
+    backend = FakeBackend()
+    outcome = cli("prepare", "--all", "-y", backend=backend)
+    golden("prepare.txt", outcome.out)
+    assert outcome.code == 3
+    assert backend.requests == [Request(every=True, mode=Mode.TRANSFER)]
+    assert backend.undone == [False]
+    assert backend.preparations[0].runs == 1
+
+
+def test_dry_run(cli: Cli, golden: Golden) -> None:
+    backend = FakeBackend()
+    outcome = cli("prepare", "web", "--dry-run", "--undo", backend=backend)
+    golden("prepare-dry-run.txt", outcome.out)
+    assert backend.undone == [True]
+    assert backend.preparations[0].runs == 0
+
+
+@pytest.mark.parametrize(("answer", "runs"), [("y\n", 1), ("n\n", 0), ("\n", 0), ("", 0)])
+def test_the_change_is_shown_before_the_question(cli: Cli, answer: str, runs: int) -> None:
+    backend = FakeBackend()
+    outcome = cli("--no-color", "prepare", "web", backend=backend, typed=answer)
+    assert "+  <memoryBacking>" in outcome.err
+    assert outcome.err.endswith("Change 1 domain now? [y/N] ")
+    assert backend.preparations[0].runs == runs
+    assert backend.closed == 1
+    assert ("nothing done" in outcome.out) == (not runs)
+
+
+def test_the_diff_is_coloured_and_harmless(cli: Cli) -> None:
+    shown = cli("prepare", "web", typed="n\n").err
+    assert "\x1b[32m+  <memoryBacking>\x1b[0m" in shown
+    assert "\x1b[31m -->" in DIFF
+    assert "\x1b[31m -->" not in shown
+
+
+def test_nobody_to_ask(cli: Cli) -> None:
+    outcome = cli("prepare", "web")
+    assert outcome.code == 2
+    assert "--dry-run only shows" in outcome.err
+
+
+def test_a_document_goes_to_stdout_as_it_is(cli: Cli) -> None:
+    text = "<domain type='kvm'>\r\n  <name>ü</name></domain>\n\n<!-- end -->"
+    prepared = PrepareReport((replace(PREPARED.domains[0], findings=()),), ExitCode.DONE, document=text)
+    outcome = cli("prepare", "--xml", "-", backend=FakeBackend(prepared=prepared))
+    assert (outcome.out, outcome.err, outcome.code) == (text, "", 0)
+    assert checked(cli("prepare", "--xml", "-", "-o", "json", backend=FakeBackend(prepared=prepared)))["xml"] == text
+
+
+def test_a_blocked_document_leaves_stdout_empty(cli: Cli) -> None:
+    blocked = PrepareReport(PREPARED.domains[2:], ExitCode.BLOCKED)
+    outcome = cli("prepare", "--xml", "-", backend=FakeBackend(prepared=blocked))
+    assert (outcome.out, outcome.code) == ("", 4)
+    assert "ram-not-shared" in outcome.err
+
+
+def test_prepare_in_json(cli: Cli) -> None:
+    document = checked(cli("prepare", "--all", "--dry-run", "-o", "json"))
+    assert document["dry_run"] is True
+    assert document["domains"][0]["diff"] == DIFF
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("check",), "which domains? Name them, or give --all"),
+        (("plan",), "which domains?"),
+        (("prepare", "web", "--all"), "name domains or give --all, not both"),
+        (("check", "web", "--xml", "-"), "--xml stands alone"),
+        (("prepare", "--all", "--xml", "-"), "--xml stands alone"),
+        (("check", "web", "--mode", "warp"), "'warp' is not one of"),
+        (("prepare", "web", "--mode", "live"), "'live' is not"),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together(cli: Cli, args: tuple[str, ...], said: str) -> None:
+    outcome = cli(*args)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+    assert f"virtcpr {args[0]} --help" in outcome.err

@@ -1,0 +1,55 @@
+"""Which findings were seen on real domains, and by which test; which can't be produced in the lab, and why."""
+
+from __future__ import annotations
+
+SEEN = {
+    "not-running": "test_refusals.py",
+    "paused": "test_refusals.py",
+    "job": "test_refusals.py",
+    "lock-manager": "test_refusals.py",
+    "emulator": "test_refusals.py",
+    "emulator-arch": "test_refusals.py",
+    "changed": "test_refusals.py",
+    "ram-directory": "test_prepare.py",
+    "transient": "test_prepare.py",
+    "managed-save": "test_prepare.py",
+    **dict.fromkeys(
+        [
+            "unreadable", "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",
+            "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
+            "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format", "virtiofs", "filesystem",
+            "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display", "vnc-websocket",
+            "vnc-password", "virtio-mem", "interface", "multiqueue", "iotune", "transient-disk", "slice", "chardev-net",
+            "chardev-client", "spice-channel", "vdagent",
+        ],
+        "test_findings.py",
+    ),
+}  # fmt: skip
+
+NEEDS_KVM = "needs KVM"
+NEEDS_HARDWARE = "needs a host device that the lab doesn't have"
+NEEDS_OLD_QEMU = "needs a QEMU older than the suites have"
+NOT_IN_LAB = {
+    "state": "a crashed or suspended guest of the lab's kind can't be made",
+    "machine-unversioned": "from XML only: libvirt gives every machine type of x86 that it can start a version",
+    "emulator-cpr": NEEDS_OLD_QEMU,
+    "emulator-reboot": NEEDS_OLD_QEMU,
+    "qemu-old": NEEDS_OLD_QEMU,
+    "qemu-old-reboot": NEEDS_OLD_QEMU,
+    "ram-epc": NEEDS_KVM,
+    "sgx": NEEDS_KVM,
+    "confidential": NEEDS_KVM,
+    "invtsc": NEEDS_KVM,
+    "hv-passthrough": NEEDS_KVM,
+    "vsock": NEEDS_HARDWARE,
+    "hostdev": NEEDS_HARDWARE,
+    "hostdev-awake": NEEDS_HARDWARE,
+    "tpm-passthrough": NEEDS_HARDWARE,
+    "iommu": "libvirt 11.3 doesn't know it",
+    "virgl": "needs a GPU",
+    "disk": NEEDS_HARDWARE,
+    "reservations": NEEDS_HARDWARE,
+    "nvdimm-private": "from XML only: an NVDIMM needs a file that the lab's guests can't use",
+    "argv": "libvirt writes no such command line",
+    "resource": "a defect of virtcpr would be needed",
+}

@@ -1,0 +1,36 @@
+"""``virtcpr check``: which domains can be moved, in which mode, and what each of the others needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import options
+from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, ModeChoice, XmlOption
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.model import CheckReport
+
+
+def check(
+    ctx: typer.Context,
+    domain: DomainArgument = None,
+    every: AllOption = False,
+    mode: Annotated[ModeChoice, typer.Option(help="The mode that matters for the exit code.")] = ModeChoice.AUTO,
+    emulator: EmulatorOption = None,
+    xml: XmlOption = None,
+    output: OutputOption = Output.TABLE,
+) -> CheckReport:
+    """Show what stands in the way of moving a domain, and what helps.  Nothing is touched.
+
+    The exit code is 4 where a domain can't be moved in the mode asked for; with auto, where it can't be moved in any
+    mode that this version has.  With --xml only what the XML itself tells is known.  With -v (before the command)
+    findings on modes that this version doesn't have are shown, too.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "check", output
+    if xml is not None:
+        options.refuse_beside_xml(session, domain, every, emulator)
+        return session.backend.check_document(xml, mode.mode)
+    return session.backend.check(replace(options.request(session, domain, every, emulator), mode=mode.mode))

@@ -1,0 +1,55 @@
+"""Arguments and options that several commands share, and what they may be together."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli.session import Session
+from virtcpr.errors import UsageError
+from virtcpr.model import Mode, Request
+
+
+class ModeChoice(StrEnum):
+    """``--mode``, where every mode can be asked about."""
+
+    AUTO = "auto"
+    TRANSFER = "transfer"
+    LIVE = "live"
+    REBOOT = "reboot"
+    EXEC = "exec"
+
+    @property
+    def mode(self) -> Mode | None:
+        return None if self is ModeChoice.AUTO else Mode(self.value)
+
+
+DomainArgument = Annotated[list[str] | None, typer.Argument(help="Names, ids or UUIDs.", show_default=False)]
+AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
+EmulatorOption = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Another QEMU than the installed one.", show_default=False)
+]
+YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
+XmlOption = Annotated[
+    str | None,
+    typer.Option("--xml", metavar="FILE", help="A domain's XML instead of a domain; - is stdin.", show_default=False),
+]
+
+
+def request(session: Session, domains: list[str] | None, every: bool, emulator: str | None = None) -> Request:
+    """:raise UsageError: for domains and ``--all`` together, or neither."""
+    hint = f"try: virtcpr {session.command} --help"
+    if every and domains:
+        raise UsageError("name domains or give --all, not both", hint=hint)
+    if not every and not domains:
+        raise UsageError("which domains? Name them, or give --all", hint=hint)
+    return Request(tuple(domains or ()), every, session.uri, emulator)
+
+
+def refuse_beside_xml(session: Session, *others: object) -> None:
+    """:raise UsageError: where ``--xml`` is given together with what only a real domain has."""
+    if any(others):
+        hint = f"try: virtcpr {session.command} --help"
+        raise UsageError("--xml stands alone: it takes no domains and nothing that needs libvirt", hint=hint)

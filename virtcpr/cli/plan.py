@@ -1,0 +1,43 @@
+"""``virtcpr plan``: what ``upgrade`` would do now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import options
+from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.model import ExitCode, Outlook, PlanReport, Result
+
+
+def plan(
+    ctx: typer.Context,
+    domain: DomainArgument = None,
+    every: AllOption = False,
+    emulator: EmulatorOption = None,
+    detailed: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 10 where a domain would be moved, else with 4 where one is blocked."
+        ),
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> PlanReport:
+    """Show what upgrade would do now: which domains it would move, how, and what stands in the way.
+
+    Nothing is touched.  The forecast is the median of the pauses that the domain had in its last upgrades.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "plan", output
+    report = session.backend.plan(options.request(session, domain, every, emulator))
+    return replace(report, exit_code=_detailed(report.domains)) if detailed else report
+
+
+def _detailed(domains: tuple[Outlook, ...]) -> ExitCode:
+    if any(domain.moves for domain in domains):
+        return ExitCode.PENDING
+    blocked = any(domain.verdict is Result.BLOCKED for domain in domains)
+    return ExitCode.BLOCKED if blocked else ExitCode.DONE

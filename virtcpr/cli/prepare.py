@@ -1,0 +1,69 @@
+"""``virtcpr prepare``: make domains ready to be moved, from their next boot on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import options, render
+from virtcpr.cli.options import AllOption, DomainArgument, XmlOption, YesOption
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.cli.text import count
+from virtcpr.errors import UsageError
+from virtcpr.model import ExitCode, Mode, PreparedDomain, PrepareReport, Readying
+
+
+class PrepareMode(StrEnum):
+    """``--mode``: those that have a template."""
+
+    TRANSFER = "transfer"
+
+
+def prepare(
+    ctx: typer.Context,
+    domain: DomainArgument = None,
+    every: AllOption = False,
+    mode: Annotated[PrepareMode, typer.Option(help="What to make them ready for.")] = PrepareMode.TRANSFER,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what prepare changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change, and write nothing.")] = False,
+    xml: XmlOption = None,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> PrepareReport:
+    """Change the persistent XML of domains so that their next boot can be moved: shared RAM, aux-ram-share=on.
+
+    The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  What is
+    ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes it back.  With
+    --xml the new XML is written to stdout, and libvirt isn't needed.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "prepare", output
+    if xml is not None:
+        options.refuse_beside_xml(session, domain, every, yes)
+        return session.backend.prepare_document(xml, Mode(mode.value), undo=undo, dry_run=dry_run)
+    request = replace(options.request(session, domain, every), mode=Mode(mode.value))
+    with session.backend.open_preparation(request, undo=undo) as prepared:
+        if dry_run:
+            return prepared.report(dry_run=True)
+        if not yes and not _agreed(session, prepared.outlooks):
+            return PrepareReport((), ExitCode.DONE, notes=("nothing done",))
+        return prepared.run()
+
+
+def _agreed(session: Session, outlooks: tuple[PreparedDomain, ...]) -> bool:
+    """Show the changes and ask.  Where there are none there is nothing to ask.
+
+    :raise UsageError: where there is nobody to ask.
+    """
+    changing = sum(one.result in (Readying.PREPARED, Readying.RESTORED) for one in outlooks)
+    if not changing:
+        return True
+    if not session.can_ask():
+        raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking, --dry-run only shows")
+    sys.stderr.write(f"{render.changes(session, outlooks, sys.stderr)}\nChange {count(changing, 'domain')} now? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,23 @@
+"""The host's memory: what a second guest could have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HUGEPAGES = Path("/sys/kernel/mm/hugepages")
+
+
+def available_kib() -> int:
+    """What can be had without swapping, in KiB, by the kernel's own estimate (proc_meminfo(5), MemAvailable)."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def free_hugepages() -> dict[int, int]:
+    """Size of a hugepage in KiB → how many are free and promised to nobody."""
+    found = {}
+    for pool in HUGEPAGES.glob("hugepages-*kB"):
+        free, promised = (int((pool / name).read_text()) for name in ("free_hugepages", "resv_hugepages"))
+        found[int(pool.name.removeprefix("hugepages-").removesuffix("kB"))] = free - promised
+    return found

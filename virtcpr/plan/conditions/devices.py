@@ -1,0 +1,33 @@
+"""Devices of the domain's XML that hold what only one process can hold, or what no other can know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from virtcpr.plan.findings import Hit, Subject, Test
+
+CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet"})
+
+
+def has(xpath: str) -> Test:
+    """The XML has an element that this XPath, from ``<domain>`` on, finds."""
+
+    def test(subject: Subject) -> Iterator[Hit]:
+        if subject.live.matches(xpath):
+            yield {}
+
+    return test
+
+
+def interface_kind(subject: Subject) -> Iterator[Hit]:
+    for interface in subject.live.interfaces():
+        passt = interface.backend == "passt"
+        if interface.kind not in CARRIED_INTERFACES or passt:
+            kind = f"'{interface.kind}'" + (" (passt)" if passt else "")
+            yield {"interface": interface.alias or interface.mac or "", "kind": kind, "type": interface.kind}
+
+
+def vnc_password(subject: Subject) -> Iterator[Hit]:
+    line = subject.line
+    if line and any(option.properties().get("password") in ("on", True) for option in line.named("vnc")):
+        yield {}

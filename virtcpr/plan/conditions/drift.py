@@ -1,0 +1,55 @@
+"""A command line that no longer says what the guest has must never start its successor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from virtcpr.domain.argv import CommandLine
+from virtcpr.plan.findings import Hit, Subject
+
+
+def unreadable(subject: Subject) -> Iterator[Hit]:
+    if subject.line is None:
+        yield {}
+
+
+def changed(subject: Subject) -> Iterator[Hit]:
+    """Everything that the command line and QEMU's answers don't agree on."""
+    if subject.line is not None:
+        for change in (*_sets(subject, subject.line), *_macs(subject, subject.line), *_files(subject, subject.line)):
+            yield {"change": change}
+
+
+def _sets(subject: Subject, line: CommandLine) -> Iterator[str]:
+    qemu = subject.qemu
+    compared = (
+        ("devices", line.ids("device"), qemu.peripherals),
+        ("objects", line.ids("object"), frozenset(qemu.objects)),
+        ("iothreads", _iothread_ids(line), qemu.iothreads),
+        ("character devices", line.ids("chardev"), frozenset(c.label for c in qemu.chardevs)),
+        ("block nodes", line.ids("blockdev", key="node-name"), frozenset(n.name for n in qemu.nodes)),
+    )
+    for what, started, now in compared:
+        change = [*(f"+{name}" for name in sorted(now - started)), *(f"-{name}" for name in sorted(started - now))]
+        if change:
+            yield f"{what} were added or removed since the guest started: {' '.join(change)}"
+
+
+def _iothread_ids(line: CommandLine) -> frozenset[str]:
+    objects = (option.properties() for option in line.named("object"))
+    return frozenset(str(o["id"]) for o in objects if o.get("qom-type", o.get("")) == "iothread")
+
+
+def _macs(subject: Subject, line: CommandLine) -> Iterator[str]:
+    macs = {str(o.get("id")): o["mac"] for o in (d.properties() for d in line.named("device")) if "mac" in o}
+    for interface in subject.live.interfaces():
+        if interface.mac and macs.get(interface.alias, interface.mac) != interface.mac:
+            yield f"interface {interface.alias} was replaced since the guest started: {interface.mac}"
+
+
+def _files(subject: Subject, line: CommandLine) -> Iterator[str]:
+    started = {str(o.get("node-name")): o.get("filename") for o in (b.properties() for b in line.named("blockdev"))}
+    for node in subject.qemu.nodes:
+        filename = started.get(node.name)
+        if isinstance(filename, str) and node.file != filename and node.driver in ("file", "host_device"):
+            yield f"block node {node.name} now is {node.file}, the guest started with {filename}"

@@ -1,0 +1,51 @@
+"""What to do with a domain: the findings of all rules, and the plan where nothing blocks it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.model import Finding, Mode, Result, Severity
+from virtcpr.plan.findings import apply, blocks, concerning
+from virtcpr.plan.rules import RULES
+from virtcpr.plan.transfer import Plan, Unplannable, plan
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What ``check``, ``plan`` and ``upgrade`` all act on.  ``found`` is everything, of all modes."""
+
+    facts: DomainFacts
+    found: tuple[Finding, ...]
+    plan: Plan | None
+
+    def blocked(self, mode: Mode) -> bool:
+        return blocks(self.found, mode)
+
+    @property
+    def current(self) -> bool:
+        """Whether it runs the build that is installed already."""
+        process, emulator = self.facts.process, self.facts.emulator
+        return process is not None and not emulator.problem and process.build == emulator.build
+
+    @property
+    def verdict(self) -> Result | None:
+        """What ``upgrade`` will answer without trying; None: it will move the domain."""
+        if self.current:
+            return Result.CURRENT
+        return Result.BLOCKED if self.plan is None else None
+
+    def reasons(self, mode: Mode) -> tuple[Finding, ...]:
+        """What a person who moves the domain in this mode must know."""
+        return tuple(f for f in concerning(self.found, mode) if f.severity is not Severity.INFO)
+
+
+def decide(facts: DomainFacts) -> Decision:
+    """Apply every rule; plan mode ``transfer`` where none blocks it.  Pure.  Raises ParseError for broken XML."""
+    found = apply(RULES, facts)
+    if facts.process is None or blocks(found, Mode.TRANSFER):
+        return Decision(facts, found, None)
+    try:
+        return Decision(facts, found, plan(facts))
+    except Unplannable as problem:
+        return Decision(facts, (*found, problem.finding(facts.name)), None)

@@ -1,0 +1,203 @@
+"""``prepare``: edit persistent XML so that the next boot can be moved, and undo that."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from virtcpr.domain import secrets
+from virtcpr.domain.edit.prepare import Edited, prepare, undo
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.domain.live import LiveDomain
+from virtcpr.errors import HostError, ParseError, VirtcprError
+from virtcpr.host.files import keep, read_document
+from virtcpr.host.libvirt import Connection, Domain
+from virtcpr.host.lock import Lock
+from virtcpr.host.templates import template
+from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
+from virtcpr.plan.findings import blocks
+from virtcpr.plan.preparing import preparing
+from virtcpr.swap.probe import Probe
+from virtcpr.swap.selection import chosen
+
+BACKUPS = Path("/var/lib/virtcpr/xml")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is to be done to a document: made ready for a mode, or made again what it was."""
+
+    mode: Mode
+    undo: bool
+    template: tuple[str, str]  # path, text
+
+    @classmethod
+    def of(cls, mode: Mode, *, undo: bool) -> Edit:
+        """Raises HostError where the mode's template can't be read."""
+        return cls(mode, undo, template(mode.value))
+
+    def apply(self, text: str) -> Edited:
+        """Raises ParseError."""
+        if self.undo:
+            return undo(text)
+        path, fragment = self.template
+        try:
+            return prepare(text, fragment, self.mode.value)
+        except ParseError as error:
+            raise ParseError(f"{error.message} (template {path})", hint=error.hint) from error
+
+    def findings(self, facts: DomainFacts) -> tuple[Finding, ...]:
+        return () if self.undo else preparing(facts, self.mode)
+
+    @property
+    def result(self) -> Readying:
+        return Readying.RESTORED if self.undo else Readying.PREPARED
+
+
+def prepare_document(source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+    """Edit the XML in a file (``-``: stdin); it isn't written, the report has it.  Raises HostError and ParseError."""
+    edit, text = Edit.of(mode, undo=undo), read_document(source)
+    edited = edit.apply(text)
+    live = LiveDomain.of(text)
+    facts = DomainFacts(live.name, live.uuid, None, "", "", text, Emulator(live.emulator), offline=True)
+    looked = _looked(edit, facts, edited, text)
+    blocked = looked.result is Readying.BLOCKED
+    return PrepareReport(
+        (looked,),
+        ExitCode.BLOCKED if blocked else ExitCode.DONE,
+        dry_run=dry_run,
+        offline=True,
+        document=None if blocked else edited.text,
+    )
+
+
+def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> PreparedDomain:
+    """What is to be done with a domain; ``before`` is its XML without secrets."""
+    found = edit.findings(facts)
+    result = edit.result if edited.changes else Readying.UNCHANGED
+    if blocks(found, edit.mode):
+        return PreparedDomain(facts.name, facts.uuid, Readying.BLOCKED, findings=found)
+    return PreparedDomain(
+        name=facts.name,
+        uuid=facts.uuid,
+        result=result,
+        changes=edited.changes,
+        kept=edited.kept,
+        diff=_diff(facts.name or "domain", before, edited.text),
+        findings=found,
+        running=facts.id is not None,
+    )
+
+
+def _diff(name: str, before: str, after: str) -> str:
+    old, new = (secrets.masked(text).splitlines() for text in (before, after))
+    return "\n".join(difflib.unified_diff(old, new, f"{name}.xml", f"{name}.xml, edited", lineterm=""))
+
+
+@dataclass
+class _One:
+    """A domain, what is to be written, and what it is written over."""
+
+    domain: Domain
+    before: str
+    after: str
+    report: PreparedDomain
+
+
+@contextmanager
+def open_preparation(request: Request, *, undo: bool) -> Iterator[Preparation]:
+    """Take the host's lock, look at every domain, and edit in memory.  Nothing is touched.
+
+    Raises UsageError for an unknown domain, HostError where the host isn't as it must be.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can change domains", hint="run it with sudo")
+    edit = Edit.of(request.mode or Mode.TRANSFER, undo=undo)
+    with Lock(), Connection(request.uri) as connection:
+        yield Preparation(connection, edit, request)
+
+
+class Preparation:
+    """A batch that is ready to be written.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, connection: Connection, edit: Edit, request: Request) -> None:
+        self.connection = connection
+        self.edit = edit
+        self.probe = Probe()
+        self._all = [self._look(domain) for domain in chosen(connection, request)]
+
+    @property
+    def outlooks(self) -> tuple[PreparedDomain, ...]:
+        return tuple(one.report for one in self._all)
+
+    def report(self, *, dry_run: bool = False) -> PrepareReport:
+        reports = self.outlooks
+        return PrepareReport(reports, _exit_code({report.result for report in reports}), dry_run=dry_run)
+
+    def _look(self, domain: Domain) -> _One:
+        """Raises nothing for one domain's sake."""
+        try:
+            facts = self.probe.stored(domain)
+            if facts.persistent_xml is None:
+                found = self.edit.findings(facts) or (_failure("the domain is transient: there is nothing to undo"),)
+                return _One(domain, "", "", _blocked(domain, found))
+            edited = self.edit.apply(facts.xml)
+            return _One(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
+        except VirtcprError as error:
+            return _One(domain, "", "", _blocked(domain, (_failure(error.message),)))
+
+    def run(self) -> PrepareReport:
+        """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
+
+        A domain that libvirt refuses, or that changed meanwhile, keeps the XML that it had.
+        """
+        for one in self._all:
+            if one.report.result in (Readying.PREPARED, Readying.RESTORED):
+                one.report = self._write(one)
+        return self.report()
+
+    def _write(self, one: _One) -> PreparedDomain:
+        report = one.report
+        try:
+            if one.domain.stored_xml() != one.before:
+                raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
+            moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            report = replace(report, backup=str(keep(BACKUPS, f"{one.domain.uuid}-{moment}.xml", one.before)))
+            self.connection.define(one.after)
+            self._verify(one)
+        except VirtcprError as error:
+            return replace(
+                report, result=Readying.FAILED, findings=(*report.findings, _failure(error.message, error.hint))
+            )
+        return report
+
+    def _verify(self, one: _One) -> None:
+        """libvirt ignores what it doesn't know: what it has now must say what was asked for, or goes back.
+
+        Raises HostError; the domain has the XML that it had then.
+        """
+        left = self.edit.apply(one.domain.stored_xml())
+        if left.changes:
+            self.connection.define(one.before)
+            raise HostError(f"libvirt didn't take all of it ({'; '.join(left.changes)}); the XML is what it was")
+
+
+def _blocked(domain: Domain, found: tuple[Finding, ...]) -> PreparedDomain:
+    return PreparedDomain(domain.name, domain.uuid, Readying.BLOCKED, findings=found, running=domain.id is not None)
+
+
+def _failure(message: str, hint: str | None = None) -> Finding:
+    return Finding("prepare", Severity.BLOCKER, message, hint or "look at the domain with 'virsh dumpxml --inactive'")
+
+
+def _exit_code(results: set[Readying]) -> ExitCode:
+    done = bool(results & {Readying.PREPARED, Readying.RESTORED})
+    for result, code in ((Readying.FAILED, ExitCode.FAILED), (Readying.BLOCKED, ExitCode.BLOCKED)):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE
