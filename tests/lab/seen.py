@@ -15,7 +15,8 @@ SEEN = {
     "managed-save": "test_prepare.py",
     **dict.fromkeys(
         [
-            "unreadable", "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",
+            "unreadable", "qemu-status",
+            "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format", "virtiofs", "filesystem",
             "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display", "vnc-websocket",

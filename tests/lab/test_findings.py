@@ -201,6 +201,18 @@ def test_an_unprepared_guest_is_prepared_and_booted() -> None:
     moved()
 
 
+def test_a_guest_that_was_started_paused() -> None:
+    """It has never run, and QEMU treats it otherwise than one that was suspended."""
+    define()
+    virsh("start", OWN.name, "--paused")
+    assert found().keys() == refused() == {"qemu-status"}
+    virsh("resume", OWN.name)
+    virsh("suspend", OWN.name)
+    assert found() == {}
+    moved()
+    assert virsh("domstate", OWN.name).strip() == "paused"
+
+
 def test_a_stopped_unprepared_domain() -> None:
     define(shape=replace(OWN, prepared=False))
     checked = found()

@@ -94,6 +94,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("not-running", (T, L, R, X), "the domain is shut off", stopped(whole())),
     ("unreadable", (T, L, R, X), "QMP is deaf", both(stopped(whole()), whole(state="running", problem="QMP is deaf"))),
     ("paused", (T, L, R, X), "(I/O error)", whole(state="paused", reason="I/O error")),
+    ("qemu-status", (T, L, R, X), "but in prelaunch", qemu(status="prelaunch")),
     ("state", (T, L, R, X), "the domain is crashed", whole(state="crashed")),
     ("machine-unversioned", (T, L, R, X), "type microvm has no version",
      xml("machine='pc-q35-10.0'", "machine='microvm'")),

@@ -32,6 +32,12 @@ def in_another_state(subject: Subject) -> Iterator[Hit]:
         yield {"state": subject.facts.state}
 
 
+def in_another_qemu_state(subject: Subject) -> Iterator[Hit]:
+    """A guest that was started paused, for one, is `prelaunch` to QEMU and `paused` to libvirt."""
+    if subject.facts.reason in ("", "user") and subject.qemu.status not in ("running", "paused"):
+        yield {"status": subject.qemu.status}
+
+
 def emulator_unusable(subject: Subject) -> Iterator[Hit]:
     emulator = subject.facts.emulator
     if emulator.problem:
