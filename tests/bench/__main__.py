@@ -1,4 +1,4 @@
-"""``make bench``: pause against bare QEMU and against RAM size, blackout against a restart of the daemon, memory.
+"""``make bench``: pause against bare QEMU and RAM size, blackout against a restart of the daemon, memory, commands.
 
 All in one run and in turn, on the same machine: quote the ratios and medians, not the milliseconds.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from tests.bench.commands import timings
 from tests.lab import client
 from tests.lab.client import LAB, Witness, run, shell
 from tests.lab.guests import SMALL, Shape
@@ -163,7 +164,10 @@ def main() -> int:
         rows += [ram, blackout(witness)]
         print(ram, memory, rows[-1], sep="\n")
         witness.close()
-        return 0 if all(row.ratio <= row.bound for row in rows) else 1
+        client.remove(SMALL.name)
+        looked = timings()
+        print(*looked, sep="\n")
+        return 0 if all(row.ratio <= row.bound for row in rows) and all(one.within for one in looked) else 1
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
