@@ -18,7 +18,7 @@ GOOD = """<domain type='qemu'>
   <os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <graphics type='vnc' passwd='sesame'/>
+    <graphics type='vnc'/>
   </devices>
 </domain>
 """
@@ -30,14 +30,14 @@ EXTERNAL = """<!DOCTYPE domain [<!ENTITY a SYSTEM "file:///etc/hostname">]>
 ROOM = 1 << 30
 
 
-def virtcpr(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def virtcpr(*args: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["prlimit", f"--as={ROOM}", sys.executable, "-m", "virtcpr", *args],
         input=stdin,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
-        env={**os.environ, "TERM": "dumb"},
+        env={**os.environ, "TERM": "dumb", **environment},
     )
 
 
@@ -74,8 +74,21 @@ def test_a_file_that_is_too_big(tmp_path: Path) -> None:
     begun = time.monotonic()
     done = virtcpr("prepare", "--xml", str(path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{path} has more than 8 MiB: that is no domain's XML" in done.stderr
+    assert f"{path} has more than 1 MiB: that is no domain's XML" in done.stderr
     assert time.monotonic() - begun < 10  # it isn't even read
+
+
+def test_a_document_of_too_many_elements() -> None:
+    done = virtcpr("prepare", "--xml", "-", stdin="<domain type='qemu'>" + "<a/>" * 100_000 + "</domain>")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "more than 20000 elements" in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
+def test_the_locale_does_not_matter(locale: str) -> None:
+    text = GOOD.replace("<memory", "<title>Büro ☃</title><memory", 1)
+    done = virtcpr("prepare", "--xml", "-", stdin=text, LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "<title>Büro ☃</title>" in done.stdout
 
 
 def test_a_deep_document() -> None:
@@ -119,12 +132,18 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert virtcpr("prepare", "--xml", "-", "--undo", stdin=prepared.stdout).stdout == GOOD
 
 
-def test_a_password_is_never_shown() -> None:
-    shown = virtcpr("prepare", "--dry-run", "--xml", "-", stdin=GOOD)
+@pytest.mark.parametrize(
+    "secret",
+    ["<graphics type='vnc' passwd=\"sesame\"/>", "<cookies><cookie name='t'>sesame</cookie></cookies>"],
+    ids=["password", "cookie"],
+)
+def test_a_secret_is_never_shown(secret: str) -> None:
+    text = GOOD.replace("</devices>", f"{secret}</devices>")
+    shown = virtcpr("prepare", "--dry-run", "--xml", "-", stdin=text)
     assert "+  <memoryBacking>" in shown.stdout
+    assert "***" in shown.stdout
     assert "sesame" not in shown.stdout + shown.stderr
-    assert "passwd='***'" in shown.stdout
-    assert "sesame" in virtcpr("prepare", "--xml", "-", stdin=GOOD).stdout
+    assert "sesame" in virtcpr("prepare", "--xml", "-", stdin=text).stdout
 
 
 def test_a_domain_that_cannot_be_prepared() -> None:

@@ -15,7 +15,7 @@ SEEN = {
     "managed-save": "test_prepare.py",
     **dict.fromkeys(
         [
-            "unreadable", "qemu-status",
+            "unreadable", "qemu-status", "write-threshold",
             "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format", "virtiofs", "filesystem",
@@ -31,6 +31,11 @@ NEEDS_KVM = "needs KVM"
 NEEDS_HARDWARE = "needs a host device that the lab doesn't have"
 NEEDS_OLD_QEMU = "needs a QEMU older than the suites have"
 NOT_IN_LAB = {
+    "suspended": "the lab's guests can't suspend themselves",
+    "ram-missing": "libvirt's files of RAM are there as long as the guest is",
+    "input-passthrough": NEEDS_HARDWARE,
+    "input-evdev": NEEDS_HARDWARE,
+    "ksm": "the lab's kernel has no KSM of its own",
     "state": "a crashed or suspended guest of the lab's kind can't be made",
     "machine-unversioned": "from XML only: libvirt gives every machine type of x86 that it can start a version",
     "emulator-cpr": NEEDS_OLD_QEMU,

@@ -249,6 +249,14 @@ def _capability(name: str, state: bool) -> str:
     return json.dumps({"execute": "migrate-set-capabilities", "arguments": {"capabilities": listed}})
 
 
+def test_a_write_threshold() -> None:
+    start()
+    virsh("domblkthreshold", OWN.name, "vda", "1M")
+    assert found().keys() == refused() == {"write-threshold"}
+    virsh("domblkthreshold", OWN.name, "vda", "0")
+    assert found() == {}
+
+
 def test_a_mode_that_was_left_is_no_hindrance_and_is_put_right() -> None:
     start()
     client.monitor(OWN.name, "migrate-set-parameters", mode="cpr-transfer")

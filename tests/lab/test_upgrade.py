@@ -119,7 +119,7 @@ def _shut_down_and_start(guests: Guests, shape: Shape) -> None:
         f"until virsh domstate {shape.name} | grep -q 'shut off'; do sleep 0.2; done",
     )
     virsh("start", shape.name)
-    guests.witness.watch(shape)
+    guests.watch(shape)
     assert client.qemu_version(shape.name) == client.upstream(client.versions()["NEW"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.domain.facts import DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.facts import BlockNode, DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.live import LiveDomain
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings import apply, blocks
@@ -83,7 +86,9 @@ def both(first: Change, second: Change) -> Change:
 
 
 def file_ram(**changes: Any) -> Change:
-    return qemu(memdevs=(Memdev("pc.ram", True, "memory-backend-file", **{"path": "/ram/pc.ram", **changes}),))
+    return qemu(
+        memdevs=(Memdev("pc.ram", True, "memory-backend-file", **{"path": "/ram/pc.ram", "place": "file", **changes}),)
+    )
 
 
 KVM = xml("<domain type='qemu'", "<domain type='kvm'")
@@ -94,6 +99,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("not-running", (T, L, R, X), "the domain is shut off", stopped(whole())),
     ("unreadable", (T, L, R, X), "QMP is deaf", both(stopped(whole()), whole(state="running", problem="QMP is deaf"))),
     ("paused", (T, L, R, X), "(I/O error)", whole(state="paused", reason="I/O error")),
+    ("suspended", (T, L, X), "suspended to RAM", qemu(status="suspended")),
+    ("suspended", (T, L, X), "suspended to RAM", whole(state="pmsuspended")),
     ("qemu-status", (T, L, R, X), "but in prelaunch", qemu(status="prelaunch")),
     ("state", (T, L, R, X), "the domain is crashed", whole(state="crashed")),
     ("machine-unversioned", (T, L, R, X), "type microvm has no version",
@@ -110,7 +117,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("ram-private", (T, X), "RAM isn't shared (pc.ram)", qemu(memdevs=(Memdev("pc.ram", False),))),
     ("ram-private", (T, X), "no memory backend", qemu(memdevs=())),
     ("ram-private", (T, X), "won't be shared (main memory)", stopped(xml(SHARED, ""))),
-    ("ram-directory", (T, X), "(/dev/hugepages)", file_ram(path="/dev/hugepages", directory=True)),
+    ("ram-directory", (T, X), "(/dev/hugepages)", file_ram(path="/dev/hugepages", place="directory")),
+    ("ram-missing", (T, X), "/ram/pc.ram, which is gone", file_ram(place="missing")),
     ("aux-ram-share", (T, X), "runs without aux-ram-share=on", qemu(aux_ram_share=False)),
     ("aux-ram-share", (T, X), "will run without", stopped(xml("aux-ram-share=on", "aux-ram-share=off"))),
     ("ram-epc", (T, X), "SGX", qemu(memdevs=(Memdev("epc0", True, "memory-backend-epc"),))),
@@ -138,6 +146,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("capability-stream", (T, L), "mapped-ram is on", qemu(capabilities=frozenset({"mapped-ram"}))),
     ("capability-stream", (T, L), "pause-before-switchover is on",
      qemu(capabilities=frozenset({"pause-before-switchover"}))),
+    ("write-threshold", (T, L, X), "block node n1",
+     both(qemu(nodes=(BlockNode("n1", "/x", "qcow2", 4096),)), whole())),
     ("mode-left", (T, L, R, X), "mode is cpr-transfer", qemu(mode="cpr-transfer")),
     ("format", (L,), "can't be migrated",
      stopped(device("<disk type='file'><driver name='qemu' type='vmdk'/></disk>"))),
@@ -154,11 +164,14 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("shmem", (T, L, R, X), "ivshmem", device("<shmem name='x'/>")),
     ("crypto", (T, L, R, X), "crypto", device("<crypto model='virtio'/>")),
     ("sound", (T, L, R, X), "sound", device("<sound model='virtio'/>")),
+    ("input-passthrough", (T, L, R, X), "input device", device("<input type='passthrough'/>")),
+    ("input-evdev", (T, L, X), "evdev", device("<input type='evdev'/>")),
     ("iommu", (T, L, R, X), "AMD IOMMU", device("<iommu model='amd'/>")),
     ("spice", (T, L, X), "SPICE display", device("<graphics type='spice'/>")),
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
     ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
+    ("vnc-password", (T, L, X), "has a password", stopped(device("<graphics type='vnc' passwd='x'/>"))),
     ("virtio-mem", (T, X), "virtio-mem", device("<memory model='virtio-mem'/>")),
     ("interface", (T, L, X), "of type 'user'", xml("<interface type='network'>", "<interface type='user'>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
@@ -169,6 +182,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("reservations", (T, L, X), "reservation", device("<disk><source><reservations/></source></disk>")),
     ("slice", (T,), "slice", device("<disk><source><slices/></source></disk>")),
     ("chardev-net", (T, L, X), "TCP or UDP", device("<serial type='tcp'><source mode='bind'/></serial>")),
+    ("iotune", (T, L, X), "throttling", device("<disk type='file'><throttlefilters/></disk>")),
+    ("chardev-net", (T, L, X), "TCP or UDP", device("<rng><backend model='egd' type='tcp'/></rng>")),
     ("chardev-client", (T, L, X), "a peer",
      device("<channel type='unix'><source mode='connect' path='/x'/></channel>")),
     ("spice-channel", (T, L, X), "SPICE channel", device("<channel type='spicevmc'/>")),
@@ -182,7 +197,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("changed", (T, L, X), "-iothread1", qemu(iothreads=frozenset())),
     ("changed", (T, L, X), "interface net0 was replaced", xml("<mac address='52:", "<mac address='53:")),
 )  # fmt: skip
-ELSEWHERE = {"vnc-password", "resource"}  # needs another command line: below, and tests/unit/test_transfer.py
+ELSEWHERE = {"resource"}  # needs another command line: below, and tests/unit/test_transfer.py
 
 
 @pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])
@@ -247,6 +262,84 @@ def test_a_warning_does_not_block(broken: Change) -> None:
     decision = decide(broken(facts.domain()))
     assert decision.plan is not None
     assert [f.severity for f in decision.reasons(T)] == [Severity.WARNING]
+
+
+def test_a_host_device_of_a_suspended_guest_may_reboot() -> None:
+    asleep = both(device("<hostdev type='pci'/>"), both(whole(state="pmsuspended"), qemu(status="suspended")))
+    assert not blocks(findings(asleep(facts.domain())), R)
+
+
+def test_reasons_of_another_mode_are_not_taken_for_those_of_every_mode() -> None:
+    reasons = ("Memory region pc.bios is not compatible with CPR", "non-migratable device: nvme")
+    found = findings(qemu(mode="cpr-transfer", blocked_reasons=reasons)(facts.domain()))
+    assert [f.message for f in found if f.code == "qemu-blocked"] == ["QEMU: non-migratable device: nvme"]
+    assert "mode-left" in {f.code for f in found}
+
+
+@pytest.mark.parametrize("machine", ["pc-q35-noble", "pc-i440fx-jammy-hpb", "pc-q35-rhel9.4.0", "s390-ccw-virtio-9.0"])
+def test_a_version_can_have_a_name(machine: str) -> None:
+    found = findings(xml("machine='pc-q35-10.0'", f"machine='{machine}'")(facts.domain()))
+    assert "machine-unversioned" not in {f.code for f in found}
+
+
+def test_one_queue_is_one_queue() -> None:
+    assert findings(device("<interface type='network'><driver queues='1'/></interface>")(facts.domain())) == ()
+
+
+def test_what_cannot_be_understood_is_that_domains_own_finding() -> None:
+    decision = decide(
+        stored("<memoryBacking>", "<memoryBacking><hugepages><page size='x'/></hugepages>")(facts.domain())
+    )
+    assert decision.verdict is not None or decision.plan
+    broken = decide(xml("<memory unit='KiB'>", "<memory unit='KiB'>x")(facts.domain()))
+    assert [f.code for f in broken.found] == ["unreadable"]
+    assert "isn't an amount of memory" in broken.found[0].message
+
+
+def test_remedies_can_be_pasted() -> None:
+    odd = whole(name="a; reboot {x}")(qemu(aux_ram_share=False, capabilities=frozenset({"x-colo"}))(facts.domain()))
+    odd = replace(odd, persistent_xml=None)
+    remedies = {f.code: f.remedy for f in findings(odd)}
+    assert "virtcpr prepare 'a; reboot {x}'" in remedies["aux-ram-share"]
+    words = shlex.split(remedies["capability"])
+    assert words[:3] == ["virsh", "qemu-monitor-command", "a; reboot {x}"]
+    assert json.loads(words[3])["arguments"]["capabilities"] == [{"capability": "x-colo", "state": False}]
+
+
+RAM = (
+    "<domain type='kvm'><memoryBacking><source type='{}'/>{}</memoryBacking><cpu><numa>{}</numa></cpu>"
+    "<devices>{}</devices></domain>"
+)
+CELL = "<cell id='0' memAccess='shared'/>"
+
+
+@pytest.mark.parametrize(
+    ("source", "access", "cell", "memory", "private"),
+    [
+        ("memfd", SHARED, "", "<memory model='nvdimm' access='private'/>", ("nvdimm 0",)),
+        ("memfd", SHARED, "", "<memory model='sgx-epc'/>", ("sgx-epc 0",)),
+        ("memfd", SHARED, "", "<memory model='virtio-pmem'/>", ()),
+        ("memfd", "", CELL, "<memory model='dimm'><target><node>0</node></target></memory>", ()),
+        (
+            "memfd",
+            "",
+            CELL,
+            "<memory model='dimm' access='private'><target><node>0</node></target></memory>",
+            ("dimm 0",),
+        ),
+        (
+            "file",
+            SHARED,
+            "",
+            "<memory model='dimm'><source><pagesize>2048</pagesize></source></memory>",
+            ("hugepages that aren't a memfd",),
+        ),
+        ("file", SHARED, "", "<memory model='dimm'/>", ()),
+        ("memfd", "", "<cell id='0'/>", "", ("NUMA cell 0",)),
+    ],
+)
+def test_ram_of_the_next_boot(source: str, access: str, cell: str, memory: str, private: tuple[str, ...]) -> None:
+    assert LiveDomain.of(RAM.format(source, access, cell, memory)).private_ram() == private
 
 
 def test_the_same_facts_lead_to_one_decision() -> None:

@@ -56,6 +56,7 @@ class BlockNode:
     name: str
     file: str
     driver: str
+    threshold: int = 0  # bytes written after which QEMU sends an event; 0: none
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Memdev:
     share: bool
     kind: str = ""
     path: str | None = None
-    directory: bool = False
+    place: str = ""  # what the path is, as QEMU sees it: file, directory, device or missing
     discard: bool = False
 
 
@@ -95,10 +96,14 @@ class QemuFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Memory for a second guest, in KiB: what is available, and of each size of hugepages what is free."""
+    """Memory for a second guest, in KiB: what is available, and of each size of hugepages what is free.
+
+    ``ksm``: the kernel merges equal pages of the guests.
+    """
 
     available: int
     hugepages: Mapping[int, int]
+    ksm: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from lxml import etree
 
-from virtcpr.domain.argv import Option
+from virtcpr.domain.edit.arguments import pairs, same, value_of
+from virtcpr.domain.xml import parse
 from virtcpr.errors import ParseError
 
-QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
-MACHINE_OPTIONS = ("-machine", "--machine", "-M", "--M")
+# RAM that libvirt backs with hugepages: all of it, or one device's.
+HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
+# Memory devices that are shared, or have no RAM of their own, whatever the XML says.
+SHARED_BY_NATURE = frozenset({"virtio-pmem", "virtio-mem"})
 # Bytes of a unit that libvirt's XML knows (virScaleInteger, src/util/virutil.c).
 UNITS = {
     "b": 1,
@@ -21,15 +23,6 @@ UNITS = {
     **{name: 1024**power for power, letter in enumerate("KMGT", 1) for name in (letter, f"{letter}iB")},
     "k": 1024,
 }
-
-
-def parse(text: str) -> etree._Element:
-    """Parse libvirt's own XML; entities and external references are never resolved.  Raises ParseError."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=False)
-    try:
-        return etree.fromstring(text.encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise ParseError(f"XML that can't be parsed: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -89,41 +82,45 @@ class LiveDomain:
             )
 
     def memory_kib(self) -> int:
-        """The most RAM that the guest can have (virDomainDef's memory is in KiB where libvirt wrote it)."""
+        """The most RAM that the guest can have.  Raises ParseError."""
         node = self.root.find("memory")
-        return 0 if node is None else int(node.text or 0) * UNITS.get(node.get("unit", "KiB"), 1024) // 1024
+        return 0 if node is None else _kib(node.text, node.get("unit", "KiB"))
 
     def hugepage_kib(self) -> int | None:
-        """The size of the hugepages that back the RAM; 0: the host's default size, None: none do."""
+        """The size of the hugepages behind the RAM; 0: the host's default size, None: none are.  Raises ParseError."""
         if not self.matches("memoryBacking/hugepages"):
             return None
         page = self.root.find("memoryBacking/hugepages/page")
-        return 0 if page is None else int(page.get("size", "0")) * UNITS.get(page.get("unit", "KiB"), 1024) // 1024
+        return 0 if page is None else _kib(page.get("size"), page.get("unit", "KiB"))
 
     def private_ram(self) -> tuple[str, ...]:
         """Which RAM the next boot will not share as cpr-transfer needs it; nothing where all of it is.
 
         What libvirt makes of the XML is in qemuBuildMemoryBackendProps (src/qemu/qemu_command.c): shared RAM that isn't
-        a memfd is a named file, but for hugepages, whose file is nameless in a directory.
+        a memfd is a named file, but for hugepages, whose file is nameless in a directory.  A device's own access counts
+        before that of its NUMA cell, and that before the domain's.
         """
         access = _attribute(self.root, "memoryBacking/access", "mode")
-        source = _attribute(self.root, "memoryBacking/source", "type")
-        cells = self.root.findall("cpu/numa/cell")
-        private = [f"NUMA cell {c.get('id', '?')}" for c in cells if (c.get("memAccess") or access) != "shared"]
+        cells = {c.get("id", "?"): c.get("memAccess") or access for c in self.root.findall("cpu/numa/cell")}
+        private = [f"NUMA cell {name}" for name, mode in cells.items() if mode != "shared"]
         if not cells and access != "shared":
             private.append("main memory")
-        if self.hugepage_kib() is not None and source != "memfd":
+        if self.matches(HUGEPAGES) and _attribute(self.root, "memoryBacking/source", "type") != "memfd":
             private.append("hugepages that aren't a memfd")
-        memory = self.root.findall("devices/memory[@model='dimm']")
-        private += [f"dimm {n}" for n, dimm in enumerate(memory) if (dimm.get("access") or access) != "shared"]
+        for number, device in enumerate(self.root.findall("devices/memory")):
+            model = device.get("model", "")
+            if model in SHARED_BY_NATURE:
+                continue
+            node = device.findtext("target/node") or ""
+            if model == "sgx-epc" or (device.get("access") or cells.get(node.strip(), access)) != "shared":
+                private.append(f"{model} {number}")
         return tuple(private)
 
     def aux_ram_share(self) -> bool:
         """Whether QEMU's arguments in the XML switch aux-ram-share on; the last word counts."""
-        words = [arg.get("value", "") for arg in self.root.findall(f"{{{QEMU_NS}}}commandline/{{{QEMU_NS}}}arg")]
-        values = [Option("machine", v).properties() for k, v in pairwise(words) if k in MACHINE_OPTIONS]
-        said = [str(value["aux-ram-share"]) for value in values if "aux-ram-share" in value]
-        return bool(said) and said[-1] in ("on", "yes", "true", "y")
+        given = (value_of(pair.option, "aux-ram-share") for pair in pairs(self.root) if pair.option.name == "machine")
+        said = [value for value in given if value is not None]
+        return bool(said) and same(said[-1], "on")
 
     def vnc_sockets(self) -> frozenset[str]:
         """Paths of the unix sockets that the VNC display listens on."""
@@ -137,6 +134,14 @@ class LiveDomain:
             if period and int(period) > 0:
                 return _attribute(node, "alias", "name") or "", int(period)
         return None
+
+
+def _kib(text: str | None, unit: str) -> int:
+    """A size with its unit, in KiB.  Raises ParseError."""
+    try:
+        return int(int(text or "") * UNITS[unit] / 1024)
+    except (ValueError, KeyError) as error:
+        raise ParseError(f"'{text} {unit}' isn't an amount of memory") from error
 
 
 def _attribute(node: etree._Element, child: str, name: str) -> str | None:

@@ -63,7 +63,12 @@ def block_nodes(answer: Json) -> tuple[BlockNode, ...]:
     """query-named-block-nodes (flat) → every node that somebody named."""
     nodes = (obj(node) for node in items(answer))
     return tuple(
-        BlockNode(text(node["node-name"]), text(node.get("file")), text(node.get("drv")))
+        BlockNode(
+            text(node["node-name"]),
+            text(node.get("file")),
+            text(node.get("drv")),
+            number(node.get("write_threshold", 0)),
+        )
         for node in nodes
         if text(node.get("node-name")) and not text(node.get("node-name")).startswith("#")
     )

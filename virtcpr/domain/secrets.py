@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Passwords of VNC and SPICE displays (virDomainGraphicsAuthDef); libvirt's other secrets are in objects of their own.
+# Passwords of VNC and SPICE displays (virDomainGraphicsAuthDef), cookies of disks on HTTP (virStorageNetCookieDef);
+# libvirt's other secrets are in objects of their own.
 PASSWORD = re.compile(r"""(\bpasswd\s*=\s*)(?:'[^']*'|"[^"]*")""")
+COOKIE = re.compile(r"(<cookie\b[^>]*>)[^<]*(</cookie>)")
 
 
 def masked(text: str) -> str:
-    """The text with every password replaced by stars; for showing only."""
-    return PASSWORD.sub(r"\1'***'", text)
+    """The text with every secret replaced by stars; for showing only."""
+    return COOKIE.sub(r"\1***\2", PASSWORD.sub(r"\1'***'", text))

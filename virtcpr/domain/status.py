@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from virtcpr.domain.live import parse
+from virtcpr.domain.xml import parse
 from virtcpr.errors import ParseError
 
 # Elements that say that libvirt is in the middle of something (libvirt drops or fills them when it is over).

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from itertools import count
 from pathlib import Path
 
 from virtcpr.errors import HostError
 
-MAX_DOCUMENT = 8 << 20  # bytes; the XML of a domain has some ten thousand
+MAX_DOCUMENT = 1 << 20  # bytes; the XML of a domain has some ten thousand
 
 
 def replace_durably(path: Path, text: str, *, suffix: str = ".virtcpr") -> None:
-    """Replace a file's content: write beside it, fsync, rename; owner and mode as before.
+    """Replace a file's content: write beside it, fsync, rename; owner and mode as before, else root's alone.
 
     ``suffix`` names the temporary file; for libvirt's state directories it must not end in ``.xml``, or the daemon
     would read it as a domain (virDomainObjListLoadAllConfigs).  Raises HostError; the old content is there then.
     """
     part = path.with_name(path.name + suffix)
     try:
-        before = path.stat()
+        before = path.stat() if path.exists() else None
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), before.st_mode & 0o7777)
+            if before is not None:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), before.st_mode & 0o7777)
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
@@ -38,9 +40,11 @@ def replace_durably(path: Path, text: str, *, suffix: str = ".virtcpr") -> None:
 def read_text(path: Path) -> str:
     """A file's content.  Raises HostError."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise HostError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise HostError(f"{path} isn't text in UTF-8 (byte {error.start})") from error
 
 
 def keep(directory: Path, name: str, text: str) -> Path:
@@ -55,7 +59,7 @@ def keep(directory: Path, name: str, text: str) -> Path:
             path = directory / (name if number == 1 else f"{stem}-{number}{suffix}")
             with contextlib.suppress(FileExistsError):
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                with os.fdopen(fd, "w", newline="") as file:
+                with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -86,11 +90,35 @@ def read_document(source: str, limit: int = MAX_DOCUMENT) -> str:
         ) from error
 
 
+def kind_of(path: Path) -> str:
+    """``file``, ``directory``, ``device`` or ``missing``."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "missing"
+    names = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"))
+    return next((name for test, name in names if test(mode)), "device")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file of ours that only its owner can read, as a whole; not fsynced.  Raises HostError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        raise HostError(f"{path} can't be written: {error.strerror}") from error
+
+
 def append_durably(path: Path, line: str) -> None:
     """Append a line and fsync.  Raises HostError."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

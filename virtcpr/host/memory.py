@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+KSM = Path("/sys/kernel/mm/ksm")
 HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 
 
@@ -12,6 +13,14 @@ def available_kib() -> int:
     """What can be had without swapping, in KiB, by the kernel's own estimate (proc_meminfo(5), MemAvailable)."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return int(found.group(1)) if found else 0
+
+
+def merges() -> bool:
+    """Whether the kernel merges equal pages (admin-guide/mm/ksm.rst)."""
+    try:
+        return (KSM / "run").read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def free_hugepages() -> dict[int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.findings import apply, blocks, concerning
-from virtcpr.plan.rules import RULES
+from virtcpr.plan.rules import RULES, UNREADABLE
 from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 
@@ -41,8 +42,14 @@ class Decision:
 
 
 def decide(facts: DomainFacts) -> Decision:
-    """Apply every rule; plan mode ``transfer`` where none blocks it.  Pure.  Raises ParseError for broken XML."""
-    found = apply(RULES, facts)
+    """Apply every rule; plan mode ``transfer`` where none blocks it.  Pure.
+
+    What can't be understood of a domain is its own finding, and never keeps another one from being judged.
+    """
+    try:
+        found = apply(RULES, facts)
+    except ParseError as error:
+        return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None)
     if facts.process is None or blocks(found, Mode.TRANSFER):
         return Decision(facts, found, None)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from shlex import quote
 
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
@@ -88,12 +89,12 @@ class Rule:
     severity: Severity = Severity.BLOCKER
 
     def finding(self, name: str, hit: Hit) -> Finding:
-        filled = {"name": name, **hit}
+        # Remedies are there to be pasted into a shell.
         return Finding(
             code=self.code,
             severity=self.severity,
-            message=self.message.format_map(filled),
-            remedy=self.remedy.format_map(filled),
+            message=self.message.format_map({"name": name, **hit}),
+            remedy=self.remedy.format_map({**hit, "name": quote(name)}),
             modes=self.modes,
             source=self.source,
         )

@@ -24,10 +24,17 @@ def _saved(subject: Subject) -> Iterator[Hit]:
         yield {}
 
 
+def _merged(subject: Subject) -> Iterator[Hit]:
+    host = subject.facts.host
+    if host is not None and host.ksm and not subject.live.matches("memoryBacking/nosharepages"):
+        yield {}
+
+
 # fmt: off
 PREPARING: tuple[Rule, ...] = (
     Rule("transient", ALL, Needs.LIBVIRT, _transient, "the domain is transient: it has no persistent XML",
-         "define it first: 'virsh dumpxml {name} --inactive --security-info > {name}.xml', 'virsh define {name}.xml'",
+         "define it first: '(umask 077; virsh dumpxml {name} --inactive --security-info > domain.xml)', "
+         "'virsh define domain.xml'",
          "libvirt virDomainIsPersistent()"),
     Rule("nvdimm-private", (Mode.TRANSFER,), Needs.DOCUMENT,
          has("devices/memory[@model='nvdimm'][not(@access='shared')]"),
@@ -37,6 +44,11 @@ PREPARING: tuple[Rule, ...] = (
     Rule("sgx", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/memory[@model='sgx-epc']"),
          "the domain has SGX enclave memory, which can't be handed over", "take it out of the domain",
          "QEMU backends/hostmem-epc.c"),
+    Rule("ksm", (Mode.TRANSFER,), Needs.LIBVIRT, _merged,
+         "this host merges equal pages of its guests (KSM), and shared RAM is never merged: the guest will need more "
+         "memory",
+         "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
+         Severity.WARNING),
     Rule("managed-save", ALL, Needs.LIBVIRT, _saved,
          "the domain has a managed save: the next start takes that up, with the XML of then",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",

@@ -25,6 +25,11 @@ PREPARE = "{how}"  # 'virtcpr prepare', or only the cold boot
 RESTART = "restart the guest instead ('virsh shutdown {name}', 'virsh start {name}')"
 DETACH = "detach it, or restart the guest"
 UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
+EDIT = "take that out of the domain ('virsh edit {name}'), then shut it down and start it"
+CAPABILITY_OFF = (
+    'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
+    '{{"capabilities": [{{"capability": "{capability}", "state": false}}]}}}}\''
+)
 CPR_DOC = "QEMU docs/devel/migration/CPR.rst"
 BLOCKERS = "QEMU migrate_add_blocker*()"
 OURS = "a limit of this version of virtcpr"
@@ -42,15 +47,21 @@ RESOURCE = Rule(
     "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
 )
 
+UNREADABLE = Rule(
+    "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
+    "look at it with virsh; try again when that is solved", "swap/probe.py",
+)
+
 STATE = (
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
-    Rule("unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
-         "look at it with virsh; try again when that is solved", "swap/probe.py"),
+    UNREADABLE,
     Rule("paused", ALL, RUNNING, state.paused, "the domain is paused by libvirt or QEMU ({reason})",
          "solve what stopped it, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
     Rule("state", ALL, RUNNING, state.in_another_state, "the domain is {state}", "wait until it runs",
          "libvirt virDomainState"),
+    Rule("suspended", RUNS_ON, RUNNING, state.suspended, "the guest is suspended to RAM",
+         "wake it up: 'virsh dompmwakeup {name}'", "QEMU qapi/run-state.json RunState"),
     Rule("qemu-status", ALL, RUNNING, state.in_another_qemu_state,
          "QEMU says that the guest is neither running nor paused, but in {status}",
          "where it was started paused, 'virsh resume {name}'; else look at its log",
@@ -101,6 +112,9 @@ MEMORY = (
     Rule("ram-directory", SHARED, RUNNING, memory.in_directory,
          "RAM {id} is a file in a directory ({path}): QEMU would hand over nothing and the guest would wake up in "
          "blank RAM", PREPARE, "QEMU backends/hostmem-file.c, qemu_ram_alloc_from_file()"),
+    Rule("ram-missing", SHARED, RUNNING, memory.file_gone,
+         "RAM {id} is in the file {path}, which is gone: new QEMU couldn't open it", RESTART,
+         "QEMU system/physmem.c qemu_ram_alloc_from_file()"),
     Rule("aux-ram-share", SHARED, RUNNING, memory.aux_ram_private, "the machine runs without aux-ram-share=on",
          PREPARE, CPR_DOC),
     Rule("aux-ram-share", SHARED, STOPPED, memory.aux_ram_private_in_document,
@@ -138,17 +152,22 @@ MIGRATION = (
          "use mode transfer, which QEMU allows", "QEMU migrate_add_blocker_normal()"),
     Rule("capability", CPR, RUNNING, migration.capabilities("postcopy-ram", "background-snapshot", "x-colo"),
          "the migration capability {capability} is on, and QEMU refuses CPR with it",
-         "switch it off: migrate-set-capabilities by 'virsh qemu-monitor-command {name}'",
+         CAPABILITY_OFF,
          "QEMU migration/options.c migrate_caps_check()"),
     Rule("capability-stream", (TRANSFER, LIVE), RUNNING,
          migration.capabilities("mapped-ram", "multifd", "zero-copy-send", "x-ignore-shared",
                                 "pause-before-switchover", "switchover-ack"),
          "the migration capability {capability} is on, which changes what new QEMU would have to expect",
-         "switch it off: migrate-set-capabilities by 'virsh qemu-monitor-command {name}'",
+         CAPABILITY_OFF,
          "QEMU qapi/migration.json MigrationCapability"),
+    Rule("write-threshold", (TRANSFER, LIVE, EXEC), RUNNING, migration.write_thresholds,
+         "a write threshold is set on block node {node}, which new QEMU wouldn't know",
+         "take it away, and have it set again after the move: 'virsh domblkthreshold {name} DISK 0'",
+         "libvirt qemuMonitorSetBlockThreshold()"),
     Rule("mode-left", ALL, RUNNING, migration.mode_left,
          "QEMU's migration mode is {mode}, left by an earlier hand-over: a snapshot taken now would leave out RAM",
-         "set it back: migrate-set-parameters with mode normal by 'virsh qemu-monitor-command {name}'",
+         "virsh qemu-monitor-command {name} "
+         "'{{\"execute\": \"migrate-set-parameters\", \"arguments\": {{\"mode\": \"normal\"}}}}'",
          CPR_DOC, WARNING),
     Rule("format", (LIVE,), STOPPED, has("devices/disk/driver[@type='vmdk' or @type='vdi' or @type='vpc' or "
          "@type='vhdx' or @type='qcow' or @type='parallels']"),
@@ -162,7 +181,7 @@ DEVICES = (
          "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()"),
     Rule("hostdev", RUNS_ON, DOCUMENT, has("devices/hostdev | devices/interface[@type='hostdev']"),
          "the domain has a host device (passthrough)", DETACH, "QEMU hw/vfio/migration.c, hw/usb/host-libusb.c"),
-    Rule("hostdev-awake", (REBOOT,), RUNNING, has("devices/hostdev[@type='pci' or @type='mdev']"),
+    Rule("hostdev-awake", (REBOOT,), RUNNING, state.awake,
          "the domain has a host device (VFIO), and its guest isn't suspended",
          "suspend the guest ('virsh dompmsuspend {name} mem'), or detach the device", "QEMU hw/vfio/cpr.c"),
     Rule("virtiofs", ALL, DOCUMENT, has("devices/filesystem[driver/@type='virtiofs']"),
@@ -186,6 +205,10 @@ DEVICES = (
     Rule("sound", ALL, DOCUMENT, has("devices/sound[@model='virtio' or @model='usb']"),
          "the domain has a sound device that QEMU can't migrate", "use another sound model",
          "QEMU hw/audio/virtio-snd.c, hw/usb/dev-audio.c"),
+    Rule("input-passthrough", ALL, DOCUMENT, has("devices/input[@type='passthrough']"),
+         "the domain has an input device of the host (passthrough)", "detach it", "QEMU hw/input/virtio-input-host.c"),
+    Rule("input-evdev", RUNS_ON, DOCUMENT, has("devices/input[@type='evdev']"),
+         "the domain has an input device of the host (evdev)", "detach it", "QEMU ui/input-linux.c"),
     Rule("iommu", ALL, DOCUMENT, has("devices/iommu[@model='amd']"), "the domain has an AMD IOMMU", RESTART,
          "QEMU hw/i386/amd_iommu.c"),
     Rule("spice", RUNS_ON, DOCUMENT, has("devices/graphics[@type='spice']"),
@@ -196,21 +219,23 @@ DEVICES = (
     Rule("virgl", ALL, DOCUMENT, has("devices/video/model/acceleration[@accel3d='yes']"),
          "the domain has 3D acceleration (virgl)", RESTART, "QEMU hw/display/virtio-gpu-base.c"),
     Rule("vnc-websocket", RUNS_ON, DOCUMENT, has("devices/graphics[@websocket]"), "the domain has a VNC websocket",
-         RESTART, OURS),
+         EDIT, OURS),
     Rule("vnc-password", RUNS_ON, RUNNING, devices.vnc_password,
          "the VNC display has a password, which the new process wouldn't know",
-         "remove the password, then shut the domain down and start it", "QEMU ui/vnc.c"),
+         EDIT, "QEMU ui/vnc.c"),
+    Rule("vnc-password", RUNS_ON, STOPPED, has("devices/graphics[@type='vnc'][@passwd]"),
+         "the VNC display has a password, which the new process wouldn't know", EDIT, "QEMU ui/vnc.c"),
     Rule("virtio-mem", (TRANSFER, EXEC), DOCUMENT, has("devices/memory[@model='virtio-mem']"),
          "the domain has a virtio-mem device", RESTART, OURS),
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
          "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
-    Rule("multiqueue", RUNS_ON, DOCUMENT, has("devices/interface/driver[@queues]"),
-         "the domain has a network interface with several queues", RESTART, OURS),
+    Rule("multiqueue", RUNS_ON, DOCUMENT, has("devices/interface/driver[@queues > 1]"),
+         "the domain has a network interface with several queues", EDIT, OURS),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
          "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
          "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),
-    Rule("iotune", (TRANSFER, LIVE, EXEC), DOCUMENT, has("devices/disk/iotune"),
+    Rule("iotune", (TRANSFER, LIVE, EXEC), DOCUMENT, has("devices/disk/iotune | devices/disk/throttlefilters"),
          "the domain has I/O throttling, which new QEMU wouldn't know", "remove it with 'virsh blkdeviotune'",
          "libvirt qemuMonitorSetBlockIoThrottle()"),
     Rule("transient-disk", ALL, DOCUMENT, has("devices/disk/transient"), "the domain has a transient disk", RESTART,
@@ -219,9 +244,11 @@ DEVICES = (
          "the domain has a disk with a persistent reservation helper", RESTART, "QEMU scsi/pr-manager-helper.c"),
     Rule("slice", (TRANSFER,), DOCUMENT, has("devices/disk//slices"), "the domain has a disk that is a slice",
          RESTART, OURS),
-    Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)][@type='tcp' or @type='udp']"),
+    Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)][@type='tcp' or @type='udp']"
+             " | devices/rng/backend[@type='tcp' or @type='udp']"),
          "the domain has a character device on a TCP or UDP port", DETACH, OURS),
-    Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix']/source[@mode='connect']"),
+    Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix']/source[@mode='connect']"
+             " | devices/rng/backend[@type='unix']/source[@mode='connect']"),
          "the domain has a character device connected to a peer", DETACH, OURS),
     Rule("spice-channel", RUNS_ON, DOCUMENT, has("devices/*[@type='spicevmc' or @type='spiceport']"),
          "the domain has a SPICE channel", "detach it", OURS),

@@ -23,7 +23,7 @@ def pauses() -> dict[str, list[float]]:
     """
     found: dict[str, list[float]] = {}
     try:
-        lines = PATH.read_text().splitlines()
+        lines = PATH.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return found
     for line in lines:

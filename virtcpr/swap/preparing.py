@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from virtcpr.domain import secrets
-from virtcpr.domain.edit.prepare import Edited, prepare, undo
+from virtcpr.domain.edit.document import parse_domain
+from virtcpr.domain.edit.prepare import Edited, prepare, recorded, undo
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError, ParseError, VirtcprError
@@ -22,6 +23,7 @@ from virtcpr.host.templates import template
 from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
 from virtcpr.plan.findings import blocks
 from virtcpr.plan.preparing import preparing
+from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.probe import Probe
 from virtcpr.swap.selection import chosen
 
@@ -34,22 +36,31 @@ class Edit:
 
     mode: Mode
     undo: bool
-    template: tuple[str, str]  # path, text
+    template: tuple[str, str]  # path, text; of no matter to undo
 
     @classmethod
     def of(cls, mode: Mode, *, undo: bool) -> Edit:
         """Raises HostError where the mode's template can't be read."""
-        return cls(mode, undo, template(mode.value))
+        return cls(mode, undo, ("", "") if undo else template(mode.value))
 
     def apply(self, text: str) -> Edited:
         """Raises ParseError."""
         if self.undo:
             return undo(text)
+        parse_domain(text)  # its own faults aren't the template's
         path, fragment = self.template
         try:
             return prepare(text, fragment, self.mode.value)
         except ParseError as error:
             raise ParseError(f"{error.message} (template {path})", hint=error.hint) from error
+
+    def left_undone(self, text: str) -> str:
+        """What of this edit a document doesn't show; nothing where it is as the edit wants it.  Raises ParseError."""
+        mode = recorded(text)
+        if self.undo:
+            return "the record of what prepare changed" if mode else ""
+        missing = [*self.apply(text).changes, *([] if mode == self.mode.value else ["the record of what was changed"])]
+        return "; ".join(missing)
 
     def findings(self, facts: DomainFacts) -> tuple[Finding, ...]:
         return () if self.undo else preparing(facts, self.mode)
@@ -111,14 +122,14 @@ class _One:
 
 @contextmanager
 def open_preparation(request: Request, *, undo: bool) -> Iterator[Preparation]:
-    """Take the host's lock, look at every domain, and edit in memory.  Nothing is touched.
+    """Look at every domain, and edit in memory.  Nothing is touched.
 
     Raises UsageError for an unknown domain, HostError where the host isn't as it must be.
     """
     if os.geteuid() != 0:
         raise HostError("only root can change domains", hint="run it with sudo")
     edit = Edit.of(request.mode or Mode.TRANSFER, undo=undo)
-    with Lock(), Connection(request.uri) as connection:
+    with Connection(request.uri) as connection:
         yield Preparation(connection, edit, request)
 
 
@@ -154,37 +165,59 @@ class Preparation:
     def run(self) -> PrepareReport:
         """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
 
-        A domain that libvirt refuses, or that changed meanwhile, keeps the XML that it had.
+        A domain that libvirt refuses, or that changed meanwhile, keeps the XML that it had.  A signal lets the domain
+        at hand be finished; the rest is left as it is.  Raises HostError where another virtcpr is at work.
         """
-        for one in self._all:
-            if one.report.result in (Readying.PREPARED, Readying.RESTORED):
-                one.report = self._write(one)
+        with Lock(), Interrupt() as interrupt:
+            for one in self._all:
+                if one.report.result not in (Readying.PREPARED, Readying.RESTORED):
+                    continue
+                if interrupt.requested:
+                    failure = _failure("interrupted before it was its turn; nothing was written", "try again")
+                    one.report = replace(one.report, result=Readying.FAILED, findings=(*one.report.findings, failure))
+                else:
+                    one.report = self._write(one)
         return self.report()
 
     def _write(self, one: _One) -> PreparedDomain:
         report = one.report
         try:
-            if one.domain.stored_xml() != one.before:
-                raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-            report = replace(report, backup=str(keep(BACKUPS, f"{one.domain.uuid}-{moment}.xml", one.before)))
+            backup = keep(BACKUPS, f"{one.domain.uuid}-{moment}.xml", one.before)
+            report = replace(report, backup=str(backup))
+            # Last thing before: it may have been edited, or undefined, while the question was open.
+            if one.domain.persistent_xml() is None or one.domain.stored_xml() != one.before:
+                backup.unlink()
+                report = replace(report, backup=None)
+                raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
             self.connection.define(one.after)
-            self._verify(one)
+            self._verify(one, backup)
         except VirtcprError as error:
-            return replace(
-                report, result=Readying.FAILED, findings=(*report.findings, _failure(error.message, error.hint))
-            )
+            failure = _failure(error.message, error.hint)
+            return replace(report, result=Readying.FAILED, findings=(*report.findings, failure))
         return report
 
-    def _verify(self, one: _One) -> None:
+    def _verify(self, one: _One, backup: Path) -> None:
         """libvirt ignores what it doesn't know: what it has now must say what was asked for, or goes back.
 
-        Raises HostError; the domain has the XML that it had then.
+        Raises HostError, which says which XML is in force.
         """
-        left = self.edit.apply(one.domain.stored_xml())
-        if left.changes:
+        put_back = f"virsh define {backup}"
+        try:
+            left = self.edit.left_undone(one.domain.stored_xml())
+        except VirtcprError as error:
+            raise HostError(
+                f"the new XML is in force, but can't be read back: {error.message}", hint=put_back
+            ) from error
+        if not left:
+            return
+        try:
             self.connection.define(one.before)
-            raise HostError(f"libvirt didn't take all of it ({'; '.join(left.changes)}); the XML is what it was")
+        except HostError as error:
+            raise HostError(
+                f"libvirt didn't take all of it ({left}), and can't be given the old XML", hint=put_back
+            ) from error
+        raise HostError(f"libvirt didn't take all of it ({left}); the XML is what it was")
 
 
 def _blocked(domain: Domain, found: tuple[Finding, ...]) -> PreparedDomain:

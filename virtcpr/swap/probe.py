@@ -16,7 +16,7 @@ from virtcpr.errors import VirtcprError
 from virtcpr.host import emulator as binary
 from virtcpr.host import memory, proc
 from virtcpr.host.daemon import STATE_DIR
-from virtcpr.host.files import read_text
+from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
 from virtcpr.host.proc import Process
 
@@ -69,8 +69,8 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
     )
 
 
-def qemu_facts(ask: Ask) -> QemuFacts:
-    """What QEMU says of itself; ``ask`` executes one QMP command."""
+def qemu_facts(ask: Ask, root: str) -> QemuFacts:
+    """What QEMU says of itself; ``ask`` executes one QMP command, ``root`` is the file system that QEMU sees."""
     version, package = qmp.version(ask("query-version"))
     objects = qmp.children(ask("qom-list", {"path": "/objects"}))
     jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
@@ -83,7 +83,7 @@ def qemu_facts(ask: Ask) -> QemuFacts:
         chardevs=qmp.chardevs(ask("query-chardev")),
         fdsets=tuple(qmp.fdsets(ask("query-fdsets"))),
         nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True})),
-        memdevs=tuple(_backend(ask, memdev, objects) for memdev in qmp.memdevs(ask("query-memdev"))),
+        memdevs=tuple(_backend(ask, memdev, objects, root) for memdev in qmp.memdevs(ask("query-memdev"))),
         objects=objects,
         peripherals=frozenset(qmp.children(ask("qom-list", {"path": "/machine/peripheral"}))),
         iothreads=frozenset(qmp.iothreads(ask("query-iothreads"))),
@@ -101,8 +101,8 @@ def _aux_ram_share(ask: Ask) -> bool:
     return "aux-ram-share" in properties and ask("qom-get", {"path": "/machine", "property": "aux-ram-share"}) is True
 
 
-def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str]) -> Memdev:
-    """Its kind; of file-backed RAM the path too, and whether that is a directory (hostmem-file.c: a nameless file)."""
+def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) -> Memdev:
+    """Its kind; of file-backed RAM what is at its path, too: in a directory the file has no name (hostmem-file.c)."""
     kind = objects.get(memdev.id or "", "")
     memdev = replace(memdev, kind=kind)
     if kind != "memory-backend-file":
@@ -112,7 +112,7 @@ def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str]) -> Memdev:
         return ask("qom-get", {"path": f"/objects/{memdev.id}", "property": name})
 
     path = qmp.text(get("mem-path"))
-    return replace(memdev, path=path, directory=not Path(path).is_file(), discard=get("discard-data") is True)
+    return replace(memdev, path=path, place=kind_of(Path(f"{root}{path}")), discard=get("discard-data") is True)
 
 
 def lock_manager() -> str | None:
@@ -133,7 +133,7 @@ class Probe:
         self.emulator = emulator
         self.emulators = Emulators()
         self.lock_manager = lock_manager()
-        self.host = HostFacts(memory.available_kib(), memory.free_hugepages())
+        self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
     def facts(self, domain: Domain) -> DomainFacts:
         """Everything about one domain.  What keeps it from being known is in ``problem``; raises nothing for it."""
@@ -143,6 +143,8 @@ class Probe:
             return facts if domain.id is None else self._running(domain, facts)
         except (VirtcprError, OSError) as error:
             return replace(facts, problem=str(error))
+        except (KeyError, ValueError, TypeError) as error:
+            return replace(facts, problem=f"libvirt or QEMU answered something unexpected: {error!r}")
 
     def stored(self, domain: Domain) -> DomainFacts:
         """A domain as its next boot will be, secrets in its XML.  Raises HostError and ParseError."""
@@ -158,6 +160,7 @@ class Probe:
             persistent_xml=persistent,
             emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
             saved=domain.has_saved_state(),
+            host=self.host,
         )
 
     def _libvirt(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
@@ -177,12 +180,13 @@ class Probe:
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         path = STATE_DIR / f"{domain.name}.xml"
         status = read_text(path)  # before the first monitor command, which taints the domain
-        qemu = qemu_facts(domain.monitor)
+        pid = read(status).pid
+        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root")
         return replace(
             facts,
             busy=domain.job(),
             status_path=str(path),
             status_xml=status,
-            process=process_facts(read(status).pid, qemu.package),
+            process=process_facts(pid, qemu.package),
             qemu=qemu,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from virtcpr.domain.argv import FLAGS, Option
-from virtcpr.domain.live import QEMU_NS
+from virtcpr.domain.xml import QEMU_NS
 
 COMMANDLINE = f"{{{QEMU_NS}}}commandline"
 ARG = f"{{{QEMU_NS}}}arg"

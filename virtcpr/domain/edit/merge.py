@@ -25,7 +25,7 @@ from virtcpr.domain.edit.changes import AddedElement, AddedOption, Change, Chang
 from virtcpr.domain.edit.document import Document, New
 from virtcpr.domain.edit.fragment import Part
 from virtcpr.domain.edit.paths import path_of, shown
-from virtcpr.domain.live import QEMU_NS
+from virtcpr.domain.xml import QEMU_NS
 from virtcpr.errors import ParseError
 
 # What libvirt writes before these; everything else comes last.

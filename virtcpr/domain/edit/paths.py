@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from lxml import etree
 
-from virtcpr.domain.live import QEMU_NS
+from virtcpr.domain.xml import QEMU_NS
 from virtcpr.errors import ParseError
 
 VIRTCPR_NS = "urn:virtcpr:domain:1"

@@ -14,6 +14,7 @@ ATTRIBUTE = re.compile(rb"""[ \t\r\n]+([^ \t\r\n=]+)[ \t\r\n]*=[ \t\r\n]*(?:"([^
 TAG_END = re.compile(rb"[ \t\r\n]*/?>")
 # What may stand before a document type: no entity is ever declared without one.
 PROLOG = re.compile(rb"\xef\xbb\xbf|(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)", re.DOTALL)
+MAX_ELEMENTS = 20_000  # each costs memory, and a domain of many devices has a thousand
 ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
@@ -93,6 +94,8 @@ class _Scanner:
             raise ParseError(f"the XML declares the encoding {encoding}; virtcpr reads UTF-8 only")
 
     def _start(self, _name: str, _attributes: Mapping[str, str]) -> None:
+        if len(self._starts) == MAX_ELEMENTS:
+            raise ParseError(f"the XML has more than {MAX_ELEMENTS} elements: that is no domain's")
         self._open.append(self._parser.CurrentByteIndex)
         self._starts.append(self._parser.CurrentByteIndex)
 

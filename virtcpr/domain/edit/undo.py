@@ -8,7 +8,7 @@ from virtcpr.domain.edit.arguments import arguments, option, pairs, word
 from virtcpr.domain.edit.changes import AddedElement, AddedOption, Change, ChangedArgument, Declared, SetAttribute
 from virtcpr.domain.edit.document import BLANK, Document, unescape
 from virtcpr.domain.edit.paths import find
-from virtcpr.domain.live import QEMU_NS
+from virtcpr.domain.xml import QEMU_NS
 from virtcpr.errors import ParseError
 
 

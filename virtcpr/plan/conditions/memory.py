@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from virtcpr.domain.facts import Memdev
 from virtcpr.plan.findings import Hit, Subject
@@ -22,7 +23,7 @@ def _how(subject: Subject) -> str:
     """The remedy for RAM that can't be handed over."""
     if _stored_ready(subject):
         return "shut it down and start it: its persistent XML is prepared"
-    return f"'virtcpr prepare {subject.facts.name}', then shut it down and start it"
+    return f"'virtcpr prepare {quote(subject.facts.name)}', then shut it down and start it"
 
 
 def _stored_ready(subject: Subject) -> bool:
@@ -38,8 +39,15 @@ def private_in_document(subject: Subject) -> Iterator[Hit]:
 
 def in_directory(subject: Subject) -> Iterator[Hit]:
     for memdev in _shared_files(subject):
-        if memdev.directory:
+        if memdev.place == "directory":
             yield {"id": memdev.id or "", "path": memdev.path or "", "how": _how(subject)}
+
+
+def file_gone(subject: Subject) -> Iterator[Hit]:
+    """A named file is opened again by its name."""
+    for memdev in _shared_files(subject):
+        if memdev.place == "missing":
+            yield {"id": memdev.id or "", "path": memdev.path or ""}
 
 
 def discarded(subject: Subject) -> Iterator[Hit]:
@@ -105,4 +113,4 @@ def next_boot_is_not_ready(subject: Subject) -> Iterator[Hit]:
 
 def _running_ready(subject: Subject) -> bool:
     memdevs = subject.qemu.memdevs
-    return subject.qemu.aux_ram_share and bool(memdevs) and all(m.share and not m.directory for m in memdevs)
+    return subject.qemu.aux_ram_share and bool(memdevs) and all(m.share and m.place != "directory" for m in memdevs)

@@ -13,8 +13,11 @@ NORMAL_ONLY = re.compile(
     r"The \w+( \(rw\))? format used by node '.*' does not support live migration"
     r"|Migration disabled: vhost lacks VHOST_F_LOG_ALL feature"
     r"|vhost-scsi does not support migration"
-    r"|.*VFIO migration is not supported"
+    r"|.*VFIO (migration is not supported|device doesn't support)"
+    r"|Migration is currently not supported with (multiple VFIO devices|vIOMMU enabled)"
 )
+# What QEMU says in every mode; with another mode set than `normal` the rest is about that one.
+ALWAYS = "non-migratable device: "
 
 
 def busy(subject: Subject) -> Iterator[Hit]:
@@ -31,11 +34,18 @@ def leases(subject: Subject) -> Iterator[Hit]:
 
 
 def blocked_by_qemu(subject: Subject) -> Iterator[Hit]:
-    return ({"reason": r} for r in subject.qemu.blocked_reasons if not NORMAL_ONLY.match(r))
+    normal = subject.qemu.mode == "normal"
+    for reason in subject.qemu.blocked_reasons:
+        if reason.startswith(ALWAYS) or (normal and not NORMAL_ONLY.match(reason)):
+            yield {"reason": reason}
 
 
 def blocked_by_qemu_in_mode_normal(subject: Subject) -> Iterator[Hit]:
     return ({"reason": r} for r in subject.qemu.blocked_reasons if NORMAL_ONLY.match(r))
+
+
+def write_thresholds(subject: Subject) -> Iterator[Hit]:
+    return ({"node": node.name} for node in subject.qemu.nodes if node.threshold)
 
 
 def mode_left(subject: Subject) -> Iterator[Hit]:

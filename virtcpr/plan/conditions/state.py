@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from virtcpr.plan.findings import Hit, Subject, Test
 
 # QEMU releases that brought a mode (docs/devel/migration/CPR.rst, qapi/migration.json).
 SINCE = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
-VERSIONED = re.compile(r"-\d+\.\d+(\.\d+)?$|^s390-ccw-virtio-|^rhel|-rhel\d")
+# Names without a version: aliases of the newest one, and types that have none (hw/*/; query-machines).
+UNVERSIONED = frozenset(
+    ["pc", "q35", "ubuntu", "ubuntu-q35", "virt", "pseries", "microvm", "isapc", "s390-ccw-virtio", "xenfv"]
+)
 
 
 def not_running(subject: Subject) -> Iterator[Hit]:
@@ -28,13 +30,24 @@ def paused(subject: Subject) -> Iterator[Hit]:
 
 
 def in_another_state(subject: Subject) -> Iterator[Hit]:
-    if subject.facts.state not in ("running", "paused", "idle"):
+    if subject.facts.state not in ("running", "paused", "idle", "pmsuspended"):
         yield {"state": subject.facts.state}
+
+
+def suspended(subject: Subject) -> Iterator[Hit]:
+    """To RAM, by the guest itself."""
+    if subject.facts.state == "pmsuspended" or subject.qemu.status == "suspended":
+        yield {}
+
+
+def awake(subject: Subject) -> Iterator[Hit]:
+    if subject.qemu.status != "suspended" and subject.live.matches("devices/hostdev[@type='pci' or @type='mdev']"):
+        yield {}
 
 
 def in_another_qemu_state(subject: Subject) -> Iterator[Hit]:
     """A guest that was started paused, for one, is `prelaunch` to QEMU and `paused` to libvirt."""
-    if subject.facts.reason in ("", "user") and subject.qemu.status not in ("running", "paused"):
+    if subject.facts.reason in ("", "user") and subject.qemu.status not in ("running", "paused", "suspended"):
         yield {"status": subject.qemu.status}
 
 
@@ -81,7 +94,7 @@ def machine_unknown(subject: Subject) -> Iterator[Hit]:
 
 def machine_unversioned(subject: Subject) -> Iterator[Hit]:
     machine = subject.live.machine
-    if machine and not VERSIONED.search(machine):
+    if machine in UNVERSIONED:
         yield {"machine": machine}
 
 
