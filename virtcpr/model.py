@@ -249,9 +249,65 @@ class PrepareReport:
     notes: tuple[str, ...] = ()
 
 
-Report = (
-    ListReport | CheckReport | PlanReport | PrepareReport | CheckReport | PlanReport | UpgradeReport
-)  # what a command ends with
+class Settled(Enum):
+    """What ``recover`` made of an interrupted swap: who has the guest."""
+
+    FORWARD = "forward"
+    BACK = "back"
+    NOTHING = "nothing"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    PENDING = "pending"  # with --dry-run
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One domain of ``recover``: the journal's state, both processes as they were found, and what came of it."""
+
+    name: str
+    uuid: str
+    state: str
+    old: str
+    new: str
+    settled: Settled
+    text: str
+
+
+@dataclass(frozen=True)
+class RecoverReport:
+    domains: tuple[Recovered, ...]
+    exit_code: ExitCode
+    dry_run: bool = False
+
+
+class HookAction(Enum):
+    INSTALL = "install"
+    REMOVE = "remove"
+    STATUS = "status"
+
+
+class HookState(Enum):
+    INSTALLED = "installed"
+    OUTDATED = "outdated"  # ours, of another version
+    MISSING = "missing"
+    FOREIGN = "foreign"  # somebody else's file is in its place
+
+
+@dataclass(frozen=True)
+class Hook:
+    name: str
+    path: str
+    state: HookState
+
+
+@dataclass(frozen=True)
+class HookReport:
+    hooks: tuple[Hook, ...]
+    exit_code: ExitCode = ExitCode.DONE
+
+
+# What a command ends with.
+Report = ListReport | CheckReport | PlanReport | PrepareReport | UpgradeReport | RecoverReport | HookReport
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from virtcpr.model import (
     DomainRow,
     ExitCode,
     Finding,
+    Hook,
+    HookAction,
+    HookReport,
+    HookState,
     ListReport,
     Mode,
     Outlook,
@@ -24,8 +28,11 @@ from virtcpr.model import (
     PrepareReport,
     Progress,
     Readying,
+    Recovered,
+    RecoverReport,
     Request,
     Result,
+    Settled,
     Severity,
     Side,
     UpgradeReport,
@@ -140,6 +147,15 @@ PREPARED = PrepareReport(
     ExitCode.SOME,
 )
 
+RECOVERED = RecoverReport(
+    (
+        Recovered("web", UUID.format(1), "migrating", "running", "gone", Settled.BACK, "the guest runs on in old QEMU"),
+        Recovered("db", UUID.format(3), "committing", "silent", "gone", Settled.UNKNOWN, "nothing was done"),
+    ),
+    ExitCode.UNKNOWN,
+)
+HOOKS = HookReport((Hook("libvirt-daemon", "/etc/libvirt/hooks/daemon.d/virtcpr", HookState.INSTALLED),))
+
 
 def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeReport:
     return UpgradeReport((report,), code, 812.3456)
@@ -198,6 +214,9 @@ class FakeBackend:
     asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     upgrades: list[FakeUpgrade] = field(default_factory=list)
+    recovered: RecoverReport = field(default_factory=lambda: RECOVERED)
+    recoveries: list[tuple[tuple[str, ...], bool, bool]] = field(default_factory=list)
+    actions: list[HookAction] = field(default_factory=list)
     documents: list[tuple[str, Mode | None]] = field(default_factory=list)
     preparations: list[FakePreparation] = field(default_factory=list)
     undone: list[bool] = field(default_factory=list)
@@ -222,6 +241,16 @@ class FakeBackend:
         self.requests.append(request)
         self.opening()
         return self.planned
+
+    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+        self.recoveries.append((names, dry_run, start_daemon))
+        self.opening()
+        return replace(self.recovered, dry_run=dry_run)
+
+    def hooks(self, action: HookAction) -> HookReport:
+        self.actions.append(action)
+        self.opening()
+        return HOOKS
 
     def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
         self.documents.append((source, mode))

@@ -245,6 +245,7 @@ class Lab:
             "--keep-unit",
             "--private-network",
             "--capability=all",
+            "--system-call-filter=pidfd_getfd",  # services of a host may use it, those of a container may not
             "--bind=/dev/net/tun",
             "--console=pipe",
             "--kill-signal=SIGRTMIN+3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 
@@ -171,11 +172,12 @@ def test_a_guest_that_dies_in_the_blackout_is_said_to_be_dead(guests: Guests) ->
     with subprocess.Popen([str(LAB), "exec", "sh", "-c", kill_old]):
         report = client.upgrade(SMALL.name, "--emulator", REBUILT)
 
-    assert report["exit_code"] == 6, report
-    assert report["domains"][0]["result"] == "unknown"
+    assert report["exit_code"] == 1, report
+    assert report["domains"][0]["result"] == "failed"
+    assert "both processes are gone, and the guest with them" in report["domains"][0]["findings"][-1]["message"]
     assert qemu_processes() == 0
     assert "shut off" in virsh("domstate", SMALL.name)
-    shell("rm -rf /run/virtcpr/journal")
+    assert leftovers() == ""
 
 
 def test_a_failure_after_the_point_of_no_return_leaves_one_owner_and_a_daemon(guests: Guests) -> None:
@@ -192,7 +194,7 @@ def test_a_failure_after_the_point_of_no_return_leaves_one_owner_and_a_daemon(gu
     assert report["exit_code"] == 6, report
     (finding,) = report["domains"][0]["findings"]
     assert "the guest was handed to new QEMU" in finding["message"]
-    assert "After an interrupted swap" in finding["remedy"]
+    assert finding["remedy"] == "virtcpr recover --all settles it"
     new = report["domains"][0]["to"]["pid"]
     assert new != process
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
@@ -203,4 +205,12 @@ def test_a_failure_after_the_point_of_no_return_leaves_one_owner_and_a_daemon(gu
     again = run("virtcpr", "upgrade", "--yes", SMALL.name, check=False)
     assert again.code == 6
     assert "was interrupted and isn't settled" in again.err
-    shell(f"rm -rf /run/virtcpr/journal; kill -9 {new}")
+
+    done = json.loads(run("virtcpr", "recover", "--all", "-o", "json").out)
+
+    assert (done["domains"][0]["settled"], done["domains"][0]["new"]) == ("forward", "running")
+    assert client.pid(SMALL.name) == new
+    assert virsh("domstate", SMALL.name).strip() == "running"
+    assert leftovers() == ""
+    guests.assert_well(SMALL)
+    assert client.upgrade(SMALL.name, "--emulator", EMULATOR)["exit_code"] == 0

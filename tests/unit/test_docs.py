@@ -13,6 +13,8 @@ from virtcpr.model import Mode
 from virtcpr.plan import rules
 from virtcpr.plan.findings import Needs, Rule
 from virtcpr.plan.preparing import PREPARING
+from virtcpr.plan.recovery import New, Old, verdict
+from virtcpr.plan.steps import State
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/findings.md"
@@ -60,6 +62,50 @@ def test_the_page_is_the_table() -> None:
     if os.environ.get("VIRTCPR_GOLDEN") == "write":
         PAGE.write_text(page())
     assert PAGE.read_text() == page(), "write it anew: VIRTCPR_GOLDEN=write make unit"
+
+
+RECOVERY = ROOT / "docs/recovery.md"
+RECOVERY_HEAD = """# Recovery
+
+What becomes of a swap that was interrupted: virtcpr killed, a QEMU killed, the daemon started in the middle. `virtcpr
+recover`, libvirt's `daemon` hook (`virtcpr hooks install`) and the guardian all do the same: read the journal
+(`/run/virtcpr/journal/UUID.json`), look at both processes, and take the verdict from this table.
+
+| verdict | what is done |
+|---|---|
+| back | new QEMU is killed; old runs the guest as before, its settings and the taps' put back |
+| forward | old QEMU is killed; new runs the guest, and libvirt's record says so |
+| reset | new QEMU is gone, and may have run: old runs the guest after a reset, as after a power failure |
+| lost | nobody has the guest's state: what is left of either process is killed; `virsh start` boots it |
+| nothing | it is settled already |
+| unknown | nothing is done, exit code 6: look at both processes |
+
+How a process is found: *gone* (a process that has its number but another start time is never touched); *silent*: it is
+alive, but its monitor doesn't answer within two seconds; *incoming*: new waits for the guest's state; *received*: new
+has all of it and never ran; the others are QEMU's own words. Where new may have run, the guest's RAM, which both share,
+is newer than what old knows of its devices: old never resumes it then.
+
+The **guardian** is a transient systemd unit (without systemd a child in its own session). It is armed before the daemon
+is stopped, settles the swap and starts the daemon when virtcpr dies, and is ended by virtcpr otherwise. Where nobody
+settles it, the daemon hook does when the daemon is started next, before libvirt reads its records.
+
+This page is generated: `VIRTCPR_GOLDEN=write make unit`.
+"""
+
+
+def recovery_page() -> str:
+    head = "| " + " | ".join(["old QEMU", *(f"new {new.value}" for new in New)]) + " |\n|" + "---|" * (len(New) + 1)
+    parts = [RECOVERY_HEAD]
+    for state in State:
+        rows = (" | ".join([old.value, *(verdict(state, old, new).value for new in New)]) for old in Old)
+        parts.append(f"\n## Journal: {state.value}\n\n{head}\n" + "".join(f"| {row} |\n" for row in rows))
+    return "".join(parts)
+
+
+def test_the_page_on_recovery_is_the_table() -> None:
+    if os.environ.get("VIRTCPR_GOLDEN") == "write":
+        RECOVERY.write_text(recovery_page())
+    assert RECOVERY.read_text() == recovery_page(), "write it anew: VIRTCPR_GOLDEN=write make unit"
 
 
 def test_every_finding_was_seen_or_cannot_be() -> None:

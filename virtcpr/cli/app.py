@@ -13,10 +13,12 @@ import typer
 
 from virtcpr import __version__
 from virtcpr.cli import check as check_command
+from virtcpr.cli import hooks as hooks_command
 from virtcpr.cli import list as list_command
 from virtcpr.cli import log, render
 from virtcpr.cli import plan as plan_command
 from virtcpr.cli import prepare as prepare_command
+from virtcpr.cli import recover as recover_command
 from virtcpr.cli import upgrade as upgrade_command
 from virtcpr.cli.backend import Backend, SwapBackend
 from virtcpr.cli.failure import INTERRUPTED, Failure
@@ -36,6 +38,8 @@ app.command("check")(check_command.check)
 app.command("prepare")(prepare_command.prepare)
 app.command("plan")(plan_command.plan)
 app.command("upgrade")(upgrade_command.upgrade)
+app.command("recover")(recover_command.recover)
+app.add_typer(hooks_command.app, name="hooks")
 
 
 def _print_version(wanted: bool) -> None:
@@ -116,7 +120,8 @@ def _write(session: Session, outcome: Report) -> None:
         case PrepareReport(offline=True, dry_run=False) if session.output is Output.TABLE:
             if any(domain.findings for domain in outcome.domains):
                 print(render.report(session, outcome), file=sys.stderr)
-            sys.stdout.write(outcome.document or "")
+            sys.stdout.flush()
+            sys.stdout.buffer.write((outcome.document or "").encode())  # whatever the locale's encoding is
             sys.stdout.flush()
         case _:
             print(render.report(session, outcome), flush=True)

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from virtcpr.model import (
     CheckReport,
+    HookAction,
+    HookReport,
     ListReport,
     Mode,
     Outlook,
@@ -18,6 +20,7 @@ from virtcpr.model import (
     PreparedDomain,
     PrepareReport,
     Progress,
+    RecoverReport,
     Request,
     UpgradeReport,
 )
@@ -86,6 +89,20 @@ class Backend(Protocol):
         """
         ...
 
+    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+        """Settle the interrupted swaps of these domains, of all where it is empty.
+
+        :raise VirtcprError: where the host isn't as it must be.
+        """
+        ...
+
+    def hooks(self, action: HookAction) -> HookReport:
+        """Install, remove, or look at libvirt's hooks.
+
+        :raise VirtcprError: where that can't be done.
+        """
+        ...
+
     def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
         """Edit a domain's XML in a file, ``-`` is stdin; the report has the result.
 
@@ -130,6 +147,16 @@ class SwapBackend:
         from virtcpr.swap.looking import plan
 
         return plan(request)
+
+    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+        from virtcpr.swap.recovery import recover
+
+        return recover(names, dry_run=dry_run, start_daemon=start_daemon)
+
+    def hooks(self, action: HookAction) -> HookReport:
+        from virtcpr.swap.hooks import run
+
+        return run(action)
 
     def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
         from virtcpr.swap.preparing import prepare_document

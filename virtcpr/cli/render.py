@@ -15,7 +15,9 @@ from virtcpr.model import (
     CheckReport,
     DomainReport,
     DomainRow,
+    ExitCode,
     Finding,
+    HookReport,
     ListReport,
     Mode,
     Outlook,
@@ -23,6 +25,8 @@ from virtcpr.model import (
     PlanReport,
     PreparedDomain,
     PrepareReport,
+    Recovered,
+    RecoverReport,
     Report,
     Side,
     UpgradeReport,
@@ -48,8 +52,13 @@ def report(session: Session, outcome: Report) -> str:
         case PlanReport():
             return _draw(session, tables.plan(outcome))
         case PrepareReport():
-            shown = [changes(session, outcome.domains, sys.stdout)] if outcome.dry_run else []
-            return "\n".join([*filter(None, shown), _draw(session, tables.prepare(outcome))])
+            if outcome.dry_run:
+                return changes(session, outcome.domains, sys.stdout)
+            return _draw(session, tables.prepare(outcome))
+        case RecoverReport():
+            return _draw(session, tables.recover(outcome))
+        case HookReport():
+            return _draw(session, tables.hooks(outcome))
         case UpgradeReport():
             return _draw(session, tables.upgrade(outcome))
 
@@ -63,10 +72,12 @@ def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
 
 def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO) -> str:
     """What ``prepare`` is about to change, as unified diffs, and what was found."""
-    from virtcpr.cli import diff
+    from virtcpr.cli import diff, table, tables
 
     color = session.colors(stream)
-    return "\n".join(diff.draw(one.diff, color=color) for one in domains if one.diff)
+    shown = [diff.draw(one.diff, color=color) for one in domains if one.diff]
+    summary = tables.prepare(PrepareReport(tuple(domains), ExitCode.DONE, dry_run=True))
+    return "\n".join([*shown, table.draw(summary, color=color, width=table.width(stream))])
 
 
 def failure(command: str | None, failed: Failure) -> str:
@@ -90,6 +101,18 @@ def _(outcome: ListReport) -> dict[str, Any]:
 @document.register
 def _(outcome: CheckReport) -> dict[str, Any]:
     return _envelope("check", outcome.exit_code, [_checked(domain) for domain in outcome.domains])
+
+
+@document.register
+def _(outcome: RecoverReport) -> dict[str, Any]:
+    domains = [_recovered(domain) for domain in outcome.domains]
+    return {**_envelope("recover", outcome.exit_code, domains), "dry_run": outcome.dry_run}
+
+
+@document.register
+def _(outcome: HookReport) -> dict[str, Any]:
+    hooks = [{"name": hook.name, "path": hook.path, "state": hook.state.value} for hook in outcome.hooks]
+    return {**_envelope("hooks", outcome.exit_code, []), "hooks": hooks}
 
 
 @document.register
@@ -134,6 +157,18 @@ def _domain(domain: DomainReport) -> dict[str, Any]:
         "pause_ms": _ms(domain.pause_ms),
         "phases": [{"name": phase.name, "ms": _ms(phase.ms)} for phase in domain.phases],
         "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _recovered(domain: Recovered) -> dict[str, Any]:
+    return {
+        "name": domain.name or None,
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "old": domain.old,
+        "new": domain.new,
+        "settled": domain.settled.value,
+        "text": domain.text,
     }
 
 

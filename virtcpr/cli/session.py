@@ -13,7 +13,7 @@ import typer
 
 from virtcpr.cli.backend import Backend
 
-COMMANDS = ("list", "check", "prepare", "plan", "upgrade")
+COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "recover", "hooks")
 _OUTPUT = ("-o", "--output", "-yo")
 _WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml")
 

@@ -12,6 +12,7 @@ from virtcpr.model import (
     DomainReport,
     DomainRow,
     Finding,
+    HookReport,
     ListReport,
     Mode,
     Outlook,
@@ -19,7 +20,9 @@ from virtcpr.model import (
     PreparedDomain,
     PrepareReport,
     Readying,
+    RecoverReport,
     Result,
+    Settled,
     Side,
     UpgradeReport,
 )
@@ -38,6 +41,14 @@ READYING_STYLES = {
     Readying.UNCHANGED: "dim",
     Readying.BLOCKED: "yellow",
     Readying.FAILED: "red",
+}
+SETTLED_STYLES = {
+    Settled.FORWARD: "green",
+    Settled.BACK: "green",
+    Settled.NOTHING: "dim",
+    Settled.LOST: "red",
+    Settled.UNKNOWN: "bold red",
+    Settled.PENDING: "yellow",
 }
 CHANGED = (Readying.PREPARED, Readying.RESTORED)
 _NOTHING = "-"
@@ -152,6 +163,29 @@ def _how(one: Outlook) -> tuple[tuple[str, str], ...]:
         ("carried", ", ".join(one.carried)),
         ("replayed", ", ".join(one.replayed) or "nothing"),
     )
+
+
+def recover(report: RecoverReport) -> Table:
+    """``recover``: what was found, and who has the guest now."""
+    rows = tuple(
+        Row(
+            (
+                Cell(visible(one.name) or one.uuid),
+                Cell(one.settled.value, style=SETTLED_STYLES[one.settled]),
+                Cell(one.state or _NOTHING),
+                Cell(one.old or _NOTHING),
+                Cell(one.new or _NOTHING),
+            ),
+            details=(("", one.text),),
+        )
+        for one in report.domains
+    )
+    return Table(("DOMAIN", "SETTLED", "JOURNAL", "OLD QEMU", "NEW QEMU"), rows, "no swap was interrupted")
+
+
+def hooks(report: HookReport) -> Table:
+    rows = tuple(Row((Cell(hook.name), Cell(hook.state.value), Cell(hook.path))) for hook in report.hooks)
+    return Table(("HOOK", "STATE", "PATH"), rows, "")
 
 
 def upgrade(report: UpgradeReport) -> Table:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Daemon(Protocol):
 
     name: str
 
+    @property
+    def recipe(self) -> dict[str, object]:
+        """What ``from_recipe`` makes this daemon of again, in another process, when it is stopped."""
+        ...
+
     def stop(self) -> None:
         """Stop it and everything that would start it again; it is gone afterwards.  Raises HostError."""
 
@@ -54,8 +60,20 @@ def running() -> Daemon:
     process = Process.of(pid)
     name = (process.path / "comm").read_text().strip()
     if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
-        return SystemdDaemon(name, process)
-    return PlainDaemon(name, process)
+        return SystemdDaemon.of(name, process)
+    return PlainDaemon(name, process, process.argv(), _environment(process))
+
+
+def from_recipe(recipe: Mapping[str, object]) -> Daemon:
+    """A daemon that another process has stopped, to be started.  Raises HostError for a recipe that is none."""
+    match recipe:
+        case {"name": str(name), "sockets": [*sockets]}:
+            return SystemdDaemon(name, None, [str(socket) for socket in sockets])
+        case {"name": str(name), "argv": [*argv], "environment": {**environment}}:
+            return PlainDaemon(
+                name, None, tuple(map(str, argv)), {str(key): str(value) for key, value in environment.items()}
+            )
+    raise HostError(f"how libvirt's daemon is started isn't known: {recipe}")
 
 
 def _property(unit: str, name: str) -> str:
@@ -66,21 +84,33 @@ def _main_pid(unit: str) -> int:
     return int(_property(unit, "MainPID") or 0)
 
 
+@dataclass
 class SystemdDaemon:
-    """A daemon that is a systemd service, started by its sockets too."""
+    """A daemon that is a systemd service, started by its sockets too.  ``process`` is None where it is stopped."""
 
-    def __init__(self, name: str, process: Process) -> None:
-        self.name = name
-        self.process = process
-        self.service = f"{name}.service"
-        triggers = _property(self.service, "TriggeredBy").split()
-        self.sockets = [unit for unit in triggers if _property(unit, "ActiveState") == "active"]
+    name: str
+    process: Process | None
+    sockets: list[str]
+
+    @classmethod
+    def of(cls, name: str, process: Process) -> SystemdDaemon:
+        triggers = _property(f"{name}.service", "TriggeredBy").split()
+        return cls(name, process, [unit for unit in triggers if _property(unit, "ActiveState") == "active"])
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return {"name": self.name, "sockets": self.sockets}
 
     def stop(self) -> None:
         """Sockets and service in one transaction.  ``ignore-dependencies``: nothing that hangs on the daemon, such
         as libvirt-guests, which ends guests, is stopped along with it."""
         units = [*self.sockets, self.service]
         run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+        assert self.process is not None, "only a daemon that runs is stopped"
         _await_end(self.process)
 
     def start(self) -> None:
@@ -89,16 +119,21 @@ class SystemdDaemon:
         run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
 
 
+@dataclass
 class PlainDaemon:
     """A daemon that nobody supervises: stopped by SIGTERM, started again as it was started."""
 
-    def __init__(self, name: str, process: Process) -> None:
-        self.name = name
-        self.process = process
-        self.argv = process.argv()
-        self.environment = _environment(process)
+    name: str
+    process: Process | None
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return {"name": self.name, "argv": list(self.argv), "environment": self.environment}
 
     def stop(self) -> None:
+        assert self.process is not None, "only a daemon that runs is stopped"
         pidfd = self.process.open()
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)

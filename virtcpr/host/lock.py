@@ -12,17 +12,21 @@ RUN_DIR = Path("/run/virtcpr")
 
 
 class Lock:
-    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it."""
+    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it.
 
-    def __init__(self, directory: Path = RUN_DIR) -> None:
+    With ``wait`` it is waited for instead, for ever.
+    """
+
+    def __init__(self, directory: Path = RUN_DIR, *, wait: bool = False) -> None:
         self.path = directory / "lock"
+        self.how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         self.fd = -1
 
     def __enter__(self) -> Lock:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, self.how)
         except BlockingIOError as error:
             holder = os.read(self.fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(self.fd)

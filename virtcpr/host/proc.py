@@ -11,7 +11,7 @@ import re
 import select
 import signal
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,6 +190,16 @@ def _notes(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         value = name + (name_size + 3 & ~3)
         yield kind, data[name : name + name_size], data[value : value + size]
         position = value + (size + 3 & ~3)
+
+
+def with_argv(argv: Sequence[str], *, other_than: int) -> Process | None:
+    """The process that was started with exactly this command line, if there is one beside ``other_than``."""
+    wanted = b"\0".join(os.fsencode(word) for word in argv) + b"\0"
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError, HostError):
+            if int(path.parent.name) != other_than and path.read_bytes() == wanted:
+                return Process.of(int(path.parent.name))
+    return None
 
 
 def has_modules(process: Process, package: str) -> bool:

@@ -12,6 +12,7 @@ from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
+from virtcpr.plan.guest import Guest
 from virtcpr.plan.rules import RESOURCE
 from virtcpr.plan.steps import TRANSFER, Step
 
@@ -72,12 +73,26 @@ class Plan:
     steps: tuple[Step, ...] = TRANSFER
 
     @property
+    def guest(self) -> Guest:
+        return Guest(
+            name=self.name,
+            monitor=self.status.monitor,
+            lib_dir=self.status.lib_dir,
+            status_path=self.status_path,
+            status_xml=self.status_xml,
+            emulator=self.emulator,
+            runs=self.runs,
+            return_path=self.return_path,
+            taints=tuple(sorted(self.status.taints)),
+        )
+
+    @property
     def cpr_socket(self) -> str:
-        return f"{self.status.lib_dir}/cpr.sock"
+        return self.guest.sockets[0]
 
     @property
     def main_socket(self) -> str:
-        return f"{self.status.lib_dir}/main.sock"
+        return self.guest.sockets[1]
 
 
 # virtlogd's pipe, or wherever libvirt sent QEMU's own output.

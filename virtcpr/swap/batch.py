@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, Unsettled, VirtcprError
-from virtcpr.host import daemon
+from virtcpr.host import daemon, guard
 from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.files import read_text
+from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.lock import Lock
 from virtcpr.host.proc import Process
@@ -24,6 +25,7 @@ from virtcpr.model import (
     Progress,
     Request,
     Result,
+    Settled,
     Severity,
     UpgradeReport,
 )
@@ -34,6 +36,7 @@ from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
 from virtcpr.swap.probe import Probe
+from virtcpr.swap.recovery import Settlement
 from virtcpr.swap.selection import chosen
 from virtcpr.swap.spawn import end, spawn
 
@@ -67,6 +70,7 @@ class Upgrade:
         self.connection = connection
         self.daemon: Daemon = daemon.running()
         self.interrupt = Interrupt()
+        self.guard: Guard | None = None
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
         probe = Probe(request.emulator)
@@ -106,7 +110,7 @@ class Upgrade:
 
     def _spawn(self, move: Move, watch: Watch) -> None:
         assert move.plan is not None
-        record = move.journal()
+        record = move.journal(self.daemon.recipe)
         begun = time.monotonic()
         try:
             record.write(State.SPAWNED)
@@ -140,10 +144,13 @@ class Upgrade:
             if self.interrupt.requested:
                 raise HostError("interrupted")
             self.connection.close()
+            self.guard = guard.arm(self.daemon.recipe)
             begun = time.monotonic()
             self._stop_daemon()
         except (VirtcprError, OSError) as error:
             self._abandon_all(ready, str(error))
+            if self.guard is not None:
+                self.guard.disarm()
             return
         try:
             with DriverLock():
@@ -152,6 +159,7 @@ class Upgrade:
             self._abandon_all([move for move in ready if move.result is None and not move.moved], str(error))
         finally:
             self._adopt([move for move in ready if move.moved], begun)
+            self.guard.disarm()
         for move in ready:
             pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
@@ -192,6 +200,7 @@ class Upgrade:
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt.on_request = None
+        await asyncio.gather(*(self._settle(move) for move in ready if move.result is Result.UNKNOWN))
         # Whoever still waited for its turn when it was cancelled.
         self._abandon_all([move for move in ready if move.result is None and not move.moved], "interrupted")
 
@@ -207,6 +216,14 @@ class Upgrade:
                 move.hand_over.journal.close()
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
+
+    async def _settle(self, move: Move) -> None:
+        """A swap that ended otherwise than planned is settled at once, as by ``recover``: the daemon is down still."""
+        assert move.hand_over is not None
+        outcome = await Settlement(move.hand_over.journal).run(dry_run=False)
+        if outcome.settled is Settled.UNKNOWN:
+            return
+        move.recovered(outcome)
 
     def _adopt(self, moved: list[Move], begun: float) -> None:
         """Start the daemon, whatever happened; see that it has every guest that was moved."""
@@ -241,6 +258,10 @@ class Upgrade:
             record.write(State.DONE)
             record.close()
         except VirtcprError as error:
+            if not move.new.process.alive():  # after the swap, by itself: there is nothing to be settled
+                record.close()
+                move.fail(HostError(f"new QEMU (process {move.new.process.pid}) ended after the swap: {error.message}"))
+                return
             problems.append(error.message)
         warnings = (Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems)
         move.end(Result.UPGRADED, *warnings)

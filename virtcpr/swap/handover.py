@@ -6,33 +6,31 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
-from virtcpr.host import files, machined, threads
+from virtcpr.host import files
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
+from virtcpr.swap import owners
 from virtcpr.swap.journal import SETTLE, Journal
+from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
 from virtcpr.swap.spawn import NewQemu, end
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 10.0  # a monitor that is asked
 START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there
-MOVE_SECONDS = 60.0  # the guest's device state
-END_SECONDS = 30.0
 DYING_SECONDS = 0.1
 
 T = TypeVar("T")
-K = TypeVar("K")
 
 
 class HandOver:
@@ -94,7 +92,7 @@ class HandOver:
         monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
         try:
             await _is(monitor, self.old)
-            state = _word(await monitor.execute("query-status"), "status")
+            state = await owners.run_state(monitor)
             if state != ("running" if self.plan.runs else "paused"):
                 raise HostError(f"{self.plan.name} is {state} now, which it wasn't when the swap was planned")
         except BaseException:
@@ -109,7 +107,7 @@ class HandOver:
         if reasons:
             raise HostError(f"{self.plan.name}: QEMU refuses: {'; '.join(reasons)}")
         # return-path: without it a failure that comes late leaves old completed and paused.
-        await _capabilities(old, {"return-path": True, "events": True})
+        await owners.capabilities(old, {"return-path": True, "events": True})
         # As late as can be: a guest that boots changes them itself.  Only from `migrate` on does new touch them.
         found = (TapQueue.of(source, fd) for source, fd in self.new.taps)
         self._queues = tuple(queue for queue in found if queue is not None)
@@ -137,7 +135,7 @@ class HandOver:
         self._new = await self._unless_new_dies(connecting)
         await _is(self._new, self.new.process)
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
-        await _capabilities(self._new, {"events": True})
+        await owners.capabilities(self._new, {"events": True})
 
     async def _replay(self) -> None:
         new = _there(self._new)
@@ -163,7 +161,7 @@ class HandOver:
         left = await old.migration_end(MOVE_SECONDS)
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await _reason(old)}")
-        states = [_word(await side.execute("query-status"), "status") for side in (old, new)]
+        states = [await owners.run_state(side) for side in (old, new)]
         # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
         # itself in either state.
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] != "paused":
@@ -178,7 +176,7 @@ class HandOver:
         try:
             await new.execute("cont")
         except QmpError:
-            if _word(await new.execute("query-status"), "status") == "paused":
+            if await owners.run_state(new) == "paused":
                 self.committed = False  # it refused and never ran: old may still have the guest back
                 self.journal.write(State.RECEIVED)
             raise
@@ -191,44 +189,14 @@ class HandOver:
     async def _place(self) -> None:
         if self._taps is not None:
             self._taps.cancel()
-        old, new = _there(self._old), _there(self._new)
-        pairs = [(self.plan.pid, self.new.process.pid)]
-        pairs += _counterparts(
-            qmp.threads(await old.execute("query-cpus-fast")), qmp.threads(await new.execute("query-cpus-fast"))
-        )
-        pairs += _counterparts(
-            qmp.iothreads(await old.execute("query-iothreads")), qmp.iothreads(await new.execute("query-iothreads"))
-        )
-        for before, after in pairs:
-            self.warnings += threads.mirror((self.plan.pid, before), (self.new.process.pid, after))
-        try:
-            await asyncio.to_thread(machined.follow, self.plan.pid, self.new.process.pid)
-        except HostError as error:
-            self.warnings.append(f"systemd-machined doesn't know the new process: {error.message}")
+        old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        self.warnings += await owners.place(old, new)
 
     async def _end_old(self) -> None:
-        """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM."""
-        if not await asyncio.to_thread(self.old.kill, END_SECONDS):
-            raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
+        await asyncio.to_thread(owners.end_old, self.old)
 
     async def _record(self) -> None:
-        new = _there(self._new)
-        ptys = {
-            chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
-            for chardev in qmp.chardevs(await new.execute("query-chardev"))
-            if chardev.filename.startswith("pty:")
-        }
-        change = status.Successor(
-            pid=self.new.process.pid,
-            vcpus=qmp.threads(await new.execute("query-cpus-fast")),
-            ptys=ptys,
-            emulator=self.plan.emulator,
-            taints=self.plan.status.taints,
-        )
-        path = Path(self.plan.status_path)
-        files.replace_durably(path, status.rewrite(files.read_text(path), change))
-        files.replace_durably(path.with_suffix(".pid"), f"{self.new.process.pid}\n")
-        files.remove(self.plan.cpr_socket, self.plan.main_socket)
+        await owners.record(self.plan.guest, _there(self._new), self.new.process)
 
     # Ways out.
 
@@ -244,7 +212,7 @@ class HandOver:
             if not self.old.alive():
                 raise HostError("old QEMU has ended, and the guest with it")
             if self._old is not None:
-                guest = await _resume(self._old, runs=self.plan.runs, return_path=self.plan.return_path)
+                guest = await owners.resume_old(self.plan.guest, self._old)
             self.journal.write(State.ROLLED_BACK)
         except Exception as error:
             raise Unsettled(
@@ -278,7 +246,7 @@ class HandOver:
         else:
             try:
                 await self._end_old()
-                await self._run_on()
+                await owners.run_new(self.plan.guest, _there(self._new))
                 await self._record()
             except Exception as error:
                 problems.append(str(error))
@@ -287,12 +255,6 @@ class HandOver:
             + "; ".join(problems),
             hint=SETTLE,
         ) from cause
-
-    async def _run_on(self) -> None:
-        """With old dead, new is the only owner: a guest whose ``cont`` got lost is told once more."""
-        new = _there(self._new)
-        if self.plan.runs and _word(await new.execute("query-status"), "status") == "paused":
-            await new.execute("cont")
 
     async def _unless_new_dies(self, action: Coroutine[None, None, T]) -> T:
         """Await it, but not beyond new QEMU's end."""
@@ -330,11 +292,6 @@ class HandOver:
         self.new.release()
 
 
-def _counterparts(old: Mapping[K, int], new: Mapping[K, int]) -> list[tuple[int, int]]:
-    """Threads of the same vCPU or iothread."""
-    return [(thread, new[key]) for key, thread in old.items() if key in new]
-
-
 def _there(monitor: Monitor | None) -> Monitor:
     assert monitor is not None, "steps run in the order of the plan"
     return monitor
@@ -344,58 +301,16 @@ def _interrupted(cause: BaseException) -> bool:
     return isinstance(cause, asyncio.CancelledError | KeyboardInterrupt)
 
 
-def _word(answer: object, key: str) -> str:
-    return qmp.text(qmp.obj(answer)[key])
-
-
 def _channel(kind: str, path: str) -> dict[str, object]:
     return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
 
 
 async def _is(monitor: Monitor, process: Process) -> None:
-    """Be sure that the monitor belongs to this process: its vCPUs are threads of it."""
-    own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
-    if not own <= process.tasks():
+    """Be sure that the monitor belongs to this process."""
+    if not await owners.belongs(monitor, process):
         raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")
-
-
-async def _capabilities(monitor: Monitor, wanted: dict[str, bool]) -> None:
-    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
-    await monitor.execute("migrate-set-capabilities", {"capabilities": listed})
 
 
 async def _reason(monitor: Monitor) -> str:
     answer = qmp.obj(await monitor.execute("query-migrate"))
     return qmp.text(answer.get("error-desc")) or f"status {qmp.text(answer.get('status'))}"
-
-
-async def _resume(old: Monitor, *, runs: bool, return_path: bool) -> str:
-    """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
-
-    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
-    first, the settings after: none of them may keep it from running.  Returns what the guest does now.
-    """
-    answer = qmp.obj(await old.execute("query-migrate"))
-    if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
-        await old.execute("migrate_cancel")
-        await old.migration_end(MOVE_SECONDS)
-    if runs and await _rest(old) in ("postmigrate", "paused"):  # what stopped for another reason stays so
-        await old.execute("cont")
-    state = await _rest(old)
-    if runs and state in ("postmigrate", "paused"):
-        raise HostError(f"{old.name} is {state} and doesn't resume")
-    await old.execute("migrate-set-parameters", {"mode": "normal"})
-    await _capabilities(old, {"return-path": return_path})
-    if not runs:
-        return "is suspended as before"
-    return "runs on" if state == "running" else f"is stopped ({state})"
-
-
-async def _rest(old: Monitor) -> str:
-    """Its status once it has left finish-migrate: ``cont`` there would be overtaken by the end of the migration."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while (state := _word(await old.execute("query-status"), "status")) == "finish-migrate":
-        if time.monotonic() > deadline:
-            raise HostError(f"{old.name} doesn't finish its migration")
-        await asyncio.sleep(0.005)  # QEMU sends no event for this change
-    return state

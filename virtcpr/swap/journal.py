@@ -7,59 +7,74 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from virtcpr.errors import HostError, Unsettled
+from virtcpr.host.files import write_private
 from virtcpr.host.lock import RUN_DIR
+from virtcpr.plan.guest import Guest
 from virtcpr.plan.steps import State
 
-SCHEMA = 1
-SETTLE = "see 'After an interrupted swap' in the README before anything else"
+SCHEMA = 2
+DIRECTORY = RUN_DIR / "journal"
+SETTLE = "virtcpr recover --all settles it"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What settling an interrupted swap needs: both processes by number and start time, and where things are."""
+    """What settling an interrupted swap needs: both processes by number and start time, and the guest.
 
-    name: str
+    ``daemon`` is what starts libvirt's daemon again (``host.daemon.Daemon.recipe``).  ``taps`` are the settings of tap
+    queues, which new QEMU changes: number in old, header length, offloads.
+    """
+
     uuid: str
     state: State
+    guest: Guest
     old_pid: int
     old_started: str
     new_pid: int | None = None
     new_started: str | None = None
-    emulator: str = ""
-    monitor: str = ""
-    status_path: str = ""
-    taps: tuple[tuple[int, int, int], ...] = ()  # descriptor in old, header length, offloads: new changes them
+    argv: tuple[str, ...] = ()
+    daemon: Mapping[str, object] | None = None
+    taps: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.guest.name
 
 
 class Journal:
     """The entry of one domain's swap.  Every write replaces the file as a whole."""
 
-    def __init__(self, entry: Entry, directory: Path = RUN_DIR / "journal") -> None:
+    def __init__(self, entry: Entry, directory: Path = DIRECTORY) -> None:
         self.entry = entry
         self.path = directory / f"{entry.uuid}.json"
 
     def write(self, state: State, **changes: object) -> None:
         """Announce a state.  Raises HostError where it can't be written: then the action must not be taken."""
         entry = replace(self.entry, state=state, **changes)  # type: ignore[arg-type]
-        document = {"schema": SCHEMA, **vars(entry), "state": entry.state.value}
-        part = self.path.with_suffix(".part")
+        document = {"schema": SCHEMA, **asdict(entry), "state": entry.state.value}
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "w") as file:
-                json.dump(document, file)
-            part.replace(self.path)
-        except OSError as error:
-            raise HostError(f"{entry.name}: the journal {self.path} can't be written: {error.strerror}") from error
+            if self.path.parent.exists():
+                _trusted(self.path.parent, os.lstat(self.path.parent))
+            write_private(self.path, json.dumps(document))
+        except HostError as error:
+            raise HostError(f"{entry.name}: the journal can't be written: {error.message}", hint=error.hint) from error
         self.entry = entry
 
     def close(self) -> None:
         """The swap is settled: nothing is left to be known."""
         self.path.unlink(missing_ok=True)
+
+
+def pending(directory: Path = DIRECTORY) -> list[str]:
+    """UUIDs of the domains whose swap isn't settled."""
+    return sorted(path.stem for path in directory.glob("*.json"))
 
 
 def refuse_unsettled() -> None:
@@ -69,6 +84,43 @@ def refuse_unsettled() -> None:
         raise Unsettled(f"an earlier swap of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
 
 
-def pending(directory: Path = RUN_DIR / "journal") -> list[str]:
-    """UUIDs of the domains whose swap isn't settled."""
-    return sorted(path.stem for path in directory.glob("*.json"))
+def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
+    """The journal of a domain.  Raises HostError where it can't be read, trusted or understood."""
+    path = directory / f"{uuid}.json"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd) as file:
+            _trusted(directory, os.lstat(directory))
+            _trusted(path, os.fstat(file.fileno()))
+            document = json.load(file)
+        return Journal(_entry(document, uuid), directory)
+    except OSError as error:
+        raise HostError(f"the journal {path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"the journal {path} can't be understood: {error}") from error
+
+
+def _trusted(path: Path, kind: os.stat_result) -> None:
+    """Raises HostError unless it is root's alone, and a file or directory of its own: it says whom to kill."""
+    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
+        raise HostError(f"{path} is neither a file nor a directory, and not trusted")
+    if kind.st_uid != os.geteuid() or kind.st_mode & 0o077:
+        raise HostError(f"{path} isn't root's alone, and not trusted", hint="see who made it, then remove it")
+
+
+def _entry(document: Any, uuid: str) -> Entry:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']}, this virtcpr knows {SCHEMA}")
+    if document["uuid"] != uuid:
+        raise ValueError(f"it is of domain {document['uuid']}")
+    known = {field.name: document[field.name] for field in fields(Entry)}
+    guest = {**known["guest"], "taints": tuple(known["guest"]["taints"])}
+    return Entry(
+        **{
+            **known,
+            "state": State(known["state"]),
+            "guest": Guest(**guest),
+            "argv": tuple(known["argv"]),
+            "taps": tuple((int(a), int(b), int(c)) for a, b, c in known["taps"]),
+        }
+    )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import RolledBack, VirtcprError
-from virtcpr.model import DomainReport, Finding, Mode, Outlook, Phase, PlannedStep, Result, Severity, Side
+from virtcpr.model import (
+    DomainReport,
+    Finding,
+    Mode,
+    Outlook,
+    Phase,
+    PlannedStep,
+    Recovered,
+    Result,
+    Settled,
+    Severity,
+    Side,
+)
 from virtcpr.plan.decision import decide
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
@@ -43,24 +56,36 @@ class Move:
         finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
         self.end(results.get(error.code, Result.FAILED), finding)
 
+    def recovered(self, outcome: Recovered) -> None:
+        """Recovery gave the guest to one of the two after a failure that left it open."""
+        results = {Settled.FORWARD: None, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
+        self.result = results.get(outcome.settled, Result.ROLLED_BACK)
+        self.moved = outcome.settled is Settled.FORWARD
+        severity = Severity.WARNING if self.moved else Severity.BLOCKER
+        failures = (
+            replace(finding, severity=severity, remedy="") for finding in self.found if finding.code == "unsettled"
+        )
+        others = (finding for finding in self.found if finding.code != "unsettled")
+        settled = Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest")
+        self.found = (*others, *failures, settled)
+
     def turn_back(self, reason: str) -> None:
         """It won't be moved after all; new QEMU, if there was one, is gone and the guest never noticed."""
         pid = self.facts.process.pid if self.facts.process else 0
         self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint="try again"))
 
-    def journal(self) -> Journal:
-        """The journal of the plan; nothing is written yet."""
+    def journal(self, daemon: Mapping[str, object]) -> Journal:
+        """The journal of the plan; nothing is written yet.  ``daemon`` is how libvirt's daemon is started again."""
         assert self.plan is not None
         return Journal(
             Entry(
-                name=self.plan.name,
                 uuid=self.plan.uuid,
                 state=State.PLANNED,
+                guest=self.plan.guest,
                 old_pid=self.plan.pid,
                 old_started=self.plan.started,
-                emulator=self.plan.emulator,
-                monitor=self.plan.status.monitor,
-                status_path=self.plan.status_path,
+                argv=self.plan.argv,
+                daemon=daemon,
             )
         )
 

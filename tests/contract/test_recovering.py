@@ -1,0 +1,61 @@
+"""``recover`` and ``hooks``: what they ask for, what they answer, and with which exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.contract.conftest import Cli
+from tests.contract.fake import FakeBackend
+from tests.contract.test_json import checked
+from virtcpr.model import ExitCode, HookAction, RecoverReport
+
+Golden = Callable[[str, str], None]
+
+
+def test_recover(cli: Cli, golden: Golden) -> None:
+    backend = FakeBackend()
+    outcome = cli("recover", "--all", backend=backend)
+    golden("recover.txt", outcome.out)
+    assert outcome.code == 6
+    assert backend.recoveries == [((), False, True)]
+
+
+def test_recover_some(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("recover", "web", "--dry-run", backend=backend)
+    cli("recover", "--all", "--from-hook", backend=backend)
+    assert backend.recoveries == [(("web",), True, True), ((), False, False)]
+
+
+def test_nothing_to_recover(cli: Cli) -> None:
+    outcome = cli("recover", "--all", backend=FakeBackend(recovered=RecoverReport((), ExitCode.DONE)))
+    assert (outcome.code, outcome.out) == (0, "no swap was interrupted\n")
+
+
+def test_recover_in_json(cli: Cli) -> None:
+    web, db = checked(cli("recover", "--all", "-o", "json"))["domains"]
+    assert (web["settled"], web["state"], web["old"], web["new"]) == ("back", "migrating", "running", "gone")
+    assert db["settled"] == "unknown"
+
+
+def test_which_domains(cli: Cli) -> None:
+    outcome = cli("recover")
+    assert outcome.code == 2
+    assert "which domains?" in outcome.err
+
+
+@pytest.mark.parametrize("action", list(HookAction))
+def test_hooks(cli: Cli, action: HookAction) -> None:
+    backend = FakeBackend()
+    outcome = cli("hooks", action.value, backend=backend)
+    assert backend.actions == [action]
+    assert "installed  /etc/libvirt/hooks/daemon.d/virtcpr" in outcome.out
+
+
+def test_hooks_in_json(cli: Cli) -> None:
+    document = checked(cli("hooks", "status", "-o", "json"))
+    assert document["hooks"] == [
+        {"name": "libvirt-daemon", "path": "/etc/libvirt/hooks/daemon.d/virtcpr", "state": "installed"}
+    ]

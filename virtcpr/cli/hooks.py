@@ -1,0 +1,38 @@
+"""``virtcpr hooks``: what libvirt runs of virtcpr's by itself."""
+
+from __future__ import annotations
+
+import typer
+
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.model import HookAction, HookReport
+
+app = typer.Typer(
+    help="libvirt's hooks: settle an interrupted swap before the daemon reads its records.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def install(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
+    """Put virtcpr's hooks into /etc/libvirt/hooks; nobody else's file is touched."""
+    return _run(ctx, HookAction.INSTALL, output)
+
+
+@app.command()
+def remove(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
+    """Take virtcpr's hooks away."""
+    return _run(ctx, HookAction.REMOVE, output)
+
+
+@app.command()
+def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
+    """Show which hooks are in place."""
+    return _run(ctx, HookAction.STATUS, output)
+
+
+def _run(ctx: typer.Context, action: HookAction, output: Output) -> HookReport:
+    session: Session = ctx.obj
+    session.command, session.output = "hooks", output
+    return session.backend.hooks(action)

@@ -1,0 +1,31 @@
+"""``virtcpr recover``: settle swaps that were interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import options
+from virtcpr.cli.options import DomainArgument
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.model import RecoverReport
+
+
+def recover(
+    ctx: typer.Context,
+    domain: DomainArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="Every domain whose swap was interrupted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    from_hook: Annotated[bool, typer.Option("--from-hook", hidden=True)] = False,
+    output: OutputOption = Output.TABLE,
+) -> RecoverReport:
+    """Settle swaps that were interrupted: each guest gets one owner, and libvirt's record names it.
+
+    It looks at what is left of both QEMU processes; docs/recovery.md has the table of what is decided.  libvirt's
+    daemon is stopped for it if it runs, and started afterwards.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "recover", output
+    names = options.request(session, domain, every).domains
+    return session.backend.recover(names, dry_run=dry_run, start_daemon=not from_hook)

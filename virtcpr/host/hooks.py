@@ -1,0 +1,74 @@
+"""libvirt's hook directories (hooks.html, since libvirt 6.5): our own files in them, never anybody else's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.model import Hook, HookState
+
+DIRECTORY = Path("/etc/libvirt/hooks")
+MARK = "Installed by `virtcpr hooks install`"
+# Name of ours in virtcpr/hooks → where libvirt looks for it.
+PLACES = {"libvirt-daemon": "daemon.d/virtcpr"}
+
+
+def _text(name: str) -> str:
+    """The hook with the path of this very virtcpr: libvirt's PATH may be another."""
+    text = (files("virtcpr") / "hooks" / name).read_text()
+    return text.replace("@VIRTCPR@", os.path.realpath(sys.argv[0]))
+
+
+def status(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
+    """Every hook of ours, and whether it is in its place."""
+    return tuple(Hook(name, str(directory / place), _state(name, directory / place)) for name, place in PLACES.items())
+
+
+def _state(name: str, path: Path) -> HookState:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return HookState.MISSING
+    except (OSError, UnicodeDecodeError):
+        return HookState.FOREIGN
+    if MARK not in text:
+        return HookState.FOREIGN
+    return HookState.INSTALLED if text == _text(name) and os.access(path, os.X_OK) else HookState.OUTDATED
+
+
+def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
+    """Put every hook in its place; one that is there already is renewed.
+
+    Raises HostError where somebody else's file is in the way, before anything is written.
+    """
+    for hook in status(directory):
+        if hook.state is HookState.FOREIGN:
+            raise HostError(f"{hook.path} isn't virtcpr's", hint="move it out of the way: it would be replaced")
+    for name, place in PLACES.items():
+        _write(directory / place, _text(name))
+    return status(directory)
+
+
+def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
+    """Take our hooks away, and only ours."""
+    for hook in status(directory):
+        if hook.state in (HookState.INSTALLED, HookState.OUTDATED):
+            Path(hook.path).unlink(missing_ok=True)
+    return status(directory)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")  # libvirt runs every executable file: it must be whole
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o755)
+        part.replace(path)
+    except OSError as error:
+        raise HostError(f"{path} can't be written: {error.strerror}") from error

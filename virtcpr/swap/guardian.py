@@ -1,0 +1,60 @@
+"""The guardian: when virtcpr dies in the blackout, the swap is settled and libvirt's daemon starts again.
+
+It is started before the blackout (``host.guard``), does nothing while virtcpr lives, and is ended by it on every other
+way out.  Late or twice it is harmless: a swap that is settled has no journal, and a daemon that runs isn't started.
+
+usage: python -I -m virtcpr.swap.guardian PID STARTED
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import sys
+
+from virtcpr.errors import HostError, VirtcprError
+from virtcpr.host import guard, notify
+from virtcpr.host.proc import Gone, Process
+
+
+def main(pid: str, started: str) -> int:
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    try:
+        watched = Process(int(pid), started).open()
+    except Gone:
+        watched = None
+    notify.ready()
+    print(guard.READY, flush=True)
+    if watched is not None:
+        ended = select.poll()
+        ended.register(watched, select.POLLIN)
+        ended.poll()
+        os.close(watched)
+    return settle()
+
+
+def settle() -> int:
+    """Settle what the journal holds, then see that the daemon runs.  Whatever fails, the rest is tried."""
+    from virtcpr.host import daemon
+    from virtcpr.swap.recovery import recover
+
+    code = 0
+    try:
+        report = recover((), wait=True)
+        for one in report.domains:
+            print(f"virtcpr: {one.name or one.uuid}: {one.settled.value}: {one.text}", file=sys.stderr)
+        code = int(report.exit_code)
+    except VirtcprError as error:
+        print(f"virtcpr: error: {error.message}", file=sys.stderr)
+        code = 1
+    try:
+        daemon.running()
+    except HostError:
+        daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""Giving a guest to one of its two processes: what a swap does step by step, and recovery after a swap that died."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from virtcpr.domain import qmp, status
+from virtcpr.errors import HostError
+from virtcpr.host import files, machined, threads
+from virtcpr.host.proc import Process
+from virtcpr.host.qmp import Monitor
+from virtcpr.plan.guest import Guest
+
+ANSWER_SECONDS = 10.0  # a monitor that is asked
+MOVE_SECONDS = 60.0  # the guest's device state
+END_SECONDS = 30.0
+
+K = TypeVar("K")
+
+
+async def belongs(monitor: Monitor, process: Process) -> bool:
+    """Whether the process that answers on a monitor is this one: its vCPUs are threads of it."""
+    own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
+    return bool(own) and own <= process.tasks()
+
+
+async def run_state(monitor: Monitor) -> str:
+    return qmp.text(qmp.obj(await monitor.execute("query-status"))["status"])
+
+
+async def capabilities(monitor: Monitor, wanted: Mapping[str, bool]) -> None:
+    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
+    await monitor.execute("migrate-set-capabilities", {"capabilities": listed})
+
+
+async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False) -> str:
+    """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
+
+    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
+    first, the settings after: none of them may keep it from running.  With ``reset`` it starts anew.  Returns what the
+    guest does now.  Raises HostError where it doesn't resume.
+    """
+    answer = qmp.obj(await old.execute("query-migrate"))
+    if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
+        await old.execute("migrate_cancel")
+        await _until_over(old)
+    resting = await _rest(old)
+    if reset:
+        await old.execute("system_reset")
+    if guest.runs and resting in ("postmigrate", "paused"):  # what stopped for another reason stays so
+        await old.execute("cont")
+    state = await _rest(old)
+    if guest.runs and state in ("postmigrate", "paused"):
+        raise HostError(f"{old.name} is {state} and doesn't resume")
+    await old.execute("migrate-set-parameters", {"mode": "normal"})
+    await capabilities(old, {"return-path": guest.return_path})
+    if not guest.runs:
+        return "is suspended as before"
+    return "runs on" if state == "running" else f"is stopped ({state})"
+
+
+async def _until_over(old: Monitor) -> None:
+    """Wait until a migration that was cancelled is over.  Without events: they may have been somebody else's."""
+    deadline = time.monotonic() + MOVE_SECONDS
+    while qmp.text(qmp.obj(await old.execute("query-migrate")).get("status")) not in (
+        "cancelled",
+        "failed",
+        "completed",
+    ):
+        if time.monotonic() > deadline:
+            raise HostError(f"{old.name} doesn't end its migration")
+        await asyncio.sleep(0.005)
+
+
+async def _rest(old: Monitor) -> str:
+    """Its status once it has left finish-migrate: ``cont`` there would be overtaken by the end of the migration."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while (state := await run_state(old)) == "finish-migrate":
+        if time.monotonic() > deadline:
+            raise HostError(f"{old.name} doesn't finish its migration")
+        await asyncio.sleep(0.005)  # QEMU sends no event for this change
+    return state
+
+
+async def run_new(guest: Guest, new: Monitor) -> None:
+    """With old dead, new is the only owner: a guest whose ``cont`` got lost is told once more."""
+    if guest.runs and await run_state(new) == "paused":
+        await new.execute("cont")
+
+
+async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> list[str]:
+    """New's threads where old's are, and machined told; both must be alive.  Returns what could not be done."""
+    (old_process, old_monitor), (new_process, new_monitor) = old, new
+    pairs = [(old_process.pid, new_process.pid)]
+    pairs += _counterparts(
+        qmp.threads(await old_monitor.execute("query-cpus-fast")),
+        qmp.threads(await new_monitor.execute("query-cpus-fast")),
+    )
+    pairs += _counterparts(
+        qmp.iothreads(await old_monitor.execute("query-iothreads")),
+        qmp.iothreads(await new_monitor.execute("query-iothreads")),
+    )
+    problems: list[str] = []
+    for before, after in pairs:
+        problems += threads.mirror((old_process.pid, before), (new_process.pid, after))
+    try:
+        await asyncio.to_thread(machined.follow, old_process.pid, new_process.pid)
+    except HostError as error:
+        problems.append(f"systemd-machined doesn't know the new process: {error.message}")
+    return problems
+
+
+def _counterparts(old: Mapping[K, int], new: Mapping[K, int]) -> list[tuple[int, int]]:
+    """Threads of the same vCPU or iothread."""
+    return [(thread, new[key]) for key, thread in old.items() if key in new]
+
+
+def end_old(old: Process) -> None:
+    """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError."""
+    if not old.kill(END_SECONDS):
+        raise HostError(f"old QEMU (process {old.pid}) can't be killed")
+
+
+async def record(guest: Guest, new: Monitor, process: Process) -> None:
+    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both are whole then."""
+    ptys = {
+        chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
+        for chardev in qmp.chardevs(await new.execute("query-chardev"))
+        if chardev.filename.startswith("pty:")
+    }
+    change = status.Successor(
+        pid=process.pid,
+        vcpus=qmp.threads(await new.execute("query-cpus-fast")),
+        ptys=ptys,
+        emulator=guest.emulator,
+        taints=frozenset(guest.taints),
+    )
+    path = Path(guest.status_path)
+    text = files.read_text(path) if path.exists() else guest.status_xml  # libvirt removes it for a guest it gave up
+    files.replace_durably(path, status.rewrite(text, change))
+    files.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
+    forget_channels(guest)
+
+
+def forget_channels(guest: Guest) -> None:
+    with suppress(OSError):  # left-over sockets harm nobody: the next swap removes them
+        files.remove(*guest.sockets)

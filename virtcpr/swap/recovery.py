@@ -1,0 +1,269 @@
+"""``recover``: settle swaps that were interrupted, from the journal and from what is left of both processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from virtcpr.domain import qmp, status
+from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.host import daemon, files, proc
+from virtcpr.host.daemon import DriverLock
+from virtcpr.host.lock import Lock
+from virtcpr.host.proc import Process
+from virtcpr.host.qmp import Monitor
+from virtcpr.host.tap import TapQueue
+from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
+from virtcpr.plan.recovery import New, Old, Verdict, verdict
+from virtcpr.plan.steps import State
+from virtcpr.swap import journal, owners
+from virtcpr.swap.journal import Journal
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0  # a monitor that doesn't greet by then is busy, or waits on the CPR channel
+STOPPED = ("paused", "prelaunch")
+
+
+def recover(
+    names: tuple[str, ...], *, dry_run: bool = False, start_daemon: bool = True, wait: bool = False
+) -> RecoverReport:
+    """Settle the swaps of these domains (names or UUIDs), of all where none is named.
+
+    The daemon is stopped for it, and started afterwards unless ``start_daemon`` is False, as in libvirt's own hook.
+    Another virtcpr at work is waited for with ``wait``.
+    Afterwards each guest has one owner at most, and libvirt's record names it.  Raises HostError where the host isn't
+    as it must be; what becomes of one domain never keeps another from being settled.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can settle swaps", hint="run it with sudo")
+    with Lock(wait=wait):
+        found, failed = _chosen(names)
+        if dry_run or not found:
+            looked = asyncio.run(_all(found, dry_run=True))
+            return _report((*failed, *looked), dry_run=dry_run)
+        with _daemon_stopped(found, start=start_daemon):
+            settled = asyncio.run(_all(found, dry_run=False))
+        return _report((*failed, *settled))
+
+
+def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered]]:
+    """The journals of these domains, and what is to be said of those that can't be read."""
+    found, failed = [], []
+    for uuid in journal.pending():
+        try:
+            one = journal.load(uuid)
+        except HostError as error:
+            failed.append(Recovered("", uuid, "", "", "", Settled.UNKNOWN, error.message))
+            continue
+        if not names or uuid in names or one.entry.name in names:
+            found.append(one)
+    return found, failed
+
+
+def _report(domains: tuple[Recovered, ...], *, dry_run: bool = False) -> RecoverReport:
+    ends = {domain.settled for domain in domains}
+    code = ExitCode.DONE
+    if not dry_run:
+        code = ExitCode.FAILED if Settled.LOST in ends else code
+        code = ExitCode.UNKNOWN if Settled.UNKNOWN in ends else code
+    return RecoverReport(domains, code, dry_run=dry_run)
+
+
+@contextmanager
+def _daemon_stopped(found: list[Journal], *, start: bool) -> Iterator[None]:
+    """Stop the daemon if it runs; hold the driver's lock meanwhile; start what ran, or what the journal says."""
+    recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
+    try:
+        running = daemon.running()
+    except HostError:
+        running = None
+    if running is not None:
+        recipe = running.recipe
+        running.stop()
+    try:
+        with DriverLock():
+            yield
+    finally:
+        if start and recipe is not None:
+            daemon.from_recipe(recipe).start()
+
+
+async def _all(found: list[Journal], *, dry_run: bool) -> list[Recovered]:
+    return await asyncio.gather(*(Settlement(one).run(dry_run=dry_run) for one in found))
+
+
+class Settlement:
+    """One domain: look at both processes, decide, act."""
+
+    def __init__(self, record: Journal) -> None:
+        self.journal = record
+        self.guest = record.entry.guest
+        self.old = Process(record.entry.old_pid, record.entry.old_started)
+        self.new = self._find_new()
+        self._monitors: dict[Process, Monitor] = {}
+
+    def _find_new(self) -> Process | None:
+        """The process that the journal names; one that was just being started is known by its command line."""
+        entry = self.journal.entry
+        if entry.new_pid is not None and entry.new_started is not None:
+            return Process(entry.new_pid, entry.new_started)
+        return proc.with_argv(entry.argv, other_than=entry.old_pid) if entry.argv else None
+
+    async def run(self, *, dry_run: bool) -> Recovered:
+        """Never raises: the result says what isn't known."""
+        entry = self.journal.entry
+        old, new = Old.SILENT, New.SILENT
+        try:
+            await self._connect()
+            old, new = await self._look_at_old(), await self._look_at_new()
+            decided = verdict(entry.state, old, new)
+            if dry_run:
+                settled, text = Settled.PENDING, f"would be settled: {decided.value}"
+            else:
+                settled, text = await self._act(decided)
+        except (VirtcprError, OSError) as error:
+            settled, text = Settled.UNKNOWN, str(error)
+        finally:
+            for monitor in self._monitors.values():
+                await monitor.close()
+        return Recovered(entry.name, entry.uuid, entry.state.value, old.value, new.value, settled, text)
+
+    # Looking.
+
+    async def _connect(self) -> None:
+        """A session with each process that answers.  Both may have the listening socket; each takes one client."""
+        alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
+        for _ in alive:
+            try:
+                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=LOOK_SECONDS)
+            except QmpError as error:
+                log.debug("%s: %s", self.guest.name, error)
+                return
+            for process in alive:
+                if process not in self._monitors and await owners.belongs(monitor, process):
+                    self._monitors[process] = monitor
+                    break
+            else:
+                await monitor.close()
+
+    async def _look_at_old(self) -> Old:
+        if not self.old.alive():
+            return Old.GONE
+        monitor = self._monitors.get(self.old)
+        if monitor is None:
+            return Old.SILENT
+        match await owners.run_state(monitor):
+            case "running":
+                return Old.RUNNING
+            case "postmigrate" | "finish-migrate":
+                return Old.POSTMIGRATE
+            case _:
+                return Old.PAUSED
+
+    async def _look_at_new(self) -> New:
+        if self.new is None or not self.new.alive():
+            return New.GONE
+        monitor = self._monitors.get(self.new)
+        if monitor is None:
+            return New.SILENT
+        state = await owners.run_state(monitor)
+        if state == "inmigrate":
+            return New.INCOMING
+        if state not in STOPPED:
+            return New.RUNNING
+        answer = qmp.obj(await monitor.execute("query-migrate"))
+        return New.RECEIVED if qmp.text(answer.get("status")) == "completed" else New.INCOMING
+
+    # Acting.
+
+    async def _act(self, decided: Verdict) -> tuple[Settled, str]:
+        match decided:
+            case Verdict.BACK | Verdict.RESET:
+                return await self._back(reset=decided is Verdict.RESET)
+            case Verdict.FORWARD:
+                return await self._forward()
+            case Verdict.LOST:
+                return self._lost()
+            case Verdict.NOTHING:
+                self.journal.close()
+                return Settled.NOTHING, "it was settled already"
+            case Verdict.UNKNOWN:
+                return Settled.UNKNOWN, f"nothing was done: {self._processes()}"
+
+    def _processes(self) -> str:
+        new = "none" if self.new is None else f"process {self.new.pid}"
+        return f"old QEMU is process {self.old.pid}, new is {new}"
+
+    async def _back(self, *, reset: bool) -> tuple[Settled, str]:
+        self._end_new()
+        notes = self._restore_taps()
+        monitor = self._monitors.get(self.old)
+        if monitor is None:  # it may have been new that took the only session
+            monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=owners.ANSWER_SECONDS)
+            self._monitors[self.old] = monitor
+            if not await owners.belongs(monitor, self.old):
+                raise HostError(f"another process than {self.old.pid} answers on the monitor")
+        does = await owners.resume_old(self.guest, monitor, reset=reset)
+        path = Path(self.guest.status_path)
+        if not path.exists():  # libvirt gave the guest up meanwhile
+            files.replace_durably(path, self.guest.status_xml)
+        owners.forget_channels(self.guest)
+        self.journal.write(State.ROLLED_BACK)
+        self.journal.close()
+        why = "; it was reset, as new QEMU is gone that had it" if reset else ""
+        text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
+        return Settled.BACK, "; ".join([text, *notes])
+
+    def _restore_taps(self) -> list[str]:
+        """What new changed when it opened them.  Nothing may keep old from resuming: returns what failed."""
+        failed = []
+        for source, header, offload in self.journal.entry.taps:
+            try:
+                fd = self.old.clone_fd(source)
+                try:
+                    TapQueue(source, fd, header, offload).restore()
+                finally:
+                    os.close(fd)
+            except (VirtcprError, OSError) as error:
+                failed.append(f"its network may be dead until it reboots: {error}")
+        return failed
+
+    def _end_new(self) -> None:
+        if self.new is not None and not self.new.kill(owners.END_SECONDS):
+            raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
+
+    async def _forward(self) -> tuple[Settled, str]:
+        assert self.new is not None, "no verdict gives the guest to a process that isn't known"
+        old, new = self._monitors.get(self.old), self._monitors.get(self.new)
+        notes = []
+        if old is not None and new is not None:
+            notes += await owners.place((self.old, old), (self.new, new))
+        await asyncio.to_thread(owners.end_old, self.old)
+        if new is None:
+            self._record_blindly()
+            return Settled.UNKNOWN, f"the guest is new QEMU's (process {self.new.pid}), which doesn't answer"
+        await owners.run_new(self.guest, new)
+        await owners.record(self.guest, new, self.new)
+        self.journal.write(State.DONE)
+        self.journal.close()
+        return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+
+    def _record_blindly(self) -> None:
+        """libvirt must not look for the guest in a process that is gone."""
+        assert self.new is not None
+        path = Path(self.guest.status_path)
+        text = files.read_text(path) if path.exists() else self.guest.status_xml
+        files.replace_durably(path, status.rewrite(text, status.Successor(self.new.pid, {})))
+
+    def _lost(self) -> tuple[Settled, str]:
+        self._end_new()
+        if not self.old.kill(owners.END_SECONDS):
+            raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
+        owners.forget_channels(self.guest)
+        self.journal.close()
+        return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"
