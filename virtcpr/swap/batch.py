@@ -262,7 +262,8 @@ class Upgrade:
                 record.close()
                 move.fail(HostError(f"new QEMU (process {move.new.process.pid}) ended after the swap: {error.message}"))
                 return
-            problems.append(error.message)
+            move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=SETTLE))
+            return
         warnings = (Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems)
         move.end(Result.UPGRADED, *warnings)
 

@@ -82,10 +82,10 @@ def _daemon_stopped(found: list[Journal], *, start: bool) -> Iterator[None]:
         running = daemon.running()
     except HostError:
         running = None
-    if running is not None:
-        recipe = running.recipe
-        running.stop()
     try:
+        if running is not None:
+            recipe = running.recipe
+            running.stop()
         with DriverLock():
             yield
     finally:
