@@ -163,3 +163,9 @@ def test_what_does_not_go_together(cli: Cli, args: tuple[str, ...], said: str) -
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err
     assert f"virtcpr {args[0]} --help" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "prepare"])
+def test_json_as_it_is_written(cli: Cli, golden: Golden, command: str) -> None:
+    options = ["--yes"] if command == "prepare" else []
+    golden(f"{command}.json", cli(command, "--all", "-o", "json", *options).out)
