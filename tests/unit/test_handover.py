@@ -6,9 +6,10 @@ Both QEMUs are models of QMP here; their processes are real ones, that really di
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.errors import QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.host import daemon
+from virtcpr.host.daemon import Daemon
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
+from virtcpr.model import Recovered, Settled
 from virtcpr.plan.steps import Side, State
 from virtcpr.plan.transfer import Plan, plan
-from virtcpr.swap import journal
+from virtcpr.swap import journal, recovery
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
+from virtcpr.swap.recovery import Settlement
 from virtcpr.swap.spawn import NewQemu
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
@@ -92,6 +97,7 @@ class Qemu:
 class FakeMonitor:
     qemu: Qemu
     name: str
+    timeout: float = 0.0
 
     async def execute(
         self, command: str, arguments: Mapping[str, Any] | None = None, *, fd: int | None = None
@@ -249,3 +255,82 @@ def test_every_step_says_on_which_side_it_is(stage: Stage) -> None:
     sides = [step.side for step in stage.plan.steps]
     assert sides == sorted(sides, key=[Side.BEFORE, Side.AT, Side.AFTER].index)
     assert sides.count(Side.AT) == 1
+
+
+# What recovery makes of a hand-over that nobody finished.
+
+
+@pytest.fixture
+def settle(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recovered]:
+    """New has died at ``committing``, virtcpr too; old waits with its state of before."""
+    world = stage.world
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        return FakeMonitor(world.old, name)
+
+    def act(*, runs: bool) -> Recovered:
+        monkeypatch.setattr(Monitor, "connect", connect)
+        stage.journal.write(State.COMMITTING, guest=replace(stage.plan.guest, runs=runs))
+        world.new.process.kill(10)
+        world.old.status, world.old.migration = "postmigrate", "completed"
+        return asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+
+    return act
+
+
+def test_a_guest_that_may_have_run_in_new_is_reset_in_old(stage: Stage, settle: Callable[..., Recovered]) -> None:
+    assert settle(runs=True).settled is Settled.BACK
+    assert stage.world.said.index("old system_reset") < stage.world.said.index("old cont")
+    assert (stage.world.old.status, stage.world.old.mode) == ("running", "normal")
+    assert journal.pending(stage.journal.path.parent) == []
+
+
+def test_a_suspended_guest_never_ran_in_new_and_is_not_reset(stage: Stage, settle: Callable[..., Recovered]) -> None:
+    assert settle(runs=False).settled is Settled.BACK
+    assert "old system_reset" not in stage.world.said
+    assert "old cont" not in stage.world.said
+    assert stage.world.old.process.alive()
+
+
+def test_a_guest_that_its_user_paused_after_virtcpr_died_stays_paused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At ``spawned`` nothing was done to it, and it may be long ago."""
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        return FakeMonitor(stage.world.old, name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    stage.world.old.status = "paused"
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+    assert outcome.settled is Settled.BACK
+    assert stage.world.old.status == "paused"
+    assert not stage.world.new.process.alive()
+
+
+def test_a_defect_in_settling_one_guest_is_its_own(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are settled, and the daemon is started: nothing is raised."""
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    outcome = asyncio.run(Settlement(stage.journal).run(dry_run=False))
+    assert (outcome.settled, outcome.text) == (Settled.UNKNOWN, "KeyError: 'surprise'")
+    assert journal.pending(stage.journal.path.parent) == [UUID]
+
+
+def test_the_daemon_is_not_started_beside_a_swap_that_is_left(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> Daemon:
+        raise HostError("no daemon")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(daemon, "running", stopped)
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    with pytest.raises(HostError, match="must not start before they are settled; nothing was done") as refused:
+        recovery.recover(("another",))
+    assert stage.plan.name in refused.value.message
+    assert refused.value.hint == "virtcpr recover --all"
+    assert stage.world.new.process.alive()

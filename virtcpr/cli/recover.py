@@ -16,14 +16,17 @@ def recover(
     ctx: typer.Context,
     domain: DomainArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every domain whose swap was interrupted.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done as things look now, and do nothing.")
+    ] = False,
     from_hook: Annotated[bool, typer.Option("--from-hook", hidden=True)] = False,
     output: OutputOption = Output.TABLE,
 ) -> RecoverReport:
     """Settle swaps that were interrupted: each guest gets one owner, and libvirt's record names it.
 
     It looks at what is left of both QEMU processes; docs/recovery.md has the table of what is decided.  libvirt's
-    daemon is stopped for it if it runs, and started afterwards.
+    daemon is stopped for it if it runs, and started afterwards.  While it runs, QEMU answers nobody else: --dry-run
+    then shows processes as silent that aren't.
     """
     session: Session = ctx.obj
     session.command, session.output = "recover", output

@@ -14,7 +14,7 @@ import os
 import select
 import sys
 
-from virtcpr.errors import HostError, VirtcprError
+from virtcpr.errors import HostError
 from virtcpr.host import guard, notify
 from virtcpr.host.proc import Gone, Process
 
@@ -46,12 +46,12 @@ def settle() -> int:
         for one in report.domains:
             print(f"virtcpr: {one.name or one.uuid}: {one.settled.value}: {one.text}", file=sys.stderr)
         code = int(report.exit_code)
-    except VirtcprError as error:
-        print(f"virtcpr: error: {error.message}", file=sys.stderr)
+    except Exception as error:  # whatever it is: the daemon comes next
+        print(f"virtcpr: error: {error}", file=sys.stderr)
         code = 1
     try:
         daemon.running()
-    except HostError:
+    except (HostError, OSError):
         daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
     return code
 

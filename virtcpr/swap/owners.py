@@ -38,12 +38,12 @@ async def capabilities(monitor: Monitor, wanted: Mapping[str, bool]) -> None:
     await monitor.execute("migrate-set-capabilities", {"capabilities": listed})
 
 
-async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False) -> str:
+async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: bool = True) -> str:
     """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
 
     It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
-    first, the settings after: none of them may keep it from running.  With ``reset`` it starts anew.  Returns what the
-    guest does now.  Raises HostError where it doesn't resume.
+    first, the settings after: none of them may keep it from running.  With ``reset`` it starts anew; where it was never
+    ``moved``, a guest that is paused was paused by its user, and stays so.  Returns what the guest does now.  Raises HostError where it doesn't resume.
     """
     answer = qmp.obj(await old.execute("query-migrate"))
     if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
@@ -52,10 +52,11 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False) -> str:
     resting = await _rest(old)
     if reset:
         await old.execute("system_reset")
-    if guest.runs and resting in ("postmigrate", "paused"):  # what stopped for another reason stays so
+    ours = ("postmigrate", "paused") if moved else ("postmigrate",)
+    if guest.runs and resting in ours:  # what stopped for another reason stays so
         await old.execute("cont")
     state = await _rest(old)
-    if guest.runs and state in ("postmigrate", "paused"):
+    if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await capabilities(old, {"return-path": guest.return_path})
@@ -141,10 +142,15 @@ async def record(guest: Guest, new: Monitor, process: Process) -> None:
         taints=frozenset(guest.taints),
     )
     path = Path(guest.status_path)
-    text = files.read_text(path) if path.exists() else guest.status_xml  # libvirt removes it for a guest it gave up
-    files.replace_durably(path, status.rewrite(text, change))
+    files.replace_durably(path, status.rewrite(status_text(guest), change))
     files.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
     forget_channels(guest)
+
+
+def status_text(guest: Guest) -> str:
+    """libvirt's record of the guest; of one that libvirt gave up meanwhile, as it was before the swap."""
+    path = Path(guest.status_path)
+    return files.read_text(path) if path.exists() else guest.status_xml
 
 
 def forget_channels(guest: Guest) -> None:

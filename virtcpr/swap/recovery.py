@@ -18,8 +18,7 @@ from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
-from virtcpr.plan.recovery import New, Old, Verdict, verdict
-from virtcpr.plan.steps import State
+from virtcpr.plan.recovery import BEFORE, New, Old, Verdict, verdict
 from virtcpr.swap import journal, owners
 from virtcpr.swap.journal import Journal
 
@@ -42,7 +41,13 @@ def recover(
     if os.geteuid() != 0:
         raise HostError("only root can settle swaps", hint="run it with sudo")
     with Lock(wait=wait):
-        found, failed = _chosen(names)
+        found, failed, others = _chosen(names)
+        if others and not dry_run and not _daemon_runs():
+            raise HostError(
+                f"{', '.join(others)}: these swaps were interrupted, too, and libvirt's daemon must not start before "
+                "they are settled; nothing was done",
+                hint="virtcpr recover --all",
+            )
         if dry_run or not found:
             looked = asyncio.run(_all(found, dry_run=True))
             return _report((*failed, *looked), dry_run=dry_run)
@@ -51,9 +56,9 @@ def recover(
         return _report((*failed, *settled))
 
 
-def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered]]:
-    """The journals of these domains, and what is to be said of those that can't be read."""
-    found, failed = [], []
+def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], list[str]]:
+    """The journals of these domains, what is to be said of those that can't be read, and the other domains' names."""
+    found, failed, others = [], [], []
     for uuid in journal.pending():
         try:
             one = journal.load(uuid)
@@ -62,7 +67,17 @@ def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered]]:
             continue
         if not names or uuid in names or one.entry.name in names:
             found.append(one)
-    return found, failed
+        else:
+            others.append(one.entry.name)
+    return found, failed, others
+
+
+def _daemon_runs() -> bool:
+    try:
+        daemon.running()
+    except HostError:
+        return False
+    return True
 
 
 def _report(domains: tuple[Recovered, ...], *, dry_run: bool = False) -> RecoverReport:
@@ -123,11 +138,13 @@ class Settlement:
             old, new = await self._look_at_old(), await self._look_at_new()
             decided = verdict(entry.state, old, new)
             if dry_run:
-                settled, text = Settled.PENDING, f"would be settled: {decided.value}"
+                settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
             else:
                 settled, text = await self._act(decided)
         except (VirtcprError, OSError) as error:
             settled, text = Settled.UNKNOWN, str(error)
+        except Exception as error:  # a defect: the other domains and the daemon must not suffer
+            settled, text = Settled.UNKNOWN, f"{type(error).__name__}: {error}"
         finally:
             for monitor in self._monitors.values():
                 await monitor.close()
@@ -141,15 +158,22 @@ class Settlement:
         for _ in alive:
             try:
                 monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=LOOK_SECONDS)
+                owner = await self._owner(monitor, alive)
             except QmpError as error:
                 log.debug("%s: %s", self.guest.name, error)
                 return
-            for process in alive:
-                if process not in self._monitors and await owners.belongs(monitor, process):
-                    self._monitors[process] = monitor
-                    break
-            else:
+            if owner is None:
                 await monitor.close()
+                continue
+            monitor.timeout = owners.ANSWER_SECONDS  # it is there: what it is told now may take its time
+            self._monitors[owner] = monitor
+
+    async def _owner(self, monitor: Monitor, processes: list[Process]) -> Process | None:
+        """Which of them answers on a monitor; None for one that is known already, or for a stranger."""
+        for process in processes:
+            if process not in self._monitors and await owners.belongs(monitor, process):
+                return process
+        return None
 
     async def _look_at_old(self) -> Old:
         if not self.old.alive():
@@ -184,7 +208,8 @@ class Settlement:
     async def _act(self, decided: Verdict) -> tuple[Settled, str]:
         match decided:
             case Verdict.BACK | Verdict.RESET:
-                return await self._back(reset=decided is Verdict.RESET)
+                # New never ran a guest that the user has suspended: its state in old is still good.
+                return await self._back(reset=decided is Verdict.RESET and self.guest.runs)
             case Verdict.FORWARD:
                 return await self._forward()
             case Verdict.LOST:
@@ -208,12 +233,12 @@ class Settlement:
             self._monitors[self.old] = monitor
             if not await owners.belongs(monitor, self.old):
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
-        does = await owners.resume_old(self.guest, monitor, reset=reset)
+        moved = self.journal.entry.state not in BEFORE
+        does = await owners.resume_old(self.guest, monitor, reset=reset, moved=moved)
         path = Path(self.guest.status_path)
         if not path.exists():  # libvirt gave the guest up meanwhile
             files.replace_durably(path, self.guest.status_xml)
         owners.forget_channels(self.guest)
-        self.journal.write(State.ROLLED_BACK)
         self.journal.close()
         why = "; it was reset, as new QEMU is gone that had it" if reset else ""
         text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
@@ -238,6 +263,7 @@ class Settlement:
             raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
 
     async def _forward(self) -> tuple[Settled, str]:
+        """Old dies before new is told to run, so that whoever finds this half done finds the same verdict."""
         assert self.new is not None, "no verdict gives the guest to a process that isn't known"
         old, new = self._monitors.get(self.old), self._monitors.get(self.new)
         notes = []
@@ -249,16 +275,14 @@ class Settlement:
             return Settled.UNKNOWN, f"the guest is new QEMU's (process {self.new.pid}), which doesn't answer"
         await owners.run_new(self.guest, new)
         await owners.record(self.guest, new, self.new)
-        self.journal.write(State.DONE)
         self.journal.close()
         return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
 
     def _record_blindly(self) -> None:
         """libvirt must not look for the guest in a process that is gone."""
         assert self.new is not None
-        path = Path(self.guest.status_path)
-        text = files.read_text(path) if path.exists() else self.guest.status_xml
-        files.replace_durably(path, status.rewrite(text, status.Successor(self.new.pid, {})))
+        change = status.Successor(self.new.pid, {})
+        files.replace_durably(Path(self.guest.status_path), status.rewrite(owners.status_text(self.guest), change))
 
     def _lost(self) -> tuple[Settled, str]:
         self._end_new()
