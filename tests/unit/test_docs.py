@@ -83,7 +83,8 @@ recover`, libvirt's `daemon` hook (`virtcpr hooks install`) and the guardian all
 How a process is found: *gone* (a process that has its number but another start time is never touched); *silent*: it is
 alive, but its monitor doesn't answer within two seconds; *incoming*: new waits for the guest's state; *received*: new
 has all of it and never ran; the others are QEMU's own words. Where new may have run, the guest's RAM, which both share,
-is newer than what old knows of its devices: old never resumes it then.
+is newer than what old knows of its devices: old never resumes it then. A guest that its user had suspended never ran
+in new: where the table says reset, it is only given back, suspended.
 
 The **guardian** is a transient systemd unit (without systemd a child in its own session). It is armed before the daemon
 is stopped, settles the swap and starts the daemon when virtcpr dies, and is ended by virtcpr otherwise. Where nobody

@@ -43,7 +43,8 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
 
     It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
     first, the settings after: none of them may keep it from running.  With ``reset`` it starts anew; where it was never
-    ``moved``, a guest that is paused was paused by its user, and stays so.  Returns what the guest does now.  Raises HostError where it doesn't resume.
+    ``moved``, a guest that is paused was paused by its user, and stays so.  Returns what the guest does now.  Raises
+    HostError where it doesn't resume.
     """
     answer = qmp.obj(await old.execute("query-migrate"))
     if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
