@@ -104,6 +104,22 @@ class PlannedStep:
     undo: str | None
 
 
+class Trial(Enum):
+    """How a rehearsal ended."""
+
+    GO = "go"
+    NO_GO = "no-go"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the hand-over of a guest's twin showed; ``words`` are QEMU's own, or say why it can't be told."""
+
+    trial: Trial
+    words: str = ""
+
+
 @dataclass(frozen=True)
 class Outlook:
     """What ``upgrade`` is about to do with one domain: move it, or leave it for ``verdict``'s reason.
@@ -124,6 +140,7 @@ class Outlook:
     carried: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     forecast_ms: float | None = None
+    rehearsal: Rehearsal | None = None
 
     @property
     def moves(self) -> bool:
@@ -194,7 +211,7 @@ class CheckReport:
 class Request:
     """Which domains a command is about, and how.  ``domains`` are names, ids or UUIDs; empty with ``every``.
 
-    ``mode`` None is `auto`.
+    ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched.
     """
 
     domains: tuple[str, ...] = ()
@@ -203,6 +220,7 @@ class Request:
     emulator: str | None = None
     parallel: int | None = None
     mode: Mode | None = None
+    rehearse: bool = True
 
 
 class Readying(Enum):

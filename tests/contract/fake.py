@@ -30,11 +30,13 @@ from virtcpr.model import (
     Readying,
     Recovered,
     RecoverReport,
+    Rehearsal,
     Request,
     Result,
     Settled,
     Severity,
     Side,
+    Trial,
     UpgradeReport,
 )
 
@@ -115,6 +117,7 @@ PLANNED = PlanReport(
             carried=("standard output", "queue of vnet0"),
             replayed=("set_link name=net0 up=False",),
             forecast_ms=41.25,
+            rehearsal=Rehearsal(Trial.GO),
         ),
         Outlook("mail", UUID.format(2), NEW, NEW, Result.CURRENT),
         Outlook("db", UUID.format(3), OLD, NEW, Result.BLOCKED, (BLOCKER,)),

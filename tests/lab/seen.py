@@ -10,6 +10,8 @@ SEEN = {
     "emulator": "test_refusals.py",
     "emulator-arch": "test_refusals.py",
     "changed": "test_refusals.py",
+    "rehearsal": "test_rehearsal.py",
+    "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",

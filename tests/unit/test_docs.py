@@ -25,6 +25,7 @@ GROUPS: tuple[tuple[str, Sequence[Rule]], ...] = (
     ("QEMU and libvirt at work", rules.MIGRATION),
     ("Devices", rules.DEVICES),
     ("Changed since the start", rules.DRIFT),
+    ("Rehearsal", rules.REHEARSAL),
     ("Preparing", PREPARING),
 )
 HEAD = """# Findings

@@ -197,7 +197,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("changed", (T, L, X), "-iothread1", qemu(iothreads=frozenset())),
     ("changed", (T, L, X), "interface net0 was replaced", xml("<mac address='52:", "<mac address='53:")),
 )  # fmt: skip
-ELSEWHERE = {"resource"}  # needs another command line: below, and tests/unit/test_transfer.py
+# Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py.
+ELSEWHERE = {"resource", "rehearsal", "rehearsal-unsure"}
 
 
 @pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])

@@ -31,6 +31,9 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
 EmulatorOption = Annotated[
     str | None, typer.Option(metavar="PATH", help="Another QEMU than the installed one.", show_default=False)
 ]
+RehearseOption = Annotated[
+    bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
+]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 XmlOption = Annotated[
     str | None,

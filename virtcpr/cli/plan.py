@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption
+from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, RehearseOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import ExitCode, Outlook, PlanReport, Result
 
@@ -18,6 +18,7 @@ def plan(
     domain: DomainArgument = None,
     every: AllOption = False,
     emulator: EmulatorOption = None,
+    rehearse: RehearseOption = True,
     detailed: Annotated[
         bool,
         typer.Option(
@@ -32,7 +33,8 @@ def plan(
     """
     session: Session = ctx.obj
     session.command, session.output = "plan", output
-    report = session.backend.plan(options.request(session, domain, every, emulator))
+    asked = options.request(session, domain, every, emulator)
+    report = session.backend.plan(replace(asked, rehearse=rehearse))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

@@ -210,6 +210,7 @@ def _outlook(one: Outlook) -> dict[str, Any]:
         "carried": list(one.carried),
         "replayed": list(one.replayed),
         "forecast_pause_ms": _ms(one.forecast_ms),
+        "rehearsal": {"verdict": one.rehearsal.trial.value, "words": one.rehearsal.words} if one.rehearsal else None,
         "findings": [_finding(finding) for finding in one.findings],
     }
 

@@ -159,6 +159,7 @@ def _how(one: Outlook) -> tuple[tuple[str, str], ...]:
     after = " → ".join(step.name for step in one.steps if step.side != "before")
     return (
         ("emulator", one.emulator or ""),
+        *((("rehearsal", one.rehearsal.trial.value),) if one.rehearsal else ()),
         ("steps", f"{before} ‖ {after}"),
         ("carried", ", ".join(one.carried)),
         ("replayed", ", ".join(one.replayed) or "nothing"),

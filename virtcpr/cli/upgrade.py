@@ -11,7 +11,7 @@ import typer
 
 from virtcpr.cli import options, render
 from virtcpr.cli.backend import Upgrade
-from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, YesOption
+from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, RehearseOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.errors import Unsettled, UsageError, VirtcprError
@@ -34,6 +34,7 @@ def upgrade(
         UpgradeMode, typer.Option(help="How to move them; auto takes the best that can be.")
     ] = UpgradeMode.AUTO,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
+    rehearse: RehearseOption = True,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
@@ -45,8 +46,9 @@ def upgrade(
     session.command, session.output = "upgrade", output
     if parallel is not None and parallel < 1:
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint="try: virtcpr upgrade --help")
+    wanted = None if mode is UpgradeMode.AUTO else Mode(mode.value)
     asked = options.request(session, domain, every, emulator)
-    request = replace(asked, parallel=parallel, mode=None if mode is UpgradeMode.AUTO else Mode(mode.value))
+    request = replace(asked, parallel=parallel, mode=wanted, rehearse=rehearse)
     with session.backend.open_upgrade(request) as planned:
         if not yes and not _agreed(session, planned.outlooks):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))

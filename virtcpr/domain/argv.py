@@ -78,6 +78,15 @@ class Option:
         words = [_escape(v) if k == "" else f"{k}={_escape(v)}" for k, v in kept.items()]
         return replace(self, value=",".join(words))
 
+    def without(self, *names: str) -> Option:
+        """The same option without these properties."""
+        if self.value is None or not set(names) & self.properties().keys():
+            return self
+        kept = {key: value for key, value in self.properties().items() if key not in names}
+        if self.value.startswith("{"):
+            return replace(self, value=json.dumps(kept, separators=(",", ":")))
+        return replace(self, value="").with_properties({key: str(value) for key, value in kept.items()})
+
 
 def _json_object(text: str) -> Properties:
     try:
@@ -95,7 +104,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         name, equals, value = word.replace("\0", ",").partition("=")
         if equals:
             yield name, value
-        elif position == 0:
+        elif position == 0 and name:
             yield "", name
         elif name:
             yield name, "on"

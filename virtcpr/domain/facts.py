@@ -57,6 +57,7 @@ class BlockNode:
     file: str
     driver: str
     threshold: int = 0  # bytes written after which QEMU sends an event; 0: none
+    size: int | None = None  # bytes that a guest sees; None: QEMU doesn't say
 
 
 @dataclass(frozen=True)

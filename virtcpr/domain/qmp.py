@@ -68,10 +68,15 @@ def block_nodes(answer: Json) -> tuple[BlockNode, ...]:
             text(node.get("file")),
             text(node.get("drv")),
             number(node.get("write_threshold", 0)),
+            _size(node.get("image")),
         )
         for node in nodes
         if text(node.get("node-name")) and not text(node.get("node-name")).startswith("#")
     )
+
+
+def _size(image: Json) -> int | None:
+    return number(obj(image)["virtual-size"]) if image is not None else None
 
 
 def memdevs(answer: Json) -> tuple[Memdev, ...]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import socket
 import stat
 from pathlib import Path
 
-from virtcpr.errors import QmpError
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.proc import build_of
-from virtcpr.host.qmp import Monitor
+from virtcpr.host.run import run
+from virtcpr.host.scratch import Scratch
 
 SECONDS = 20.0
+COMMANDS = ("query-version", "query-target", "query-qmp-schema", "query-machines")
 
 
 class NotAnEmulator(Exception):
@@ -28,31 +27,31 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
     """
     _check_file(path)
     build = build_of(Path(path))
-    ours, theirs = socket.socketpair()
-    arguments = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
-    monitor = ["-chardev", f"socket,id=m,fd={theirs.fileno()}", "-mon", "chardev=m,mode=control"]
+    options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
     try:
-        process = await asyncio.create_subprocess_exec(
-            path,
-            *arguments,
-            *monitor,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=[theirs.fileno()],
-        )
-    except OSError as error:
-        ours.close()
-        raise NotAnEmulator(f"can't be run: {error.strerror}") from error
-    finally:
-        theirs.close()
+        scratch = await Scratch.start(path, options)
+    except HostError as error:
+        raise NotAnEmulator(error.message) from error
+    async with scratch:
+        try:
+            monitor = await scratch.monitor(SECONDS)
+            return build, {command: await monitor.execute(command) for command in COMMANDS}
+        except QmpError as error:
+            await scratch.end()
+            words = scratch.words[-1] if scratch.words else error.message
+            raise NotAnEmulator(f"isn't QEMU, or is broken: {words}") from error
+
+
+def firmware(path: str) -> str:
+    """What tells the firmware that a QEMU binary loads from that of yesterday: it is part of a guest's machine.
+
+    A package that replaces a file changes the time of its directory.
+    """
     try:
-        return build, await _ask(process, ours)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        directories = run([path, "-L", "help"]).split()
+    except HostError:
+        return ""
+    return " ".join(f"{name}@{os.stat(name).st_mtime_ns}" for name in directories if os.path.isdir(name))
 
 
 def _check_file(path: str) -> None:
@@ -66,16 +65,3 @@ def _check_file(path: str) -> None:
         raise NotAnEmulator("isn't a file")
     if not kind.st_mode & 0o111:
         raise NotAnEmulator("isn't executable")
-
-
-async def _ask(process: asyncio.subprocess.Process, ours: socket.socket) -> dict[str, object]:
-    try:
-        async with await Monitor.connect(ours, "emulator", timeout=SECONDS) as monitor:
-            commands = ("query-version", "query-target", "query-qmp-schema", "query-machines")
-            return {command: await monitor.execute(command) for command in commands}
-    except QmpError as error:
-        if process.returncode is None:
-            process.kill()
-        assert process.stderr is not None
-        words = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
-        raise NotAnEmulator("isn't QEMU, or is broken: " + (words[-1] if words else error.message)) from error

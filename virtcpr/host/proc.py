@@ -21,11 +21,21 @@ SYS_PIDFD_GETFD = 438  # the same on every architecture (Linux, include/uapi/asm
 SO_ACCEPTCON = 0x10000  # /proc/net/unix, flags of a listening socket
 TCP_LISTEN = "0A"
 OLD_MODULES = Path("/run/qemu")
+IDS = ("Uid", "Gid", "Groups")
 PT_NOTE, NT_GNU_BUILD_ID = 4, 3
 
 
 class Gone(HostError):
     """The process has ended."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom a process runs as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,12 @@ class Process:
 
     def argv(self) -> tuple[str, ...]:
         return tuple(os.fsdecode(w) for w in (self.path / "cmdline").read_bytes().split(b"\0")[:-1])
+
+    def user(self) -> User:
+        """Raises OSError where it is gone."""
+        lines = (line.partition(":") for line in (self.path / "status").read_text().splitlines())
+        said = {name: [int(word) for word in value.split()] for name, _, value in lines if name in IDS}
+        return User(said["Uid"][0], said["Gid"][0], tuple(said["Groups"]))
 
     def tasks(self) -> frozenset[int]:
         try:

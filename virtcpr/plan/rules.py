@@ -36,7 +36,7 @@ OURS = "a limit of this version of virtcpr"
 
 
 def _told_by_the_plan(subject: Subject) -> Iterator[Hit]:
-    """Found while planning (``plan.transfer``), which only a domain without blockers comes to."""
+    """Found while planning, or by a rehearsal, which only a domain without blockers comes to."""
     return iter(())
 
 
@@ -45,6 +45,19 @@ RESOURCE = Rule(
     "resource", (TRANSFER,), RUNNING, _told_by_the_plan,
     "QEMU's open file for {what} can't be identified, so it can't be handed over",
     "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
+)
+
+NO_GO = Rule(
+    "rehearsal", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "{version} can't take over this machine, as a rehearsal with a twin of it showed: {words}",
+    "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
+    "'virtcpr upgrade --no-rehearse {name}' tries all the same, and goes back where it fails", "swap/rehearsal.py",
+)
+
+UNSURE = Rule(
+    "rehearsal-unsure", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "whether {version} can take over this machine could not be rehearsed: {words}",
+    "nothing: where it can't, the guest runs on in old QEMU", "swap/rehearsal.py", WARNING,
 )
 
 UNREADABLE = Rule(
@@ -272,6 +285,8 @@ DRIFT = (
          "virtcpr/plan/conditions/drift.py"),
     RESOURCE,
 )
+
+REHEARSAL = (NO_GO, UNSURE)
 # fmt: on
 
-RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT)
+RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL)

@@ -35,9 +35,8 @@ from virtcpr.swap.handover import HandOver
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
-from virtcpr.swap.probe import Probe
+from virtcpr.swap.outlook import planned
 from virtcpr.swap.recovery import Settlement
-from virtcpr.swap.selection import chosen
 from virtcpr.swap.spawn import end, spawn
 
 Watch = Callable[[Progress], None]
@@ -73,8 +72,7 @@ class Upgrade:
         self.guard: Guard | None = None
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
-        probe = Probe(request.emulator)
-        self.moves = [Move.of(probe.facts(domain)) for domain in chosen(connection, request)]
+        self.moves = planned(connection, request)
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:

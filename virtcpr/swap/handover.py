@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from virtcpr.domain import qmp, status
+from virtcpr.domain import status
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
 from virtcpr.host.proc import Process
@@ -20,7 +20,7 @@ from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import owners
+from virtcpr.swap import channel, owners
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
 from virtcpr.swap.spawn import NewQemu, end
@@ -101,13 +101,7 @@ class HandOver:
         self._old = monitor
 
     async def _arm(self) -> None:
-        old = _there(self._old)
-        await old.execute("migrate-set-parameters", {"mode": "cpr-transfer"})
-        reasons = qmp.blocked_reasons(await old.execute("query-migrate"))
-        if reasons:
-            raise HostError(f"{self.plan.name}: QEMU refuses: {'; '.join(reasons)}")
-        # return-path: without it a failure that comes late leaves old completed and paused.
-        await owners.capabilities(old, {"return-path": True, "events": True})
+        await channel.arm(_there(self._old), self.plan.name)
         # As late as can be: a guest that boots changes them itself.  Only from `migrate` on does new touch them.
         found = (TapQueue.of(source, fd) for source, fd in self.new.taps)
         self._queues = tuple(queue for queue in found if queue is not None)
@@ -115,12 +109,8 @@ class HandOver:
         self.journal.write(State.SPAWNED, taps=settings)
 
     async def _migrate(self) -> None:
-        channels = [
-            _channel("main", self.plan.main_socket),
-            _channel("cpr", self.plan.cpr_socket),
-        ]
         self._taps = asyncio.create_task(self._keep_taps())
-        await _there(self._old).execute("migrate", {"channels": channels})
+        await channel.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
 
     async def _keep_taps(self) -> None:
         """Undo at once what new QEMU does to the taps when it opens them, for as long as the guest runs in old."""
@@ -150,17 +140,16 @@ class HandOver:
             await new.execute(command.name, command.arguments)
 
     async def _incoming(self) -> None:
-        arguments = {"uri": f"unix:{self.plan.main_socket}", "exit-on-error": False}
-        await _there(self._new).execute("migrate-incoming", arguments)
+        await channel.incoming(_there(self._new), self.plan.main_socket)
 
     async def _received(self) -> None:
         old, new = _there(self._old), _there(self._new)
         arrived = await self._unless_new_dies(new.migration_end(MOVE_SECONDS))
         if arrived != "completed":
-            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await _reason(new)}")
+            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await channel.reason(new)}")
         left = await old.migration_end(MOVE_SECONDS)
         if left != "completed":
-            raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await _reason(old)}")
+            raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await channel.reason(old)}")
         states = [await owners.run_state(side) for side in (old, new)]
         # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
         # itself in either state.
@@ -301,16 +290,7 @@ def _interrupted(cause: BaseException) -> bool:
     return isinstance(cause, asyncio.CancelledError | KeyboardInterrupt)
 
 
-def _channel(kind: str, path: str) -> dict[str, object]:
-    return {"channel-type": kind, "addr": {"transport": "socket", "type": "unix", "path": path}}
-
-
 async def _is(monitor: Monitor, process: Process) -> None:
     """Be sure that the monitor belongs to this process."""
     if not await owners.belongs(monitor, process):
         raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")
-
-
-async def _reason(monitor: Monitor) -> str:
-    answer = qmp.obj(await monitor.execute("query-migrate"))
-    return qmp.text(answer.get("error-desc")) or f"status {qmp.text(answer.get('status'))}"

@@ -13,7 +13,7 @@ from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode,
 from virtcpr.plan.decision import Decision, decide
 from virtcpr.plan.forecast import forecast
 from virtcpr.swap import history, journal
-from virtcpr.swap.move import Move
+from virtcpr.swap.outlook import planned
 from virtcpr.swap.probe import Probe
 from virtcpr.swap.selection import chosen
 
@@ -71,8 +71,7 @@ def plan(request: Request) -> PlanReport:
     """
     journal.refuse_unsettled()
     with Connection(request.uri) as connection:
-        probe = Probe(request.emulator)
-        moves = [Move.of(probe.facts(domain)) for domain in chosen(connection, request)]
+        moves = planned(connection, request)
     pauses = history.pauses()
     outlooks = (replace(m.outlook(), forecast_ms=forecast(pauses.get(m.facts.uuid, ()))) for m in moves)
     return PlanReport(tuple(outlooks))

@@ -15,12 +15,15 @@ from virtcpr.model import (
     Phase,
     PlannedStep,
     Recovered,
+    Rehearsal,
     Result,
     Settled,
     Severity,
     Side,
+    Trial,
 )
 from virtcpr.plan.decision import decide
+from virtcpr.plan.rules import NO_GO, UNSURE
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
 from virtcpr.swap.handover import HandOver
@@ -38,6 +41,7 @@ class Move:
     new: NewQemu | None = None
     hand_over: HandOver | None = None
     phases: list[Phase] = field(default_factory=list)
+    rehearsal: Rehearsal | None = None
 
     @classmethod
     def of(cls, facts: DomainFacts) -> Move:
@@ -45,6 +49,17 @@ class Move:
         decision = decide(facts)
         found = () if decision.current else decision.reasons(Mode.TRANSFER)
         return cls(facts, None if decision.verdict else decision.plan, found, decision.verdict)
+
+    def rehearsed(self, rehearsal: Rehearsal) -> None:
+        """A twin has tried it: where that failed, the guest won't be touched."""
+        self.rehearsal = rehearsal
+        rules = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}
+        if rehearsal.trial not in rules:
+            return
+        hit = {"version": f"QEMU {self.facts.emulator.version}", "words": rehearsal.words}
+        self.found = (*self.found, rules[rehearsal.trial].finding(self.facts.name, hit))
+        if rehearsal.trial is Trial.NO_GO:
+            self.result = Result.BLOCKED
 
     def end(self, result: Result, *found: Finding) -> None:
         self.result = result
@@ -102,6 +117,7 @@ class Move:
         outlook = Outlook(self.facts.name, self.facts.uuid, self.source, self.target(), self.result, self.found)
         if self.plan is None:
             return outlook
+        outlook = replace(outlook, rehearsal=self.rehearsal)
         opened = (f"{fd.path}, opened anew" for fd in self.plan.opened)
         return replace(
             outlook,

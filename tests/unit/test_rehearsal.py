@@ -1,0 +1,146 @@
+"""What a rehearsal's result means for a guest, and how long it is kept.  The rehearsal itself is run in the lab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit import facts
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import QmpError
+from virtcpr.host import emulator
+from virtcpr.model import Rehearsal, Result, Severity, Trial
+from virtcpr.swap import playbill, rehearsal
+from virtcpr.swap.move import Move
+from virtcpr.swap.rehearsal import Part
+
+GO, NO_GO = Rehearsal(Trial.GO), Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exceeds allocated max 256")
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "run/rehearsals.json"
+    monkeypatch.setattr(playbill, "PATH", path)
+    return path
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The guests whose twins were really started."""
+    started: list[str] = []
+
+    async def run(domain: DomainFacts, _line: object) -> Rehearsal:
+        started.append(domain.name)
+        return NO_GO
+
+    monkeypatch.setattr(rehearsal, "_rehearse", run)
+    monkeypatch.setattr(emulator, "firmware", lambda _: "as ever")
+    return started
+
+
+def part(domain: DomainFacts, *queues: tuple[int, int]) -> Part:
+    """A guest whose one virtio device has queues of these sizes, and of these by default."""
+
+    def ask(command: str, arguments: Mapping[str, int] | None = None) -> object:
+        if command == "x-query-virtio":
+            return [{"path": "/machine/peripheral/net0/virtio-backend"}]
+        assert command == "x-query-virtio-queue-status"
+        assert arguments is not None
+        if arguments["queue"] >= len(queues):
+            raise QmpError("Invalid virtqueue number")
+        now, usual = queues[arguments["queue"]]
+        return {"vring-num": now, "vring-num-default": usual}
+
+    return Part(domain, ask)
+
+
+def never_moved() -> DomainFacts:
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = domain.process.argv
+    first = argv.index("-incoming")
+    return replace(domain, process=replace(domain.process, argv=argv[:first]))
+
+
+def test_guests_of_one_shape_have_one_rehearsal(runs: list[str]) -> None:
+    cast = [part(replace(facts.domain(), name=name), (1024, 1024)) for name in ("web1", "web2", "web3")]
+    rehearsal.rehearse(cast)
+    assert len(runs) == 1
+    assert [one.result for one in cast] == [NO_GO] * 3
+
+
+def test_it_is_known_the_next_time_and_forgotten_with_another_build(runs: list[str], kept: Path) -> None:
+    domain = facts.domain()
+    rehearsal.rehearse([part(domain, (1024, 1024))])
+    rehearsal.rehearse([part(domain, (1024, 1024))])
+    assert len(runs) == 1
+    assert kept.stat().st_mode & 0o777 == 0o600
+    rehearsal.rehearse([part(replace(domain, emulator=replace(domain.emulator, build="yet another")), (1, 1))])
+    assert len(runs) == 2
+    kept.write_text("{broken")
+    rehearsal.rehearse([part(domain, (1024, 1024))])
+    assert len(runs) == 3
+
+
+def test_what_tells_nothing_is_not_kept(kept: Path) -> None:
+    playbill.note("key", Rehearsal(Trial.UNSURE, "it took more than 30 s"))
+    assert playbill.read() == {}
+    playbill.note("key", GO)
+    assert playbill.read() == {"key": GO}
+
+
+def test_a_guest_that_was_started_in_this_build_is_like_its_twin(runs: list[str]) -> None:
+    """Its driver may have made the queues smaller: when it boots again they are what they were."""
+    one = part(never_moved(), (256, 1024))
+    rehearsal.rehearse([one])
+    assert one.result == NO_GO
+
+
+def test_a_guest_that_was_moved_here_may_be_unlike_it(runs: list[str]) -> None:
+    alike, unlike = part(facts.domain(), (1024, 1024), (64, 64)), part(facts.domain(), (1024, 1024), (256, 1024))
+    rehearsal.rehearse([alike, unlike])
+    assert alike.result == NO_GO
+    assert unlike.result.trial is Trial.UNSURE
+    assert NO_GO.words in unlike.result.words
+    assert "started in another build and isn't like it" in unlike.result.words
+
+
+def test_a_guest_that_cannot_be_asked_is_unsure(runs: list[str]) -> None:
+    def ask(*_: object) -> object:
+        raise QmpError("QEMU refused x-query-virtio")
+
+    one = Part(facts.domain(), ask)
+    rehearsal.rehearse([one])
+    assert one.result.trial is Trial.UNSURE
+    assert "QEMU refused x-query-virtio" in one.result.words
+
+
+def test_a_guest_without_a_twin_is_unsure(runs: list[str]) -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    odd = replace(domain, process=replace(domain.process, argv=(*domain.process.argv, "-drive", "file=/x")))
+    one = part(odd)
+    rehearsal.rehearse([one])
+    assert one.result == Rehearsal(Trial.UNSURE, "its command line has -drive")
+    assert runs == []
+
+
+def test_no_go_blocks_and_unsure_warns() -> None:
+    refused, doubtful, sure = (Move.of(facts.domain()) for _ in range(3))
+    refused.rehearsed(NO_GO)
+    doubtful.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
+    sure.rehearsed(GO)
+    assert (refused.result, doubtful.result, sure.result) == (Result.BLOCKED, None, None)
+    assert [f.code for f in sure.found] == []
+    (no,), (maybe,) = refused.found, doubtful.found
+    assert (no.code, no.severity) == ("rehearsal", Severity.BLOCKER)
+    assert no.message == (
+        f"QEMU {facts.domain().emulator.version} can't take over this machine, as a rehearsal with a twin of it "
+        "showed: VQ 0 vring.num 1024 exceeds allocated max 256"
+    )
+    assert "'virtcpr upgrade --no-rehearse d1' tries all the same" in no.remedy
+    assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
+    assert "could not be rehearsed: it took more than 30 s" in maybe.message

@@ -1,0 +1,130 @@
+"""The command line of a guest's twin: the same machine, with nothing behind it that is anybody's.
+
+A rehearsal runs two of them, in the guest's old and new QEMU.  Neither must open an image, a tap or a socket of the
+guest, take memory, or show whose twin it is: guests of one shape have one twin, and one rehearsal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.facts import BlockNode
+
+# Whose guest it is, how it is watched, and what makes QEMU wait or load something; of no weight for its state.
+LEFT_OUT = frozenset(
+    [
+        "S", "s", "gdb", "incoming", "loadvm", "snapshot", "daemonize", "pidfile", "runas", "run-with", "chroot",
+        "name", "uuid", "add-fd", "mon", "monitor", "qmp", "qmp-pretty", "vnc", "display", "spice", "nographic",
+        "D", "d", "trace", "msg", "mem-path", "mem-prealloc", "overcommit", "initrd", "append", "smbios",
+    ]
+)  # fmt: skip
+# Back ends that nothing which has a state depends on once the images are gone.
+UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager", "thread-context", "tls-cipher")
+# Of a device: what is the guest's own and of no weight.
+INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
+# Whatever may name something of the host's that can't be replaced here.
+UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "fsdev",
+                     "virtfs", "tpmdev", "serial", "parallel", "usbdevice", "net", "nic", "fw_cfg"])  # fmt: skip
+MEMORY = "memory-backend-"
+
+
+class NoTwin(Exception):
+    """No twin can be made of a guest; the text says why."""
+
+
+def twin(line: CommandLine, nodes: Iterable[BlockNode]) -> CommandLine:
+    """The twin of the guest with this command line, and of what makes it one.  Its monitor is the caller's to add.
+
+    Raises NoTwin.
+    """
+    images = {node.name: node for node in nodes}
+    used = set(_used_nodes(line))
+    options: list[Option] = []
+    for number, option in enumerate(line.options):
+        options += _stand_in(option, number, used, images)
+    if missing := used - {str(o.properties().get("node-name")) for o in options if o.name == "blockdev"}:
+        raise NoTwin(f"the image {min(missing)} isn't on its command line")
+    return CommandLine(line.emulator, (*options, Option("display", "none"), Option("overcommit", "mem-lock=off")))
+
+
+def _used_nodes(line: CommandLine) -> Iterator[str]:
+    """The block nodes that the machine and its devices are on top of: of these alone there is a blank one."""
+    for option in line.named("device", "machine"):
+        for key, value in option.properties().items():
+            if key in ("drive", "pflash0", "pflash1"):
+                yield str(value)
+
+
+def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, BlockNode]) -> Iterator[Option]:
+    """What stands in the twin's command line where this stands in the guest's."""
+    properties = option.properties()
+    match option.name:
+        case name if name in LEFT_OUT:
+            return
+        case name if name in UNKNOWN:
+            raise NoTwin(f"its command line has -{name}")
+        case "object":
+            yield from _object(option)
+        case "blockdev":
+            if properties.get("node-name") in used:
+                yield _blank(option, images)
+        case "netdev":
+            yield _option("netdev", {"type": "hubport", "id": properties.get("id"), "hubid": number})
+        case "chardev":
+            if properties.get("id") is not None:
+                yield Option("chardev", f"null,id={properties['id']}")
+        case "audiodev":
+            yield _option("audiodev", {"driver": "none", "id": properties.get("id")})
+        case "device":
+            yield _device(option, number)
+        case _:
+            yield option
+
+
+def _option(name: str, properties: Mapping[str, object]) -> Option:
+    return Option(name, json.dumps(properties, separators=(",", ":")))
+
+
+def _object(option: Option) -> Iterator[Option]:
+    """Memory of the same size, that is never touched; whatever only images and displays need is left out."""
+    properties = option.properties()
+    kind = str(properties.get("qom-type", properties.get("")))
+    if kind.startswith(UNUSED_OBJECTS):
+        return
+    if kind == f"{MEMORY}epc" or not kind.startswith(MEMORY):
+        yield option
+        return
+    kept = ("id", "size", "x-use-canonical-path-for-ramblock-id")
+    size = {key: properties[key] for key in kept if key in properties}
+    if option.value is not None and option.value.startswith("{"):
+        yield _option("object", {"qom-type": f"{MEMORY}memfd", "share": True, **size})
+    else:
+        words = ",".join(f"{key}={value}" for key, value in size.items())
+        yield Option("object", f"{MEMORY}memfd,share=on,{words}")
+
+
+def _blank(option: Option, images: Mapping[str, BlockNode]) -> Option:
+    """A node of the same name and size that reads as zeroes."""
+    properties = option.properties()
+    name = str(properties["node-name"])
+    if name not in images or images[name].size is None:
+        raise NoTwin(f"the size of its image {name} isn't known")
+    return _option(
+        "blockdev",
+        {
+            "driver": "null-co",
+            "node-name": name,
+            "size": images[name].size,
+            "read-zeroes": True,
+            "read-only": properties.get("read-only") in (True, "on"),
+        },
+    )
+
+
+def _device(option: Option, number: int) -> Option:
+    """The same device, without what tells its guest from others of that shape."""
+    properties = option.properties()
+    mac = {"mac": f"52:54:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"} if "mac" in properties else {}
+    return option.without(*INDIVIDUAL).with_properties(mac)

@@ -1,0 +1,180 @@
+"""The rehearsal: a twin of the guest is handed from its QEMU to the one it would be moved to (DESIGN §6).
+
+Releases of QEMU exist that refuse what another one saved.  The twin finds out before the guest is touched: the same
+machine, in the build that the guest runs in, with blank disks and nobody at the other end of its wires, never started.
+It isn't the guest: what a guest's driver made of a device, it can't show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from virtcpr.domain import qmp
+from virtcpr.domain.argv import CommandLine, successor
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.domain.twin import NoTwin, twin
+from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.host import emulator, scratch
+from virtcpr.host.proc import Process
+from virtcpr.host.scratch import Scratch
+from virtcpr.model import Rehearsal, Trial
+from virtcpr.swap import channel, owners, playbill
+
+log = logging.getLogger(__name__)
+
+SECONDS = 30.0  # for one rehearsal; a machine that is loaded takes three
+Ask = Callable[..., object]
+
+
+@dataclass
+class Part:
+    """One guest in it: whom to ask about its state, and where to put what came out."""
+
+    facts: DomainFacts
+    ask: Ask
+    result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
+
+
+def rehearse(parts: Iterable[Part]) -> None:
+    """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them."""
+    casts: dict[str, list[Part]] = {}
+    lines: dict[str, CommandLine] = {}
+    for part in parts:
+        try:
+            line = _twin(part.facts)
+        except NoTwin as problem:
+            part.result = Rehearsal(Trial.UNSURE, str(problem))
+            continue
+        key = _key(part.facts, line)
+        lines[key] = line
+        casts.setdefault(key, []).append(part)
+    known = playbill.read()
+    for key, result in asyncio.run(_all({key: casts[key][0] for key in casts.keys() - known.keys()}, lines)).items():
+        known[key] = result
+        playbill.note(key, result)
+    for key, cast in casts.items():
+        for part in cast:
+            part.result = _applied(known[key], part)
+
+
+def _twin(facts: DomainFacts) -> CommandLine:
+    assert facts.process is not None, "only a domain with a plan is rehearsed"
+    assert facts.qemu is not None
+    return twin(CommandLine.parse(facts.process.argv), facts.qemu.nodes)
+
+
+def _key(facts: DomainFacts, line: CommandLine) -> str:
+    """What the result depends on: both builds, the firmware that they load, and the shape of the machine."""
+    assert facts.process is not None
+    path = facts.emulator.path
+    return playbill.key(facts.process.build, facts.emulator.build, emulator.firmware(path), *line.argv())
+
+
+async def _all(parts: dict[str, Part], lines: dict[str, CommandLine]) -> dict[str, Rehearsal]:
+    limit = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def one(part: Part, line: CommandLine) -> Rehearsal:
+        async with limit:
+            log.info("%s: rehearsing", part.facts.name)
+            return await _rehearse(part.facts, line)
+
+    results = await asyncio.gather(*(one(part, lines[key]) for key, part in parts.items()))
+    return dict(zip(parts, results, strict=True))
+
+
+async def _rehearse(facts: DomainFacts, line: CommandLine) -> Rehearsal:
+    assert facts.process is not None
+    process = Process(facts.process.pid, facts.process.started)
+    try:
+        with _executable(process) as binary, scratch.directory(process.user()) as place:
+            cpr, main = place.path("cpr.sock"), place.path("main.sock")
+            fds = (place.fd, binary)
+            before = await Scratch.start(
+                f"/proc/self/fd/{binary}", (*line.argv()[1:], "-S"), user=process.user(), fds=fds
+            )
+            async with before:
+                argv = successor(line, facts.emulator.path, {}, cpr).argv()
+                async with await Scratch.start(argv[0], argv[1:], user=process.user(), fds=fds) as after:
+                    async with asyncio.timeout(SECONDS):
+                        return await _hand_over(before, after, cpr, main)
+    except TimeoutError:
+        return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
+    except (VirtcprError, OSError) as error:
+        return Rehearsal(Trial.UNSURE, str(error))
+
+
+@contextmanager
+def _executable(process: Process) -> Iterator[int]:
+    """The binary that a process runs, also where it was deleted meanwhile."""
+    fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Rehearsal:
+    """One hand-over, up to where the guest would run in new.  Raises HostError where nothing can be told of it."""
+    try:
+        old = await before.monitor(SECONDS)
+    except QmpError as error:
+        raise HostError(f"the build that it runs in can't be run again: {await _said(before, error)}") from error
+    try:
+        await channel.arm(old, "its twin")
+        if not await after.listens(cpr, SECONDS):
+            return Rehearsal(Trial.NO_GO, await _said(after, HostError("it ended at once")))
+        await channel.migrate(old, cpr, main)
+        new = await after.monitor(SECONDS)
+        await owners.capabilities(new, {"events": True})
+        await channel.incoming(new, main)
+        if await new.migration_end(SECONDS) != "completed":
+            return Rehearsal(Trial.NO_GO, await _said(after, HostError(await channel.reason(new))))
+        if await old.migration_end(SECONDS) != "completed":
+            return Rehearsal(Trial.NO_GO, await channel.reason(old))
+    except HostError as error:  # refused, or one of them died of it
+        return Rehearsal(Trial.NO_GO, await _said(after, error))
+    return Rehearsal(Trial.GO)
+
+
+async def _said(one: Scratch, otherwise: HostError) -> str:
+    """QEMU's own words, or the error where it had none.  It is ended for it."""
+    await one.end()
+    return "; ".join(dict.fromkeys(one.words)) or otherwise.message
+
+
+def _applied(result: Rehearsal, part: Part) -> Rehearsal:
+    """What the twin's result says of this guest.
+
+    The twin is as its build makes it.  A guest that was moved here before is as the build that it was started in made
+    it, and only QEMU can tell how that differs: its queues do where another build gave them another size.
+    """
+    assert part.facts.process is not None
+    moved = any(CommandLine.parse(part.facts.process.argv).named("incoming"))
+    if result.trial is not Trial.NO_GO or not moved:
+        return result
+    try:
+        if not any(_made_elsewhere(part.ask)):
+            return result
+    except (VirtcprError, KeyError, ValueError, TypeError) as error:
+        return Rehearsal(Trial.UNSURE, f"a twin is refused ({result.words}), but it isn't like the guest: {error}")
+    return Rehearsal(
+        Trial.UNSURE,
+        f"a twin is refused ({result.words}), but the guest was started in another build and isn't like it",
+    )
+
+
+def _made_elsewhere(ask: Ask) -> Iterator[bool]:
+    """For each virtio queue, whether it has another size than this build would give it (hw/virtio/virtio-qmp.c)."""
+    for device in qmp.items(ask("x-query-virtio")):
+        path = qmp.obj(device)["path"]
+        for number in range(1024):
+            try:
+                queue = qmp.obj(ask("x-query-virtio-queue-status", {"path": path, "queue": number}))
+            except QmpError:
+                break  # there is no such queue: it was the last one
+            yield queue["vring-num"] != queue["vring-num-default"]
