@@ -7,6 +7,7 @@ VirtcprError                 what failed, and a hint: what to do next
 ├── ParseError               XML, a command line or a status file that can't be understood (exit 1)
 └── SwapError                a swap ended otherwise than planned
     ├── RolledBack           before the point of no return: the guest runs in old QEMU (exit 5)
+    ├── Ended                the guest shut itself down, or was shut down, meanwhile (exit 1)
     └── Unsettled            at or after it: the guest's state isn't known (exit 6)
 """
 
@@ -65,6 +66,13 @@ class RolledBack(SwapError):
 
     code = "rolled-back"
     exit_code = ExitCode.ROLLED_BACK
+
+
+class Ended(SwapError):
+    """There is no guest to be moved any more: it shut itself down, or somebody ended it.  No process of it is left
+    that virtcpr started."""
+
+    code = "ended"
 
 
 class Unsettled(SwapError):

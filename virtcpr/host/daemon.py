@@ -109,14 +109,27 @@ class SystemdDaemon:
         """Sockets and service in one transaction.  ``ignore-dependencies``: nothing that hangs on the daemon, such
         as libvirt-guests, which ends guests, is stopped along with it."""
         units = [*self.sockets, self.service]
-        run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
         assert self.process is not None, "only a daemon that runs is stopped"
+        try:
+            run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+        except HostError as error:
+            raise HostError(
+                f"libvirt's daemon ({self.service}) doesn't stop: {error.message}",
+                hint=f"systemctl status {self.service}",
+            ) from error
         _await_end(self.process)
 
     def start(self) -> None:
         with suppress(HostError):  # a start limit that earlier restarts used up must not keep the daemon down
             run(["systemctl", "reset-failed", *self.sockets, self.service])
-        run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
+        try:
+            run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
+        except HostError as error:
+            units = " ".join([*self.sockets, self.service])
+            raise HostError(
+                f"libvirt's daemon ({self.service}) doesn't start: {error.message}",
+                hint=f"find the cause: journalctl -u {self.service}; then: systemctl start {units}",
+            ) from error
 
 
 @dataclass
@@ -168,7 +181,7 @@ def _await_end(process: Process) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while process.alive():
         if time.monotonic() > deadline:
-            raise HostError(f"libvirt's daemon (process {process.pid}) doesn't end")
+            raise HostError(f"libvirt's daemon (process {process.pid}) didn't end within {STOP_SECONDS:g} s")
         time.sleep(0.005)
 
 

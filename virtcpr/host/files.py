@@ -12,29 +12,53 @@ from pathlib import Path
 from virtcpr.errors import HostError
 
 MAX_DOCUMENT = 1 << 20  # bytes; the XML of a domain has some ten thousand
+SUFFIX = ".virtcpr"
 
 
-def replace_durably(path: Path, text: str, *, suffix: str = ".virtcpr") -> None:
+def replace_durably(path: Path, text: str, *, suffix: str = SUFFIX) -> None:
     """Replace a file's content: write beside it, fsync, rename; owner and mode as before, else root's alone.
 
     ``suffix`` names the temporary file; for libvirt's state directories it must not end in ``.xml``, or the daemon
-    would read it as a domain (virDomainObjListLoadAllConfigs).  Raises HostError; the old content is there then.
+    would read it as a domain (virDomainObjListLoadAllConfigs).  What ``reserve`` set aside there is used up.  Raises
+    HostError; the old content is there then.
     """
     part = path.with_name(path.name + suffix)
     try:
         before = path.stat() if path.exists() else None
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            os.ftruncate(file.fileno(), len(text.encode()))
             if before is not None:
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
                 os.fchmod(file.fileno(), before.st_mode & 0o7777)
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise HostError(f"{path} can't be written: {error.strerror}") from error
+
+
+def reserve(path: Path, size: int, *, suffix: str = SUFFIX) -> None:
+    """Set aside ``size`` bytes for ``replace_durably``, so that it can't fail for want of space.  Raises HostError."""
+    part = path.with_name(path.name + suffix)
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        unreserve(path, suffix=suffix)
+        raise HostError(f"{path} couldn't be written: {error.strerror}") from error
+
+
+def unreserve(path: Path, *, suffix: str = SUFFIX) -> None:
+    """Give back what ``reserve`` set aside, if that is still there."""
+    with contextlib.suppress(OSError):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:
@@ -111,6 +135,8 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
         part.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise HostError(f"{path} can't be written: {error.strerror}") from error
 
 

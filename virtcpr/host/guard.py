@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -84,8 +85,9 @@ def _child(command: list[str]) -> Child:
     except OSError as error:
         raise HostError(f"the guardian can't be started: {error.strerror}") from error
     assert process.stdout is not None
-    if process.stdout.readline().strip() != READY:
+    ready, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
+    if not ready or process.stdout.readline().strip() != READY:
         process.kill()
         process.wait()
-        raise HostError("the guardian ended at once")
+        raise HostError("the guardian ended at once, or didn't come up")
     return Child(process)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from virtcpr.host.proc import Process
 CLONE_NEWNS = 0x00020000
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
 CAPABILITY_VERSION_3 = 0x20080522
+SECONDS = 30.0  # until QEMU is executed
 HIGH = 1000  # descriptors wait above this number until those below are free
 
 
@@ -59,12 +61,25 @@ def launch(order: Launch) -> Process:
     finally:
         os.close(writer)
     with os.fdopen(reader) as answer:
+        ready, _, _ = select.select([answer], [], [], SECONDS)
+        if not ready:
+            _end_with_children(starter)
+            raise HostError(f"new QEMU couldn't be started within {SECONDS:g} s: {order.argv[0]} can't be executed")
         pid = answer.read().strip()
     _, words = starter.communicate()
     if not pid.isdecimal():
         last = words.decode(errors="replace").strip().splitlines()
         raise HostError(f"new QEMU couldn't be started: {last[-1] if last else 'the launcher ended'}")
     return Process.of(int(pid))
+
+
+def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
+    """A launcher that hangs, with the process that was to become QEMU: that must not come to life later."""
+    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
+    for child in children:
+        Process.of(int(child)).kill(0)
+    starter.kill()
+    starter.wait()
 
 
 def main(text: str, report: int) -> None:

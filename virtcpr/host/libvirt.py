@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ PAUSED = (
     "unknown", "user", "migration", "save", "dump", "I/O error", "watchdog", "from snapshot", "shutting down",
     "snapshot", "crashed", "starting up", "post-copy", "post-copy failed", "API error",
 )  # fmt: skip
+# libvirt itself waits 30 s for its own lock on a domain (QEMU_JOB_WAIT_TIME, src/hypervisor/domain_job.c).
+CALL_SECONDS = 35.0
 JOBS = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
 
 
@@ -102,7 +106,7 @@ class Connection:
         if uri is not None:
             _refuse_remote(uri)
         try:
-            self.handle = self.libvirt.open(uri)
+            self.handle = _within(CALL_SECONDS, self.libvirt.open, uri)
         except self.libvirt.libvirtError as error:
             raise HostError(
                 f"libvirt's daemon doesn't answer: {error.get_error_message()}",
@@ -127,8 +131,8 @@ class Connection:
         libvirt runs a new QEMU binary several times to learn what it can do (virQEMUCapsNewForBinaryInternal): a
         second or two that would else be part of the blackout.  Failing is no harm.
         """
-        with suppress(self.libvirt.libvirtError):
-            self.handle.getDomainCapabilities(emulator, architecture, None, None, 0)
+        with suppress(HostError):
+            _call(self.handle.getDomainCapabilities, emulator, architecture, None, None, 0)
 
     def __enter__(self) -> Connection:
         return self
@@ -153,7 +157,7 @@ class Connection:
             attempts.insert(0, lambda text: self.handle.lookupByID(int(text)))
         for attempt in attempts:
             try:
-                return self._domain(attempt(reference))
+                return self._domain(_within(CALL_SECONDS, attempt, reference))
             except self.libvirt.libvirtError as error:
                 if error.get_error_code() not in (
                     self.libvirt.VIR_ERR_NO_DOMAIN,
@@ -179,6 +183,33 @@ def _refuse_remote(uri: str) -> None:
 def _call(function: Any, *arguments: object) -> Any:
     libvirt, _ = _bindings()
     try:
-        return function(*arguments)
+        return _within(CALL_SECONDS, function, *arguments)
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt: {error.get_error_message()}") from error
+
+
+def _within(seconds: float, function: Any, *arguments: object) -> Any:
+    """What it returns or raises.  Raises HostError at the deadline.
+
+    libvirt waits for a QEMU that hangs for ever, and so does its library for a daemon that hangs.  So the call is made
+    by a thread of its own, which is left behind then.
+    """
+    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((function(*arguments), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise HostError(
+            f"libvirt's daemon didn't answer within {seconds:g} s: it hangs, or the QEMU that it asks",
+            hint="virsh list shows whether it is the daemon; virsh domstats --state names the domain that hangs",
+        ) from None
+    if error is not None:
+        raise error
+    return answer

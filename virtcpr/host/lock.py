@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from virtcpr.errors import HostError
@@ -12,7 +13,8 @@ RUN_DIR = Path("/run/virtcpr")
 
 
 class Lock:
-    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it.
+    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it, or where its
+    directory can't be written.
 
     With ``wait`` it is waited for instead, for ever.
     """
@@ -23,8 +25,14 @@ class Lock:
         self.fd = -1
 
     def __enter__(self) -> Lock:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise HostError(
+                f"{self.path} can't be opened: {error.strerror}; nothing was touched",
+                hint=f"{self.path.parent} must be writable: see df and findmnt",
+            ) from error
         try:
             fcntl.flock(self.fd, self.how)
         except BlockingIOError as error:
@@ -34,8 +42,11 @@ class Lock:
                 f"another virtcpr is at work (process {holder}); nothing was touched",
                 hint="wait for it to end, then try again",
             ) from error
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(
+            OSError
+        ):  # it only tells others who holds it, and settling a swap must not fail for want of space
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
         return self
 
     def __exit__(self, *_: object) -> None:

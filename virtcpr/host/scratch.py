@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -105,12 +106,12 @@ class Scratch:
         return True
 
     async def end(self) -> None:
-        """Kill it and read what it said; a second time does nothing."""
+        """Kill it and read what it said, in ``DYING_SECONDS`` at most; a second time does nothing."""
         if self._monitor is not None:
             await self._monitor.close()
         self._ours.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        with contextlib.suppress(ProcessLookupError):  # with what it has started: it may be a script
+            os.killpg(self.process.pid, signal.SIGKILL)
         assert self.process.stderr is not None
         with contextlib.suppress(TimeoutError, QmpError):
             async with asyncio.timeout(DYING_SECONDS):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from virtcpr.domain import qmp
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import differences
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.libvirt import Connection, Domain
-from virtcpr.host.proc import owner_of_thread
+from virtcpr.host.proc import Process, owner_of_thread
 
 SECONDS = 60.0
 
@@ -27,10 +27,15 @@ def reconnect(uri: str | None) -> Connection:
             time.sleep(0.01)
 
 
-def await_listed(connection: Connection, uuids: frozenset[str]) -> None:
-    """Wait until the daemon lists all of them as running.  Raises Unsettled naming those that it doesn't."""
+def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
+    """Wait until the daemon lists all of them (UUID → new QEMU) as running; not for one whose QEMU has ended.
+
+    Raises Unsettled naming those that it doesn't list.
+    """
     deadline = time.monotonic() + SECONDS
-    while missing := uuids - {domain.uuid for domain in connection.domains(running=True)}:
+    while missing := {uuid for uuid, process in guests.items() if process.alive()} - {
+        domain.uuid for domain in connection.domains(running=True)
+    }:
         if time.monotonic() > deadline:
             raise Unsettled(
                 f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",

@@ -6,10 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from virtcpr.domain.status import read
-from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.errors import Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host import daemon, guard
 from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.files import read_text
@@ -30,7 +30,7 @@ from virtcpr.model import (
     UpgradeReport,
 )
 from virtcpr.plan.steps import SPAWN, State
-from virtcpr.swap import adopt, history, journal
+from virtcpr.swap import adopt, fate, history, journal
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
@@ -116,25 +116,31 @@ class Upgrade:
             process = move.new.process
             record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
         except (VirtcprError, OSError) as error:
-            self._abandon(move, record, str(error))
+            self._abandon(move, record, error)
             return
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
         move.hand_over = HandOver(move.plan, move.new, record, watch)
 
-    def _abandon(self, move: Move, record: journal.Journal, reason: str) -> None:
+    def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
         """Before the hand-over: new QEMU is ended and the guest hasn't noticed anything."""
         assert move.plan is not None
         try:
             if move.new is not None:
                 end(move.new, move.plan)
-            record.close()
         except (VirtcprError, OSError) as error:
-            move.fail(Unsettled(f"{reason}; {error}", hint="end that process, then try again"))
+            move.fail(Unsettled(f"{cause}; {error}", hint="end that process, then try again"))
             return
+        self._close(record)
         if not Process(move.plan.pid, move.plan.started).alive():
-            move.fail(HostError(f"{reason}; old QEMU (process {move.plan.pid}) has ended, and the guest with it"))
+            move.fail(fate.gone(move.plan))
             return
-        move.turn_back(reason)
+        move.turn_back(str(cause), getattr(cause, "hint", None))
+
+    def _close(self, record: journal.Journal) -> None:
+        try:
+            record.close()
+        except HostError as error:
+            self.notes.append(f"{error.message}: {error.hint}")
 
     def _swap_all(self, ready: list[Move], watch: Watch) -> None:
         try:
@@ -146,7 +152,7 @@ class Upgrade:
             begun = time.monotonic()
             self._stop_daemon()
         except (VirtcprError, OSError) as error:
-            self._abandon_all(ready, str(error))
+            self._abandon_all(ready, error)
             if self.guard is not None:
                 self.guard.disarm()
             return
@@ -154,7 +160,7 @@ class Upgrade:
             with DriverLock():
                 asyncio.run(self._hand_over_all(ready))
         except (HostError, OSError) as error:
-            self._abandon_all([move for move in ready if move.result is None and not move.moved], str(error))
+            self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
         finally:
             self._adopt([move for move in ready if move.moved], begun)
             self.guard.disarm()
@@ -162,10 +168,10 @@ class Upgrade:
             pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
 
-    def _abandon_all(self, moves: list[Move], reason: str) -> None:
+    def _abandon_all(self, moves: list[Move], cause: Exception) -> None:
         for move in moves:
             assert move.hand_over is not None
-            self._abandon(move, move.hand_over.journal, reason)
+            self._abandon(move, move.hand_over.journal, cause)
 
     def _look_for_jobs(self) -> None:
         """Stopping the daemon interrupts the jobs of all its domains, also of those that aren't moved."""
@@ -179,8 +185,10 @@ class Upgrade:
         try:
             self.daemon.stop()
         except HostError:
-            with suppress(HostError):  # the first error says more
+            try:
                 self.daemon.start()
+            except HostError as error:
+                self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
             raise
 
     async def _hand_over_all(self, ready: list[Move]) -> None:
@@ -198,9 +206,8 @@ class Upgrade:
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt.on_request = None
-        await asyncio.gather(*(self._settle(move) for move in ready if move.result is Result.UNKNOWN))
         # Whoever still waited for its turn when it was cancelled.
-        self._abandon_all([move for move in ready if move.result is None and not move.moved], "interrupted")
+        self._abandon_all([move for move in ready if move.result is None and not move.moved], HostError("interrupted"))
 
     async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
         assert move.hand_over is not None
@@ -210,10 +217,12 @@ class Upgrade:
             move.moved = True
         except VirtcprError as error:
             move.fail(error)
-            if move.result is Result.ROLLED_BACK:
-                move.hand_over.journal.close()
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if move.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            await self._settle(move)
+        elif move.result is not None:
+            self._close(move.hand_over.journal)
 
     async def _settle(self, move: Move) -> None:
         """A swap that ended otherwise than planned is settled at once, as by ``recover``: the daemon is down still."""
@@ -228,7 +237,7 @@ class Upgrade:
         try:
             self._start_daemon()
             self.connection = adopt.reconnect(self.request.uri)
-            adopt.await_listed(self.connection, frozenset(move.facts.uuid for move in moved))
+            adopt.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
         except VirtcprError as error:
             self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
             for move in moved:
@@ -249,16 +258,18 @@ class Upgrade:
         assert move.hand_over is not None
         record = move.hand_over.journal
         problems = [*move.hand_over.warnings]
+        record.note(State.ADOPTED)
         try:
-            record.write(State.ADOPTED)
             domain = self.connection.lookup(move.facts.uuid)
+            if domain.state()[0] == "in shutdown":
+                raise fate.ended_in_new(move.facts.name, move.new.process.pid)
             problems += adopt.verify(domain, move.facts, move.new.process.pid)
-            record.write(State.DONE)
+            record.note(State.DONE)
             record.close()
         except VirtcprError as error:
-            if not move.new.process.alive():  # after the swap, by itself: there is nothing to be settled
-                record.close()
-                move.fail(HostError(f"new QEMU (process {move.new.process.pid}) ended after the swap: {error.message}"))
+            if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled
+                self._close(record)
+                move.fail(fate.ended_in_new(move.facts.name, move.new.process.pid))
                 return
             move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=SETTLE))
             return

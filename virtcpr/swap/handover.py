@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.domain import status
-from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
@@ -20,14 +21,14 @@ from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import channel, owners
+from virtcpr.swap import channel, fate, owners
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
 from virtcpr.swap.spawn import NewQemu, end
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 60.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there
+START_SECONDS = 30.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there; the guest runs
 DYING_SECONDS = 0.1
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ class HandOver:
         self.phases: list[Phase] = []
         self.warnings: list[str] = []
         self.pause_ms: float | None = None
+        self.stopped: str | None = None  # how the guest arrived in new, where it had stopped by itself
+        self._paused_after = 0.0  # on the monotonic clock
         self._old: Monitor | None = None
         self._new: Monitor | None = None
         self._taps: asyncio.Task[None] | None = None
@@ -55,8 +58,9 @@ class HandOver:
     async def run(self) -> None:
         """Execute the steps.
 
-        Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Unsettled: the point of no
-        return was passed and a step failed, or rolling back did; the journal stays.
+        Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Ended: there is no guest any
+        more, and new is dead.  Raises Unsettled: the point of no return was passed and a step failed, or rolling back
+        did; the journal stays.
         """
         step = SPAWN
         try:
@@ -74,7 +78,7 @@ class HandOver:
     async def _do(self, step: Step) -> None:
         self.watch(Progress(self.plan.name, step.name, pause_ms=self.pause_ms))
         if step.announce is not None:
-            self.journal.write(step.announce)
+            (self.journal.note if self.committed else self.journal.write)(step.announce)
         if step.side is Side.AT:
             self.committed, self.interruptible = True, False
         begun = time.monotonic()
@@ -85,16 +89,17 @@ class HandOver:
     # Before the point of no return.
 
     async def _connect(self) -> None:
+        if not self.old.alive():
+            raise fate.gone(self.plan)
         now = files.read_text(Path(self.plan.status_path))
         if not status.same(now, self.plan.status_xml):
             raise HostError(f"{self.plan.name} changed between planning and the swap", hint="try again")
+        owners.reserve(self.plan.guest)
         name = f"{self.plan.name} (old QEMU)"
         monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
         try:
             await _is(monitor, self.old)
-            state = await owners.run_state(monitor)
-            if state != ("running" if self.plan.runs else "paused"):
-                raise HostError(f"{self.plan.name} is {state} now, which it wasn't when the swap was planned")
+            await fate.as_planned(self.plan, monitor)
         except BaseException:
             await monitor.close()  # not ours to touch: rolling back must not resume it
             raise
@@ -123,6 +128,7 @@ class HandOver:
         """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
         connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
         self._new = await self._unless_new_dies(connecting)
+        self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
         await _is(self._new, self.new.process)
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
         await owners.capabilities(self._new, {"events": True})
@@ -140,38 +146,43 @@ class HandOver:
             await new.execute(command.name, command.arguments)
 
     async def _incoming(self) -> None:
+        # A guest that shuts itself down can be left alone until here.
+        await fate.as_planned(self.plan, _there(self._old))
+        self._paused_after = time.monotonic()
         await channel.incoming(_there(self._new), self.plan.main_socket)
 
     async def _received(self) -> None:
         old, new = _there(self._old), _there(self._new)
+        deadline = time.monotonic() + MOVE_SECONDS
         arrived = await self._unless_new_dies(new.migration_end(MOVE_SECONDS))
         if arrived != "completed":
             raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await channel.reason(new)}")
-        left = await old.migration_end(MOVE_SECONDS)
+        left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await channel.reason(old)}")
         states = [await owners.run_state(side) for side in (old, new)]
         # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
         # itself in either state.
-        if states[0] not in ("finish-migrate", "postmigrate") or states[1] != "paused":
+        if self.plan.runs and states[1] in fate.OWN_STOPS:  # between the last look and the pause; old has it no more
+            self.stopped = states[1]
+        if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
 
     # The point of no return.
 
     async def _commit(self) -> None:
         new = _there(self._new)
-        if not self.plan.runs:
+        if not self.plan.runs or self.stopped is not None:
             return
         try:
             await new.execute("cont")
         except QmpError:
             if await owners.run_state(new) == "paused":
                 self.committed = False  # it refused and never ran: old may still have the guest back
-                self.journal.write(State.RECEIVED)
+                self.journal.note(State.RECEIVED)
             raise
         stopped, resumed = _there(self._old).happened("STOP"), new.happened("RESUME")
-        if stopped is not None and resumed is not None:
-            self.pause_ms = round((resumed - stopped) * 1000, 1)
+        self.pause_ms = fate.pause(stopped, resumed, time.monotonic() - self._paused_after)
 
     # After it.
 
@@ -190,19 +201,25 @@ class HandOver:
     # Ways out.
 
     async def _roll_back(self, step: Step, cause: BaseException) -> None:
-        """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, or Unsettled."""
+        """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, Ended or Unsettled."""
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
         said = self.new.words()
         name = self.plan.name
         guest = "is where it was"
         try:
             await self._stop_keeping_taps()
+            if await self._is_news_alone():
+                raise HostError("old QEMU is gone or doesn't answer, and new has all of the guest")
             await asyncio.to_thread(self._end_new)
+            if isinstance(cause, Ended) and self._old is None:
+                raise cause
             if not self.old.alive():
                 raise HostError("old QEMU has ended, and the guest with it")
             if self._old is not None:
-                guest = await owners.resume_old(self.plan.guest, self._old)
-            self.journal.write(State.ROLLED_BACK)
+                guest = await self._resume()
+            self.journal.note(State.ROLLED_BACK)
+        except Ended:
+            raise
         except Exception as error:
             raise Unsettled(
                 f"{name}: '{step.name}' failed ({why}), and so did going back: {error}; old QEMU is process "
@@ -215,6 +232,28 @@ class HandOver:
             hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
         ) from cause
 
+    async def _is_news_alone(self) -> bool:
+        """Whether new has all of the guest and old can't have it back: killing new would lose it, so nothing is done.
+
+        Recovery gives it to new then, once old is dead.
+        """
+        if self._new is None or not await owners.has_all(self._new):
+            return False
+        return not self.old.alive() or not await owners.answers(_there(self._old))
+
+    async def _resume(self) -> str:
+        """Old runs the guest again, unless that has stopped by itself; what it does now.  Raises Ended."""
+        old = _there(self._old)
+        if self.stopped is None:
+            guest = await owners.resume_old(self.plan.guest, old)
+        else:  # `cont` would wake what has shut itself down
+            await owners.resume_old(replace(self.plan.guest, runs=False), old)
+            guest = f"had stopped ({self.stopped}) and is paused"
+        if await owners.run_state(old) == "shutdown":
+            self.journal.note(State.ROLLED_BACK)
+            raise fate.shut_down(self.plan)
+        return guest
+
     def _end_new(self) -> None:
         """Kill new QEMU; where it may have opened the taps, put their settings back."""
         if not self.new.process.kill(END_SECONDS):
@@ -223,6 +262,7 @@ class HandOver:
             with suppress(OSError):  # nothing but the kill may keep old from resuming
                 queue.restore()
         end(self.new, self.plan)
+        owners.clean_up(self.plan.guest)
 
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.

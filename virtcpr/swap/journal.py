@@ -6,6 +6,7 @@ On tmpfs and without fsync: it must outlive any process, but when the host dies 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from virtcpr.host.files import write_private
 from virtcpr.host.lock import RUN_DIR
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.steps import State
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 2
 DIRECTORY = RUN_DIR / "journal"
@@ -67,9 +70,27 @@ class Journal:
             raise HostError(f"{entry.name}: the journal can't be written: {error.message}", hint=error.hint) from error
         self.entry = entry
 
+    def note(self, state: State) -> None:
+        """Write a state that recovery can do without: after the point of no return, and after going back.
+
+        Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
+        ``committing`` on the tables of plan.recovery are the same, and old QEMU that runs beside no new one keeps the
+        guest in all of them.
+        """
+        try:
+            self.write(state)
+        except HostError as error:
+            log.warning("%s", error)
+
     def close(self) -> None:
-        """The swap is settled: nothing is left to be known."""
-        self.path.unlink(missing_ok=True)
+        """The swap is settled: nothing is left to be known.  Raises HostError where the file can't be removed."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"{self.entry.name}: the journal can't be removed: {error.strerror}; the swap counts as unsettled",
+                hint=SETTLE,
+            ) from error
 
 
 def pending(directory: Path = DIRECTORY) -> list[str]:

@@ -84,10 +84,10 @@ class Move:
         settled = Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest")
         self.found = (*others, *failures, settled)
 
-    def turn_back(self, reason: str) -> None:
+    def turn_back(self, reason: str, hint: str | None = None) -> None:
         """It won't be moved after all; new QEMU, if there was one, is gone and the guest never noticed."""
         pid = self.facts.process.pid if self.facts.process else 0
-        self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint="try again"))
+        self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint=hint or "try again"))
 
     def journal(self, daemon: Mapping[str, object]) -> Journal:
         """The journal of the plan; nothing is written yet.  ``daemon`` is how libvirt's daemon is started again."""

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.domain import qmp, status
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, ParseError, QmpError
 from virtcpr.host import files, machined, threads
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.plan.guest import Guest
 
 ANSWER_SECONDS = 10.0  # a monitor that is asked
-MOVE_SECONDS = 60.0  # the guest's device state
+MOVE_SECONDS = 10.0  # the guest's device state: it is paused, and its own watchdogs bark after some 20 s
+LOOK_SECONDS = 2.0  # a monitor that doesn't answer by then is busy, waits on the CPR channel, or hangs
 END_SECONDS = 30.0
+RESERVE = 4096  # bytes that libvirt's record may grow by
 
 K = TypeVar("K")
 
@@ -31,6 +33,26 @@ async def belongs(monitor: Monitor, process: Process) -> bool:
 
 async def run_state(monitor: Monitor) -> str:
     return qmp.text(qmp.obj(await monitor.execute("query-status"))["status"])
+
+
+async def answers(monitor: Monitor) -> bool:
+    """Whether its QEMU answers at all; asked while the guest may be paused."""
+    patience, monitor.timeout = monitor.timeout, LOOK_SECONDS
+    try:
+        await monitor.execute("query-status")
+    except QmpError:
+        return False
+    finally:
+        monitor.timeout = patience
+    return True
+
+
+async def has_all(new: Monitor) -> bool:
+    """Whether new QEMU has all of the guest's state; not so where it doesn't answer."""
+    if not await answers(new):
+        return False
+    answer = qmp.obj(await new.execute("query-migrate"))
+    return qmp.text(answer.get("status")) == "completed"
 
 
 async def capabilities(monitor: Monitor, wanted: Mapping[str, bool]) -> None:
@@ -145,15 +167,30 @@ async def record(guest: Guest, new: Monitor, process: Process) -> None:
     path = Path(guest.status_path)
     files.replace_durably(path, status.rewrite(status_text(guest), change))
     files.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
-    forget_channels(guest)
+    clean_up(guest)
 
 
 def status_text(guest: Guest) -> str:
-    """libvirt's record of the guest; of one that libvirt gave up meanwhile, as it was before the swap."""
+    """libvirt's record of the guest; as it was before the swap where it is gone, or nothing that can be read."""
     path = Path(guest.status_path)
-    return files.read_text(path) if path.exists() else guest.status_xml
+    try:
+        text = files.read_text(path)
+        status.read(text)
+    except (HostError, ParseError):
+        return guest.status_xml
+    return text
 
 
-def forget_channels(guest: Guest) -> None:
+def reserve(guest: Guest) -> None:
+    """Room for what ``record`` writes, before anything depends on it.  Raises HostError."""
+    path = Path(guest.status_path)
+    files.reserve(path, len(guest.status_xml.encode()) + RESERVE)
+    files.reserve(path.with_suffix(".pid"), RESERVE)
+
+
+def clean_up(guest: Guest) -> None:
+    """Remove what a swap needs beside the guest: sockets, reserved files."""
     with suppress(OSError):  # left-over sockets harm nobody: the next swap removes them
         files.remove(*guest.sockets)
+    for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
+        files.unreserve(path)

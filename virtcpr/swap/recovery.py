@@ -24,7 +24,6 @@ from virtcpr.swap.journal import Journal
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0  # a monitor that doesn't greet by then is busy, or waits on the CPR channel
 STOPPED = ("paused", "prelaunch")
 
 
@@ -157,7 +156,7 @@ class Settlement:
         alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
         for _ in alive:
             try:
-                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=LOOK_SECONDS)
+                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=owners.LOOK_SECONDS)
                 owner = await self._owner(monitor, alive)
             except QmpError as error:
                 log.debug("%s: %s", self.guest.name, error)
@@ -238,7 +237,7 @@ class Settlement:
         path = Path(self.guest.status_path)
         if not path.exists():  # libvirt gave the guest up meanwhile
             files.replace_durably(path, self.guest.status_xml)
-        owners.forget_channels(self.guest)
+        owners.clean_up(self.guest)
         self.journal.close()
         why = "; it was reset, as new QEMU is gone that had it" if reset else ""
         text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
@@ -288,6 +287,6 @@ class Settlement:
         self._end_new()
         if not self.old.kill(owners.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
-        owners.forget_channels(self.guest)
+        owners.clean_up(self.guest)
         self.journal.close()
         return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"

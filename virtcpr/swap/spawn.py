@@ -16,6 +16,7 @@ from virtcpr.host.proc import Process
 from virtcpr.plan.transfer import Plan
 
 READY_SECONDS = 30.0
+END_SECONDS = 30.0
 MAX_WORDS = 6  # lines of QEMU's own that a message quotes
 LOG_DIR = Path("/var/log/libvirt/qemu")
 
@@ -91,7 +92,7 @@ def _open(path: str) -> int:
 
 def end(new: NewQemu, plan: Plan) -> None:
     """Kill new QEMU and remove what it left.  Raises HostError where it doesn't die: old must not resume then."""
-    if not new.process.kill(READY_SECONDS):
+    if not new.process.kill(END_SECONDS):
         raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
     with contextlib.suppress(OSError):  # nothing that is left over may keep old from resuming
         new.release()

@@ -1,0 +1,77 @@
+"""Run in the lab: virtcpr, with something happening at a step of it, and deadlines that a test can wait for.
+
+usage: python3 -c THIS ORDER ARGUMENT...
+
+ORDER is JSON: {"at": {STEP: COMMAND}, "say": {STEP: [SIDE, COMMAND]}, "deadlines": {MODULE.NAME: SECONDS}}.
+
+What is `at` a step is a command of the shell, which runs before the step does anything and finds the guest's processes
+in $OLD and $NEW; `spawn` is just after planning, `connect` when the daemon is down.  What is to `say` goes to the
+monitor of old or new QEMU, over virtcpr's own connection, as nobody else is let in: `o /w 0x604 0x2000` writes to the
+I/O port by which a q35 guest powers itself off.  STEP `pause` is after the last look at the guest before its pause.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from virtcpr import __main__
+from virtcpr.host.qmp import Monitor
+from virtcpr.model import Progress
+from virtcpr.plan.steps import Step
+from virtcpr.plan.transfer import Plan
+from virtcpr.swap import batch, fate, handover, journal
+
+run, do, look = batch.Upgrade.run, handover.HandOver._do, fate.as_planned
+
+
+def main(order: dict[str, Any]) -> int:
+    for name, seconds in order.get("deadlines", {}).items():
+        module, _, constant = f"virtcpr.{name}".rpartition(".")
+        getattr(importlib.import_module(module), constant)  # a deadline that isn't there is a mistake
+        setattr(importlib.import_module(module), constant, seconds)
+    commands, words = dict(order.get("at", {})), dict(order.get("say", {}))
+
+    def run_watched(self: batch.Upgrade, watch: batch.Watch) -> Any:
+        def watched(progress: Progress) -> None:
+            watch(progress)
+            command = commands.pop(progress.phase, None)
+            if command is not None:
+                subprocess.run(["sh", "-ec", command], check=True, env={**os.environ, **processes()}, stdout=2)
+
+        return run(self, watched)
+
+    async def do_told(self: handover.HandOver, step: Step) -> None:
+        if step.name in words:
+            side, command = words.pop(step.name)
+            monitor = {"old": self._old, "new": self._new}[side]
+            assert monitor is not None
+            await say(monitor, command)
+        await do(self, step)
+
+    async def look_and_say(plan: Plan, old: Monitor) -> None:
+        await look(plan, old)
+        if "pause" in words and words["pause"][0] == "seen":
+            await say(old, words.pop("pause")[1])
+        elif "pause" in words:
+            words["pause"][0] = "seen"  # at `connect`; the next one is before the pause
+
+    batch.Upgrade.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
+    fate.as_planned = look_and_say
+    return __main__.main()
+
+
+async def say(monitor: Monitor, command: str) -> None:
+    await monitor.execute("human-monitor-command", {"command-line": command})
+
+
+def processes() -> dict[str, str]:
+    entries = [journal.load(uuid).entry for uuid in journal.pending()]
+    return {"OLD": str(entries[0].old_pid), "NEW": str(entries[0].new_pid)} if entries else {}
+
+
+order = json.loads(sys.argv[1])
+sys.argv = ["virtcpr", *sys.argv[2:]]
+sys.exit(main(order))
