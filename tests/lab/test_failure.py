@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 
@@ -181,39 +180,3 @@ def test_a_guest_that_dies_in_the_blackout_is_said_to_be_dead(guests: Guests) ->
     assert qemu_processes() == 0
     assert "shut off" in virsh("domstate", SMALL.name)
     assert leftovers() == ""
-
-
-def test_a_failure_after_the_point_of_no_return_leaves_one_owner_and_a_daemon(guests: Guests) -> None:
-    """The status file can't be written: the guest is in new QEMU by then, and must stay there, alone."""
-    run("python3", "-", stdin=REBUILD)
-    guests.start(SMALL)
-    process = client.pid(SMALL.name)
-    in_the_way = f"/run/libvirt/qemu/{SMALL.name}.xml.virtcpr"
-    run("mkdir", in_the_way)
-
-    report = client.upgrade(SMALL.name, "--emulator", REBUILT)
-
-    shell(f"rm -rf {in_the_way}")
-    assert report["exit_code"] == 6, report
-    (finding,) = report["domains"][0]["findings"]
-    assert "the guest was handed to new QEMU" in finding["message"]
-    assert finding["remedy"] == "virtcpr recover --all settles it"
-    new = report["domains"][0]["to"]["pid"]
-    assert new != process
-    assert run("pgrep", "qemu-system").out.split() == [str(new)]
-    assert run("systemctl", "is-active", "libvirtd.service").out.strip() == "active"
-    guests.assert_well(SMALL)
-
-    # Nothing else is done on this host until that is settled.
-    again = run("virtcpr", "upgrade", "--yes", SMALL.name, check=False)
-    assert again.code == 6
-    assert "was interrupted and isn't settled" in again.err
-
-    done = json.loads(run("virtcpr", "recover", "--all", "-o", "json").out)
-
-    assert (done["domains"][0]["settled"], done["domains"][0]["new"]) == ("forward", "running")
-    assert client.pid(SMALL.name) == new
-    assert virsh("domstate", SMALL.name).strip() == "running"
-    assert leftovers() == ""
-    guests.assert_well(SMALL)
-    assert client.upgrade(SMALL.name, "--emulator", EMULATOR)["exit_code"] == 0

@@ -114,8 +114,7 @@ class SystemdDaemon:
             run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
         except HostError as error:
             raise HostError(
-                f"libvirt's daemon ({self.service}) doesn't stop: {error.message}",
-                hint=f"systemctl status {self.service}",
+                f"libvirt's daemon ({self.service}) doesn't stop: {error.message}", hint=self._by_hand()
             ) from error
         _await_end(self.process)
 
@@ -125,11 +124,14 @@ class SystemdDaemon:
         try:
             run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
         except HostError as error:
-            units = " ".join([*self.sockets, self.service])
             raise HostError(
-                f"libvirt's daemon ({self.service}) doesn't start: {error.message}",
-                hint=f"find the cause: journalctl -u {self.service}; then: systemctl start {units}",
+                f"libvirt's daemon ({self.service}) doesn't start: {error.message}", hint=self._by_hand()
             ) from error
+
+    def _by_hand(self) -> str:
+        """``restart``: the sockets refuse to start beside a service that runs."""
+        units = " ".join([*self.sockets, self.service])
+        return f"find the cause: journalctl -u {self.service}; then: systemctl restart {units}"
 
 
 @dataclass

@@ -16,6 +16,7 @@ from virtcpr.errors import QmpError
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 2.0
 MIGRATION_ENDS = ("completed", "failed", "cancelled")  # MigrationStatus, qapi/migration.json
 
 
@@ -116,7 +117,7 @@ class Monitor:
         for task in self._tasks:
             task.cancel()
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._client.disconnect()
         except (QMPError, TimeoutError, OSError, EOFError) as error:
             log.debug("%s: closing the monitor: %s", self.name, error)

@@ -12,8 +12,10 @@ from virtcpr.errors import HostError
 
 log = logging.getLogger(__name__)
 
+SECONDS = 30.0
 
-def run(argv: Sequence[str], *, timeout: float = 30.0) -> str:
+
+def run(argv: Sequence[str], *, timeout: float = SECONDS) -> str:
     """Run a program and return what it printed.  ``timeout`` in seconds.
 
     Raises HostError with the program's own last words where it can't be started, fails, or takes too long (it is

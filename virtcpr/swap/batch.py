@@ -30,7 +30,7 @@ from virtcpr.model import (
     UpgradeReport,
 )
 from virtcpr.plan.steps import SPAWN, State
-from virtcpr.swap import adopt, fate, history, journal
+from virtcpr.swap import adopt, fate, history, journal, owners
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
@@ -112,6 +112,7 @@ class Upgrade:
         begun = time.monotonic()
         try:
             record.write(State.SPAWNED)
+            owners.reserve(move.plan.guest)
             move.new = spawn(move.plan)
             process = move.new.process
             record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
@@ -127,6 +128,7 @@ class Upgrade:
         try:
             if move.new is not None:
                 end(move.new, move.plan)
+            owners.clean_up(move.plan.guest)
         except (VirtcprError, OSError) as error:
             move.fail(Unsettled(f"{cause}; {error}", hint="end that process, then try again"))
             return
@@ -265,7 +267,6 @@ class Upgrade:
                 raise fate.ended_in_new(move.facts.name, move.new.process.pid)
             problems += adopt.verify(domain, move.facts, move.new.process.pid)
             record.note(State.DONE)
-            record.close()
         except VirtcprError as error:
             if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled
                 self._close(record)
@@ -273,7 +274,11 @@ class Upgrade:
                 return
             move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=SETTLE))
             return
-        warnings = (Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems)
+        warnings = [Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems]
+        try:
+            record.close()
+        except HostError as error:
+            warnings.append(Finding("journal", Severity.WARNING, error.message, error.hint or ""))
         move.end(Result.UPGRADED, *warnings)
 
 

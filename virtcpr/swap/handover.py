@@ -94,7 +94,6 @@ class HandOver:
         now = files.read_text(Path(self.plan.status_path))
         if not status.same(now, self.plan.status_xml):
             raise HostError(f"{self.plan.name} changed between planning and the swap", hint="try again")
-        owners.reserve(self.plan.guest)
         name = f"{self.plan.name} (old QEMU)"
         monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
         try:

@@ -182,7 +182,7 @@ def status_text(guest: Guest) -> str:
 
 
 def reserve(guest: Guest) -> None:
-    """Room for what ``record`` writes, before anything depends on it.  Raises HostError."""
+    """Set aside what ``record`` writes, while the guest isn't touched and the daemon runs.  Raises HostError."""
     path = Path(guest.status_path)
     files.reserve(path, len(guest.status_xml.encode()) + RESERVE)
     files.reserve(path.with_suffix(".pid"), RESERVE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,7 +104,14 @@ def _daemon_stopped(found: list[Journal], *, start: bool) -> Iterator[None]:
             yield
     finally:
         if start and recipe is not None:
-            daemon.from_recipe(recipe).start()
+            _start(recipe)
+
+
+def _start(recipe: Mapping[str, object]) -> None:
+    try:
+        daemon.from_recipe(recipe).start()
+    except HostError as error:
+        raise HostError(f"{error.message}; every swap that could be settled is settled", hint=error.hint) from error
 
 
 async def _all(found: list[Journal], *, dry_run: bool) -> list[Recovered]:

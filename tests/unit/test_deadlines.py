@@ -1,0 +1,176 @@
+"""docs/deadlines.md has every deadline, with the value that the code has."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/deadlines.md"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """``constant`` is a module of virtcpr and a name in it."""
+
+    what: str
+    constant: str
+    then: str
+
+
+GROUPS = (
+    (
+        "Before the blackout: the guests run, the daemon answers",
+        (
+            Wait(
+                "libvirt answers a call; where it waits for a QEMU that hangs, it waits for ever",
+                "host.libvirt.CALL_SECONDS",
+                "the domain is refused (`unreadable`, exit code 4); the command fails (1) where it is the daemon that "
+                "hangs; `upgrade` that has begun fails or rolls back as where libvirt says no",
+            ),
+            Wait("the installed emulator says what it is", "host.emulator.SECONDS", "it is no emulator: refused (4)"),
+            Wait("the last words of one that has failed", "host.emulator.WORDS_SECONDS", "the message has none"),
+            Wait("the launcher has executed new QEMU", "host.launch.SECONDS", "it is killed; rolled back (5)"),
+            Wait("new QEMU listens on the CPR channel", "swap.spawn.READY_SECONDS", "it is killed; rolled back (5)"),
+            Wait("it dies when it is killed", "swap.spawn.END_SECONDS", "exit code 6: end that process first"),
+            Wait("the guardian is at its post", "host.guard.READY_SECONDS", "nothing is moved (5)"),
+            Wait(
+                "any other program that is run (systemctl show, busctl)",
+                "host.run.SECONDS",
+                "it is killed; its part fails",
+            ),
+        ),
+    ),
+    (
+        "In the blackout: the guests run, the daemon is down",
+        (
+            Wait(
+                "the daemon stops; systemd kills it after 90 s by default, and libvirt 11.3 gives up a deadlock of its "
+                "own after 30 s",
+                "host.daemon.STOP_SECONDS",
+                "no guest is touched, new QEMUs are killed, the daemon is started again where it has ended: rolled "
+                "back (5), and a note where it doesn't start",
+            ),
+            Wait(
+                "old QEMU's monitor answers, for each command",
+                "swap.owners.ANSWER_SECONDS",
+                "rolled back (5). One that hangs keeps its guest to itself: where that was being moved, the journal "
+                "stays (6), and `virtcpr recover` settles it once it answers",
+            ),
+            Wait(
+                "new QEMU has made its machine and its monitor answers",
+                "swap.handover.START_SECONDS",
+                "it is killed; rolled back (5); the guest has run all the time",
+            ),
+        ),
+    ),
+    (
+        "In the pause",
+        (
+            Wait(
+                "new QEMU has loaded the guest and old has given it up, both together",
+                "swap.owners.MOVE_SECONDS",
+                "new is killed and the guest runs on in old (5): that is how long a new QEMU that hangs can pause it. "
+                "It is below the 20 s after which Linux calls a CPU stuck",
+            ),
+            Wait(
+                "each command there, `cont` included",
+                "swap.owners.ANSWER_SECONDS",
+                "before `cont`: rolled back (5). `cont` without an answer: new may run the guest, so old is killed, "
+                "and the swap is settled as by `recover`",
+            ),
+            Wait(
+                "old QEMU answers at all, where new has all of the guest and something failed; in `recover`: either",
+                "swap.owners.LOOK_SECONDS",
+                "it is *silent*, [recovery](recovery.md) decides: old is killed and new runs the guest",
+            ),
+            Wait(
+                "new QEMU dies when it is killed",
+                "swap.owners.END_SECONDS",
+                "old must not run beside it: exit code 6, the journal stays. Old QEMU is waited for in the same way "
+                "after the pause",
+            ),
+            Wait(
+                "new QEMU's end is noticed where its monitor was lost",
+                "swap.handover.DYING_SECONDS",
+                "the monitor is what failed",
+            ),
+        ),
+    ),
+    (
+        "After it: the guests run in new QEMU",
+        (
+            Wait("a monitor is closed", "host.qmp.CLOSE_SECONDS", "it is left"),
+            Wait(
+                "the daemon starts; tried twice",
+                "host.daemon.START_SECONDS",
+                "exit code 6, how it is started by hand; `virtcpr recover` settles the swap. Nothing is undone",
+            ),
+            Wait(
+                "the daemon answers, and then lists all guests that were moved and live",
+                "swap.adopt.SECONDS",
+                "exit code 6; the guests are left as they are",
+            ),
+        ),
+    ),
+)
+HEAD = """# Deadlines
+
+Every wait of virtcpr has a deadline, measured on the monotonic clock: setting the host's clock moves none. The pause
+alone is told by QEMU's own stamps; where they can't be right, because the clock was set in it, none is reported. In
+brackets the exit code.
+
+Three waits have none. The question whether to go on waits for its answer, and whoever has changed a guest meanwhile
+finds it refused. The guardian waits for virtcpr's end; should virtcpr itself be stopped (SIGSTOP) in the blackout, it
+waits with it: end virtcpr. And the guardian lets another virtcpr finish first.
+
+A file that can't be written is an error at once. The journal: up to the point of no return the step that it announces
+isn't taken, and the guest runs in old QEMU; after it the swap goes on, for the journal then says `committing`, which
+leads recovery to the same verdict as what should have been written. libvirt's record: room for it is set aside before
+the guest is touched. The history: a warning.
+
+A guest that shuts itself down or panics before its pause is left alone (shut down: `failed`, exit code 1; else rolled
+back); in the instant before its pause it is handed over as it is, and isn't woken; after it the daemon finds it so
+when it starts.
+
+This page is generated: `VIRTCPR_GOLDEN=write make unit`.
+"""
+
+
+def value(constant: str) -> float:
+    module, _, name = constant.rpartition(".")
+    seconds: float = getattr(importlib.import_module(f"virtcpr.{module}"), name)
+    return seconds
+
+
+def page() -> str:
+    parts = [HEAD]
+    for title, waits in GROUPS:
+        parts.append(f"\n## {title}\n\n| waits until | at most | then |\n|---|---|---|\n")
+        parts += [f"| {wait.what} | {value(wait.constant):g} s | {wait.then} |\n" for wait in waits]
+    return "".join(parts)
+
+
+def test_the_page_is_the_table() -> None:
+    if os.environ.get("VIRTCPR_GOLDEN") == "write":
+        PAGE.write_text(page())
+    assert PAGE.read_text() == page(), "write it anew: VIRTCPR_GOLDEN=write make unit"
+
+
+def test_every_deadline_is_in_it() -> None:
+    told = {wait.constant for _, waits in GROUPS for wait in waits}
+    found = set()
+    for path in (ROOT / "virtcpr").rglob("*.py"):
+        if path.parent.name != "cli":  # of the display
+            module = ".".join(path.relative_to(ROOT / "virtcpr").with_suffix("").parts)
+            names = re.findall(r"^([A-Z_]*SECONDS)\b.* = ", path.read_text(), re.MULTILINE)
+            found |= {f"{module}.{name}" for name in names}
+    assert found == told
+
+
+def test_a_paused_guest_waits_less_than_its_own_watchdog() -> None:
+    """Linux calls a CPU stuck after twice ``kernel.watchdog_thresh``, 10 s."""
+    assert value("swap.owners.MOVE_SECONDS") + value("swap.owners.LOOK_SECONDS") < 20
