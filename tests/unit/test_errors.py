@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.test_handover import UUID, FakeMonitor, Stage, processes, stage
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled
-from virtcpr.host import files, launch, libvirt
+from virtcpr.host import emulator, files, launch, libvirt
 from virtcpr.host.lock import Lock
 from virtcpr.host.proc import Process
 from virtcpr.plan.steps import State
@@ -253,6 +253,17 @@ def test_a_launcher_that_hangs_is_ended_with_what_it_started(launcher: list[subp
     launch._end_with_children(starter)
     assert starter.returncode == -9
     assert child.kill(10)
+
+
+def test_an_emulator_that_hangs_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulator, "SECONDS", 1)
+    script = tmp_path / "qemu"
+    script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >{tmp_path}/child\nwait\n")
+    script.chmod(0o755)
+    with pytest.raises(emulator.NotAnEmulator, match="isn't QEMU, or is broken"):
+        asyncio.run(emulator.inspect(str(script)))
+    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    assert not child.exists() or ") Z " in child.read_text()
 
 
 def test_a_guest_that_is_asked_has_its_deadline_back(stage: Stage) -> None:

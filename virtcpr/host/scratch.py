@@ -110,8 +110,9 @@ class Scratch:
         if self._monitor is not None:
             await self._monitor.close()
         self._ours.close()
-        with contextlib.suppress(ProcessLookupError):  # with what it has started: it may be a script
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # with what it has started: it may be a script
+                os.killpg(self.process.pid, signal.SIGKILL)
         assert self.process.stderr is not None
         with contextlib.suppress(TimeoutError, QmpError):
             async with asyncio.timeout(DYING_SECONDS):

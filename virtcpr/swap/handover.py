@@ -236,9 +236,9 @@ class HandOver:
 
         Recovery gives it to new then, once old is dead.
         """
-        if self._new is None or not await owners.has_all(self._new):
+        if self._new is None or (self.old.alive() and await owners.answers(_there(self._old))):
             return False
-        return not self.old.alive() or not await owners.answers(_there(self._old))
+        return self.new.process.alive() and await owners.has_all(self._new)
 
     async def _resume(self) -> str:
         """Old runs the guest again, unless that has stopped by itself; what it does now.  Raises Ended."""
