@@ -38,6 +38,11 @@ def guest(lab: Lab) -> Iterator[Guest]:
     made.end()
 
 
+def by_hand_again() -> None:
+    """As the hint says; a person would be too slow for systemd's limit of starts."""
+    shell(f"systemctl stop libvirtd.service; systemctl reset-failed {UNITS}; systemctl start {UNITS}")
+
+
 # New QEMU hangs: before it listens, before its monitor, while it loads the guest.
 
 
@@ -203,10 +208,10 @@ def test_a_daemon_that_does_not_stop(guest: Guest) -> None:
     assert "libvirt's daemon (libvirtd.service) doesn't stop: systemctl stop" in said(report)
     assert "took more than 3 s" in said(report)
     assert f"the guest runs on in old QEMU (process {process})" in said(report)
-    by_hand = "then: systemctl restart libvirtd"
+    by_hand = "then: systemctl stop libvirtd.service; systemctl start libvirtd"
     assert by_hand in report["domains"][0]["findings"][0]["remedy"]
     assert "libvirt's daemon (libvirtd.service) doesn't start" in report["notes"][0]
-    run("systemctl", "restart", *UNITS.split())
+    by_hand_again()
     assert run("systemctl", "is-active", *UNITS.split()).out.split() == ["active"] * 4
     run("rm", "/run/go-on")
     guest.assert_well(process)
@@ -222,7 +227,7 @@ def test_a_daemon_that_does_not_start(guest: Guest) -> None:
     assert (report["exit_code"], report["domains"][0]["result"]) == (6, "unknown")
     assert "libvirt's daemon (libvirtd.service) doesn't start" in said(report)
     assert "the guest runs in new QEMU" in said(report)
-    by_hand = "then: systemctl restart libvirtd"
+    by_hand = "then: systemctl stop libvirtd.service; systemctl start libvirtd"
     assert by_hand in report["domains"][0]["findings"][-1]["remedy"]
     new = new_process(report)
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
@@ -231,7 +236,7 @@ def test_a_daemon_that_does_not_start(guest: Guest) -> None:
     assert "every swap that could be settled is settled" in recovered.err
     assert by_hand in recovered.err
 
-    run("systemctl", "restart", *UNITS.split())
+    by_hand_again()
 
     guest.assert_well(new)
 

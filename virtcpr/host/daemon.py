@@ -129,9 +129,10 @@ class SystemdDaemon:
             ) from error
 
     def _by_hand(self) -> str:
-        """``restart``: the sockets refuse to start beside a service that runs."""
+        """Stopped first, in a command of its own: the sockets refuse to start beside a service that runs."""
         units = " ".join([*self.sockets, self.service])
-        return f"find the cause: journalctl -u {self.service}; then: systemctl restart {units}"
+        steps = f"systemctl stop {self.service}; systemctl start {units}"
+        return f"find the cause: journalctl -u {self.service}; then: {steps}"
 
 
 @dataclass
