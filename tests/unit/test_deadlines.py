@@ -32,7 +32,16 @@ GROUPS = (
                 "hangs; `upgrade` that has begun fails or rolls back as where libvirt says no",
             ),
             Wait("the installed emulator says what it is", "host.emulator.SECONDS", "it is no emulator: refused (4)"),
-            Wait("the last words of one that has failed", "host.emulator.WORDS_SECONDS", "the message has none"),
+            Wait(
+                "the last words of one that has failed, or of a twin",
+                "host.scratch.DYING_SECONDS",
+                "the message has none",
+            ),
+            Wait(
+                "the twin of a guest has been handed over",
+                "swap.rehearsal.SECONDS",
+                "both of its processes are killed; the rehearsal is `unsure`, the move goes ahead",
+            ),
             Wait("the launcher has executed new QEMU", "host.launch.SECONDS", "it is killed; rolled back (5)"),
             Wait("new QEMU listens on the CPR channel", "swap.spawn.READY_SECONDS", "it is killed; rolled back (5)"),
             Wait("it dies when it is killed", "swap.spawn.END_SECONDS", "exit code 6: end that process first"),

@@ -17,7 +17,7 @@ from virtcpr.host.proc import User
 from virtcpr.host.qmp import Monitor
 
 MONITOR = "virtcpr"
-DYING_SECONDS = 5.0
+DYING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
