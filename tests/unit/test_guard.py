@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import guard
+from virtcpr.host import daemon, guard
 from virtcpr.host.proc import Process
+from virtcpr.swap import guardian, recovery
 
 
 def test_it_is_ready_and_ends_when_it_is_told() -> None:
@@ -45,3 +48,28 @@ def test_the_program_can_be_run_as_it_is() -> None:
     """``-I``: nothing of the caller's environment or directory is in its way."""
     done = subprocess.run([sys.executable, "-I", "-c", f"import {guard.PROGRAM}"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_nobody_needs_to_listen_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The terminal or pipe that virtcpr wrote to died with it: the daemon is started all the same."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise HostError("recovery failed")
+
+    class Stopped:
+        def start(self) -> None:
+            started.append(self)
+
+    started: list[Stopped] = []
+    recipe = tmp_path / "guardian.json"
+    recipe.write_text("{}")
+    monkeypatch.setattr(guard, "RECIPE", recipe)
+    monkeypatch.setattr(recovery, "recover", fails)
+    monkeypatch.setattr(daemon, "running", fails)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _recipe: Stopped())
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as nobody:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(nobody, write_through=True))
+        assert guardian.settle() == 1
+    assert len(started) == 1

@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import sys
+from contextlib import suppress
 
 from virtcpr.errors import HostError
 from virtcpr.host import guard, notify
@@ -44,16 +45,22 @@ def settle() -> int:
     try:
         report = recover((), wait=True)
         for one in report.domains:
-            print(f"virtcpr: {one.name or one.uuid}: {one.settled.value}: {one.text}", file=sys.stderr)
+            _say(f"{one.name or one.uuid}: {one.settled.value}: {one.text}")
         code = int(report.exit_code)
     except Exception as error:  # whatever it is: the daemon comes next
-        print(f"virtcpr: error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         code = 1
     try:
         daemon.running()
     except (HostError, OSError):
         daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
     return code
+
+
+def _say(text: str) -> None:
+    """To the journal under systemd, else to what was virtcpr's stderr: its reader may have died along with it."""
+    with suppress(OSError):
+        print(f"virtcpr: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":
