@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,10 @@ from tests.lab import client
 from tests.lab.client import LabCommandError, Witness
 from tests.lab.guests import Shape
 from tests.lab.machine import Lab, default_store
+from tests.lab.matrix import SEEN
+
+if TYPE_CHECKING:
+    from tests.lab.striking import Host
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +50,16 @@ def lab(built_lab: Lab) -> Lab:
     """A fresh system with QEMU OLD installed, and this checkout."""
     built_lab.reset()
     return built_lab
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[Host]:
+    """A host whose guest survives whatever is killed, for all tests of a module."""
+    from tests.lab.striking import Host
+
+    made = Host()
+    yield made
+    made.close()
 
 
 class Guests:
@@ -100,3 +115,11 @@ def guests(lab: Lab) -> Iterator[Guests]:
     made = Guests()
     yield made
     made.end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = list(SEEN.text())
+    if lines:
+        terminalreporter.section("chaos")
+        for line in lines:
+            terminalreporter.line(line)
