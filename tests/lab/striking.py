@@ -104,7 +104,7 @@ class Host:
         if now["pid"] == before["pid"]:
             return OLD if marks == 1 else RESET
         assert marks == 1, seen
-        assert now["pid"] == seen["journal"].get("new_pid", now["pid"]), seen
+        assert now["pid"] == (seen["journal"].get("new_pid") or now["pid"]), seen
         return NEW
 
     def assert_well(self) -> int:

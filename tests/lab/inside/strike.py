@@ -62,8 +62,8 @@ class Order:
 @dataclass
 class Seen:
     """``before``, ``now``: the domain; ``journal`` at the moment; ``report``, ``words``, ``code`` of virtcpr;
-    ``started``: whether the daemon that was started got the guests; ``answer_s``: from virtcpr's death until the daemon answered and
-    nothing was left to settle; ``both_ms``: CPU time that old's vCPUs took while new's ran the guest."""
+    ``started``: whether the daemon that was started got the guests; ``answer_s``: from virtcpr's death until the daemon
+    answered and nothing was left to settle; ``both_ms``: CPU time that old's vCPUs took while new's ran the guest."""
 
     before: dict[str, Any] = field(default_factory=dict)
     journal: dict[str, Any] = field(default_factory=dict)
@@ -149,8 +149,10 @@ def strike(order: Order) -> Seen:
     answered = await_settled(order)
     seen.answer_s = round(answered - died, 3)
     seen.now = look(order.domain)
-    new = seen.journal.get("new_pid") or 0
-    seen.both_ms, seen.new_ms = sampler.both(seen.before["pid"], new)
+    old, new = seen.before["pid"], seen.journal.get("new_pid")
+    if seen.now.get("pid") not in (None, old):
+        new = seen.now["pid"]
+    seen.both_ms, seen.new_ms = sampler.both(old, new or 0)
     return seen
 
 
@@ -200,6 +202,8 @@ def look_at_journal(seen: Seen) -> None:
 
 def await_random_moment(order: Order, virtcpr: subprocess.Popen[str]) -> None:
     """Any time of the swap, and as often in the tenth of it in which the guest is handed over."""
+    if not order.victims:
+        return
     chance = random.Random(order.seed)
     state, most = chance.choice((("spawned", 1.5), ("migrating", 0.2)))
     delay = chance.uniform(0, most)
