@@ -15,10 +15,11 @@ OUTCOMES = (OLD, NEW, RESET, LOST)
 @dataclass
 class Matrix:
     """``cells``: (moment, column) → outcome.  ``answers``: seconds from virtcpr's death until the daemon answered, the
-    guardian alone at work."""
+    guardian alone at work.  ``both``: milliseconds of CPU time that old's vCPUs took while new's ran the guest."""
 
     cells: dict[tuple[str, str], str] = field(default_factory=dict)
     answers: list[float] = field(default_factory=list)
+    both: list[float] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # what other tests of chaos have to say
 
     def add(self, moment: str, column: str, outcome: str) -> None:
@@ -38,6 +39,8 @@ class Matrix:
                 f"settled by the guardian, the daemon answers after virtcpr's death: {low:.1f} s at least, "
                 f"{middle:.1f} s median, {high:.1f} s at most ({len(self.answers)} times)"
             )
+        if self.both:
+            yield f"while new's vCPUs ran the guest, old's took {max(self.both):.1f} ms of CPU time at most"
         yield from self.lines
 
     def _table(self) -> Iterator[str]:

@@ -85,6 +85,7 @@ def test_chaos(host: Host, case: Case) -> None:
 
     seen = host.strike(case)
 
+    SEEN.both.append(seen["both_ms"])
     outcome = host.outcome(seen)
     SEEN.add(case.moment, case.column, outcome)
     assert outcome in moments.owners(case.moment, frozenset(case.victims)), seen
