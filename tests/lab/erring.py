@@ -34,9 +34,10 @@ def virtcpr(
 
 
 def upgrade(*, emulator: str | None = None, **meanwhile: Any) -> Any:
-    """Move the guest to the other build, or to ``emulator``; the report."""
+    """Move the guest to the other build, or to ``emulator``; the report.  No rehearsal: what fails here is the swap."""
     other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    done = virtcpr("upgrade", NAME, "--yes", "-o", "json", "--emulator", emulator or other, **meanwhile)
+    arguments = ("--no-rehearse", "--yes", "-o", "json", "--emulator", emulator or other)
+    done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
     except ValueError as error:
