@@ -13,7 +13,7 @@ from virtcpr.model import Hook, HookState
 DIRECTORY = Path("/etc/libvirt/hooks")
 MARK = "Installed by `virtcpr hooks install`"
 # Name of ours in virtcpr/hooks → where libvirt looks for it.
-PLACES = {"libvirt-daemon": "daemon.d/virtcpr"}
+PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
 
 
 def _text(name: str) -> str:
@@ -50,6 +50,18 @@ def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
     for name, place in PLACES.items():
         _write(directory / place, _text(name))
     return status(directory)
+
+
+def put(name: str, directory: Path = DIRECTORY) -> None:
+    """Put one hook in its place, where it isn't.  Raises HostError, also where somebody else's file is in the way."""
+    path = directory / PLACES[name]
+    match _state(name, path):
+        case HookState.FOREIGN:
+            raise HostError(f"{path} isn't virtcpr's", hint="move it out of the way: it would be replaced")
+        case HookState.MISSING | HookState.OUTDATED:
+            _write(path, _text(name))
+        case HookState.INSTALLED:
+            pass
 
 
 def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
