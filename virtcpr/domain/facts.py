@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,14 @@ class QemuFacts:
 
 
 @dataclass(frozen=True)
+class Port:
+    """An interface of the host: the bridge or switch that it belongs to, if any, and whether it is up."""
+
+    bridge: str | None
+    up: bool
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """Memory for a second guest, in KiB: what is available, and of each size of hugepages what is free.
 
@@ -112,7 +120,9 @@ class DomainFacts:
     """All of it.  Of a domain that isn't running there is no process, no QEMU and no status file.
 
     ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
-    known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.
+    known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
+    interfaces on the host; ``outputs`` says where its logs are written to, as /proc names it; ``agent``: whether the
+    guest agent answers, None where it wasn't asked.
     """
 
     name: str
@@ -130,6 +140,9 @@ class DomainFacts:
     qemu: QemuFacts | None = None
     lock_manager: str | None = None
     host: HostFacts | None = None
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    agent: bool | None = None
     saved: bool = False  # the next start takes up a managed save
     problem: str | None = None
     offline: bool = False

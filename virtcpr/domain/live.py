@@ -127,6 +127,17 @@ class LiveDomain:
         listens = [*self.all("devices/graphics[@type='vnc']/listen[@type='socket']"), *self.all("devices/graphics")]
         return frozenset(path for node in listens if (path := node.get("socket")) is not None)
 
+    def logs(self) -> frozenset[str]:
+        """Files that character devices are written to, or logged in."""
+        sources = (node.get("path") for node in self.root.iterfind("devices/*[@type='file']/source"))
+        logs = (node.get("file") for node in self.root.iterfind("devices/*/log"))
+        return frozenset(path for path in (*sources, *logs) if path)
+
+    def has_agent(self) -> bool:
+        """Whether the guest has opened the channel of its agent."""
+        name = "org.qemu.guest_agent.0"
+        return self.matches(f"devices/channel/target[@name='{name}' and @state='connected']")
+
     def balloon_period(self) -> tuple[str, int] | None:
         """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
         for node in self.all("devices/memballoon"):

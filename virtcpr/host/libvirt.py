@@ -95,6 +95,16 @@ class Domain:
             raise QmpError(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
         return reply["return"]
 
+    def agent_answers(self, seconds: int) -> bool:
+        """Whether the guest agent answers a ping within that time."""
+        libvirt, qemu = _bindings()
+        try:
+            qemu.qemuAgentCommand(self.handle, '{"execute": "guest-ping"}', seconds, 0)
+        except libvirt.libvirtError as error:
+            log.debug("%s: guest-ping: %s", self.name, error.get_error_message())
+            return False
+        return True
+
 
 class Connection:
     """A connection to the daemon of this host."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from virtcpr.domain import qmp
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.domain.live import differences
+from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process, owner_of_thread
+from virtcpr.plan.verification import Adopted
+from virtcpr.plan.verification import verify as compare
+from virtcpr.swap import probe
 
 SECONDS = 60.0
+PING_SECONDS = 5  # the daemon has the guest by then: it isn't part of the blackout
 
 
 def reconnect(uri: str | None) -> Connection:
@@ -44,17 +48,24 @@ def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
         time.sleep(0.01)
 
 
-def verify(domain: Domain, before: DomainFacts, pid: int) -> Iterator[str]:
+def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
     """What isn't as it was, or as it must be, after adoption; nothing where all is well."""
-    if domain.id != before.id:
-        yield f"the domain's id changed from {before.id} to {domain.id}"
     state, reason = domain.state()  # waits for the daemon's own reconnect job
-    if state != before.state:
-        yield f"libvirt says that the domain is {state} ({reason}), it was {before.state}"
     threads = qmp.threads(domain.monitor("query-cpus-fast"))
-    found = {owner_of_thread(thread) for thread in threads.values()}
-    if found != {pid}:
-        yield f"libvirt talks to another process than {pid}"
-    changed = differences(before.xml, domain.xml())
-    if changed:
-        yield "the live XML changed: " + "; ".join(changed)
+    xml = domain.xml()
+    live, fdsets = LiveDomain.of(xml), tuple(qmp.fdsets(domain.monitor("query-fdsets")))
+    after = Adopted(
+        id=domain.id,
+        state=state,
+        reason=reason,
+        xml=xml,
+        owners=frozenset(owner_of_thread(thread) for thread in threads.values()),
+        version=qmp.version_text(*qmp.version(domain.monitor("query-version"))),
+        vcpus=frozenset(threads),
+        iothreads=frozenset(qmp.iothreads(domain.monitor("query-iothreads"))),
+        nodes=qmp.block_nodes(domain.monitor("query-named-block-nodes", {"flat": True})),
+        ports=probe.ports(live),
+        outputs=probe.outputs(live, fdsets, Process.of(pid).fd_targets()),
+        agent=domain.agent_answers(PING_SECONDS) if before.agent else None,
+    )
+    return compare(before, after, pid)

@@ -72,7 +72,7 @@ class Upgrade:
         self.guard: Guard | None = None
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
-        self.moves = planned(connection, request)
+        self.moves = planned(connection, request, ping=True)
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:

@@ -10,12 +10,14 @@ from virtcpr.swap.probe import Probe
 from virtcpr.swap.selection import chosen
 
 
-def planned(connection: Connection, request: Request) -> list[Move]:
+def planned(connection: Connection, request: Request, *, ping: bool = False) -> list[Move]:
     """One move a domain of the request.  Raises UsageError and HostError; what is wrong with one domain is in its move.
+
+    With ``ping`` it is found out, too, whose guest agent answers.
 
     With ``request.rehearse`` those that can be moved are rehearsed: a few seconds a shape of guests.
     """
-    probe = Probe(request.emulator)
+    probe = Probe(request.emulator, ping=ping)
     domains = chosen(connection, request)
     moves = [Move.of(probe.facts(domain)) for domain in domains]
     if request.rehearse:

@@ -9,18 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.domain import qmp
-from virtcpr.domain.facts import DomainFacts, Emulator, HostFacts, Memdev, ProcessFacts, QemuFacts
+from virtcpr.domain.facts import DomainFacts, Emulator, FdsetFd, HostFacts, Memdev, Port, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
 from virtcpr.errors import VirtcprError
 from virtcpr.host import emulator as binary
 from virtcpr.host import memory, proc
+from virtcpr.host import ports as bridge
 from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
 from virtcpr.host.proc import Process
 
 Ask = Callable[..., object]
+PING_SECONDS = 1
 IDLE_JOBS = frozenset({"concluded", "null"})
 
 
@@ -125,12 +127,26 @@ def lock_manager() -> str | None:
     return found[-1] if found else None
 
 
+def ports(live: LiveDomain) -> dict[str, Port]:
+    """The domain's interfaces on the host."""
+    found = ((i.target, bridge.port(i.target)) for i in live.interfaces() if i.target)
+    return {name: Port(*port) for name, port in found if port is not None}
+
+
+def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int, str]) -> dict[str, str]:
+    """What QEMU writes logs to, by descriptor (``targets``): its own output, libvirt's pipes, files."""
+    held = {"QEMU's own output": 1, "QEMU's own errors": 2, **{f"{m.opaque} of set {m.fdset}": m.fd for m in fdsets}}
+    files = {path: path for path in live.logs() if path in targets.values()}
+    return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
+
+
 class Probe:
     """Looks at domains, one after the other; what they have in common is asked once."""
 
-    def __init__(self, emulator: str | None = None) -> None:
-        """``emulator`` stands in for the one that each domain's XML names."""
+    def __init__(self, emulator: str | None = None, *, ping: bool = False) -> None:
+        """``emulator`` stands in for the one that each domain's XML names; ``ping``: ask the guest agents, too."""
         self.emulator = emulator
+        self.ping = ping
         self.emulators = Emulators()
         self.lock_manager = lock_manager()
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
@@ -182,8 +198,12 @@ class Probe:
         status = read_text(path)  # before the first monitor command, which taints the domain
         pid = read(status).pid
         qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root")
+        live = LiveDomain.of(facts.xml)
         return replace(
             facts,
+            ports=ports(live),
+            outputs=outputs(live, qemu.fdsets, Process.of(pid).fd_targets()),
+            agent=domain.agent_answers(PING_SECONDS) if self.ping and live.has_agent() else None,
             busy=domain.job(),
             status_path=str(path),
             status_xml=status,

@@ -1,0 +1,84 @@
+"""A domain before the swap and after libvirt took it up again: what isn't as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from virtcpr.domain import status
+from virtcpr.domain.facts import BlockNode, DomainFacts, Port
+from virtcpr.domain.live import differences
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What libvirt, QEMU and the kernel say of a domain afterwards.
+
+    ``owners`` are the processes whose threads its vCPUs are.  The rest is as in ``DomainFacts``.
+    """
+
+    id: int | None
+    state: str
+    reason: str
+    xml: str
+    owners: frozenset[int]
+    version: str
+    vcpus: frozenset[int]
+    iothreads: frozenset[str]
+    nodes: tuple[BlockNode, ...]
+    ports: Mapping[str, Port]
+    outputs: Mapping[str, str]
+    agent: bool | None
+
+
+def verify(before: DomainFacts, after: Adopted, pid: int) -> tuple[str, ...]:
+    """Everything that isn't as it was, or isn't new QEMU's, as people read it; nothing where all is well."""
+    return (*_libvirts(before, after, pid), *_qemus(before, after), *_hosts(before, after))
+
+
+def _libvirts(before: DomainFacts, after: Adopted, pid: int) -> Iterator[str]:
+    if after.id != before.id:
+        yield f"the domain's id changed from {before.id} to {after.id}"
+    if after.state != before.state:
+        yield f"libvirt says that the domain is {after.state} ({after.reason}), it was {before.state}"
+    if after.owners != {pid}:
+        yield f"libvirt talks to another process than {pid}"
+    changed = differences(before.xml, after.xml)
+    if changed:
+        yield "the live XML changed: " + "; ".join(changed)
+
+
+def _qemus(before: DomainFacts, after: Adopted) -> Iterator[str]:
+    assert before.qemu is not None, "only a domain that ran was moved"
+    if after.version != before.emulator.version:
+        yield f"QEMU says that it is {after.version}, not {before.emulator.version}"
+    yield from _changed("vCPUs", map(str, status.read(before.status_xml).vcpus), map(str, after.vcpus))
+    yield from _changed("iothreads", before.qemu.iothreads, after.iothreads)
+    yield from _changed("block nodes", map(_node, before.qemu.nodes), map(_node, after.nodes))
+
+
+def _node(node: BlockNode) -> str:
+    """As in ``plan.reconnect``: a name that QEMU made up of options is spelled by release."""
+    file = "" if node.file.startswith("json:") else f", {node.file}"
+    return f"{node.name} ({node.driver}{file})"
+
+
+def _changed(what: str, before: Iterator[str] | frozenset[str], after: Iterator[str] | frozenset[str]) -> Iterator[str]:
+    old, new = frozenset(before), frozenset(after)
+    if old != new:
+        changes = [*(f"-{name}" for name in sorted(old - new)), *(f"+{name}" for name in sorted(new - old))]
+        yield f"{what} changed: {' '.join(changes)}"
+
+
+def _hosts(before: DomainFacts, after: Adopted) -> Iterator[str]:
+    for tap, port in before.ports.items():
+        now = after.ports.get(tap, Port(None, up=False))
+        if now.bridge != port.bridge:
+            yield f"interface {tap} is a port of {now.bridge or 'no bridge'}, it was one of {port.bridge or 'none'}"
+        if port.up and not now.up:
+            yield f"interface {tap} is down"
+    for what, target in before.outputs.items():
+        if after.outputs.get(what) != target:
+            yield f"{what} isn't written to where it was ({target}): its log no longer grows"
+    if before.agent and not after.agent:
+        yield "the guest agent answered before the swap, and doesn't now"
