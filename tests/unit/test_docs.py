@@ -79,13 +79,21 @@ recover`, libvirt's `daemon` hook (`virtcpr hooks install`) and the guardian all
 | reset | new QEMU is gone, and may have run: old runs the guest after a reset, as after a power failure |
 | lost | nobody has the guest's state: what is left of either process is killed; `virsh start` boots it |
 | nothing | it is settled already |
-| unknown | nothing is done, exit code 6: look at both processes |
+| unknown | nothing is done to either process, exit code 6: look at both. libvirt's record is held aside |
 
 How a process is found: *gone* (a process that has its number but another start time is never touched); *silent*: it is
 alive, but its monitor doesn't answer within two seconds; *incoming*: new waits for the guest's state; *received*: new
 has all of it and never ran; the others are QEMU's own words. Where new may have run, the guest's RAM, which both share,
 is newer than what old knows of its devices: old never resumes it then. A guest that its user had suspended never ran
 in new: where the table says reset, it is only given back, suspended.
+
+Before the daemon starts, the process that got the guest is asked what libvirt will ask it. Where libvirt would kill it,
+and wherever a swap can't be settled or its journal can't be read, libvirt's record of the domain is **held** in
+`/run/virtcpr/held`: the guest runs on, libvirt shows the domain as shut off (a transient one not at all), its `qemu`
+hook refuses to start it, and the exit code is 6. `virtcpr recover DOMAIN` looks again, and gives the record back when
+all agrees. A domain that was started a second time all the same is left alone, as are all of its processes. Where a
+journal that can't be read was removed, the record is given back when its own process answers, or has ended, and no
+other has the monitor.
 
 The **guardian** is a transient systemd unit (without systemd a child in its own session). It is armed before the daemon
 is stopped, settles the swap and starts the daemon when virtcpr dies, and is ended by virtcpr otherwise. Where nobody

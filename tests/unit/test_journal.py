@@ -84,7 +84,7 @@ def test_a_foreign_owner_is_refused(written: Journal, directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 1}, "schema 1, this virtcpr knows 2"),
+        ({"schema": 1}, "schema 1, this virtcpr knows 3"),
         ({"uuid": "another"}, "it is of domain another"),
         ({"state": "dreaming"}, "dreaming"),
         ({"taps": [["a"]]}, "can't be understood"),

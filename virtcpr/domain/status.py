@@ -32,6 +32,10 @@ class StatusFile:
     monitor: str
     busy: tuple[str, ...]
     taints: frozenset[str]
+    name: str = ""
+    uuid: str = ""
+    vcpus: frozenset[int] = frozenset()  # those that have a thread
+    iothreads: frozenset[str] = frozenset()  # as QEMU calls them
 
 
 def read(text: str) -> StatusFile:
@@ -55,7 +59,19 @@ def read(text: str) -> StatusFile:
         monitor=monitor.get("path", ""),
         busy=tuple(busy),
         taints=frozenset(node.get("flag", "") for node in root.findall("taint")),
+        name=root.findtext("domain/name") or "",
+        uuid=root.findtext("domain/uuid") or "",
+        vcpus=frozenset(int(node.get("id", "-1")) for node in root.findall("vcpus/vcpu")),
+        iothreads=_iothreads(root),
     )
+
+
+def _iothreads(root: etree._Element) -> frozenset[str]:
+    """libvirt names them by id, and leaves the ids out where they are 1, 2, … (virDomainDefFormat)."""
+    ids = [node.get("id", "") for node in root.findall("domain/iothreadids/iothread")]
+    if not ids:
+        ids = [str(number + 1) for number in range(int(root.findtext("domain/iothreads") or 0))]
+    return frozenset(f"iothread{number}" for number in ids)
 
 
 def _in_force(node: etree._Element | None) -> bool:

@@ -174,6 +174,19 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
     return unix, tuple(sorted(inet))
 
 
+def holders(path: str) -> frozenset[int]:
+    """The processes that have the socket that listens at a path open."""
+    lines = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    listening = (f for f in lines if len(f) == 8 and f[7] == path and int(f[3], 16) & SO_ACCEPTCON)
+    links = {f"socket:[{fields[6]}]" for fields in listening}
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in links:
+                found.add(int(link.parts[2]))
+    return frozenset(found)
+
+
 def build_of(path: Path) -> str:
     """What names the very build of an ELF binary: its GNU build id, else a digest of the file.
 

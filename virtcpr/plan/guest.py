@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from virtcpr.domain.status import StatusFile
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -21,6 +23,21 @@ class Guest:
     runs: bool
     return_path: bool
     taints: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: StatusFile, path: str) -> Guest:
+        """As far as libvirt's own record tells."""
+        return cls(
+            name=record.name,
+            monitor=record.monitor,
+            lib_dir=record.lib_dir,
+            status_path=path,
+            status_xml="",
+            emulator="",
+            runs=record.state != "paused",
+            return_path=False,
+            taints=tuple(sorted(record.taints)),
+        )
 
     @property
     def sockets(self) -> tuple[str, str]:

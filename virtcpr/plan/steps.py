@@ -53,12 +53,14 @@ HAND_OVER = (
     ),
     Step("attach", "connect to new QEMU's monitor", undo="detach"),
     Step("replay", "give new QEMU what its command line can't carry"),
+    Step("compare", "ask new QEMU what libvirt will ask it, and compare with old's answers"),
     Step("incoming", "pause the guest and move its device state"),
     Step("received", "see both sides complete, the guest paused in new QEMU", announce=State.RECEIVED),
     Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
     Step("place", "put new QEMU's threads where old's are", side=Side.AFTER, announce=State.RUNNING),
     Step("end-old", "end old QEMU", side=Side.AFTER),
     Step("record", "write new QEMU into libvirt's status file", side=Side.AFTER),
+    Step("preflight", "see that libvirt will take new QEMU when its daemon starts", side=Side.AFTER),
 )
 
 TRANSFER = (SPAWN, *HAND_OVER)

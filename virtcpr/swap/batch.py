@@ -36,6 +36,7 @@ from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
 from virtcpr.swap.outlook import planned
+from virtcpr.swap.pauses import Pauses
 from virtcpr.swap.recovery import Settlement
 from virtcpr.swap.spawn import end, spawn
 
@@ -69,6 +70,7 @@ class Upgrade:
         self.connection = connection
         self.daemon: Daemon = daemon.running()
         self.interrupt = Interrupt()
+        self.pauses = Pauses()
         self.guard: Guard | None = None
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
@@ -120,7 +122,7 @@ class Upgrade:
             self._abandon(move, record, error)
             return
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
-        move.hand_over = HandOver(move.plan, move.new, record, watch)
+        move.hand_over = HandOver(move.plan, move.new, record, watch, self.pauses)
 
     def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
         """Before the hand-over: new QEMU is ended and the guest hasn't noticed anything."""
@@ -231,6 +233,7 @@ class Upgrade:
         assert move.hand_over is not None
         outcome = await Settlement(move.hand_over.journal).run(dry_run=False)
         if outcome.settled is Settled.UNKNOWN:
+            move.stays_unsettled(outcome)
             return
         move.recovered(outcome)
 

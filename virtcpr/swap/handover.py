@@ -19,11 +19,14 @@ from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
+from virtcpr.plan import reconnect
+from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import channel, fate, owners
+from virtcpr.swap import channel, fate, owners, preflight
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
+from virtcpr.swap.pauses import Pauses
 from virtcpr.swap.spawn import NewQemu, end
 
 log = logging.getLogger(__name__)
@@ -37,8 +40,17 @@ T = TypeVar("T")
 class HandOver:
     """The hand-over of one domain.  ``run`` either completes it, or has rolled back, or says what isn't known."""
 
-    def __init__(self, plan: Plan, new: NewQemu, journal: Journal, watch: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        new: NewQemu,
+        journal: Journal,
+        watch: Callable[[Progress], None],
+        pauses: Pauses | None = None,
+    ) -> None:
+        """``pauses`` are those of the whole batch."""
         self.plan = plan
+        self.pauses = pauses or Pauses()
         self.new = new
         self.journal = journal
         self.watch = watch
@@ -54,6 +66,7 @@ class HandOver:
         self._new: Monitor | None = None
         self._taps: asyncio.Task[None] | None = None
         self._queues: tuple[TapQueue, ...] = ()
+        self._expected: Answers | None = None
 
     async def run(self) -> None:
         """Execute the steps.
@@ -73,6 +86,7 @@ class HandOver:
             self.interruptible = False
             await self._roll_back(step, error)
         finally:
+            self.pauses.end(self)
             await self._close()
 
     async def _do(self, step: Step) -> None:
@@ -144,10 +158,18 @@ class HandOver:
         for command in self.plan.replay:
             await new.execute(command.name, command.arguments)
 
+    async def _compare(self) -> None:
+        """What recovery needs to compare is in the journal before new can have the guest."""
+        sides = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        self._expected = await preflight.first(self.plan.guest, *sides, self.pauses.over)
+        listed = {what: tuple(sorted(said)) for what, said in self._expected.items()}
+        self.journal.write(State.MIGRATING, expected=listed)
+
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await fate.as_planned(self.plan, _there(self._old))
         self._paused_after = time.monotonic()
+        self.pauses.begin(self)
         await channel.incoming(_there(self._new), self.plan.main_socket)
 
     async def _received(self) -> None:
@@ -186,6 +208,7 @@ class HandOver:
     # After it.
 
     async def _place(self) -> None:
+        self.pauses.end(self)
         if self._taps is not None:
             self._taps.cancel()
         old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
@@ -196,6 +219,15 @@ class HandOver:
 
     async def _record(self) -> None:
         await owners.record(self.plan.guest, _there(self._new), self.new.process)
+
+    async def _preflight(self) -> None:
+        """On a connection of its own, as libvirt will come; the guest runs meanwhile."""
+        await _there(self._new).close()
+        self._new = None
+        found = await preflight.second(self.plan.guest, self.new.process, self._expected, self.pauses.over)
+        if any(one.kills for one in found):
+            raise HostError(f"libvirt would kill it: {reconnect.words(found)}")
+        self.warnings += [one.text for one in found]
 
     # Ways out.
 
@@ -271,7 +303,7 @@ class HandOver:
         problems = [f"'{step.name}' failed: {cause}"]
         if not self.new.process.alive():
             problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
-        else:
+        elif self._new is not None:  # else its record is written already
             try:
                 await self._end_old()
                 await owners.run_new(self.plan.guest, _there(self._new))

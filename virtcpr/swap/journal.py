@@ -18,11 +18,12 @@ from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.files import write_private
 from virtcpr.host.lock import RUN_DIR
 from virtcpr.plan.guest import Guest
+from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 DIRECTORY = RUN_DIR / "journal"
 SETTLE = "virtcpr recover --all settles it"
 
@@ -32,7 +33,8 @@ class Entry:
     """What settling an interrupted swap needs: both processes by number and start time, and the guest.
 
     ``daemon`` is what starts libvirt's daemon again (``host.daemon.Daemon.recipe``).  ``taps`` are the settings of tap
-    queues, which new QEMU changes: number in old, header length, offloads.
+    queues, which new QEMU changes: number in old, header length, offloads.  ``expected`` is what old
+    answered to libvirt's questions, once it was asked.
     """
 
     uuid: str
@@ -45,6 +47,14 @@ class Entry:
     argv: tuple[str, ...] = ()
     daemon: Mapping[str, object] | None = None
     taps: tuple[tuple[int, int, int], ...] = ()
+    expected: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def answers(self) -> Answers | None:
+        """What new must answer; None where old wasn't asked, or where libvirt has had the guest since."""
+        if self.expected is None or self.state in (State.ADOPTED, State.DONE):
+            return None
+        return {what: frozenset(said) for what, said in self.expected.items()}
 
     @property
     def name(self) -> str:
@@ -61,7 +71,9 @@ class Journal:
     def write(self, state: State, **changes: object) -> None:
         """Announce a state.  Raises HostError where it can't be written: then the action must not be taken."""
         entry = replace(self.entry, state=state, **changes)  # type: ignore[arg-type]
-        document = {"schema": SCHEMA, **asdict(entry), "state": entry.state.value}
+        # Shallow, as it is written twice in the guest's pause.
+        document = {field.name: getattr(entry, field.name) for field in fields(entry)}
+        document |= {"schema": SCHEMA, "state": entry.state.value, "guest": asdict(entry.guest)}
         try:
             if self.path.parent.exists():
                 _trusted(self.path.parent, os.lstat(self.path.parent))
@@ -143,5 +155,10 @@ def _entry(document: Any, uuid: str) -> Entry:
             "guest": Guest(**guest),
             "argv": tuple(known["argv"]),
             "taps": tuple((int(a), int(b), int(c)) for a, b, c in known["taps"]),
+            "expected": _expected(known["expected"]),
         }
     )
+
+
+def _expected(document: Any) -> Mapping[str, tuple[str, ...]] | None:
+    return None if document is None else {what: tuple(map(str, said)) for what, said in document.items()}

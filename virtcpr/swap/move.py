@@ -84,6 +84,10 @@ class Move:
         settled = Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest")
         self.found = (*others, *failures, settled)
 
+    def stays_unsettled(self, outcome: Recovered) -> None:
+        """Nor could recovery settle it: what it says of the guest and of libvirt's record is part of the result."""
+        self.end(Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {self.facts.name}"))
+
     def turn_back(self, reason: str, hint: str | None = None) -> None:
         """It won't be moved after all; new QEMU, if there was one, is gone and the guest never noticed."""
         pid = self.facts.process.pid if self.facts.process else 0

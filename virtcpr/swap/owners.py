@@ -172,11 +172,10 @@ async def record(guest: Guest, new: Monitor, process: Process) -> None:
 
 def status_text(guest: Guest) -> str:
     """libvirt's record of the guest; as it was before the swap where it is gone, or nothing that can be read."""
-    path = Path(guest.status_path)
     try:
-        text = files.read_text(path)
+        text = files.read_text(Path(guest.status_path))
         status.read(text)
-    except (HostError, ParseError):
+    except (HostError, ParseError, ValueError):
         return guest.status_xml
     return text
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from virtcpr.domain import qmp, status
@@ -18,8 +18,11 @@ from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
+from virtcpr.plan import reconnect
+from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.recovery import BEFORE, New, Old, Verdict, verdict
-from virtcpr.swap import journal, owners
+from virtcpr.plan.steps import State
+from virtcpr.swap import aside, held, journal, owners, preflight
 from virtcpr.swap.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -47,11 +50,17 @@ def recover(
                 "they are settled; nothing was done",
                 hint="virtcpr recover --all",
             )
-        if dry_run or not found:
+        left = aside.left(names)
+        if dry_run:
             looked = asyncio.run(_all(found, dry_run=True))
-            return _report((*failed, *looked), dry_run=dry_run)
+            waiting = (Recovered(name, "", "", "", "", Settled.PENDING, "libvirt's record is held") for name in left)
+            return _report((*failed, *looked, *waiting), dry_run=True)
+        if not found and not left:
+            return _report(tuple(failed if _daemon_runs() else aside.hold_all(failed)))
         with _daemon_stopped(found, start=start_daemon):
             settled = asyncio.run(_all(found, dry_run=False))
+            settled += [asyncio.run(aside.give_back(name)) for name in left]
+            failed = aside.hold_all(failed)
         return _report((*failed, *settled))
 
 
@@ -140,6 +149,8 @@ class Settlement:
         entry = self.journal.entry
         old, new = Old.SILENT, New.SILENT
         try:
+            if (third := self._stranger()) is not None:
+                raise HostError(f"libvirt started the domain anew, in process {third}; {self._processes()}")
             await self._connect()
             old, new = await self._look_at_old(), await self._look_at_new()
             decided = verdict(entry.state, old, new)
@@ -154,7 +165,21 @@ class Settlement:
         finally:
             for monitor in self._monitors.values():
                 await monitor.close()
-        return Recovered(entry.name, entry.uuid, entry.state.value, old.value, new.value, settled, text)
+        outcome = Recovered(entry.name, entry.uuid, entry.state.value, old.value, new.value, settled, text)
+        if settled is Settled.UNKNOWN and not dry_run and self._stranger() is None:
+            return aside.hold(outcome, Path(self.guest.status_path))
+        return outcome
+
+    def _stranger(self) -> int | None:
+        """A third process in which libvirt runs the domain: it was started although its guest may run."""
+        if not self.old.alive() and (self.new is None or not self.new.alive()):
+            return None
+        try:
+            pid = status.read(files.read_text(Path(self.guest.status_path))).pid
+            known = pid in (self.old.pid, self.new.pid if self.new else None)
+            return pid if not known and Process.of(pid).alive() else None
+        except (VirtcprError, ValueError):
+            return None
 
     # Looking.
 
@@ -221,7 +246,8 @@ class Settlement:
             case Verdict.LOST:
                 return self._lost()
             case Verdict.NOTHING:
-                self.journal.close()
+                held.put_back(Path(self.guest.status_path))
+                self._done()
                 return Settled.NOTHING, "it was settled already"
             case Verdict.UNKNOWN:
                 return Settled.UNKNOWN, f"nothing was done: {self._processes()}"
@@ -242,10 +268,13 @@ class Settlement:
         moved = self.journal.entry.state not in BEFORE
         does = await owners.resume_old(self.guest, monitor, reset=reset, moved=moved)
         path = Path(self.guest.status_path)
+        self._give_back(self.old)
         if not path.exists():  # libvirt gave the guest up meanwhile
             files.replace_durably(path, self.guest.status_xml)
+            files.replace_durably(path.with_suffix(".pid"), f"{self.old.pid}\n")
         owners.clean_up(self.guest)
-        self.journal.close()
+        notes += await self._preflight(self.old, None)  # libvirt may have changed the guest since
+        self._done()
         why = "; it was reset, as new QEMU is gone that had it" if reset else ""
         text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
         return Settled.BACK, "; ".join([text, *notes])
@@ -280,9 +309,34 @@ class Settlement:
             self._record_blindly()
             return Settled.UNKNOWN, f"the guest is new QEMU's (process {self.new.pid}), which doesn't answer"
         await owners.run_new(self.guest, new)
+        if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
+            self._give_back(self.new)
         await owners.record(self.guest, new, self.new)
-        self.journal.close()
+        notes += await self._preflight(self.new, self.journal.entry.answers)
+        self._done()
         return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+
+    async def _preflight(self, process: Process, expected: Answers | None) -> list[str]:
+        """See that libvirt will take the guest in this process.  Returns harmless differences; raises HostError."""
+        monitor = self._monitors.pop(process, None)
+        if monitor is not None:
+            await monitor.close()
+        found = await preflight.second(self.guest, process, expected)
+        if any(one.kills for one in found):
+            raise HostError(
+                f"the guest runs in process {process.pid}, but libvirt would kill it: {reconnect.words(found)}"
+            )
+        return [one.text for one in found]
+
+    def _give_back(self, process: Process) -> None:
+        """libvirt's own record, where it is held and names this process; what is wrong with it isn't put back."""
+        with suppress(VirtcprError, ValueError):
+            if status.read(held.text(Path(self.guest.status_path).stem)).pid == process.pid:
+                held.put_back(Path(self.guest.status_path))
+
+    def _done(self) -> None:
+        held.forget(Path(self.guest.status_path))
+        self.journal.close()
 
     def _record_blindly(self) -> None:
         """libvirt must not look for the guest in a process that is gone."""
@@ -295,5 +349,6 @@ class Settlement:
         if not self.old.kill(owners.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
         owners.clean_up(self.guest)
-        self.journal.close()
+        held.put_back(Path(self.guest.status_path))  # libvirt cleans up after a guest that it finds dead
+        self._done()
         return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"

@@ -1,0 +1,204 @@
+"""What libvirt asks of a QEMU that it takes up again, and what it must hear.
+
+The daemon reads a domain's status file when it starts, connects to the monitor, and kills QEMU where anything fails
+(qemuProcessReconnect, libvirt, src/qemu/qemu_process.c).  So new QEMU is asked the same, in that order, before libvirt
+does: while the guest still runs in old, where every difference rolls back, and once more when old is gone, where only
+that counts for which libvirt would kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from virtcpr.domain import qmp
+from virtcpr.domain.status import StatusFile
+
+Reading = frozenset[str]
+# What was asked about → what was heard, in words that every release of QEMU has in common.
+Answers = Mapping[str, Reading]
+
+MASTER_KEY_BYTES = 32  # QEMU_DOMAIN_MASTER_KEY_LEN, src/qemu/qemu_domain.h
+VCPUS, IOTHREADS, STATUS = "vCPUs", "iothreads", "run state"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question.  ``reads`` makes words of the answer.
+
+    ``more``: new may have more of it than old.  ``kills``: libvirt kills a guest whose answer is another than its
+    record says.  ``optional``: QEMU may refuse it.
+    """
+
+    what: str
+    command: str
+    reads: Callable[[object], Reading]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    more: bool = False
+    kills: bool = False
+    optional: bool = False
+
+
+def _nothing(_: object) -> Reading:
+    return frozenset()
+
+
+def _events(answer: object) -> Reading:
+    return qmp.capabilities(answer) & {"events"}
+
+
+def _target(answer: object) -> Reading:
+    return frozenset({qmp.text(qmp.obj(answer)["arch"])})
+
+
+def _words(answer: object) -> Reading:
+    return frozenset({qmp.text(answer)})
+
+
+def _status(answer: object) -> Reading:
+    return frozenset({qmp.text(qmp.obj(answer)["status"])})
+
+
+def _vcpus(answer: object) -> Reading:
+    return frozenset(map(str, qmp.threads(answer)))
+
+
+def _sockets(answer: object) -> Reading:
+    """vCPUs and the empty sockets for more: their place, and whether one is in it.  QOM paths differ by release."""
+    found = (qmp.obj(cpu) for cpu in qmp.items(answer))
+    return frozenset(
+        " ".join(
+            [
+                *(f"{key}={value}" for key, value in sorted(qmp.obj(cpu["props"]).items())),
+                "used" if "qom-path" in cpu else "free",
+            ]
+        )
+        for cpu in found
+    )
+
+
+def _memory_devices(answer: object) -> Reading:
+    found = ((qmp.text(qmp.obj(d)["type"]), qmp.obj(qmp.obj(d)["data"])) for d in qmp.items(answer))
+    keys = ("id", "addr", "memaddr", "size", "slot", "node", "memdev")
+    return frozenset(" ".join([kind, *(f"{k}={data[k]}" for k in keys if k in data)]) for kind, data in found)
+
+
+def _iothreads(answer: object) -> Reading:
+    return frozenset(qmp.iothreads(answer))
+
+
+def _named(key: str) -> Callable[[object], Reading]:
+    return lambda answer: frozenset(qmp.text(qmp.obj(one)[key]) for one in qmp.items(answer))
+
+
+def _drives(answer: object) -> Reading:
+    """Device and the node behind it.  Devices outside /machine/peripheral have paths that differ by release."""
+    found = []
+    for drive in map(qmp.obj, qmp.items(answer)):
+        path, name = qmp.text(drive.get("qdev")), qmp.text(drive.get("device"))
+        inserted = qmp.obj(drive.get("inserted") or {})
+        device = path.removeprefix("/machine/peripheral/") if path.startswith("/machine/peripheral/") else name
+        found.append(f"{device or 'a built-in one'} on {qmp.text(inserted.get('node-name')) or 'nothing'}")
+    return frozenset(found)
+
+
+def _nodes(answer: object) -> Reading:
+    """Name, driver and file; a file name that QEMU made up of options (``json:``) is spelled by release."""
+    return frozenset(
+        f"{node.name} ({node.driver}" + (")" if node.file.startswith("json:") else f", {node.file})")
+        for node in qmp.block_nodes(answer)
+    )
+
+
+def _chardevs(answer: object) -> Reading:
+    """Label and kind; of a socket its path, too.  Whether a client is there, and the name of a pty, may differ."""
+    found = []
+    for chardev in qmp.chardevs(answer):
+        kind, _, rest = chardev.filename.removeprefix("disconnected:").partition(":")
+        path = rest.partition(",")[0].partition(" ")[0] if kind == "unix" else ""
+        found.append(f"{chardev.label} ({kind}{':' if path else ''}{path})")
+    return frozenset(found)
+
+
+def _children(answer: object) -> Reading:
+    return frozenset(qmp.children(answer))
+
+
+def _fdsets(answer: object) -> Reading:
+    return frozenset(f"{member.fdset} ({member.opaque or 'unnamed'})" for member in qmp.fdsets(answer))
+
+
+# In the order of qemuProcessReconnect.
+QUERIES = (
+    Query("migration capabilities", "query-migrate-capabilities", _events),
+    Query(STATUS, "query-status", _status),
+    Query("architecture", "query-target", _target),
+    Query("machine types", "query-machines", _nothing),
+    Query("machine", "qom-get", _words, {"path": "/machine", "property": "type"}),
+    Query(VCPUS, "query-cpus-fast", _vcpus, kills=True),
+    Query("vCPU sockets", "query-hotpluggable-cpus", _sockets, optional=True),
+    Query("memory devices", "query-memory-devices", _memory_devices),
+    # libvirt says "got wrong number of IOThread pids", and takes the guest all the same (11.3; seen).
+    Query(IOTHREADS, "query-iothreads", _iothreads),
+    Query("network cards", "query-rx-filter", _named("name"), optional=True),
+    Query("disks", "query-block", _drives),
+    Query("block nodes", "query-named-block-nodes", _nodes, {"flat": True}),
+    Query("character devices", "query-chardev", _chardevs),
+    Query("balloon", "query-balloon", _nothing, optional=True),
+    Query("block jobs", "query-block-jobs", _named("device")),
+    Query("devices", "qom-list", _children, {"path": "/machine/peripheral"}, more=True),
+    Query("objects", "qom-list", _children, {"path": "/objects"}, more=True),
+    Query("reservation managers", "query-pr-managers", _named("id"), optional=True),
+    Query("descriptor sets", "query-fdsets", _fdsets),
+)
+
+# What /proc shows of a process.  libvirt looks at the label only (it reserves what it finds there).
+CGROUP, MOUNTS, LABEL, USER = "cgroup", "mount namespace", "security label", "user and groups"
+LETHAL = frozenset({LABEL, *(query.what for query in QUERIES if query.kills)})
+GROWING = frozenset(query.what for query in QUERIES if query.more)
+
+# Run states of QEMU in which libvirt thinks that the guest was never quite started (qemuProcessUpdateState).
+UNSTARTED = frozenset({"prelaunch", "inmigrate", "preconfig"})
+# Those of a guest that its user suspended; old QEMU, which gets it back, may be left in the latter.
+SUSPENDED = frozenset({"paused", "postmigrate"})
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Something that isn't as libvirt's record, or old QEMU, has it; ``kills``: libvirt would kill the guest for it."""
+
+    text: str
+    kills: bool = True
+
+
+def compare(expected: Answers, found: Answers) -> tuple[Disagreement, ...]:
+    """Everything on which the two disagree.  What wasn't asked on both sides isn't compared."""
+    shared = [what for what in expected if what in found and what != STATUS]
+    return tuple(one for what in shared if (one := _compared(what, expected[what], found[what])) is not None)
+
+
+def _compared(what: str, expected: Reading, found: Reading) -> Disagreement | None:
+    lacks, has = expected - found, found - expected
+    if what in GROWING:
+        has = frozenset()
+    parts = [f"{word} {', '.join(sorted(set_))}" for word, set_ in (("without", lacks), ("with", has)) if set_]
+    return Disagreement(f"{what}: {' and '.join(parts)}", what in LETHAL) if parts else None
+
+
+def recorded(status: StatusFile) -> Answers:
+    """What libvirt's own record says, of that which it checks."""
+    return {VCPUS: frozenset(map(str, status.vcpus)), IOTHREADS: status.iothreads}
+
+
+def judge_state(status: StatusFile, state: str, *, runs: bool) -> Iterator[Disagreement]:
+    """The record's state and QEMU's: libvirt kills what it takes for a guest that was never quite started."""
+    if status.state == "shutoff" or (status.state, status.reason) == ("paused", "starting up"):
+        yield Disagreement(f"libvirt's record says that the guest is {status.state} ({status.reason})")
+    if state in UNSTARTED:
+        yield Disagreement(f"QEMU is {state}: it hasn't got the guest")
+    elif state not in ({"running"} if runs else SUSPENDED):
+        yield Disagreement(f"the guest is {state}", kills=False)
+
+
+def words(found: tuple[Disagreement, ...]) -> str:
+    return "; ".join(one.text for one in found)
