@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import client
-from tests.lab.client import LAB, run, shell, virsh
+from tests.lab import client, erring
+from tests.lab.client import run, shell, virsh
 from tests.lab.conftest import Guests
 from tests.lab.guests import SMALL
-from tests.lab.test_chaos import FREEZE, TOO_LATE
 from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT, leftovers, qemu_processes
 
 WRAPPER = "/usr/local/bin/qemu-with-more"
-# Frozen when new runs the guest and libvirt's record isn't written yet: what is done to the host then is `between`.
-FROZEN_AT = "running"
 
 
-def upgrade_and(between: str, *arguments: str) -> tuple[int, str]:
-    """An upgrade; when the guest runs in new a script does something to the host.  virtcpr's exit code and stdout."""
-    freezer = FREEZE.replace('"virtcpr": virtcpr', '"nobody": 0').replace(
-        "    os.kill(victims[victim], signal.SIGKILL)\n",
-        '    subprocess.run(["sh", "-ec", os.environ["BETWEEN"]], check=True)\n',
-    )
-    assert "BETWEEN" in freezer
-    for _ in range(10):
-        other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", SMALL.name) else REBUILT
-        command = ["virtcpr", "upgrade", SMALL.name, "--emulator", other, "--yes", "-o", "json", *arguments]
-        tamper = ["env", f"BETWEEN={between}", "python3", "-c", freezer, FROZEN_AT, "nobody"]
-        with subprocess.Popen([str(LAB), "exec", *tamper], stderr=subprocess.PIPE, text=True) as freeze:
-            done = run(*command, check=False, timeout=180)
-            _, err = freeze.communicate(timeout=70)
-        if freeze.returncode != TOO_LATE:
-            assert freeze.returncode == 0, (err, done)
-            return done.code, done.out
-    raise AssertionError("virtcpr was never caught in time")
+def upgrade_and(between: str) -> tuple[int, str]:
+    """An upgrade; when the guest runs in new, old is there still and libvirt's record isn't written yet, a script does
+    something to the host.  virtcpr's exit code and stdout."""
+    other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", SMALL.name) else REBUILT
+    arguments = ("upgrade", SMALL.name, "--emulator", other, "--yes", "-o", "json")
+    done = erring.virtcpr(*arguments, at={"end-old": between})
+    return done.code, done.out
 
 
 def key_file() -> str:
