@@ -45,6 +45,11 @@ GROUPS = (
             Wait("the launcher has executed new QEMU", "host.launch.SECONDS", "it is killed; rolled back (5)"),
             Wait("new QEMU listens on the CPR channel", "swap.spawn.READY_SECONDS", "it is killed; rolled back (5)"),
             Wait("it dies when it is killed", "swap.spawn.END_SECONDS", "exit code 6: end that process first"),
+            Wait(
+                "a guest agent whose channel is open answers a ping",
+                "swap.probe.PING_SECONDS",
+                "it isn't expected to answer after the swap either",
+            ),
             Wait("the guardian is at its post", "host.guard.READY_SECONDS", "nothing is moved (5)"),
             Wait(
                 "any other program that is run (systemctl show, busctl)",
@@ -114,6 +119,11 @@ GROUPS = (
         (
             Wait("a monitor is closed", "host.qmp.CLOSE_SECONDS", "it is left"),
             Wait(
+                "new QEMU answers each of the questions that libvirt will ask it",
+                "swap.preflight.ANSWER_SECONDS",
+                "libvirt would wait for ever: its record of the domain is held aside (6), the daemon is started",
+            ),
+            Wait(
                 "the daemon starts; tried twice",
                 "host.daemon.START_SECONDS",
                 "exit code 6, how it is started by hand; `virtcpr recover` settles the swap. Nothing is undone",
@@ -122,6 +132,11 @@ GROUPS = (
                 "the daemon answers, and then lists all guests that were moved and live",
                 "swap.adopt.SECONDS",
                 "exit code 6; the guests are left as they are",
+            ),
+            Wait(
+                "a guest agent that answered before answers again",
+                "swap.adopt.PING_SECONDS",
+                "a warning (`verify`)",
             ),
         ),
     ),

@@ -221,6 +221,14 @@ def test_a_sound_domain_has_none() -> None:
     assert findings(facts.domain()) == ()
 
 
+def test_monitors_are_no_change() -> None:
+    """QEMU 11.1 lists them among the objects."""
+    domain = facts.domain()
+    assert domain.qemu is not None
+    objects = {**domain.qemu.objects, "monitor": "monitor-qmp"}
+    assert findings(replace(domain, qemu=replace(domain.qemu, objects=objects))) == ()
+
+
 def test_what_stands_against_exec() -> None:
     found = {f.code: f for f in apply(RULES, facts.domain())}
     assert found.keys() == USUAL

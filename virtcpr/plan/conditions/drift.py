@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import QemuFacts
 from virtcpr.plan.findings import Hit, Subject
 
 
@@ -24,7 +25,7 @@ def _sets(subject: Subject, line: CommandLine) -> Iterator[str]:
     qemu = subject.qemu
     compared = (
         ("devices", line.ids("device"), qemu.peripherals),
-        ("objects", line.ids("object"), frozenset(qemu.objects)),
+        ("objects", line.ids("object"), _objects(qemu)),
         ("iothreads", _iothread_ids(line), qemu.iothreads),
         ("character devices", line.ids("chardev"), frozenset(c.label for c in qemu.chardevs)),
         ("block nodes", line.ids("blockdev", key="node-name"), frozenset(n.name for n in qemu.nodes)),
@@ -33,6 +34,11 @@ def _sets(subject: Subject, line: CommandLine) -> Iterator[str]:
         change = [*(f"+{name}" for name in sorted(now - started)), *(f"-{name}" for name in sorted(started - now))]
         if change:
             yield f"{what} were added or removed since the guest started: {' '.join(change)}"
+
+
+def _objects(qemu: QemuFacts) -> frozenset[str]:
+    """Without monitors: ``-mon`` makes objects of them from QEMU 11.1 on, and none before (monitor/monitor.c)."""
+    return frozenset(name for name, kind in qemu.objects.items() if not kind.startswith("monitor-"))
 
 
 def _iothread_ids(line: CommandLine) -> frozenset[str]:
