@@ -112,6 +112,16 @@ GROUPS = (
                 "swap.handover.DYING_SECONDS",
                 "the monitor is what failed",
             ),
+            Wait(
+                "new QEMU says that it has all of a guest whose old QEMU has ended",
+                "swap.handover.LAST_SECONDS",
+                "[recovery](recovery.md) decides",
+            ),
+            Wait(
+                "a QEMU that doesn't answer any more is gone: it closes its monitor first",
+                "swap.owners.DYING_SECONDS",
+                "it is alive, and *silent*",
+            ),
         ),
     ),
     (

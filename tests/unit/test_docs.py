@@ -82,10 +82,10 @@ recover`, libvirt's `daemon` hook (`virtcpr hooks install`) and the guardian all
 | unknown | nothing is done to either process, exit code 6: look at both. libvirt's record is held aside |
 
 How a process is found: *gone* (a process that has its number but another start time is never touched); *silent*: it is
-alive, but its monitor doesn't answer within two seconds; *incoming*: new waits for the guest's state; *received*: new
-has all of it and never ran; the others are QEMU's own words. Where new may have run, the guest's RAM, which both share,
-is newer than what old knows of its devices: old never resumes it then. A guest that its user had suspended never ran
-in new: where the table says reset, it is only given back, suspended.
+alive, but its monitor doesn't answer within two seconds, and it isn't just about to end; *incoming*: new waits for the
+guest's state; *received*: new has all of it and never ran; the others are QEMU's own words. Where new may have run, the
+guest's RAM, which both share, is newer than what old knows of its devices: old never resumes it then. A guest that its
+user had suspended never ran in new: where the table says reset, it is only given back, suspended.
 
 Before the daemon starts, the process that got the guest is asked what libvirt will ask it. Where libvirt would kill it,
 and wherever a swap can't be settled or its journal can't be read, libvirt's record of the domain is **held** in

@@ -9,6 +9,8 @@ import asyncio
 import os
 import re
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +34,7 @@ from virtcpr.plan.transfer import Plan, plan
 from virtcpr.swap import held, journal, owners, recovery
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
+from virtcpr.swap.owners import MOVE_SECONDS
 from virtcpr.swap.recovery import Settlement
 from virtcpr.swap.spawn import NewQemu
 
@@ -265,6 +268,55 @@ def test_a_cont_that_is_refused_gives_the_guest_back(stage: Stage) -> None:
     assert (world.old.status, world.old.mode) == ("running", "normal")
 
 
+def dies_soon(process: subprocess.Popen[bytes]) -> None:
+    """As one that was killed: its monitor is closed by now, it itself is still there."""
+    threading.Timer(0.3, process.kill).start()
+
+
+def test_old_that_ends_is_noticed_at_once(
+    stage: Stage, processes: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New would wait for it, and the daemon of all guests with it."""
+
+    async def never(_self: FakeMonitor, timeout: float) -> str:
+        dies_soon(processes[0])
+        await asyncio.sleep(timeout)
+        return "failed"
+
+    monkeypatch.setattr(FakeMonitor, "migration_end", never)
+    begun = time.monotonic()
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert "old QEMU ended" in error.message
+    assert time.monotonic() - begun < MOVE_SECONDS
+    assert not stage.world.new.process.alive()
+
+
+def test_new_that_is_about_to_end_does_not_cost_old_its_life(
+    stage: Stage, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Killed as ``cont`` was sent: old, which can be reset, is all that is left of the guest."""
+    world = stage.world
+
+    def lost(side: str, command: str) -> None:
+        world.said.append(f"{side} {command}")
+        if "new cont" in world.said and side == "new":
+            if command == "cont":
+                dies_soon(processes[1])
+            raise QmpError("the monitor was lost")
+
+    world.hear = lost  # type: ignore[method-assign]
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert "new QEMU has ended" in error.message
+    assert world.old.process.alive()
+    assert "old cont" not in world.said
+
+
 # What libvirt wouldn't take.
 
 
@@ -433,6 +485,39 @@ def test_a_guest_that_its_user_paused_after_virtcpr_died_stays_paused(
     assert outcome.settled is Settled.BACK
     assert stage.world.old.status == "paused"
     assert not stage.world.new.process.alive()
+
+
+def test_old_that_is_about_to_end_is_not_waited_for(
+    stage: Stage, processes: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It doesn't answer, and would do so no more: the guest is lost, which is no reason to leave the swap unsettled."""
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        raise QmpError("connection refused")
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    stage.journal.write(State.MIGRATING)
+    stage.world.new.process.kill(10)
+    dies_soon(processes[0])
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+    assert (outcome.settled, outcome.old) == (Settled.LOST, "gone")
+    assert journal.pending(stage.journal.path.parent) == []
+
+
+def test_new_that_is_about_to_end_does_not_get_the_guest(
+    stage: Stage, processes: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        return FakeMonitor(stage.world.old, name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    stage.journal.write(State.COMMITTING)
+    stage.world.old.status, stage.world.old.migration = "postmigrate", "completed"
+    dies_soon(processes[1])
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+    assert (outcome.settled, outcome.new) == (Settled.BACK, "gone")
+    assert stage.world.old.process.alive()
+    assert stage.world.said.index("old system_reset") < stage.world.said.index("old cont")
 
 
 def test_a_defect_in_settling_one_guest_is_its_own(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

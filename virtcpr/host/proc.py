@@ -78,6 +78,19 @@ class Process:
             raise Gone(f"process {self.pid} is gone")
         return pidfd
 
+    def ends(self, timeout: float) -> bool:
+        """Wait until it is gone, ``timeout`` seconds at most; whether it is."""
+        try:
+            pidfd = self.open()
+        except HostError:
+            return not self.alive()
+        try:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            return bool(ended.poll(timeout * 1000))
+        finally:
+            os.close(pidfd)
+
     def kill(self, timeout: float) -> bool:
         """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is.
 

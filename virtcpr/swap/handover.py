@@ -15,7 +15,7 @@ from typing import TypeVar
 from virtcpr.domain import status
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
-from virtcpr.host.proc import Process
+from virtcpr.host.proc import Gone, Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there; the guest runs
 DYING_SECONDS = 0.1
+LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have loaded it yet
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class HandOver:
     async def _attach(self) -> None:
         """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
         connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
-        self._new = await self._unless_new_dies(connecting)
+        self._new = await self._unless_one_dies(connecting)
         self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
         await _is(self._new, self.new.process)
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
@@ -175,7 +176,7 @@ class HandOver:
     async def _received(self) -> None:
         old, new = _there(self._old), _there(self._new)
         deadline = time.monotonic() + MOVE_SECONDS
-        arrived = await self._unless_new_dies(new.migration_end(MOVE_SECONDS))
+        arrived = await self._unless_one_dies(new.migration_end(MOVE_SECONDS))
         if arrived != "completed":
             raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await channel.reason(new)}")
         left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
@@ -301,7 +302,8 @@ class HandOver:
         Two live processes behind one monitor socket would leave it to chance which of them libvirt takes.
         """
         problems = [f"'{step.name}' failed: {cause}"]
-        if not self.new.process.alive():
+        lost = isinstance(cause, QmpError)  # with its monitor it may be about to go, and old is what is left then
+        if await asyncio.to_thread(self.new.process.ends, owners.DYING_SECONDS if lost else 0):
             problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
         elif self._new is not None:  # else its record is written already
             try:
@@ -316,23 +318,23 @@ class HandOver:
             hint=SETTLE,
         ) from cause
 
-    async def _unless_new_dies(self, action: Coroutine[None, None, T]) -> T:
-        """Await it, but not beyond new QEMU's end."""
-        pidfd = self.new.process.open()
+    async def _unless_one_dies(self, action: Coroutine[None, None, T]) -> T:
+        """Await it, but not beyond the end of either QEMU: without old, new would wait for ever."""
         task = asyncio.ensure_future(action)
-        loop = asyncio.get_running_loop()
-        died = loop.create_future()
-        loop.add_reader(pidfd, lambda: None if died.done() else died.set_result(None))
+        new, old = (asyncio.create_task(_end(process)) for process in (self.new.process, self.old))
         try:
-            await asyncio.wait((task, died), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, new, old), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait((task, new), timeout=LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if task.done() and isinstance(task.exception(), QmpError):
-                await asyncio.wait((died,), timeout=DYING_SECONDS)  # its monitor goes before itself
-            if not died.done():
-                return await task
+                await asyncio.wait((new,), timeout=DYING_SECONDS)  # its monitor goes before itself
+            if not new.done():
+                if task.done():
+                    return await task
+                raise HostError(f"{self.plan.name}: old QEMU ended")
         finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-            task.cancel()
+            for waiting in (task, new, old):
+                waiting.cancel()
         await asyncio.sleep(DYING_SECONDS)  # virtlogd writes its last words after it is gone
         raise HostError(f"{self.plan.name}: new QEMU ended: {self.new.words() or 'it said nothing'}")
 
@@ -350,6 +352,22 @@ class HandOver:
                 except Exception as error:  # what became of the guest is decided already
                     log.warning("%s: closing the monitor: %s", self.plan.name, error)
         self.new.release()
+
+
+async def _end(process: Process) -> None:
+    """Return when it is gone."""
+    try:
+        pidfd = process.open()
+    except Gone:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 def _there(monitor: Monitor | None) -> Monitor:

@@ -20,6 +20,8 @@ ANSWER_SECONDS = 10.0  # a monitor that is asked
 MOVE_SECONDS = 10.0  # the guest's device state: it is paused, and its own watchdogs bark after some 20 s
 LOOK_SECONDS = 2.0  # a monitor that doesn't answer by then is busy, waits on the CPR channel, or hangs
 END_SECONDS = 30.0
+# A process that is killed closes its monitor, and is alive still for an instant: who is lost, is looked at after it.
+DYING_SECONDS = 1.0
 RESERVE = 4096  # bytes that libvirt's record may grow by
 
 K = TypeVar("K")

@@ -206,12 +206,16 @@ class Settlement:
                 return process
         return None
 
+    async def _dies(self, process: Process) -> bool:
+        """Whether one that doesn't answer was just about to end: it must not get the guest for being alive."""
+        return await asyncio.to_thread(process.ends, owners.DYING_SECONDS)
+
     async def _look_at_old(self) -> Old:
         if not self.old.alive():
             return Old.GONE
         monitor = self._monitors.get(self.old)
         if monitor is None:
-            return Old.SILENT
+            return Old.GONE if await self._dies(self.old) else Old.SILENT
         match await owners.run_state(monitor):
             case "running":
                 return Old.RUNNING
@@ -225,7 +229,8 @@ class Settlement:
             return New.GONE
         monitor = self._monitors.get(self.new)
         if monitor is None:
-            return New.SILENT
+            waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel, and that is no sign
+            return New.GONE if not waits and await self._dies(self.new) else New.SILENT
         state = await owners.run_state(monitor)
         if state == "inmigrate":
             return New.INCOMING
