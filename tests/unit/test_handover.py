@@ -278,7 +278,8 @@ def test_old_that_ends_is_noticed_at_once(
 ) -> None:
     """New would wait for it, and the daemon of all guests with it."""
 
-    async def never(_self: FakeMonitor, timeout: float) -> str:
+    async def never(self: FakeMonitor, timeout: float) -> str:
+        self.qemu.migration = "active"  # new hasn't got all of the guest
         dies_soon(processes[0])
         await asyncio.sleep(timeout)
         return "failed"
