@@ -16,8 +16,8 @@ from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
 INSIDE = Path(__file__).with_name("inside")
 SCRIPTS = "/root/chaos"
 SAVED = f"{SCRIPTS}/saved"
-# What the vCPUs of a process use that has given the guest away is next to nothing, and some ms on a busy host when it is
-# killed and they end; a guest takes far more in the time that virtcpr stands still.
+# What the vCPUs of a process use that has given the guest away is next to nothing, and some ms on a busy host where it
+# is killed and they end; a guest takes far more in the time that virtcpr stands still.
 BOTH_MS = 20.0
 
 
