@@ -35,7 +35,7 @@ from virtcpr.swap import held, journal, owners, recovery
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
 from virtcpr.swap.owners import MOVE_SECONDS
-from virtcpr.swap.recovery import Settlement
+from virtcpr.swap.settlement import Settlement
 from virtcpr.swap.spawn import NewQemu
 
 OPTIONAL = {query.command for query in QUERIES if query.optional}

@@ -37,7 +37,7 @@ from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
 from virtcpr.swap.outlook import planned
 from virtcpr.swap.pauses import Pauses
-from virtcpr.swap.recovery import Settlement
+from virtcpr.swap.settlement import Settlement
 from virtcpr.swap.spawn import end, spawn
 
 Watch = Callable[[Progress], None]
