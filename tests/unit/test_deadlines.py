@@ -109,12 +109,12 @@ GROUPS = (
             ),
             Wait(
                 "new QEMU's end is noticed where its monitor was lost",
-                "swap.handover.DYING_SECONDS",
+                "swap.ends.DYING_SECONDS",
                 "the monitor is what failed",
             ),
             Wait(
                 "new QEMU says that it has all of a guest whose old QEMU has ended",
-                "swap.handover.LAST_SECONDS",
+                "swap.ends.LAST_SECONDS",
                 "[recovery](recovery.md) decides",
             ),
             Wait(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,25 +13,24 @@ from typing import TypeVar
 from virtcpr.domain import status
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
-from virtcpr.host.proc import Gone, Process
+from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
-from virtcpr.host.tap import TapQueue
 from virtcpr.model import Phase, Progress
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
 from virtcpr.swap import channel, fate, owners, preflight
+from virtcpr.swap.ends import unless_one_dies
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
 from virtcpr.swap.pauses import Pauses
 from virtcpr.swap.spawn import NewQemu, end
+from virtcpr.swap.taps import Taps
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there; the guest runs
-DYING_SECONDS = 0.1
-LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have loaded it yet
 
 T = TypeVar("T")
 
@@ -65,8 +62,7 @@ class HandOver:
         self._paused_after = 0.0  # on the monotonic clock
         self._old: Monitor | None = None
         self._new: Monitor | None = None
-        self._taps: asyncio.Task[None] | None = None
-        self._queues: tuple[TapQueue, ...] = ()
+        self._taps = Taps()
         self._expected: Answers | None = None
 
     async def run(self) -> None:
@@ -122,21 +118,12 @@ class HandOver:
     async def _arm(self) -> None:
         await channel.arm(_there(self._old), self.plan.name)
         # As late as can be: a guest that boots changes them itself.  Only from `migrate` on does new touch them.
-        found = (TapQueue.of(source, fd) for source, fd in self.new.taps)
-        self._queues = tuple(queue for queue in found if queue is not None)
-        settings = tuple((queue.source, queue.header, queue.offload) for queue in self._queues)
-        self.journal.write(State.SPAWNED, taps=settings)
+        self._taps = Taps(self.new.taps)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
     async def _migrate(self) -> None:
-        self._taps = asyncio.create_task(self._keep_taps())
+        self._taps.keep()
         await channel.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
-
-    async def _keep_taps(self) -> None:
-        """Undo at once what new QEMU does to the taps when it opens them, for as long as the guest runs in old."""
-        while True:
-            for queue in self._queues:
-                queue.keep_header()
-            await asyncio.sleep(0.0005)
 
     async def _attach(self) -> None:
         """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
@@ -210,8 +197,7 @@ class HandOver:
 
     async def _place(self) -> None:
         self.pauses.end(self)
-        if self._taps is not None:
-            self._taps.cancel()
+        await self._taps.let_go()
         old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
         self.warnings += await owners.place(old, new)
 
@@ -239,7 +225,7 @@ class HandOver:
         name = self.plan.name
         guest = "is where it was"
         try:
-            await self._stop_keeping_taps()
+            await self._taps.let_go()
             if await self._is_news_alone():
                 raise HostError("old QEMU is gone or doesn't answer, and new has all of the guest")
             await asyncio.to_thread(self._end_new)
@@ -290,9 +276,7 @@ class HandOver:
         """Kill new QEMU; where it may have opened the taps, put their settings back."""
         if not self.new.process.kill(END_SECONDS):
             raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
-        for queue in self._queues if self._taps is not None else ():
-            with suppress(OSError):  # nothing but the kill may keep old from resuming
-                queue.restore()
+        self._taps.restore()
         end(self.new, self.plan)
         owners.clean_up(self.plan.guest)
 
@@ -319,32 +303,10 @@ class HandOver:
         ) from cause
 
     async def _unless_one_dies(self, action: Coroutine[None, None, T]) -> T:
-        """Await it, but not beyond the end of either QEMU: without old, new would wait for ever."""
-        task = asyncio.ensure_future(action)
-        new, old = (asyncio.create_task(_end(process)) for process in (self.new.process, self.old))
-        try:
-            await asyncio.wait((task, new, old), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await asyncio.wait((task, new), timeout=LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if task.done() and isinstance(task.exception(), QmpError):
-                await asyncio.wait((new,), timeout=DYING_SECONDS)  # its monitor goes before itself
-            if not new.done():
-                if task.done():
-                    return await task
-                raise HostError(f"{self.plan.name}: old QEMU ended")
-        finally:
-            for waiting in (task, new, old):
-                waiting.cancel()
-        await asyncio.sleep(DYING_SECONDS)  # virtlogd writes its last words after it is gone
-        raise HostError(f"{self.plan.name}: new QEMU ended: {self.new.words() or 'it said nothing'}")
-
-    async def _stop_keeping_taps(self) -> None:
-        if self._taps is not None:
-            self._taps.cancel()
-            await asyncio.gather(self._taps, return_exceptions=True)
+        return await unless_one_dies(action, self.plan.name, self.old, self.new)
 
     async def _close(self) -> None:
-        await self._stop_keeping_taps()
+        await self._taps.let_go()
         for monitor in (self._old, self._new):
             if monitor is not None:
                 try:
@@ -352,22 +314,6 @@ class HandOver:
                 except Exception as error:  # what became of the guest is decided already
                     log.warning("%s: closing the monitor: %s", self.plan.name, error)
         self.new.release()
-
-
-async def _end(process: Process) -> None:
-    """Return when it is gone."""
-    try:
-        pidfd = process.open()
-    except Gone:
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
-    try:
-        await ended
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
 
 
 def _there(monitor: Monitor | None) -> Monitor:
