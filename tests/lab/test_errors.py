@@ -111,8 +111,11 @@ def test_old_qemu_that_hangs_in_the_swap_is_settled_when_it_answers_again(guest:
     assert run("pgrep", "qemu-system").out.split() == [str(process)]
     assert run("systemctl", "is-active", "libvirtd.service").out.strip() == "active"
 
+    # libvirt doesn't see it meanwhile, and doesn't start it a second time.
+    assert "shut off" in virsh("domstate", NAME)
+    assert "runs already" in run("virsh", "start", NAME, check=False).err
+
     run("kill", "-CONT", str(process))
-    client.monitor(NAME, "query-status")  # the daemon is done with it: in the middle of that it stops in 30 s only
     settled = json.loads(run("virtcpr", "recover", "--all", "-o", "json").out)
 
     assert settled["domains"][0]["settled"] == "back"
