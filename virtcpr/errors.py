@@ -3,7 +3,8 @@
 VirtcprError                 what failed, and a hint: what to do next
 ├── UsageError               the request itself is wrong (exit 2)
 ├── HostError                the host isn't as it must be: not root, daemon away, a lock held (exit 1)
-│   └── QmpError             QEMU's monitor could not be reached, or refused a command
+│   └── QmpError             QEMU's monitor could not be reached, or hangs
+│       └── QmpRefused       QEMU answered with an error
 ├── ParseError               XML, a command line or a status file that can't be understood (exit 1)
 └── SwapError                a swap ended otherwise than planned
     ├── RolledBack           before the point of no return: the guest runs in old QEMU (exit 5)
@@ -44,9 +45,13 @@ class HostError(VirtcprError):
 
 
 class QmpError(HostError):
-    """A QEMU monitor that can't be reached, hangs, or refuses a command; the text is QEMU's own."""
+    """A QEMU monitor that can't be reached, hangs, or refuses a command."""
 
     code = "qmp"
+
+
+class QmpRefused(QmpError):
+    """QEMU's monitor answered a command with an error; the text is QEMU's own."""
 
 
 class ParseError(VirtcprError):

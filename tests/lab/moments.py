@@ -23,9 +23,9 @@ MOMENTS = (
     "before stop",  # the guardian is armed, libvirt's daemon runs still
     "after stop",  # nothing keeps anybody yet from starting the daemon
     *(moment for step in HAND_OVER for moment in _of(step)),
+    "journal adopted",
     "before start",
     "after start",
-    "journal adopted",
     "journal done",
     ROLLED_BACK,
 )

@@ -37,6 +37,7 @@ GROUPS = (
                 "host.scratch.DYING_SECONDS",
                 "the message has none",
             ),
+            Wait("the end of a twin is noticed where its monitor was lost", "host.scratch.LEAVING_SECONDS", "`unsure`"),
             Wait(
                 "the twin of a guest has been handed over",
                 "swap.rehearsal.SECONDS",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -568,3 +569,65 @@ def test_what_can_wait_waits_for_the_paused(stage: Stage) -> None:
     before = asyncio.run(both())
     assert before[-1] == "new migrate-set-capabilities"
     assert stage.world.new.status == "running"
+
+
+def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, or a terminal that is closed: the daemon starts when everything is settled, and not before."""
+    done: list[str] = []
+
+    class Stopped:
+        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+
+        def stop(self) -> None:
+            done.append("stopped")
+
+        def start(self) -> None:
+            done.append("started")
+
+    async def settle(_found: object, *, dry_run: bool) -> list[Recovered]:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        done.append("settled")
+        return []
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(recovery, "DriverLock", nullcontext)
+    monkeypatch.setattr(recovery, "_armed", lambda _: None)
+    monkeypatch.setattr(recovery, "_all", settle)
+    monkeypatch.setattr(held, "refuses", lambda: True)
+    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(daemon, "running", Stopped)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    recovery.recover(())
+    assert done == ["stopped", "settled", "started"]
+
+
+def test_a_session_that_tells_nothing_is_given_up_and_the_other_process_asked(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New is hung after its greeting: its session must not stay open, and old has the guest."""
+    closed: list[str] = []
+    sessions = iter(["new", "old"])
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        side = next(sessions)
+        return FakeMonitor(getattr(stage.world, side), side)
+
+    async def execute(self: FakeMonitor, command: str, arguments: object = None, *, fd: object = None) -> object:
+        if self.qemu.side == "new":
+            raise QmpError("no answer")
+        stage.world.hear(self.qemu.side, command)
+        return self.qemu.answer(command, arguments or {})  # type: ignore[arg-type]
+
+    async def close(self: FakeMonitor) -> None:
+        closed.append(self.name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    monkeypatch.setattr(FakeMonitor, "execute", execute)
+    monkeypatch.setattr(FakeMonitor, "close", close)
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=True))
+    assert closed[0] == "new"
+    assert (outcome.old, outcome.new) == ("running", "silent")

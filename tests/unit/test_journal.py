@@ -110,3 +110,16 @@ def test_a_state_that_cannot_be_written_stops_the_action(written: Journal, direc
         written.write(State.COMMITTING)
     assert written.entry == before
     assert journal.load(UUID, directory).entry == replace(before, state=State.MIGRATING)
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_that_says_so(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    assert journal.pending(directory) == []
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(HostError, match="can't be read: Permission denied") as refused:
+        journal.pending(directory)
+    assert refused.value.hint == "run it with sudo"

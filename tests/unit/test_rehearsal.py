@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.unit import facts
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import QmpError
+from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host import emulator
 from virtcpr.model import Rehearsal, Result, Severity, Trial
 from virtcpr.swap import playbill, rehearsal
@@ -144,3 +145,51 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     assert "'virtcpr upgrade --no-rehearse d1' tries all the same" in no.remedy
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
     assert "could not be rehearsed: it took more than 30 s" in maybe.message
+
+
+class Twin:
+    """A scratch QEMU that does what a test wants of it."""
+
+    def __init__(self, *, comes_up: bool = True, gave_up: bool = False, refuses: str = "", words: str = "") -> None:
+        self.comes_up, self.given_up, self.refuses = comes_up, gave_up, refuses
+        self.words = (words,) if words else ()
+
+    async def monitor(self, timeout: float) -> Twin:
+        return self
+
+    async def execute(self, command: str, arguments: object = None) -> object:
+        if command == self.refuses:
+            raise QmpRefused(f"QEMU refused {command}")
+        return {}
+
+    async def migration_end(self, timeout: float) -> str:
+        raise QmpError("the monitor was lost during the migration")
+
+    async def listens(self, path: str, timeout: float) -> bool:
+        return self.comes_up
+
+    async def gave_up(self) -> bool:
+        return self.given_up
+
+    async def end(self) -> None:
+        pass
+
+
+def hand_over(before: Twin, after: Twin) -> Rehearsal:
+    return asyncio.run(rehearsal._hand_over(before, after, "cpr", "main"))  # type: ignore[arg-type]
+
+
+def test_what_qemu_says_is_no_go() -> None:
+    assert hand_over(Twin(), Twin(refuses="migrate-incoming")).trial is Trial.NO_GO
+    assert hand_over(Twin(refuses="migrate"), Twin()) == Rehearsal(Trial.NO_GO, "QEMU refused migrate")
+    ended = Twin(comes_up=False, gave_up=True, words="unsupported machine type")
+    assert hand_over(Twin(), ended) == Rehearsal(Trial.NO_GO, "unsupported machine type")
+    ended = Twin(gave_up=True, words="can't load the state")
+    assert hand_over(Twin(), ended) == Rehearsal(Trial.NO_GO, "can't load the state")
+
+
+@pytest.mark.parametrize("after", [Twin(comes_up=False), Twin()], ids=["before it listens", "in the migration"])
+def test_a_twin_that_was_killed_tells_nothing(after: Twin) -> None:
+    """By the kernel, for want of memory, or by somebody."""
+    with pytest.raises(HostError):
+        hand_over(Twin(), after)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from virtcpr.errors import HostError, QmpError, UsageError
+from virtcpr.errors import HostError, QmpRefused, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -86,22 +86,22 @@ class Domain:
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
 
-        Raises QmpError with QEMU's own words where it refuses.
+        Raises QmpRefused with QEMU's own words where it refuses.
         """
         _, qemu = _bindings()
         request = {"execute": command, **({"arguments": dict(arguments)} if arguments else {})}
         reply = json.loads(_call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
         if "error" in reply:
-            raise QmpError(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
+            raise QmpRefused(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
         return reply["return"]
 
     def agent_answers(self, seconds: int) -> bool:
         """Whether the guest agent answers a ping within that time."""
-        libvirt, qemu = _bindings()
+        _, qemu = _bindings()
         try:
-            qemu.qemuAgentCommand(self.handle, '{"execute": "guest-ping"}', seconds, 0)
-        except libvirt.libvirtError as error:
-            log.debug("%s: guest-ping: %s", self.name, error.get_error_message())
+            _call(qemu.qemuAgentCommand, self.handle, '{"execute": "guest-ping"}', seconds, 0)
+        except HostError as error:
+            log.debug("%s: guest-ping: %s", self.name, error.message)
             return False
         return True
 
@@ -122,17 +122,17 @@ class Connection:
                 f"libvirt's daemon doesn't answer: {error.get_error_message()}",
                 hint="is it running? systemctl status libvirtd virtqemud",
             ) from error
-        self.uri = str(self.handle.getURI())
+        self.uri = str(_call(self.handle.getURI))
         _refuse_remote(self.uri)
-        if self.handle.getType() != "QEMU" or not self.uri.endswith("/system"):
+        if _call(self.handle.getType) != "QEMU" or not self.uri.endswith("/system"):
             self.close()
             raise UsageError(f"{self.uri} isn't the system's QEMU driver", hint="use qemu:///system")
 
     def close(self) -> None:
         """Let go of the daemon; a second time does nothing."""
         if self.handle is not None:
-            with suppress(self.libvirt.libvirtError):  # the daemon may be gone
-                self.handle.close()
+            with suppress(HostError):  # the daemon may be gone
+                _call(self.handle.close)
             self.handle = None
 
     def learn(self, emulator: str, architecture: str) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
-from virtcpr.errors import QmpError
+from virtcpr.errors import QmpError, QmpRefused
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Monitor:
     ) -> object:
         """One command; ``fd`` goes along as ancillary data (for ``getfd``).
 
-        Raises QmpError: refused (QEMU's own words), or no answer in time.
+        Raises QmpRefused with QEMU's own words, QmpError where no answer came in time.
         """
         log.debug("%s: %s %s", self.name, command, arguments or "")
         try:
@@ -82,7 +82,7 @@ class Monitor:
         except TimeoutError as error:
             raise QmpError(f"{self.name}: QEMU didn't answer {command} within {self.timeout:g} s") from error
         except ExecuteError as error:
-            raise QmpError(f"{self.name}: QEMU refused {command}: {error}") from error
+            raise QmpRefused(f"{self.name}: QEMU refused {command}: {error}") from error
         except QMPError as error:
             raise QmpError(f"{self.name}: QEMU's monitor was lost during {command}: {error}") from error
 

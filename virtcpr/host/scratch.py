@@ -18,6 +18,7 @@ from virtcpr.host.qmp import Monitor
 
 MONITOR = "virtcpr"
 DYING_SECONDS = 2.0
+LEAVING_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,12 @@ class Scratch:
         except TimeoutError:
             return False
         return True
+
+    async def gave_up(self) -> bool:
+        """Whether it has ended by itself, with an error, or does so in an instant: its monitor goes before itself."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), LEAVING_SECONDS)
+        return (self.process.returncode or 0) > 0
 
     async def end(self) -> None:
         """Kill it and read what it said, in ``DYING_SECONDS`` at most; a second time does nothing."""

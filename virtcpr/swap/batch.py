@@ -166,8 +166,10 @@ class Upgrade:
         except (HostError, OSError) as error:
             self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
         finally:
-            self._adopt([move for move in ready if move.moved], begun)
-            self.guard.disarm()
+            try:
+                self._adopt([move for move in ready if move.moved], begun)
+            finally:
+                self.guard.disarm()
         for move in ready:
             pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
@@ -239,6 +241,9 @@ class Upgrade:
 
     def _adopt(self, moved: list[Move], begun: float) -> None:
         """Start the daemon, whatever happened; see that it has every guest that was moved."""
+        for move in moved:  # from here on libvirt may change its record of the guest
+            assert move.hand_over is not None
+            move.hand_over.journal.note(State.ADOPTED)
         try:
             self._start_daemon()
             self.connection = adopt.reconnect(self.request.uri)
@@ -263,19 +268,18 @@ class Upgrade:
         assert move.hand_over is not None
         record = move.hand_over.journal
         problems = [*move.hand_over.warnings]
-        record.note(State.ADOPTED)
         try:
             domain = self.connection.lookup(move.facts.uuid)
             if domain.state()[0] == "in shutdown":
                 raise fate.ended_in_new(move.facts.name, move.new.process.pid)
             problems += adopt.verify(domain, move.facts, move.new.process.pid)
             record.note(State.DONE)
-        except VirtcprError as error:
+        except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled
                 self._close(record)
                 move.fail(fate.ended_in_new(move.facts.name, move.new.process.pid))
                 return
-            move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=SETTLE))
+            move.fail(Unsettled(f"{error}; the guest runs in new QEMU", hint=SETTLE))
             return
         warnings = [Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems]
         try:

@@ -43,7 +43,10 @@ def settle() -> int:
 
     code = 0
     try:
-        report = recover((), wait=True)
+        try:
+            report = recover((), wait=True)
+        except HostError:  # somebody was just starting the daemon: it is stopped now
+            report = recover((), wait=True)
         for one in report.domains:
             _say(f"{one.name or one.uuid}: {one.settled.value}: {one.text}")
         code = int(report.exit_code)

@@ -174,6 +174,7 @@ class HandOver:
         # itself in either state.
         if self.plan.runs and states[1] in fate.OWN_STOPS:  # between the last look and the pause; old has it no more
             self.stopped = states[1]
+            self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))  # nobody may wake it
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
 

@@ -16,6 +16,7 @@ from virtcpr.domain import status
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host import files, hooks
 from virtcpr.host.lock import RUN_DIR
+from virtcpr.model import HookState
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,11 @@ def _refusal() -> str:
         log.warning("%s", error.message)
         return "must never start it, for then there are two (libvirt's hook that refuses it isn't in place)"
     return "refuses to start it"
+
+
+def refuses() -> bool:
+    """Whether the hook is in its place."""
+    return any(hook.name == HOOK and hook.state is HookState.INSTALLED for hook in hooks.status())
 
 
 def names() -> list[str]:

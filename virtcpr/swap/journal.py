@@ -106,8 +106,13 @@ class Journal:
 
 
 def pending(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of the domains whose swap isn't settled."""
-    return sorted(path.stem for path in directory.glob("*.json"))
+    """UUIDs of the domains whose swap isn't settled.  Raises HostError where that can't be looked up."""
+    try:
+        return sorted(name.removesuffix(".json") for name in os.listdir(directory) if name.endswith(".json"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
 
 
 def refuse_unsettled() -> None:

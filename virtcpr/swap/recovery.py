@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 from virtcpr.errors import HostError
-from virtcpr.host import daemon
+from virtcpr.host import daemon, guard
 from virtcpr.host.daemon import DriverLock
+from virtcpr.host.guard import Guard
 from virtcpr.host.lock import Lock
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
-from virtcpr.swap import aside, journal
+from virtcpr.swap import aside, held, journal
+from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import Journal
 from virtcpr.swap.settlement import Settlement
+
+log = logging.getLogger(__name__)
 
 
 def recover(
@@ -29,7 +35,7 @@ def recover(
     """
     if os.geteuid() != 0:
         raise HostError("only root can settle swaps", hint="run it with sudo")
-    with Lock(wait=wait):
+    with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook leaves the daemon to whoever has the lock
         found, failed, others = _chosen(names)
         if others and not dry_run and not _daemon_runs():
             raise HostError(
@@ -37,18 +43,29 @@ def recover(
                 "they are settled; nothing was done",
                 hint="virtcpr recover --all",
             )
-        left = aside.left(names)
+        left, hooked = aside.left(names), held.refuses()
         if dry_run:
             looked = asyncio.run(_all(found, dry_run=True))
             waiting = (Recovered(name, "", "", "", "", Settled.PENDING, "libvirt's record is held") for name in left)
             return _report((*failed, *looked, *waiting), dry_run=True)
         if not found and not left:
             return _report(tuple(failed if _daemon_runs() else aside.hold_all(failed)))
-        with _daemon_stopped(found, start=start_daemon):
+        # A signal must not end it half done: with the daemon's start libvirt takes whichever process answers.
+        with Interrupt(), _daemon_stopped(found, start=start_daemon, guarded=start_daemon and not wait):
+            failed = aside.hold_all(failed)
             settled = asyncio.run(_all(found, dry_run=False))
             settled += [asyncio.run(aside.give_back(name)) for name in left]
-            failed = aside.hold_all(failed)
-        return _report((*failed, *settled))
+        settled = [*failed, *settled]
+        if not start_daemon and not hooked:
+            settled = [_unhooked(one) for one in settled]
+        return _report(tuple(settled))
+
+
+def _unhooked(outcome: Recovered) -> Recovered:
+    """libvirt looks which hooks there are before it calls that for the daemon's start (virHookInitialize)."""
+    if outcome.settled is not Settled.UNKNOWN:
+        return outcome
+    return replace(outcome, text=f"{outcome.text}; the hook that refuses it works from the daemon's next start on only")
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], list[str]]:
@@ -85,22 +102,39 @@ def _report(domains: tuple[Recovered, ...], *, dry_run: bool = False) -> Recover
 
 
 @contextmanager
-def _daemon_stopped(found: list[Journal], *, start: bool) -> Iterator[None]:
-    """Stop the daemon if it runs; hold the driver's lock meanwhile; start what ran, or what the journal says."""
+def _daemon_stopped(found: list[Journal], *, start: bool, guarded: bool) -> Iterator[None]:
+    """Stop the daemon if it runs; hold the driver's lock meanwhile; start what ran, or what the journal says.
+
+    With ``guarded`` the guardian does that, and settles the rest, where this process is killed.
+    """
     recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
     try:
         running = daemon.running()
     except HostError:
         running = None
+    recipe = recipe if running is None else running.recipe
+    watch = _armed(recipe) if guarded and recipe is not None else None
     try:
         if running is not None:
-            recipe = running.recipe
             running.stop()
         with DriverLock():
             yield
     finally:
-        if start and recipe is not None:
-            _start(recipe)
+        try:
+            if start and recipe is not None:
+                _start(recipe)
+        finally:
+            if watch is not None:
+                watch.disarm()
+
+
+def _armed(recipe: Mapping[str, object]) -> Guard | None:
+    """A guardian, if one can be had: settling a swap is worth more."""
+    try:
+        return guard.arm(recipe)
+    except HostError as error:
+        log.warning("%s", error.message)
+        return None
 
 
 def _start(recipe: Mapping[str, object]) -> None:

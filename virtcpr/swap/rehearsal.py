@@ -18,7 +18,7 @@ from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine, successor
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.twin import NoTwin, twin
-from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.errors import HostError, QmpError, QmpRefused, VirtcprError
 from virtcpr.host import emulator, scratch
 from virtcpr.host.proc import Process
 from virtcpr.host.scratch import Scratch
@@ -119,7 +119,11 @@ def _executable(process: Process) -> Iterator[int]:
 
 
 async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Rehearsal:
-    """One hand-over, up to where the guest would run in new.  Raises HostError where nothing can be told of it."""
+    """One hand-over, up to where the guest would run in new.
+
+    NO-GO only where QEMU says so.  Raises HostError where nothing can be told of it: the host may have been short of
+    memory, or somebody ended a process.
+    """
     try:
         old = await before.monitor(SECONDS)
     except QmpError as error:
@@ -127,7 +131,7 @@ async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Re
     try:
         await channel.arm(old, "its twin")
         if not await after.listens(cpr, SECONDS):
-            return Rehearsal(Trial.NO_GO, await _said(after, HostError("it ended at once")))
+            raise QmpError("new QEMU didn't come up")
         await channel.migrate(old, cpr, main)
         new = await after.monitor(SECONDS)
         await owners.capabilities(new, {"events": True})
@@ -136,8 +140,14 @@ async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Re
             return Rehearsal(Trial.NO_GO, await _said(after, HostError(await channel.reason(new))))
         if await old.migration_end(SECONDS) != "completed":
             return Rehearsal(Trial.NO_GO, await channel.reason(old))
-    except HostError as error:  # refused, or one of them died of it
-        return Rehearsal(Trial.NO_GO, await _said(after, error))
+    except QmpError as error:
+        sure = isinstance(error, QmpRefused) or await after.gave_up()
+        said = await _said(after, error)
+        if not sure:
+            raise HostError(said) from error
+        return Rehearsal(Trial.NO_GO, said)
+    except HostError as error:  # what QEMU says that blocks it
+        return Rehearsal(Trial.NO_GO, error.message)
     return Rehearsal(Trial.GO)
 
 

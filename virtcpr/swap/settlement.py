@@ -89,10 +89,14 @@ class Settlement:
         for _ in alive:
             try:
                 monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=owners.LOOK_SECONDS)
+            except QmpError as error:  # the other one may answer still
+                log.debug("%s: %s", self.guest.name, error)
+                continue
+            try:
                 owner = await self._owner(monitor, alive)
             except QmpError as error:
                 log.debug("%s: %s", self.guest.name, error)
-                return
+                owner = None
             if owner is None:
                 await monitor.close()
                 continue
@@ -149,7 +153,7 @@ class Settlement:
             case Verdict.FORWARD:
                 return await self._forward()
             case Verdict.LOST:
-                return self._lost()
+                return await self._lost()
             case Verdict.NOTHING:
                 held.put_back(Path(self.guest.status_path))
                 self._done()
@@ -162,7 +166,7 @@ class Settlement:
         return f"old QEMU is process {self.old.pid}, new is {new}"
 
     async def _back(self, *, reset: bool) -> tuple[Settled, str]:
-        self._end_new()
+        await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
         notes = self._restore_taps()
         monitor = self._monitors.get(self.old)
         if monitor is None:  # it may have been new that took the only session
@@ -249,9 +253,9 @@ class Settlement:
         change = status.Successor(self.new.pid, {})
         files.replace_durably(Path(self.guest.status_path), status.rewrite(owners.status_text(self.guest), change))
 
-    def _lost(self) -> tuple[Settled, str]:
-        self._end_new()
-        if not self.old.kill(owners.END_SECONDS):
+    async def _lost(self) -> tuple[Settled, str]:
+        await asyncio.to_thread(self._end_new)
+        if not await asyncio.to_thread(self.old.kill, owners.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
         owners.clean_up(self.guest)
         held.put_back(Path(self.guest.status_path))  # libvirt cleans up after a guest that it finds dead
