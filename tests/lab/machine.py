@@ -145,6 +145,8 @@ class Lab:
 
     def _enter_and_exec(self, argv: Sequence[str]) -> None:
         """In the child: join the lab, fork once more (a PID namespace takes children only), exec."""
+        for number in FORWARDED:  # tests that are run in the background ignore some, and what they run would, too
+            signal.signal(number, signal.SIG_DFL)
         try:
             leader = self.leader()
             (self._cgroup(leader) / "cgroup.procs").write_text("0")
