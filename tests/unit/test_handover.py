@@ -432,6 +432,23 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
     assert stage.world.new.process.alive()
 
 
+def test_old_is_not_ended_once_new_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New dies just after the point of no return, by itself: old can be reset, so it must be there still."""
+    place = owners.place
+
+    async def placed(*sides: Any) -> list[str]:
+        problems = await place(*sides)
+        stage.world.new.process.kill(10)
+        return problems
+
+    monkeypatch.setattr(owners, "place", placed)
+    error = stage.run()
+    assert isinstance(error, Unsettled)
+    assert "new QEMU ended while old was there still" in error.message
+    assert stage.world.old.process.alive()
+    assert "old cont" not in stage.world.said
+
+
 def test_every_step_says_on_which_side_it_is(stage: Stage) -> None:
     sides = [step.side for step in stage.plan.steps]
     assert sides == sorted(sides, key=[Side.BEFORE, Side.AT, Side.AFTER].index)

@@ -203,6 +203,8 @@ class HandOver:
         self.warnings += await owners.place(old, new)
 
     async def _end_old(self) -> None:
+        if not self.new.process.alive():  # then old is all that is left of the guest
+            raise HostError(f"{self.plan.name}: new QEMU ended while old was there still")
         await asyncio.to_thread(owners.end_old, self.old)
 
     async def _record(self) -> None:
