@@ -26,7 +26,7 @@ def plain(host: Host) -> Iterator[Host]:
     """libvirt's daemon runs as nobody's service, and the hook isn't there: only the guardian can settle anything."""
     shell(f"virtcpr hooks remove; systemctl stop {UNITS}; libvirtd -d; virsh net-list >/dev/null")
     yield host
-    shell(f"kill $(pidof libvirtd); virtcpr hooks install; systemctl start {UNITS}")
+    shell(f"while kill $(pidof libvirtd); do sleep 0.1; done; virtcpr hooks install; systemctl start {UNITS}")
 
 
 @pytest.mark.parametrize("moment", MOMENTS if FULL else ("before received", "before end-old"))

@@ -494,8 +494,10 @@ def test_a_guest_that_its_user_paused_after_virtcpr_died_stays_paused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At ``spawned`` nothing was done to it, and it may be long ago."""
+    connected = []
 
     async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        connected.append(name)
         return FakeMonitor(stage.world.old, name)
 
     monkeypatch.setattr(Monitor, "connect", connect)
@@ -504,6 +506,7 @@ def test_a_guest_that_its_user_paused_after_virtcpr_died_stays_paused(
     assert outcome.settled is Settled.BACK
     assert stage.world.old.status == "paused"
     assert not stage.world.new.process.alive()
+    assert len(connected) == 2  # to look, and for the pre-flight: new's, which isn't there yet, would be waited for
 
 
 def test_old_that_is_about_to_end_is_not_waited_for(
@@ -645,6 +648,7 @@ def test_a_session_that_tells_nothing_is_given_up_and_the_other_process_asked(
     monkeypatch.setattr(Monitor, "connect", connect)
     monkeypatch.setattr(FakeMonitor, "execute", execute)
     monkeypatch.setattr(FakeMonitor, "close", close)
+    stage.journal.write(State.MIGRATING)
     outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=True))
     assert closed[0] == "new"
     assert (outcome.old, outcome.new) == ("running", "silent")

@@ -86,7 +86,8 @@ class Settlement:
     async def _connect(self) -> None:
         """A session with each process that answers.  Both may have the listening socket; each takes one client."""
         alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
-        for _ in alive:
+        # Before `migrate` new has no monitor, and nobody's greeting is to be waited for.
+        for _ in alive[: 1 if self.journal.entry.state in BEFORE else 2]:
             try:
                 monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=owners.LOOK_SECONDS)
             except QmpError as error:  # the other one may answer still

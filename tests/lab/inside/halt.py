@@ -63,6 +63,7 @@ def _between(action: Callable[..., None], name: str, wanted: str) -> Callable[..
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     wrap(sys.argv[1])
     sys.argv[:2] = ["virtcpr"]
     sys.exit(main())

@@ -96,6 +96,8 @@ class Sampler(threading.Thread):
             for pid, paths in self._vcpus.items():
                 with contextlib.suppress(OSError):
                     used = sum(int(path.read_text().split()[0]) for path in paths)
+                    if not Path(f"/proc/{pid}/cmdline").read_bytes():
+                        continue  # it is killed: its last thread, which may be a vCPU's, takes its memory down
                     self.used.setdefault(pid, []).append((time.monotonic(), used))
 
     def _find(self) -> None:
