@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_handover import UUID, FakeMonitor, Stage, processes, stage
+from tests.unit.stage import UUID, FakeMonitor, Stage
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled
 from virtcpr.host import emulator, files, launch, libvirt
 from virtcpr.host.lock import Lock
@@ -19,9 +19,6 @@ from virtcpr.host.proc import Process
 from virtcpr.plan.steps import State
 from virtcpr.swap import fate, journal
 from virtcpr.swap.journal import Journal
-
-__all__ = ["processes", "stage"]  # fixtures
-
 
 # The clock is set in the middle of a swap.
 
