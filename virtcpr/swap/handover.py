@@ -203,8 +203,9 @@ class HandOver:
         self.warnings += await owners.place(old, new)
 
     async def _end_old(self) -> None:
-        if not self.new.process.alive():  # then old is all that is left of the guest
-            raise HostError(f"{self.plan.name}: new QEMU ended while old was there still")
+        # Where new is gone old is all that is left of the guest.  One that is being killed is alive for an instant
+        # still, but it answers no more.
+        await owners.run_state(_there(self._new))
         await asyncio.to_thread(owners.end_old, self.old)
 
     async def _record(self) -> None:
@@ -294,7 +295,7 @@ class HandOver:
             problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
         elif self._new is not None:  # else its record is written already
             try:
-                await self._end_old()
+                await asyncio.to_thread(owners.end_old, self.old)
                 await owners.run_new(self.plan.guest, _there(self._new))
                 await self._record()
             except Exception as error:
