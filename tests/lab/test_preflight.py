@@ -34,7 +34,7 @@ def guest(guests: Guests) -> Iterator[Guests]:
     run("python3", "-", stdin=REBUILD)
     guests.start(SMALL)
     yield guests
-    shell("virtcpr hooks remove; rm -rf /run/virtcpr/held/* /run/virtcpr/journal/*")
+    shell("rm -rf /run/virtcpr/held/* /run/virtcpr/journal/*; virtcpr hooks remove")
 
 
 def test_a_machine_that_is_another_is_seen_while_the_guest_runs_in_old(guest: Guests) -> None:
@@ -86,6 +86,8 @@ def test_a_guest_that_libvirt_would_kill_is_held(guest: Guests, *, transient: bo
     assert refused.code != 0
     assert f"{SMALL.name} runs already" in refused.err
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
+    kept = run("virtcpr", "hooks", "remove", check=False)
+    assert (kept.code, f"{SMALL.name}: the guest runs out of libvirt's sight" in kept.err) == (1, True), kept
     assert run("virtcpr", "recover", SMALL.name, check=False).code == 6
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
 

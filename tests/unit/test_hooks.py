@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from virtcpr.errors import HostError
 from virtcpr.host import hooks
-from virtcpr.model import HookState
+from virtcpr.model import HookAction, HookState
+from virtcpr.swap import held
+from virtcpr.swap import hooks as command
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
@@ -114,3 +117,13 @@ def test_only_the_start_is_refused(tmp_path: Path, operation: str) -> None:
 def test_another_domain_may_start(tmp_path: Path) -> None:
     hold(tmp_path, "web")
     assert run(tmp_path, QEMU, "we", "prepare", "begin", "-").returncode == 0
+
+
+def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them libvirt would start it a second time."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(held, "names", lambda: ["web"])
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint == "virtcpr recover --all, then try again"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from tests.unit import facts
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError, QmpError, QmpRefused
-from virtcpr.host import emulator
+from virtcpr.host import emulator, scratch
+from virtcpr.host.proc import Process, User
 from virtcpr.model import Rehearsal, Result, Severity, Trial
 from virtcpr.swap import playbill, rehearsal
 from virtcpr.swap.move import Move
@@ -193,3 +196,54 @@ def test_a_twin_that_was_killed_tells_nothing(after: Twin) -> None:
     """By the kernel, for want of memory, or by somebody."""
     with pytest.raises(HostError):
         hand_over(Twin(), after)
+
+
+def test_the_firmware_of_an_emulator_is_looked_at_once(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def firmware(path: str) -> str:
+        looked.append(path)
+        return "as ever"
+
+    monkeypatch.setattr(emulator, "firmware", firmware)
+    rehearsal.rehearse([part(facts.domain(), (1, 1)) for _ in range(60)])
+    assert len(looked) == len(runs) == 1
+
+
+def test_what_takes_too_long_is_said_to_take_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that isn't QEMU and hangs, in both roles: it is ended, and nothing of it is left."""
+    hangs = tmp_path / "hangs"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(scratch, "RUN_DIR", tmp_path / "run")
+    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
+    monkeypatch.setattr(rehearsal, "_executable", lambda _: nullcontext(os.open(hangs, os.O_RDONLY)))
+    domain = facts.domain()
+    assert domain.process is not None
+    ours = Process.of(os.getpid())
+    domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
+    domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
+    result = asyncio.run(rehearsal._rehearse(domain, rehearsal._twin(domain)))
+    assert result.trial is Trial.UNSURE
+    assert "0.5 s" in result.words
+    assert "scratch directory" not in result.words
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").write_text("in the way")
+    monkeypatch.setattr(scratch, "RUN_DIR", tmp_path / "run")
+    with (
+        pytest.raises(HostError, match=r"no scratch directory can be made in .*: File exists"),
+        scratch.directory(User(os.getuid(), os.getgid())),
+    ):
+        pass
+
+
+def test_an_error_in_it_is_not_the_directorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time-out is an OSError, too."""
+    monkeypatch.setattr(scratch, "RUN_DIR", tmp_path)
+    with pytest.raises(TimeoutError), scratch.directory(User(os.getuid(), os.getgid())):
+        raise TimeoutError
+    assert list(tmp_path.iterdir()) == []

@@ -214,3 +214,27 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
     assert held.names() == []
     assert stage.world.old.process.alive()
     assert stage.world.new.process.alive()
+
+
+def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+
+        def stop(self) -> None:
+            raise HostError("the daemon doesn't stop")
+
+        def start(self) -> None:
+            raise HostError("the daemon doesn't start")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(recovery, "_armed", lambda _: None)
+    monkeypatch.setattr(held, "refuses", lambda: True)
+    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(daemon, "running", Stuck)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: Stuck())
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    with pytest.raises(HostError, match="the daemon doesn't start; no swap was settled"):
+        recovery.recover(())
+    assert stage.world.said == []

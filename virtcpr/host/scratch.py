@@ -34,18 +34,20 @@ class Directory:
 
 @contextlib.contextmanager
 def directory(user: User) -> Iterator[Directory]:
-    """An empty directory of this user's, which goes with all that is in it.  Raises HostError."""
-    try:
-        RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="scratch-", dir=RUN_DIR) as path:
+    """An empty directory of this user's, which goes with all that is in it.  Raises HostError where none can be made.
+
+    Errors of the body are the body's: a time-out is an OSError, too.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = held.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=RUN_DIR))
             os.chown(path, user.uid, user.gid)
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                yield Directory(fd)
-            finally:
-                os.close(fd)
-    except OSError as error:
-        raise HostError(f"no scratch directory can be made in {RUN_DIR}: {error.strerror}") from error
+        except OSError as error:
+            raise HostError(f"no scratch directory can be made in {RUN_DIR}: {error.strerror}") from error
+        held.callback(os.close, fd)
+        yield Directory(fd)
 
 
 class Scratch:

@@ -114,15 +114,17 @@ def _daemon_stopped(found: list[Journal], *, start: bool, guarded: bool) -> Iter
         running = None
     recipe = recipe if running is None else running.recipe
     watch = _armed(recipe) if guarded and recipe is not None else None
+    said = "no swap was settled"
     try:
         if running is not None:
             running.stop()
         with DriverLock():
             yield
+        said = "every swap that could be settled is settled"
     finally:
         try:
             if start and recipe is not None:
-                _start(recipe)
+                _start(recipe, said)
         finally:
             if watch is not None:
                 watch.disarm()
@@ -137,11 +139,11 @@ def _armed(recipe: Mapping[str, object]) -> Guard | None:
         return None
 
 
-def _start(recipe: Mapping[str, object]) -> None:
+def _start(recipe: Mapping[str, object], said: str) -> None:
     try:
         daemon.from_recipe(recipe).start()
     except HostError as error:
-        raise HostError(f"{error.message}; every swap that could be settled is settled", hint=error.hint) from error
+        raise HostError(f"{error.message}; {said}", hint=error.hint) from error
 
 
 async def _all(found: list[Journal], *, dry_run: bool) -> list[Recovered]:

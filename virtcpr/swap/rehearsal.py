@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine, successor
@@ -42,6 +43,7 @@ class Part:
 
 def rehearse(parts: Iterable[Part]) -> None:
     """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them."""
+    firmware = cache(emulator.firmware)  # guests by the dozen have one emulator
     casts: dict[str, list[Part]] = {}
     lines: dict[str, CommandLine] = {}
     for part in parts:
@@ -50,7 +52,7 @@ def rehearse(parts: Iterable[Part]) -> None:
         except NoTwin as problem:
             part.result = Rehearsal(Trial.UNSURE, str(problem))
             continue
-        key = _key(part.facts, line)
+        key = _key(part.facts, line, firmware(part.facts.emulator.path))
         lines[key] = line
         casts.setdefault(key, []).append(part)
     known = playbill.read()
@@ -68,11 +70,10 @@ def _twin(facts: DomainFacts) -> CommandLine:
     return twin(CommandLine.parse(facts.process.argv), facts.qemu.nodes)
 
 
-def _key(facts: DomainFacts, line: CommandLine) -> str:
+def _key(facts: DomainFacts, line: CommandLine, firmware: str) -> str:
     """What the result depends on: both builds, the firmware that they load, and the shape of the machine."""
     assert facts.process is not None
-    path = facts.emulator.path
-    return playbill.key(facts.process.build, facts.emulator.build, emulator.firmware(path), *line.argv())
+    return playbill.key(facts.process.build, facts.emulator.build, firmware, *line.argv())
 
 
 async def _all(parts: dict[str, Part], lines: dict[str, CommandLine]) -> dict[str, Rehearsal]:
