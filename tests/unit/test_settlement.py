@@ -238,3 +238,51 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
     with pytest.raises(HostError, match="the daemon doesn't start; no swap was settled"):
         recovery.recover(())
     assert stage.world.said == []
+
+
+def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't seen at first: libvirt takes the lock on driver.pid some time after systemd calls it started."""
+    done: list[str] = []
+    seen = iter([None, "libvirtd"])
+
+    class Starting:
+        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+
+        def stop(self) -> None:
+            done.append("stopped")
+
+        def start(self) -> None:
+            done.append("started")
+
+    class Locked:
+        def __enter__(self) -> None:
+            if "stopped" not in done:
+                raise HostError("libvirt's daemon was started again meanwhile")
+
+        def __exit__(self, *_: object) -> None:
+            done.append("let in")
+
+    def look() -> Starting:
+        if next(seen) is None:
+            raise HostError("no daemon holds driver.pid")
+        return Starting()
+
+    async def settle(_found: object, *, dry_run: bool) -> list[Recovered]:
+        done.append("settled")
+        return []
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(recovery, "DriverLock", Locked)
+    monkeypatch.setattr(recovery, "_armed", lambda _: None)
+    monkeypatch.setattr(recovery, "_all", settle)
+    monkeypatch.setattr(held, "refuses", lambda: True)
+    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(daemon, "running", look)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: Starting())
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    recovery.recover(())
+    assert done == ["stopped", "settled", "let in", "started"]

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 from virtcpr.errors import HostError
 from virtcpr.host import daemon, guard
-from virtcpr.host.daemon import DriverLock
+from virtcpr.host.daemon import Daemon, DriverLock
 from virtcpr.host.guard import Guard
 from virtcpr.host.lock import Lock
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
@@ -85,11 +85,7 @@ def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], lis
 
 
 def _daemon_runs() -> bool:
-    try:
-        daemon.running()
-    except HostError:
-        return False
-    return True
+    return _running() is not None
 
 
 def _report(domains: tuple[Recovered, ...], *, dry_run: bool = False) -> RecoverReport:
@@ -108,17 +104,20 @@ def _daemon_stopped(found: list[Journal], *, start: bool, guarded: bool) -> Iter
     With ``guarded`` the guardian does that, and settles the rest, where this process is killed.
     """
     recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
-    try:
-        running = daemon.running()
-    except HostError:
-        running = None
-    recipe = recipe if running is None else running.recipe
-    watch = _armed(recipe) if guarded and recipe is not None else None
+    watch: Guard | None = None
     said = "no swap was settled"
     try:
-        if running is not None:
-            running.stop()
-        with DriverLock():
+        with ExitStack() as held_back:
+            # A daemon that is just starting has no lock yet when it is looked for: it is stopped when it has.
+            for last in (False, True) if start else (True,):
+                running = _running()
+                recipe = recipe if running is None else running.recipe
+                if guarded and watch is None and recipe is not None:
+                    watch = _armed(recipe)
+                if running is not None:
+                    running.stop()
+                if _locked(held_back, last=last):
+                    break
             yield
         said = "every swap that could be settled is settled"
     finally:
@@ -128,6 +127,24 @@ def _daemon_stopped(found: list[Journal], *, start: bool, guarded: bool) -> Iter
         finally:
             if watch is not None:
                 watch.disarm()
+
+
+def _running() -> Daemon | None:
+    try:
+        return daemon.running()
+    except HostError:
+        return None
+
+
+def _locked(held_back: ExitStack, *, last: bool) -> bool:
+    """Whether the daemon is kept out now, until ``held_back`` is left.  Raises HostError at the last attempt."""
+    try:
+        held_back.enter_context(DriverLock())
+    except HostError:
+        if last:
+            raise
+        return False
+    return True
 
 
 def _armed(recipe: Mapping[str, object]) -> Guard | None:
