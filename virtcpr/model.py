@@ -28,7 +28,7 @@ class Mode(Enum):
     EXEC = "exec"
 
 
-AVAILABLE = (Mode.TRANSFER,)  # what this version can do; the others are only judged
+AVAILABLE = (Mode.TRANSFER, Mode.REBOOT)  # what this version can do; the others are only judged
 
 
 class Severity(Enum):
@@ -211,7 +211,8 @@ class CheckReport:
 class Request:
     """Which domains a command is about, and how.  ``domains`` are names, ids or UUIDs; empty with ``every``.
 
-    ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched.
+    ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
+    asked to suspend itself to RAM before it is saved, and woken up after (mode ``reboot``).
     """
 
     domains: tuple[str, ...] = ()
@@ -221,6 +222,7 @@ class Request:
     parallel: int | None = None
     mode: Mode | None = None
     rehearse: bool = True
+    suspend: bool = False
 
 
 class Readying(Enum):
@@ -267,6 +269,57 @@ class PrepareReport:
     notes: tuple[str, ...] = ()
 
 
+class Keeping(Enum):
+    """What ``save`` or ``restore`` did with one domain."""
+
+    SAVED = "saved"  # its state waits on disk, and no process of it is left
+    RESTORED = "restored"
+    DISCARDED = "discarded"  # its state was given up: the domain can be started afresh
+    BLOCKED = "blocked"  # nothing was touched
+    ROLLED_BACK = "rolled-back"  # it could not be saved, and runs on where it ran
+    WAITING = "waiting"  # it could not be restored; its state waits on
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class KeptDomain:
+    """One domain of ``save`` or ``restore``: what would be done until it is done, then what was.
+
+    ``qemu`` is the version that wrote the state, or that runs the guest now.  ``size`` is the state's, in bytes;
+    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None where it isn't known.
+    """
+
+    name: str
+    uuid: str
+    result: Keeping
+    qemu: str | None = None
+    size: int | None = None
+    in_place: bool | None = None
+    saved_at: str | None = None
+    phases: tuple[Phase, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class SaveReport:
+    """What ``save`` did."""
+
+    domains: tuple[KeptDomain, ...]
+    exit_code: ExitCode
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What ``restore`` did.  ``blackout_ms`` is None where the daemon never went down."""
+
+    domains: tuple[KeptDomain, ...]
+    exit_code: ExitCode
+    blackout_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+
 class Settled(Enum):
     """What ``recover`` made of an interrupted swap: who has the guest."""
 
@@ -275,6 +328,7 @@ class Settled(Enum):
     NOTHING = "nothing"
     LOST = "lost"
     UNKNOWN = "unknown"
+    WAITING = "waiting"  # nobody; its state is on disk, for `restore`
     PENDING = "pending"  # with --dry-run
 
 
@@ -325,7 +379,17 @@ class HookReport:
 
 
 # What a command ends with.
-Report = ListReport | CheckReport | PlanReport | PrepareReport | UpgradeReport | RecoverReport | HookReport
+Report = (
+    ListReport
+    | CheckReport
+    | PlanReport
+    | PrepareReport
+    | UpgradeReport
+    | SaveReport
+    | RestoreReport
+    | RecoverReport
+    | HookReport
+)
 
 
 @dataclass(frozen=True)

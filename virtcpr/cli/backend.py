@@ -13,6 +13,7 @@ from virtcpr.model import (
     CheckReport,
     HookAction,
     HookReport,
+    KeptDomain,
     ListReport,
     Mode,
     Outlook,
@@ -22,6 +23,8 @@ from virtcpr.model import (
     Progress,
     RecoverReport,
     Request,
+    RestoreReport,
+    SaveReport,
     UpgradeReport,
 )
 
@@ -55,6 +58,32 @@ class Preparation(Protocol):
 
     def run(self) -> PrepareReport:
         """Do it."""
+        ...
+
+
+class Saving(Protocol):
+    """Domains that are about to be saved, and a lock that is held."""
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        """What is about to be done with each domain: ``saved``, or ``blocked``."""
+        ...
+
+    def run(self, watch: Watch) -> SaveReport:
+        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        ...
+
+
+class Restoring(Protocol):
+    """Saved domains that are about to be restored, or given up, and a lock that is held."""
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        """What is about to be done with each domain: ``restored``, ``discarded`` or ``blocked``."""
+        ...
+
+    def run(self, watch: Watch) -> RestoreReport:
+        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
         ...
 
 
@@ -124,6 +153,20 @@ class Backend(Protocol):
         """
         ...
 
+    def open_save(self, request: Request) -> AbstractContextManager[Saving]:
+        """Take the lock, look at the domains; nothing is touched.
+
+        :raise VirtcprError: on entering: unknown domain, not root, a lock that is held, and the like.
+        """
+        ...
+
+    def open_restore(self, request: Request, *, discard: bool) -> AbstractContextManager[Restoring]:
+        """Take the lock, read what is saved; nothing is touched.  ``request.every`` is all that is saved.
+
+        :raise VirtcprError: on entering: a domain that isn't saved, not root, a lock that is held, and the like.
+        """
+        ...
+
 
 class SwapBackend:
     """The real one."""
@@ -172,3 +215,13 @@ class SwapBackend:
         from virtcpr.swap.batch import open_upgrade
 
         return open_upgrade(request)
+
+    def open_save(self, request: Request) -> AbstractContextManager[Saving]:
+        from virtcpr.swap.reboot.save import open_save
+
+        return open_save(request)
+
+    def open_restore(self, request: Request, *, discard: bool) -> AbstractContextManager[Restoring]:
+        from virtcpr.swap.reboot.restore import open_restore
+
+        return open_restore(request, discard=discard)
