@@ -212,6 +212,10 @@ class SwapBackend:
         return open_preparation(request, undo=undo)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
+        if request.mode is Mode.REBOOT:
+            from virtcpr.swap.reboot.upgrade import open_upgrade as open_reboot
+
+            return open_reboot(request)
         from virtcpr.swap.batch import open_upgrade
 
         return open_upgrade(request)

@@ -24,6 +24,7 @@ PAUSED = (
 )  # fmt: skip
 # libvirt itself waits 30 s for its own lock on a domain (QEMU_JOB_WAIT_TIME, src/hypervisor/domain_job.c).
 CALL_SECONDS = 35.0
+START_SECONDS = 300.0  # it has much to do for a domain's start: allocating hugepages, helpers, a hook
 JOBS = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
 
 
@@ -95,6 +96,45 @@ class Domain:
             raise QmpRefused(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
         return reply["return"]
 
+    def monitor_with(self, fd: int, command: str, arguments: Mapping[str, object]) -> object:
+        """The same with a descriptor, which QEMU gets a copy of (for ``getfd``)."""
+        _, qemu = _bindings()
+        request = {"execute": command, "arguments": dict(arguments)}
+        text, _files = _call(qemu.qemuMonitorCommandWithFiles, self.handle, json.dumps(request), [fd], 0)
+        reply = json.loads(text)
+        if "error" in reply:
+            raise QmpRefused(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
+        return reply["return"]
+
+    def startable_xml(self) -> str:
+        """What runs, with its secrets and as another libvirt would start it: as in a saved state's header."""
+        libvirt, _ = _bindings()
+        flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+        return str(_call(self.handle.XMLDesc, flags))
+
+    def active(self) -> bool:
+        """Whether libvirt has a process of it; a transient domain that has none isn't known any more."""
+        libvirt, _ = _bindings()
+        try:
+            return bool(_within(CALL_SECONDS, self.handle.isActive))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return False
+            raise HostError(f"libvirt: {error.get_error_message()}") from error
+
+    def resume(self) -> None:
+        """Let it run, and libvirt know it."""
+        _call(self.handle.resume)
+
+    def suspend_to_ram(self) -> None:
+        """Ask its guest agent for guest-suspend-ram; it does so a moment later."""
+        libvirt, _ = _bindings()
+        _call(self.handle.pMSuspendForDuration, libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0, 0)
+
+    def wake_up(self) -> None:
+        """``system_wakeup``, and libvirt knows it."""
+        _call(self.handle.pMWakeup, 0)
+
     def agent_answers(self, seconds: int) -> bool:
         """Whether the guest agent answers a ping within that time."""
         _, qemu = _bindings()
@@ -160,6 +200,23 @@ class Connection:
         """Make this the persistent XML of its domain.  Raises HostError with libvirt's words; nothing changed then."""
         _call(self.handle.defineXML, xml)
 
+    def start_paused(self, xml: str) -> Domain:
+        """Start a domain of this XML, its vCPUs stopped; a persistent one keeps its persistent XML (virDomainCreateXML).
+
+        Raises HostError with libvirt's words; nothing of it runs then.
+        """
+        flags = self.libvirt.VIR_DOMAIN_START_PAUSED
+        return self._domain(_call(self.handle.createXML, xml, flags, seconds=START_SECONDS))
+
+    def find(self, uuid: str) -> Domain | None:
+        """A domain by UUID; None where there is none (any more).  Raises HostError."""
+        try:
+            return self._domain(_within(CALL_SECONDS, self.handle.lookupByUUIDString, uuid))
+        except self.libvirt.libvirtError as error:
+            if error.get_error_code() == self.libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise HostError(f"libvirt: {error.get_error_message()}") from error
+
     def lookup(self, reference: str) -> Domain:
         """A domain by id, UUID or name, in virsh's order.  Raises UsageError where there is none."""
         attempts = [self.handle.lookupByUUIDString, self.handle.lookupByName]
@@ -190,10 +247,10 @@ def _refuse_remote(uri: str) -> None:
         )
 
 
-def _call(function: Any, *arguments: object) -> Any:
+def _call(function: Any, *arguments: object, seconds: float = CALL_SECONDS) -> Any:
     libvirt, _ = _bindings()
     try:
-        return _within(CALL_SECONDS, function, *arguments)
+        return _within(seconds, function, *arguments)
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt: {error.get_error_message()}") from error
 

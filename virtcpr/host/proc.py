@@ -157,6 +157,12 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
+def running_since(process: Process) -> float:
+    """When it was started, in seconds of the host's clock; to a tick (10 ms) and as the clock is now (proc(5))."""
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    return int(boot.split()[1]) + int(process.started) / os.sysconf("SC_CLK_TCK")
+
+
 def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
     """Interface → the descriptors of its queues, in ascending order (fdinfo's ``iff:``, drivers/net/tun.c)."""
     found: dict[str, list[int]] = {}

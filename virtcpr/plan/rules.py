@@ -65,6 +65,18 @@ UNREADABLE = Rule(
     "look at it with virsh; try again when that is solved", "swap/probe.py",
 )
 
+AGENT = Rule(
+    "agent", (REBOOT,), RUNNING, _told_by_the_plan,
+    "the guest was to suspend itself, and its guest agent doesn't answer",
+    "install qemu-guest-agent in the guest, or leave out --suspend-guest", "QEMU qga/qapi-schema.json guest-suspend-ram",
+)
+
+ROOM = Rule(
+    "room", (REBOOT,), RUNNING, _told_by_the_plan,
+    "the guest's state may need {needs}, and {directory} has {free} left",
+    "make room there; or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
+)
+
 STATE = (
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
@@ -125,7 +137,7 @@ MEMORY = (
     Rule("ram-directory", SHARED, RUNNING, memory.in_directory,
          "RAM {id} is a file in a directory ({path}): QEMU would hand over nothing and the guest would wake up in "
          "blank RAM", PREPARE, "QEMU backends/hostmem-file.c, qemu_ram_alloc_from_file()"),
-    Rule("ram-missing", SHARED, RUNNING, memory.file_gone,
+    Rule("ram-missing", (*SHARED, REBOOT), RUNNING, memory.file_gone,
          "RAM {id} is in the file {path}, which is gone: new QEMU couldn't open it", RESTART,
          "QEMU system/physmem.c qemu_ram_alloc_from_file()"),
     Rule("aux-ram-share", SHARED, RUNNING, memory.aux_ram_private, "the machine runs without aux-ram-share=on",
@@ -167,7 +179,7 @@ MIGRATION = (
          "the migration capability {capability} is on, and QEMU refuses CPR with it",
          CAPABILITY_OFF,
          "QEMU migration/options.c migrate_caps_check()"),
-    Rule("capability-stream", (TRANSFER, LIVE), RUNNING,
+    Rule("capability-stream", (TRANSFER, LIVE, REBOOT), RUNNING,
          migration.capabilities("mapped-ram", "multifd", "zero-copy-send", "x-ignore-shared",
                                 "pause-before-switchover", "switchover-ack"),
          "the migration capability {capability} is on, which changes what new QEMU would have to expect",
@@ -287,6 +299,7 @@ DRIFT = (
 )
 
 REHEARSAL = (NO_GO, UNSURE)
+SAVING = (AGENT, ROOM)
 # fmt: on
 
-RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL)
+RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL, *SAVING)

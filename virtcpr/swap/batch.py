@@ -8,11 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from virtcpr.domain.status import read
 from virtcpr.errors import Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host import daemon, guard
 from virtcpr.host.daemon import Daemon, DriverLock
-from virtcpr.host.files import read_text
 from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.lock import Lock
@@ -30,7 +28,7 @@ from virtcpr.model import (
     UpgradeReport,
 )
 from virtcpr.plan.steps import SPAWN, State
-from virtcpr.swap import adopt, fate, history, journal, owners
+from virtcpr.swap import adopt, blackout, fate, history, journal, owners
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
@@ -148,7 +146,7 @@ class Upgrade:
 
     def _swap_all(self, ready: list[Move], watch: Watch) -> None:
         try:
-            self._look_for_jobs()
+            blackout.refuse_jobs(self.connection)
             if self.interrupt.requested:
                 raise HostError("interrupted")
             self.connection.close()
@@ -178,14 +176,6 @@ class Upgrade:
         for move in moves:
             assert move.hand_over is not None
             self._abandon(move, move.hand_over.journal, cause)
-
-    def _look_for_jobs(self) -> None:
-        """Stopping the daemon interrupts the jobs of all its domains, also of those that aren't moved."""
-        for domain in self.connection.domains(running=True):
-            status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
-            busy = domain.job() or ", ".join(status.busy)
-            if busy:
-                raise HostError(f"libvirt is busy with {domain.name} ({busy}), and its daemon can't be stopped now")
 
     def _stop_daemon(self) -> None:
         try:

@@ -41,7 +41,7 @@ class Part:
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
 
 
-def rehearse(parts: Iterable[Part]) -> None:
+def rehearse(parts: Iterable[Part], mode: object = None) -> None:
     """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them."""
     firmware = cache(emulator.firmware)  # guests by the dozen have one emulator
     casts: dict[str, list[Part]] = {}

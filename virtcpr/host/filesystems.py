@@ -1,0 +1,41 @@
+"""What a file lies on: whether it outlives the host's reboot, and how much room is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from virtcpr.errors import HostError
+
+# File systems that are memory (Linux, mm/shmem.c, fs/ramfs, fs/hugetlbfs).
+VOLATILE = frozenset({"tmpfs", "ramfs", "hugetlbfs", "devtmpfs"})
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+def survives(path: str, mounts: Path = MOUNTS) -> bool:
+    """Whether what is in this file is still there after a reboot of the host; of a device (DAX) that is assumed."""
+    if Path(path).is_char_device() or Path(path).is_block_device():
+        return True
+    return _kind(os.path.realpath(path), mounts.read_text().splitlines()) not in VOLATILE
+
+
+def _kind(path: str, lines: list[str]) -> str:
+    """The type of the file system that a path is on: the mount point that is its longest prefix, the last one there."""
+    found = ("", "")
+    for line in lines:
+        mounted, _, source = line.partition(" - ")
+        point = mounted.split()[4].encode().decode("unicode_escape")  # blanks are octal there (proc(5))
+        inside = point == "/" or path == point or path.startswith(f"{point}/")
+        if inside and len(point) >= len(found[0]):
+            found = (point, source.split()[0])
+    return found[1]
+
+
+def free_bytes(directory: Path) -> int:
+    """Room for root in the file system of a directory, or of the nearest one above it that is there.  Raises HostError."""
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        return shutil.disk_usage(there).free
+    except OSError as error:
+        raise HostError(f"{there} can't be looked at: {error.strerror}") from error

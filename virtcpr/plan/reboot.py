@@ -1,0 +1,98 @@
+"""What mode ``reboot`` will do to one domain: its state to a file, its process ended, started again by libvirt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from virtcpr.domain.facts import DomainFacts, Memdev
+from virtcpr.domain.live import LiveDomain
+from virtcpr.model import Finding, Mode
+from virtcpr.plan.decision import Decision
+from virtcpr.plan.findings import blocks, concerning
+from virtcpr.plan.rules import AGENT, ROOM
+from virtcpr.plan.steps import Side, Step
+
+SPARE_KIB = 256 * 1024  # device state, and RAM that isn't the guest's main memory: VRAM, firmware
+
+SAVE = (
+    Step("keep", "give files that hold RAM in libvirt's directory a second name", undo="take the names away"),
+    Step("suspend", "have the guest suspend itself to RAM, if that was asked for", undo="wake it up"),
+    Step(
+        "save", "pause the guest and write its state to a file (cpr-reboot)", undo="let old QEMU go on; remove the file"
+    ),
+    Step("end-old", "end old QEMU, if the guest wasn't resumed meanwhile; its state is in the file now", side=Side.AT),
+)
+RESTORE = (
+    Step("start", "have libvirt start the domain again, paused, waiting for its state", undo="end it; the file waits"),
+    Step("load", "load the state from the file", undo="end new QEMU; the file waits"),
+    Step("resume", "let new QEMU run the guest", side=Side.AFTER),
+    Step("strip", "take out of libvirt's record what made QEMU wait", side=Side.AFTER),
+)
+REBOOT = (*SAVE, *RESTORE)
+
+
+@dataclass(frozen=True)
+class RebootPlan:
+    """What of the domain is known and decided before anything is done."""
+
+    facts: DomainFacts
+    in_place: tuple[str, ...]  # RAM files that stay as they are; empty: all RAM goes to the file
+    linked: frozenset[str]  # those of them that libvirt deletes when the domain ends
+    needs_kib: int  # room that the state may take
+    wake: bool  # the guest is to suspend itself before, and to be woken up after
+    steps: tuple[Step, ...] = REBOOT
+
+
+def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend: bool = False) -> RebootPlan:
+    """The plan for a running domain that nothing stands against.
+
+    ``lasting``: over a reboot of the host, RAM in these files stays there; None: the host isn't rebooted.  QEMU's
+    capability x-ignore-shared is for all RAM in named shared files or for none of it (ramblock_is_ignored in
+    migration/ram.c).
+    """
+    assert facts.qemu is not None
+    named = [memdev for memdev in facts.qemu.memdevs if stays(memdev)]
+    in_place = tuple(memdev.path or "" for memdev in named)
+    if lasting is not None and not set(in_place) <= set(lasting):
+        in_place, named = (), []
+    whole = len(named) == len(facts.qemu.memdevs) and bool(named)
+    ram = 0 if whole else LiveDomain.of(facts.xml).memory_kib()
+    awake = facts.qemu.status != "suspended"
+    return RebootPlan(
+        facts=facts,
+        in_place=in_place,
+        linked=frozenset(path for path in in_place if _goes_with_domain(path, facts.id)),
+        needs_kib=ram + SPARE_KIB,
+        wake=suspend and awake,
+    )
+
+
+def stays(memdev: Memdev) -> bool:
+    """Whether this RAM can stay where it is: shared, in a file that has a name (or a DAX device)."""
+    return memdev.share and memdev.kind == "memory-backend-file" and memdev.place in ("file", "device")
+
+
+def _goes_with_domain(path: str, number: int | None) -> bool:
+    """libvirt's own directory, ID-NAME (qemuDomainGetMemoryBackingDomainPath in src/qemu/qemu_conf.c)."""
+    directory = path.rpartition("/")[0].rpartition("/")[2]
+    return number is not None and directory.startswith(f"{number}-")
+
+
+def reasons(decision: Decision, *, suspend: bool, agent: bool | None = None) -> tuple[Finding, ...]:
+    """What stands against mode ``reboot``, or must be known; with ``suspend`` the guest suspends itself before."""
+    found = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
+    if suspend and agent is False:
+        found.append(AGENT.finding(decision.facts.name, {}))
+    return tuple(found)
+
+
+def blocked(found: Collection[Finding]) -> bool:
+    return blocks(concerning(found, Mode.REBOOT), Mode.REBOOT)
+
+
+def no_room(name: str, needs_kib: int, free: int, directory: str) -> Iterator[Finding]:
+    """Where ``free`` bytes in the directory of saved states aren't enough."""
+    if free < needs_kib * 1024:
+        hit = {"needs": f"{needs_kib // 1024} MiB", "free": f"{free >> 20} MiB", "directory": directory}
+        yield ROOM.finding(name, hit)

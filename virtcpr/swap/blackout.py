@@ -1,0 +1,47 @@
+"""The time in which libvirt's daemon is down, for something short that isn't a swap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError
+from virtcpr.host import daemon
+from virtcpr.host.daemon import DriverLock
+from virtcpr.host.files import read_text
+from virtcpr.host.libvirt import Connection
+from virtcpr.host.proc import Process
+from virtcpr.swap import adopt
+
+
+def refuse_jobs(connection: Connection) -> None:
+    """Stopping the daemon interrupts the jobs of all its domains.  Raises HostError where there is one."""
+    for domain in connection.domains(running=True):
+        status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
+        busy = domain.job() or ", ".join(status.busy)
+        if busy:
+            raise HostError(f"libvirt is busy with {domain.name} ({busy}), and its daemon can't be stopped now")
+
+
+def during(
+    connection: Connection, action: Callable[[], None], guests: Mapping[str, Process]
+) -> tuple[Connection, float]:
+    """Do it while the daemon is down; see that it lists these guests (UUID → QEMU) again.
+
+    The connection to the new daemon, and how long there was none, in ms.  Raises HostError where the daemon isn't to be
+    stopped now, or doesn't come back.
+    """
+    refuse_jobs(connection)
+    uri, running = connection.uri, daemon.running()
+    connection.close()
+    begun = time.monotonic()
+    try:
+        running.stop()
+        with DriverLock():
+            action()
+    finally:
+        running.start()
+    connection = adopt.reconnect(uri)
+    adopt.await_listed(connection, guests)
+    return connection, round((time.monotonic() - begun) * 1000, 1)

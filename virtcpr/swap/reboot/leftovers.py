@@ -1,0 +1,81 @@
+"""What made restored domains wait for their state, taken out of libvirt's records: before the daemon reads them.
+
+A note a domain, `/run/virtcpr/leftovers/UUID.json`: it needn't outlive the host, as the record in question doesn't.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.domain import restart
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError, ParseError
+from virtcpr.host.files import read_text, replace_durably, write_private
+from virtcpr.host.lock import RUN_DIR
+from virtcpr.swap.reboot.record import Saved
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = RUN_DIR / "leftovers"  # known to hooks/libvirt-daemon, too
+
+
+@dataclass(frozen=True)
+class Note:
+    """``taints`` are those that the domain had before."""
+
+    uuid: str
+    name: str
+    status_path: str
+    taints: tuple[str, ...]
+
+
+def note(saved: Saved) -> None:
+    """Before the domain is started with more than it is to keep.  Raises HostError."""
+    document = {
+        "uuid": saved.uuid,
+        "name": saved.name,
+        "status_path": saved.status_path,
+        "taints": list(saved.taints),
+    }
+    write_private(DIRECTORY / f"{saved.uuid}.json", json.dumps(document))
+
+
+def noted() -> list[Note]:
+    """Every note.  One that can't be understood is left out, with a warning."""
+    found = []
+    with suppress(FileNotFoundError):
+        for entry in sorted(os.listdir(DIRECTORY)):
+            if not entry.endswith(".json"):
+                continue
+            try:
+                document = json.loads(read_text(DIRECTORY / entry))
+                found.append(Note(**{**document, "taints": tuple(document["taints"])}))
+            except (HostError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s: %s", DIRECTORY / entry, error)
+    return found
+
+
+def strip(notes: list[Note]) -> list[str]:
+    """Take it out of libvirt's status files; the daemon must be down.  What could not be done, as texts."""
+    problems = []
+    for one in notes:
+        path = Path(one.status_path)
+        try:
+            if path.exists():
+                text = read_text(path)
+                if read(text).uuid == one.uuid and restart.waits(text):
+                    replace_durably(path, restart.stripped(text, one.taints))
+            drop(one)
+        except (HostError, ParseError, ValueError) as error:
+            problems.append(f"{one.name}: libvirt's record still has '-incoming defer': {error}")
+    return problems
+
+
+def drop(one: Note) -> None:
+    with suppress(OSError):
+        (DIRECTORY / f"{one.uuid}.json").unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""``upgrade --mode reboot``: every guest to a file, ended, started again by libvirt on the installed QEMU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.host import daemon, filesystems, guard
+from virtcpr.host.guard import Guard
+from virtcpr.host.libvirt import Connection, Domain
+from virtcpr.host.lock import Lock
+from virtcpr.host.proc import Process
+from virtcpr.model import Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport
+from virtcpr.plan import reboot
+from virtcpr.plan.saved import Purpose
+from virtcpr.swap import blackout, history, journal, rehearsal
+from virtcpr.swap.batch import exit_code
+from virtcpr.swap.interrupt import Interrupt
+from virtcpr.swap.journal import SETTLE
+from virtcpr.swap.probe import Probe
+from virtcpr.swap.reboot import hook, leftovers, record
+from virtcpr.swap.reboot.crew import together
+from virtcpr.swap.reboot.passage import Passage
+from virtcpr.swap.reboot.restoring import Restoring
+from virtcpr.swap.reboot.saving import Saving
+from virtcpr.swap.selection import chosen
+
+Watch = Callable[[Progress], None]
+
+
+def planned(connection: Connection, request: Request) -> list[tuple[Domain, Passage]]:
+    """What would be done with each domain of the request: looked at, judged, planned, rehearsed.  Touches nothing.
+
+    Raises UsageError and HostError.
+    """
+    probe = Probe(request.emulator, ping=request.suspend)
+    found = [(one, Passage.of(probe.facts(one), suspend=request.suspend)) for one in chosen(connection, request)]
+    room = filesystems.free_bytes(record.DIRECTORY)
+    for _, passage in found:
+        if passage.plan is None:
+            continue
+        lacking = tuple(reboot.no_room(passage.facts.name, passage.plan.needs_kib, room, str(record.DIRECTORY)))
+        room -= 0 if lacking else passage.plan.needs_kib * 1024
+        if lacking:
+            passage.end(Result.BLOCKED, *lacking)
+    if request.rehearse:
+        ready = [(domain, passage) for domain, passage in found if passage.result is None]
+        parts = [rehearsal.Part(passage.facts, domain.monitor) for domain, passage in ready]
+        rehearsal.rehearse(parts, Mode.REBOOT)
+        for (_, passage), part in zip(ready, parts, strict=True):
+            passage.rehearsed(part.result)
+    return found
+
+
+@contextmanager
+def open_upgrade(request: Request) -> Iterator[RebootUpgrade]:
+    """Take the host's lock, look at every domain that is asked for, and plan.  Nothing is touched.
+
+    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
+    something earlier was interrupted.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can move guests", hint="run it with sudo")
+    with Lock():
+        journal.refuse_unsettled()
+        record.refuse_unsettled()
+        upgrade = RebootUpgrade(request, Connection(request.uri))
+        try:
+            yield upgrade
+        finally:
+            upgrade.connection.close()
+
+
+class RebootUpgrade:
+    """A planned batch.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection) -> None:
+        self.request, self.connection = request, connection
+        self.interrupt = Interrupt()
+        self.blackout_ms: float | None = None
+        self.notes: list[str] = []
+        self.passages = planned(connection, request)
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return tuple(passage.outlook() for _, passage in self.passages)
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        """Move every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+
+        A signal gives up what isn't ended yet; what is gets restored.
+        """
+        ready = [passage for _, passage in self.passages if passage.result is None]
+        for _, passage in self.passages:
+            if passage.result is not None:
+                watch(Progress(passage.facts.name, "", result=passage.result))
+        if ready:
+            with self.interrupt:
+                self._run(ready, watch)
+        reports = tuple(passage.report() for _, passage in self.passages)
+        for passage in ready:
+            history.append(passage.report())
+        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
+
+    def _run(self, ready: list[Passage], watch: Watch) -> None:
+        try:
+            self.connection = hook.ready(self.connection)
+            for path, target in {(one.facts.emulator.path, one.facts.emulator.target) for one in ready}:
+                self.connection.learn(path, target)
+            watched: Guard = guard.arm(daemon.running().recipe)
+        except (VirtcprError, OSError) as error:
+            for passage in ready:
+                passage.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
+            return
+        try:
+            together(ready, lambda passage: self._move(passage, watch), self.request.parallel)
+            self._strip(ready)
+        finally:
+            watched.disarm()
+
+    def _move(self, passage: Passage, watch: Watch) -> None:
+        try:
+            self._through_the_file(passage, watch)
+            passage.end(Result.UPGRADED)
+        except VirtcprError as error:
+            passage.fail(error)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            passage.fail(Unsettled(f"{passage.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
+        pause = passage.pause_ms if passage.result is Result.UPGRADED else None
+        watch(Progress(passage.facts.name, "done", result=passage.result, pause_ms=pause))
+
+    def _through_the_file(self, passage: Passage, watch: Watch) -> None:
+        assert passage.plan is not None
+
+        def enter(phase: str) -> None:
+            watch(Progress(passage.facts.name, phase))
+
+        domain = self.connection.lookup(passage.facts.uuid)
+        away = Saving(domain, passage.plan, Purpose.UPGRADE, enter, lambda: self.interrupt.requested)
+        try:
+            away.run()
+        finally:
+            passage.phases += away.phases
+        back = Restoring(self.connection, away.record, passage.facts.emulator, enter)
+        try:
+            back.run(read=False)
+        finally:
+            passage.phases += back.phases
+            passage.new_pid = back.new.pid if back.new else None
+        if away.stopped is not None and back.resumed is not None:
+            passage.pause_ms = round((back.resumed - away.stopped) * 1000, 1)
+
+    def _strip(self, ready: list[Passage]) -> None:
+        """What made the domains wait goes out of libvirt's records, while its daemon is down."""
+        problems: list[str] = []
+        guests = {
+            one.facts.uuid: Process.of(one.new_pid)
+            for one in ready
+            if one.result is Result.UPGRADED and one.new_pid is not None
+        }
+        self.connection, self.blackout_ms, problems = stripped(self.connection, guests)
+        for passage in ready:
+            if passage.facts.uuid in guests and problems:
+                passage.found = (*passage.found, *(_warning(text) for text in problems))
+
+
+def stripped(connection: Connection, guests: dict[str, Process]) -> tuple[Connection, float | None, list[str]]:
+    """Strip all that is noted, if anything is.  The connection after it, the blackout in ms, and what failed."""
+    notes = leftovers.noted()
+    problems: list[str] = []
+    if not notes:
+        return connection, None, problems
+    try:
+        connection, took = blackout.during(connection, lambda: problems.extend(leftovers.strip(notes)), guests)
+    except (VirtcprError, OSError) as error:
+        return connection, None, [f"'-incoming defer' is in the live XML still: {error}"]
+    return connection, took, problems
+
+
+def _warning(text: str) -> Finding:
+    return Finding("leftover", Severity.WARNING, text, "virtcpr recover --all takes it out")
