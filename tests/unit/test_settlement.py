@@ -21,7 +21,7 @@ from virtcpr.host.daemon import Daemon
 from virtcpr.host.qmp import Monitor
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan.steps import State
-from virtcpr.swap import held, journal, recovery
+from virtcpr.swap import held, interrupted, journal, recovery
 from virtcpr.swap.settlement import Settlement
 
 
@@ -159,9 +159,9 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(recovery, "DriverLock", nullcontext)
-    monkeypatch.setattr(recovery, "_armed", lambda _: None)
-    monkeypatch.setattr(recovery, "_all", settle)
+    monkeypatch.setattr(interrupted, "DriverLock", nullcontext)
+    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
+    monkeypatch.setattr(interrupted, "_all", settle)
     monkeypatch.setattr(held, "refuses", lambda: True)
     monkeypatch.setattr(held, "names", list)
     monkeypatch.setattr(daemon, "running", Stopped)
@@ -228,7 +228,7 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(recovery, "_armed", lambda _: None)
+    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
     monkeypatch.setattr(held, "refuses", lambda: True)
     monkeypatch.setattr(held, "names", list)
     monkeypatch.setattr(daemon, "running", Stuck)
@@ -275,9 +275,9 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(recovery, "DriverLock", Locked)
-    monkeypatch.setattr(recovery, "_armed", lambda _: None)
-    monkeypatch.setattr(recovery, "_all", settle)
+    monkeypatch.setattr(interrupted, "DriverLock", Locked)
+    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
+    monkeypatch.setattr(interrupted, "_all", settle)
     monkeypatch.setattr(held, "refuses", lambda: True)
     monkeypatch.setattr(held, "names", list)
     monkeypatch.setattr(daemon, "running", look)

@@ -7,6 +7,7 @@ Left in the live XML they would go into every later save, migration and snapshot
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from pathlib import PurePath
 
 from lxml import etree
@@ -86,7 +87,6 @@ def _strip(domain: etree._Element) -> None:
 
 def _added(root: etree._Element) -> Iterator[tuple[etree._Element, etree._Element]]:
     """Pairs of arguments that are ours: nobody else can have them in a domain that runs."""
-    words = list(root.iter(ARG))
-    for first, second in zip(words, words[1:], strict=False):
+    for first, second in pairwise(list(root.iter(ARG))):
         if (first.get("value"), second.get("value")) == WAITING and first.getparent() is second.getparent():
             yield first, second

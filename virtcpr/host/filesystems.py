@@ -33,7 +33,7 @@ def _kind(path: str, lines: list[str]) -> str:
 
 
 def free_bytes(directory: Path) -> int:
-    """Room for root in the file system of a directory, or of the nearest one above it that is there.  Raises HostError."""
+    """Room for root where a directory is, or will be.  Raises HostError."""
     there = next(path for path in (directory, *directory.parents) if path.exists())
     try:
         return shutil.disk_usage(there).free

@@ -201,7 +201,7 @@ class Connection:
         _call(self.handle.defineXML, xml)
 
     def start_paused(self, xml: str) -> Domain:
-        """Start a domain of this XML, its vCPUs stopped; a persistent one keeps its persistent XML (virDomainCreateXML).
+        """Start a domain of this XML, its vCPUs stopped; a persistent one keeps its persistent XML.
 
         Raises HostError with libvirt's words; nothing of it runs then.
         """

@@ -26,7 +26,7 @@ class Identity:
 
 
 def aside(path: str, uuid: str) -> str:
-    """Where a RAM file in libvirt's directory of a domain is kept: on the same file system, in a directory of its own."""
+    """Where a RAM file in libvirt's directory of a domain is kept: beside it, so that it is on the same file system."""
     return str(Path(path).parents[1] / f"virtcpr-{uuid}" / Path(path).name)
 
 

@@ -68,7 +68,7 @@ UNREADABLE = Rule(
 AGENT = Rule(
     "agent", (REBOOT,), RUNNING, _told_by_the_plan,
     "the guest was to suspend itself, and its guest agent doesn't answer",
-    "install qemu-guest-agent in the guest, or leave out --suspend-guest", "QEMU qga/qapi-schema.json guest-suspend-ram",
+    "install qemu-guest-agent in the guest, or leave out --suspend-guest", "QEMU qga/qapi-schema.json",
 )
 
 ROOM = Rule(

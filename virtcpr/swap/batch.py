@@ -35,6 +35,7 @@ from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.move import Move
 from virtcpr.swap.outlook import planned
 from virtcpr.swap.pauses import Pauses
+from virtcpr.swap.reboot import record
 from virtcpr.swap.settlement import Settlement
 from virtcpr.swap.spawn import end, spawn
 
@@ -53,6 +54,7 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
         raise HostError("only root can move guests", hint="run it with sudo")
     with Lock():
         journal.refuse_unsettled()
+        record.refuse_unsettled()
         connection = Connection(request.uri)
         try:
             yield Upgrade(request, connection)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.files import append_durably
-from virtcpr.model import DomainReport, Result
+from virtcpr.model import DomainReport, Mode, Result
 
 log = logging.getLogger(__name__)
 PATH = Path("/var/lib/virtcpr/history.jsonl")
 
 
-def pauses() -> dict[str, list[float]]:
-    """UUID of a domain → the pauses of its upgrades in milliseconds, the newest last.
+def pauses(mode: Mode) -> dict[str, list[float]]:
+    """UUID of a domain → the pauses of its upgrades in this mode, in milliseconds, the newest last.
 
     Lines that can't be understood are skipped: a history is never a reason to fail.
     """
@@ -29,7 +29,7 @@ def pauses() -> dict[str, list[float]]:
     for line in lines:
         with suppress(ValueError, KeyError, TypeError):
             entry = json.loads(line)
-            if entry["result"] == Result.UPGRADED.value:
+            if entry["result"] == Result.UPGRADED.value and entry.get("mode", Mode.TRANSFER.value) == mode.value:
                 found.setdefault(str(entry["uuid"]), []).append(float(entry["pause_ms"]))
     return found
 
@@ -41,6 +41,7 @@ def append(report: DomainReport) -> None:
         "name": report.name,
         "uuid": report.uuid,
         "result": report.result.value,
+        "mode": report.mode.value if report.mode else None,
         "from": report.source.version if report.source else None,
         "to": report.target.version if report.target else None,
         "pause_ms": report.pause_ms,

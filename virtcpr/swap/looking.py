@@ -15,6 +15,7 @@ from virtcpr.plan.forecast import forecast
 from virtcpr.swap import history, journal
 from virtcpr.swap.outlook import planned
 from virtcpr.swap.probe import Probe
+from virtcpr.swap.reboot import record, upgrade
 from virtcpr.swap.selection import chosen
 
 
@@ -70,8 +71,12 @@ def plan(request: Request) -> PlanReport:
     Raises UsageError and HostError; Unsettled where an earlier swap was interrupted, as ``upgrade`` does.
     """
     journal.refuse_unsettled()
+    record.refuse_unsettled()
     with Connection(request.uri) as connection:
-        moves = planned(connection, request)
-    pauses = history.pauses()
-    outlooks = (replace(m.outlook(), forecast_ms=forecast(pauses.get(m.facts.uuid, ()))) for m in moves)
-    return PlanReport(tuple(outlooks))
+        if request.mode is Mode.REBOOT:
+            outlooks = [passage.outlook() for _, passage in upgrade.planned(connection, request)]
+        else:
+            outlooks = [move.outlook() for move in planned(connection, request)]
+    mode = request.mode or Mode.TRANSFER
+    pauses = history.pauses(mode)
+    return PlanReport(tuple(replace(one, forecast_ms=forecast(pauses.get(one.uuid, ()))) for one in outlooks))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import VirtcprError
+from virtcpr.host.proc import Process
 from virtcpr.model import (
     DomainReport,
     Finding,
@@ -23,7 +24,6 @@ from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.rules import NO_GO, UNSURE
-from virtcpr.swap.reboot.record import Record
 
 
 @dataclass
@@ -32,8 +32,7 @@ class Passage:
     plan: RebootPlan | None = None
     found: tuple[Finding, ...] = ()
     result: Result | None = None
-    record: Record | None = None
-    new_pid: int | None = None
+    new: Process | None = None
     pause_ms: float | None = None
     phases: list[Phase] = field(default_factory=list)
     rehearsal: Rehearsal | None = None
@@ -77,7 +76,9 @@ class Passage:
 
     @property
     def target(self) -> Side | None:
-        return None if self.facts.emulator.problem else Side(self.facts.emulator.version, self.new_pid)
+        if self.facts.emulator.problem:
+            return None
+        return Side(self.facts.emulator.version, self.new.pid if self.new else None)
 
     def outlook(self) -> Outlook:
         facts = self.facts

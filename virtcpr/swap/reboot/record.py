@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,16 +181,33 @@ def waiting(directory: Path = DIRECTORY) -> list[str]:
         raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
 
 
-def refuse_unsettled(directory: Path = DIRECTORY) -> None:
-    """Raises Unsettled where a save or a restore was interrupted.  Guests that wait for `restore` are no reason."""
-    left = []
+def readable(directory: Path = DIRECTORY) -> list[Record]:
+    """Every record that can be understood.  Raises HostError where it can't be looked up."""
+    found = []
+    for uuid in waiting(directory):
+        with suppress(HostError):
+            found.append(load(uuid, directory))
+    return found
+
+
+def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
+    """Those that can't, by UUID.  Raises HostError where it can't be looked up."""
+    found = []
     for uuid in waiting(directory):
         try:
-            saved = load(uuid, directory).saved
-        except HostError:
-            continue  # it stands for itself: `restore` says what is wrong with it
-        if not (saved.stage is Stage.SAVED and saved.purpose is Purpose.SAVE):
-            left.append(saved.name)
+            load(uuid, directory)
+        except HostError as error:
+            found.append((uuid, error))
+    return found
+
+
+def refuse_unsettled(directory: Path = DIRECTORY) -> None:
+    """Raises Unsettled where a save or a restore was interrupted.  Guests that wait for `restore` are no reason."""
+    left = [
+        one.saved.name
+        for one in readable(directory)
+        if (one.saved.stage, one.saved.purpose) != (Stage.SAVED, Purpose.SAVE)
+    ]
     if left:
         raise Unsettled(f"a save or restore of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
 

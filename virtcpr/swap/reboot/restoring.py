@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.domain import qmp, restart
 from virtcpr.domain.facts import Emulator
+from virtcpr.domain.restart import WAITING
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host import ram
@@ -53,6 +55,7 @@ class Restoring:
         With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
         nothing is left running and the file waits; Unsettled where that isn't sure.
         """
+        end_new(self.connection, self.record.saved)
         try:
             checking.look(self.record, self.emulator, read=read)
             self.record.write(Stage.STARTING)
@@ -163,13 +166,17 @@ def end_new(connection: Connection, saved: Saved) -> None:
     domain = connection.find(saved.uuid)
     if domain is None or not domain.active():
         return
-    text = read_text(Path(saved.status_path))
-    if not restart.waits(text):
-        raise HostError(f"{saved.name} was started by somebody else (process {read(text).pid})")
-    process = Process.of(read(text).pid)
+    process = Process.of(read(read_text(Path(saved.status_path))).pid)
+    if not waited(process):
+        raise HostError(f"{saved.name} was started by somebody else (process {process.pid})")
     if not process.kill(saving.END_SECONDS):
         raise HostError(f"new QEMU (process {process.pid}) can't be ended")
     await_gone(domain, process)
+
+
+def waited(process: Process) -> bool:
+    """Whether a QEMU was started to take a state; its command line says so for as long as it lives."""
+    return WAITING in pairwise(process.argv())
 
 
 def resume(domain: Domain, saved: Saved) -> None:

@@ -11,16 +11,15 @@ from virtcpr.host import daemon, filesystems, guard
 from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
-from virtcpr.host.proc import Process
 from virtcpr.model import Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport
 from virtcpr.plan import reboot
 from virtcpr.plan.saved import Purpose
-from virtcpr.swap import blackout, history, journal, rehearsal
+from virtcpr.swap import history, journal, rehearsal
 from virtcpr.swap.batch import exit_code
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.probe import Probe
-from virtcpr.swap.reboot import hook, leftovers, record
+from virtcpr.swap.reboot import hook, record, stripping
 from virtcpr.swap.reboot.crew import together
 from virtcpr.swap.reboot.passage import Passage
 from virtcpr.swap.reboot.restoring import Restoring
@@ -148,36 +147,18 @@ class RebootUpgrade:
             back.run(read=False)
         finally:
             passage.phases += back.phases
-            passage.new_pid = back.new.pid if back.new else None
+            passage.new = back.new
         if away.stopped is not None and back.resumed is not None:
             passage.pause_ms = round((back.resumed - away.stopped) * 1000, 1)
 
     def _strip(self, ready: list[Passage]) -> None:
         """What made the domains wait goes out of libvirt's records, while its daemon is down."""
-        problems: list[str] = []
-        guests = {
-            one.facts.uuid: Process.of(one.new_pid)
-            for one in ready
-            if one.result is Result.UPGRADED and one.new_pid is not None
-        }
-        self.connection, self.blackout_ms, problems = stripped(self.connection, guests)
-        for passage in ready:
-            if passage.facts.uuid in guests and problems:
-                passage.found = (*passage.found, *(_warning(text) for text in problems))
-
-
-def stripped(connection: Connection, guests: dict[str, Process]) -> tuple[Connection, float | None, list[str]]:
-    """Strip all that is noted, if anything is.  The connection after it, the blackout in ms, and what failed."""
-    notes = leftovers.noted()
-    problems: list[str] = []
-    if not notes:
-        return connection, None, problems
-    try:
-        connection, took = blackout.during(connection, lambda: problems.extend(leftovers.strip(notes)), guests)
-    except (VirtcprError, OSError) as error:
-        return connection, None, [f"'-incoming defer' is in the live XML still: {error}"]
-    return connection, took, problems
+        moved = [one for one in ready if one.result is Result.UPGRADED and one.new is not None]
+        guests = {one.facts.uuid: one.new for one in moved if one.new is not None}
+        self.connection, self.blackout_ms, problems = stripping.strip(self.connection, guests)
+        for passage in moved:
+            passage.found = (*passage.found, *(_warning(text) for text in problems))
 
 
 def _warning(text: str) -> Finding:
-    return Finding("leftover", Severity.WARNING, text, "virtcpr recover --all takes it out")
+    return Finding("leftover", Severity.WARNING, text, stripping.REMEDY)

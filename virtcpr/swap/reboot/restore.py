@@ -1,0 +1,211 @@
+"""``restore``: saved guests go on; ``--discard``: what is saved of them is given up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from virtcpr.domain.facts import Emulator
+from virtcpr.domain.live import LiveDomain
+from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
+from virtcpr.host import daemon, guard
+from virtcpr.host.libvirt import Connection
+from virtcpr.host.lock import Lock
+from virtcpr.host.proc import Process
+from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport
+from virtcpr.plan.saved import Remedy, remedy
+from virtcpr.swap import journal
+from virtcpr.swap.interrupt import Interrupt
+from virtcpr.swap.journal import SETTLE
+from virtcpr.swap.probe import Emulators
+from virtcpr.swap.reboot import checking, hook, record, saving, settling, stripping
+from virtcpr.swap.reboot.crew import together
+from virtcpr.swap.reboot.record import Record
+from virtcpr.swap.reboot.restoring import Restoring
+from virtcpr.swap.reboot.save import exit_code, failed
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass
+class Guest:
+    """One guest that is saved, and what becomes of it.  ``record`` is None where it can't be understood."""
+
+    uuid: str
+    record: Record | None
+    report: KeptDomain
+    new: Process | None = None
+
+
+@contextmanager
+def open_restore(request: Request, *, discard: bool) -> Iterator[RestoreBatch]:
+    """Take the host's lock, read what is saved.  Nothing is touched.
+
+    Raises UsageError for a domain that isn't saved, HostError where the host isn't as it must be.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can restore guests", hint="run it with sudo")
+    with Lock():
+        journal.refuse_unsettled()
+        batch = RestoreBatch(request, Connection(request.uri), discard=discard)
+        try:
+            yield batch
+        finally:
+            batch.connection.close()
+
+
+class RestoreBatch:
+    """Saved guests that are about to go on, or to be given up.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection, *, discard: bool) -> None:
+        self.request, self.connection, self.discard = request, connection, discard
+        self.interrupt = Interrupt()
+        self.emulators = Emulators()
+        self.blackout_ms: float | None = None
+        self.notes: list[str] = []
+        self.guests = sorted(_chosen(connection, request), key=_order)
+        for guest in self.guests:
+            self._look(guest)
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        return tuple(guest.report for guest in self.guests)
+
+    def _look(self, guest: Guest) -> None:
+        """What would be done with it; nothing is, where its state isn't to be restored."""
+        if self.discard:
+            self._allow_discarding(guest)
+            return
+        if guest.record is None:
+            return
+        saved = guest.record.saved
+        try:
+            found = settling.found(self.connection, guest.record)
+            decided = remedy(saved.stage, saved.purpose, found)
+            if decided not in (Remedy.WAIT, Remedy.RESTORE):
+                raise HostError(
+                    f"{saved.name} isn't waiting for it ({saved.stage.value}, {found.value})",
+                    hint=SETTLE,
+                )
+            checking.look(guest.record, self._emulator(guest.record))
+        except VirtcprError as error:
+            guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
+
+    def _allow_discarding(self, guest: Guest) -> None:
+        """Not where its process lives: the guest has nothing to lose then but what runs."""
+        domain = self.connection.find(guest.uuid)
+        if domain is not None and domain.active():
+            error = HostError(f"{guest.report.name} runs, and what is saved of it isn't waiting", hint=SETTLE)
+            guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
+        else:
+            guest.report = replace(guest.report, result=Keeping.DISCARDED, findings=())
+
+    def _emulator(self, one: Record) -> Emulator:
+        named = self.request.emulator or one.saved.emulator or LiveDomain.of(one.saved.xml).emulator
+        return self.emulators.get(named)
+
+    def run(self, watch: Watch) -> RestoreReport:
+        """Restore, or give up, each.  Never raises for one guest's sake: its result says what became of it."""
+        ready = [guest for guest in self.guests if guest.report.result in (Keeping.RESTORED, Keeping.DISCARDED)]
+        if ready and self.discard:
+            for guest in ready:
+                self._give_up(guest)
+        elif ready:
+            with self.interrupt:
+                self._restore_all(ready, watch)
+        results = {one.result for one in self.outlooks}
+        return RestoreReport(self.outlooks, exit_code(results), self.blackout_ms, tuple(self.notes))
+
+    def _give_up(self, guest: Guest) -> None:
+        try:
+            if guest.record is not None:
+                saving.forget(guest.record)
+            else:
+                shutil.rmtree(record.DIRECTORY / guest.uuid)
+        except (VirtcprError, OSError) as error:
+            guest.report = failed(guest.report, HostError(f"{guest.report.name}: {error}"))
+
+    def _restore_all(self, ready: list[Guest], watch: Watch) -> None:
+        try:
+            self.connection = hook.ready(self.connection)
+            watched = guard.arm(daemon.running().recipe)
+        except (VirtcprError, OSError) as error:
+            for guest in ready:
+                guest.report = replace(failed(guest.report, HostError(str(error))), result=Keeping.WAITING)
+            return
+        try:
+            together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
+            running = {guest.uuid: guest.new for guest in ready if guest.new is not None}
+            self.connection, self.blackout_ms, problems = stripping.strip(self.connection, running)
+            self.notes += problems
+        finally:
+            watched.disarm()
+
+    def _restore(self, guest: Guest, watch: Watch) -> None:
+        assert guest.record is not None
+        name = guest.report.name
+
+        def enter(phase: str) -> None:
+            watch(Progress(name, phase))
+
+        if self.interrupt.requested:
+            error = HostError(f"{name}: interrupted before its turn; its state waits", hint=f"virtcpr restore {name}")
+            guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
+            return
+        emulator = self._emulator(guest.record)
+        if self.request.emulator:
+            guest.record.saved = replace(guest.record.saved, emulator=self.request.emulator)
+        restoring = Restoring(self.connection, guest.record, emulator, enter)
+        try:
+            restoring.run(read=False)
+            guest.new = restoring.new
+            guest.report = replace(guest.report, qemu=emulator.version)
+        except Unsettled as error:
+            guest.report = failed(guest.report, error)
+        except VirtcprError as error:
+            guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        guest.report = replace(guest.report, phases=tuple(restoring.phases))
+        watch(Progress(name, "done", text=guest.report.result.value))
+
+
+def _order(guest: Guest) -> tuple[int, str]:
+    return (guest.record.saved.order if guest.record else 0, guest.uuid)
+
+
+def _chosen(connection: Connection, request: Request) -> list[Guest]:
+    """The saved guests of a request.  Raises UsageError for one that there isn't."""
+    guests = [_guest(connection, uuid) for uuid in record.waiting()]
+    if request.every:
+        return guests
+    found = []
+    for wanted in dict.fromkeys(request.domains):
+        named = [guest for guest in guests if wanted in (guest.uuid, guest.report.name)]
+        if not named:
+            raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
+        found += named
+    return found
+
+
+def _guest(connection: Connection, uuid: str) -> Guest:
+    try:
+        one = record.load(uuid)
+    except HostError as error:
+        domain = connection.find(uuid)
+        report = KeptDomain(domain.name if domain else uuid, uuid, Keeping.BLOCKED)
+        return Guest(uuid, None, replace(failed(report, error), result=Keeping.BLOCKED))
+    saved = one.saved
+    report = KeptDomain(
+        name=saved.name,
+        uuid=uuid,
+        result=Keeping.RESTORED,
+        qemu=saved.qemu,
+        size=saved.state.size if saved.state else None,
+        in_place=bool(saved.ram),
+        saved_at=saved.saved_at,
+    )
+    return Guest(uuid, one, report)

@@ -1,0 +1,172 @@
+"""``save``: guests to files, around a reboot of the host."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.host import daemon, filesystems, guard, hooks
+from virtcpr.host.guard import Guard
+from virtcpr.host.libvirt import Connection, Domain
+from virtcpr.host.lock import Lock
+from virtcpr.model import ExitCode, Finding, Keeping, KeptDomain, Progress, Request, SaveReport, Severity
+from virtcpr.plan import reboot
+from virtcpr.plan.decision import decide
+from virtcpr.plan.reboot import RebootPlan
+from virtcpr.plan.saved import Purpose
+from virtcpr.swap import journal
+from virtcpr.swap.interrupt import Interrupt
+from virtcpr.swap.journal import SETTLE
+from virtcpr.swap.probe import Probe
+from virtcpr.swap.reboot import hook, record
+from virtcpr.swap.reboot.crew import together
+from virtcpr.swap.reboot.saving import Saving
+from virtcpr.swap.selection import chosen
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass
+class Guest:
+    """One domain that is to be saved, and what became of it."""
+
+    domain: Domain
+    plan: RebootPlan | None
+    report: KeptDomain
+
+
+@contextmanager
+def open_save(request: Request) -> Iterator[SaveBatch]:
+    """Take the host's lock, look at every domain that is asked for.  Nothing is touched.
+
+    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
+    something earlier was interrupted.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can save guests", hint="run it with sudo")
+    with Lock():
+        journal.refuse_unsettled()
+        record.refuse_unsettled()
+        with Connection(request.uri) as connection:
+            yield SaveBatch(request, connection)
+
+
+class SaveBatch:
+    """Domains that are about to be saved.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection) -> None:
+        self.request = request
+        self.interrupt = Interrupt()
+        probe = Probe(ping=request.suspend)
+        self.guests = [self._look(domain, probe) for domain in chosen(connection, request)]
+        self._refuse_without_room()
+
+    def _look(self, domain: Domain, probe: Probe) -> Guest:
+        facts = probe.facts(domain)
+        report = KeptDomain(facts.name, facts.uuid, Keeping.BLOCKED, facts.qemu.version if facts.qemu else None)
+        found = reboot.reasons(decide(facts), suspend=self.request.suspend, agent=facts.agent)
+        if reboot.blocked(found):
+            return Guest(domain, None, replace(report, findings=found))
+        assert facts.qemu is not None
+        files = (memdev.path or "" for memdev in facts.qemu.memdevs if reboot.stays(memdev))
+        lasting = [path for path in files if filesystems.survives(path)]
+        plan = reboot.plan(facts, lasting=lasting, suspend=self.request.suspend)
+        report = replace(report, result=Keeping.SAVED, in_place=bool(plan.in_place), findings=found)
+        return Guest(domain, plan, report)
+
+    def _refuse_without_room(self) -> None:
+        room = filesystems.free_bytes(record.DIRECTORY)
+        for guest in self.guests:
+            if guest.plan is None:
+                continue
+            name, needs = guest.report.name, guest.plan.needs_kib
+            lacking = tuple(reboot.no_room(name, needs, room, str(record.DIRECTORY)))
+            if lacking:
+                guest.plan = None
+                found = (*guest.report.findings, *lacking)
+                guest.report = replace(guest.report, result=Keeping.BLOCKED, findings=found)
+            else:
+                room -= needs * 1024
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        return tuple(guest.report for guest in self.guests)
+
+    def run(self, watch: Watch) -> SaveReport:
+        """Save every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+
+        A signal gives up what isn't ended yet: those guests run on.
+        """
+        ready = [guest for guest in self.guests if guest.plan is not None]
+        if ready:
+            hooks.put(hook.NAME)
+            with self.interrupt, _guarded():
+                together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
+        return SaveReport(self.outlooks, exit_code({one.result for one in self.outlooks}))
+
+    def _save(self, guest: Guest, watch: Watch) -> None:
+        assert guest.plan is not None
+        name = guest.report.name
+
+        def enter(phase: str) -> None:
+            watch(Progress(name, phase))
+
+        saving: Saving | None = None
+        try:
+            saving = Saving(guest.domain, guest.plan, Purpose.SAVE, enter, lambda: self.interrupt.requested)
+            saving.run()
+            saved = saving.record.saved
+            guest.report = replace(
+                guest.report, size=saved.state.size if saved.state else None, saved_at=saved.saved_at
+            )
+        except VirtcprError as error:
+            guest.report = failed(guest.report, error)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if saving is not None:
+            guest.report = replace(guest.report, phases=tuple(saving.phases))
+        watch(Progress(name, "done", text=guest.report.result.value))
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Somebody settles it where this process is killed; nobody where the host is shutting down, say."""
+    watched: Guard | None = None
+    try:
+        watched = guard.arm(daemon.running().recipe)
+    except HostError as error:
+        log.info("no guardian: %s", error.message)
+    try:
+        yield
+    finally:
+        if watched is not None:
+            watched.disarm()
+
+
+def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
+    """The domain's own part failed; the error says how the guest is now."""
+    results = {"rolled-back": Keeping.ROLLED_BACK, "unsettled": Keeping.UNKNOWN}
+    finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
+    return replace(report, result=results.get(error.code, Keeping.FAILED), findings=(*report.findings, finding))
+
+
+def exit_code(results: set[Keeping]) -> ExitCode:
+    """How a batch of ``save`` or ``restore`` ended (DESIGN §7)."""
+    done = bool(results & {Keeping.SAVED, Keeping.RESTORED, Keeping.DISCARDED})
+    if Keeping.UNKNOWN in results:
+        return ExitCode.UNKNOWN
+    for result, code in (
+        (Keeping.FAILED, ExitCode.FAILED),
+        (Keeping.WAITING, ExitCode.FAILED),
+        (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK),
+        (Keeping.BLOCKED, ExitCode.BLOCKED),
+    ):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE

@@ -1,0 +1,29 @@
+"""A short blackout in which what made restored domains wait goes out of libvirt's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from virtcpr.errors import VirtcprError
+from virtcpr.host.libvirt import Connection
+from virtcpr.host.proc import Process
+from virtcpr.swap import blackout
+from virtcpr.swap.reboot import leftovers
+
+REMEDY = "virtcpr recover --all takes it out"
+
+
+def strip(connection: Connection, guests: Mapping[str, Process]) -> tuple[Connection, float | None, list[str]]:
+    """Do that for all that is noted; see that the daemon has these guests (UUID → QEMU) afterwards.
+
+    The connection after it, the blackout in ms (None: there was none), and what could not be done.  Never raises for
+    it: the guests run, and libvirt's hooks keep what is left over from harm until it is done.
+    """
+    notes, problems = leftovers.noted(), []
+    if not notes:
+        return connection, None, []
+    try:
+        connection, took = blackout.during(connection, lambda: problems.extend(leftovers.strip(notes)), guests)
+    except (VirtcprError, OSError) as error:
+        return connection, None, [f"the live XML still has '-incoming defer': {error}"]
+    return connection, took, problems
