@@ -118,7 +118,8 @@ PRICE = "ended and started again in place, paused for a second or more. [y/N] "
 def test_the_question_says_whose_qemu_is_ended(
     cli: Cli, modes: tuple[Mode | None, ...], options: tuple[str, ...], question: str
 ) -> None:
-    backend = FakeBackend(result=UpgradeReport((*(replace(WEB, mode=mode) for mode in modes), DB), ExitCode.SOME))
+    domains = (*(replace(WEB, mode=mode) for mode in modes), replace(DB, mode=Mode.REBOOT))
+    backend = FakeBackend(result=UpgradeReport(domains, ExitCode.SOME))
     outcome = cli("--no-color", "upgrade", "--all", *options, backend=backend, typed="n\n")
     assert outcome.err.splitlines()[-1] == question.rstrip("\n")
     assert outcome.err.count("move by reboot") == modes.count(Mode.REBOOT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import DISCARDED, RESTORED, SAVED, UUID, FakeBackend
 from tests.contract.test_json import VALIDATOR, checked
-from virtcpr.cli import table, tables
+from virtcpr.cli import live, table, tables
+from virtcpr.cli.backend import Watch
 from virtcpr.cli.text import size
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport
 
@@ -138,6 +140,35 @@ def test_nothing_there(cli: Cli) -> None:
     assert cli("restore", "--all", "--discard", backend=backend).out == "no saved domains\n"
     noted = FakeBackend(restored=RestoreReport((), done, notes=("it was done\nat boot",)))
     assert cli("restore", "--all", backend=noted).out == "it was done\nat boot\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "names"),
+    [
+        (("save", "--all", "-y"), ("web", "mail", "lab")),
+        (("restore", "--all"), ("web", "lab")),
+        (("restore", "--all", "--discard", "-y"), ("lab", UUID.format(3))),
+    ],
+    ids=["save", "restore", "discard"],
+)
+def test_the_display_has_a_line_for_what_is_done(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """Not for what is blocked; what has no name that could be read is known by its UUID."""
+    seen = []
+
+    @contextmanager
+    def watching(session: object, domains: tuple[str, ...]) -> Iterator[Watch]:
+        seen.append(domains)
+        yield lambda event: None
+
+    monkeypatch.setattr(live, "watching", watching)
+    restored = RESTORED
+    if "--discard" in args:
+        lab, unreadable = RESTORED.domains[1:]
+        restored = replace(RESTORED, domains=(lab, replace(unreadable, result=Keeping.DISCARDED)))
+    cli(*args, backend=FakeBackend(restored=restored))
+    assert seen == [names]
 
 
 def test_all_of_one_kind(cli: Cli) -> None:
