@@ -394,10 +394,10 @@ Report = (
 
 @dataclass(frozen=True)
 class Progress:
-    """One event of a running upgrade, for whoever watches it; ``pause_ms`` once it is known."""
+    """One event of a running upgrade, save or restore, for whoever watches it; ``pause_ms`` once it is known."""
 
     domain: str
     phase: str
-    result: Result | None = None
+    result: Result | Keeping | None = None
     pause_ms: float | None = None
     text: str = field(default="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from virtcpr.cli.backend import Watch
 from virtcpr.model import (
@@ -18,6 +19,8 @@ from virtcpr.model import (
     HookAction,
     HookReport,
     HookState,
+    Keeping,
+    KeptDomain,
     ListReport,
     Mode,
     Outlook,
@@ -32,7 +35,9 @@ from virtcpr.model import (
     RecoverReport,
     Rehearsal,
     Request,
+    RestoreReport,
     Result,
+    SaveReport,
     Settled,
     Severity,
     Side,
@@ -153,11 +158,64 @@ PREPARED = PrepareReport(
 RECOVERED = RecoverReport(
     (
         Recovered("web", UUID.format(1), "migrating", "running", "gone", Settled.BACK, "the guest runs on in old QEMU"),
+        Recovered("mail", UUID.format(2), "saving", "gone", "", Settled.WAITING, "its state waits for virtcpr restore"),
         Recovered("db", UUID.format(3), "committing", "silent", "gone", Settled.UNKNOWN, "nothing was done"),
     ),
     ExitCode.UNKNOWN,
 )
+UNFIT = Finding("no-room", Severity.BLOCKER, "its state needs 4096 MiB; 12 are free", "make room in /var/lib/virtcpr")
+SAVED = SaveReport(
+    (
+        KeptDomain(
+            "web",
+            UUID.format(1),
+            Keeping.SAVED,
+            OLD.version,
+            1_572_864,
+            True,
+            "2026-05-04T03:02:01+00:00",
+            (Phase("save", 41.23456),),
+            (WARNING,),
+        ),
+        KeptDomain("mail", UUID.format(2), Keeping.SAVED, NEW.version, 4 << 30, False, "2026-05-04T03:02:02+00:00"),
+        KeptDomain("db", UUID.format(3), Keeping.BLOCKED, OLD.version, findings=(UNFIT,)),
+        KeptDomain("lab", UUID.format(4), Keeping.ROLLED_BACK, OLD.version, findings=(REFUSED,)),
+    ),
+    ExitCode.SOME,
+    ("libvirtd was busy",),
+)
+CORRUPT = Finding("manifest", Severity.BLOCKER, "its manifest isn't what was written", "--discard gives it up")
+RESTORED = RestoreReport(
+    (
+        KeptDomain(
+            "web", UUID.format(1), Keeping.RESTORED, NEW.version, 1_572_864, True, None, (Phase("load", 12.3456),)
+        ),
+        KeptDomain(
+            "lab",
+            UUID.format(4),
+            Keeping.WAITING,
+            OLD.version,
+            812,
+            False,
+            "2026-05-04T03:02:02+00:00",
+            findings=(REFUSED,),
+        ),
+        KeptDomain("", UUID.format(3), Keeping.BLOCKED, findings=(CORRUPT,)),
+    ),
+    ExitCode.SOME,
+    812.3456,
+)
+DISCARDED = RestoreReport(
+    (
+        KeptDomain("web", UUID.format(1), Keeping.DISCARDED, OLD.version, 1_572_864, True, "2026-05-04T03:02:01+00:00"),
+        KeptDomain("db", UUID.format(3), Keeping.BLOCKED, OLD.version, findings=(BLOCKER,)),
+    ),
+    ExitCode.SOME,
+)
 HOOKS = HookReport((Hook("libvirt-daemon", "/etc/libvirt/hooks/daemon.d/virtcpr", HookState.INSTALLED),))
+
+
+Kept = TypeVar("Kept", SaveReport, RestoreReport)
 
 
 def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeReport:
@@ -166,7 +224,7 @@ def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeRe
 
 def outlook_of(report: DomainReport) -> Outlook:
     verdict = report.result if report.result in (Result.CURRENT, Result.BLOCKED) else None
-    return Outlook(report.name, report.uuid, report.source, report.target, verdict, report.findings)
+    return Outlook(report.name, report.uuid, report.source, report.target, verdict, report.findings, report.mode)
 
 
 @dataclass
@@ -183,6 +241,34 @@ class FakeUpgrade:
         self.during()
         for domain in self.result.domains:
             watch(Progress(domain.name, "done", domain.result, domain.pause_ms))
+        return self.result
+
+
+@dataclass
+class FakeKeeping(Generic[Kept]):
+    """Of ``save`` and of ``restore``: its outlook is its result, but for what fails only when it is tried."""
+
+    result: Kept
+    wanted: Keeping
+    during: Callable[[], object]
+    runs: int = 0
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        return tuple(map(self._outlook, self.result.domains))
+
+    def _outlook(self, one: KeptDomain) -> KeptDomain:
+        if one.result in (Keeping.ROLLED_BACK, Keeping.WAITING, Keeping.FAILED, Keeping.UNKNOWN):
+            one = replace(one, result=self.wanted, findings=())
+        return replace(one, phases=(), saved_at=None if self.wanted is Keeping.SAVED else one.saved_at)
+
+    def run(self, watch: Watch) -> Kept:
+        self.runs += 1
+        for domain in self.result.domains:
+            watch(Progress(domain.name, "state"))
+        self.during()
+        for domain in self.result.domains:
+            watch(Progress(domain.name, "done", domain.result))
         return self.result
 
 
@@ -223,6 +309,11 @@ class FakeBackend:
     documents: list[tuple[str, Mode | None]] = field(default_factory=list)
     preparations: list[FakePreparation] = field(default_factory=list)
     undone: list[bool] = field(default_factory=list)
+    saved: SaveReport = field(default_factory=lambda: SAVED)
+    restored: RestoreReport = field(default_factory=lambda: RESTORED)
+    savings: list[FakeKeeping[SaveReport]] = field(default_factory=list)
+    restorings: list[FakeKeeping[RestoreReport]] = field(default_factory=list)
+    discards: list[bool] = field(default_factory=list)
     closed: int = 0
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
@@ -284,10 +375,35 @@ class FakeBackend:
         finally:
             self.closed += 1
 
+    @contextmanager
+    def open_save(self, request: Request) -> Iterator[FakeKeeping[SaveReport]]:
+        self.requests.append(request)
+        self.opening()
+        saving = FakeKeeping(self.saved, Keeping.SAVED, self.during)
+        self.savings.append(saving)
+        try:
+            yield saving
+        finally:
+            self.closed += 1
+
+    @contextmanager
+    def open_restore(self, request: Request, *, discard: bool) -> Iterator[FakeKeeping[RestoreReport]]:
+        self.requests.append(request)
+        self.discards.append(discard)
+        self.opening()
+        wanted = Keeping.DISCARDED if discard else Keeping.RESTORED
+        restoring = FakeKeeping(self.restored, wanted, self.during)
+        self.restorings.append(restoring)
+        try:
+            yield restoring
+        finally:
+            self.closed += 1
+
     @property
     def runs(self) -> int:
-        """How often a swap was begun."""
-        return sum(upgrade.runs for upgrade in self.upgrades)
+        """How often a swap, a save or a restore was begun."""
+        kept = [*(one.runs for one in self.savings), *(one.runs for one in self.restorings)]
+        return sum(kept) + sum(upgrade.runs for upgrade in self.upgrades)
 
 
 def raises(error: BaseException) -> Callable[[], object]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from tests.contract.conftest import Cli
 from tests.contract.fake import DB, LAB, MAIL, UUID, WEB, FakeBackend, one, raises
+from virtcpr.cli.options import UpgradeMode
 from virtcpr.errors import HostError, ParseError, QmpError, RolledBack, Unsettled, UsageError, VirtcprError
-from virtcpr.model import ExitCode, Request, UpgradeReport
+from virtcpr.model import AVAILABLE, ExitCode, Mode, Request, UpgradeReport
 
 NOTHING_TO_MOVE = UpgradeReport((MAIL, DB), ExitCode.BLOCKED)
 
@@ -21,10 +23,10 @@ def test_help_names_every_command(cli: Cli) -> None:
     outcome = cli("--help")
     assert outcome.code == 0
     assert outcome.err == ""
-    assert {"list", "upgrade"} <= set(outcome.out.split())
+    assert {"list", "upgrade", "save", "restore"} <= set(outcome.out.split())
 
 
-@pytest.mark.parametrize("command", ["list", "upgrade"])
+@pytest.mark.parametrize("command", ["list", "upgrade", "save", "restore"])
 def test_help_of_a_command(cli: Cli, command: str) -> None:
     outcome = cli(command, "-h")
     assert outcome.code == 0
@@ -86,6 +88,54 @@ def test_upgrade_passes_on_the_request(cli: Cli) -> None:
         Request((), True, "qemu:///system", "/opt/qemu", 2),
     ]
     assert (backend.runs, backend.closed) == (2, 2)
+
+
+def test_upgrade_passes_on_mode_reboot(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("upgrade", "web", "--mode", "reboot", "-y", backend=backend)
+    cli("upgrade", "web", "--mode", "reboot", "--suspend-guest", "-y", backend=backend)
+    cli("upgrade", "web", "--mode", "transfer", "-y", backend=backend)
+    assert backend.requests == [
+        Request(("web",), mode=Mode.REBOOT),
+        Request(("web",), mode=Mode.REBOOT, suspend=True),
+        Request(("web",), mode=Mode.TRANSFER),
+    ]
+
+
+PRICE = "ended and started again in place, paused for a second or more. [y/N] "
+
+
+@pytest.mark.parametrize(
+    ("modes", "options", "question"),
+    [
+        ((Mode.REBOOT, Mode.REBOOT), ("--mode", "reboot"), f"Move 2 domains by mode reboot now? Each is {PRICE}"),
+        ((None,), ("--mode", "reboot"), f"Move 1 domain by mode reboot now? Each is {PRICE}"),
+        ((Mode.REBOOT,), (), f"Move 1 domain by mode reboot now? Each is {PRICE}"),
+        ((Mode.TRANSFER, Mode.REBOOT), (), f"Move 2 domains now, 1 by mode reboot? Each of these is {PRICE}"),
+        ((Mode.TRANSFER, None), (), "Move 2 domains now? [y/N] "),
+    ],
+)
+def test_the_question_says_whose_qemu_is_ended(
+    cli: Cli, modes: tuple[Mode | None, ...], options: tuple[str, ...], question: str
+) -> None:
+    domains = (*(replace(WEB, mode=mode) for mode in modes), replace(DB, mode=Mode.REBOOT))
+    backend = FakeBackend(result=UpgradeReport(domains, ExitCode.SOME))
+    outcome = cli("--no-color", "upgrade", "--all", *options, backend=backend, typed="n\n")
+    assert outcome.err.splitlines()[-1] == question.rstrip("\n")
+    assert outcome.err.count("move by reboot") == modes.count(Mode.REBOOT)
+    assert backend.runs == 0
+
+
+def test_help_of_mode_reboot(cli: Cli) -> None:
+    said = " ".join(cli("upgrade", "--help").out.split())
+    assert "auto|transfer|reboot" in said
+    assert "guests suspend themselves to RAM before, and are woken up after; needs the guest agent" in said
+    assert "With --mode reboot each is ended and started again in place" in said
+    assert "auto|transfer|reboot" in cli("plan", "--help").out
+
+
+def test_the_modes_that_can_be_asked_for_are_those_there_are() -> None:
+    assert [choice.mode for choice in UpgradeMode] == [None, *AVAILABLE]
 
 
 @pytest.mark.parametrize("code", list(ExitCode))
@@ -157,6 +207,27 @@ def test_no_running_domains(cli: Cli) -> None:
             "--parallel must be at least 1, not 0",
             "try: virtcpr upgrade --help",
         ),
+        (
+            ("upgrade", "web", "--suspend-guest"),
+            "--suspend-guest is of --mode reboot only",
+            "try: virtcpr upgrade --help",
+        ),
+        (
+            ("upgrade", "web", "--suspend-guest", "--mode", "transfer"),
+            "--suspend-guest is of --mode reboot only",
+            "try: virtcpr upgrade --help",
+        ),
+        (("upgrade", "web", "--mode", "live"), "Invalid value for '--mode': ", "try: virtcpr upgrade --help"),
+        (("plan", "web", "--mode", "live"), "Invalid value for '--mode': ", "try: virtcpr plan --help"),
+        (("save",), "which domains? Name them, or give --all", "try: virtcpr save --help"),
+        (("save", "web", "--all"), "name domains or give --all, not both", "try: virtcpr save --help"),
+        (("restore",), "which domains? Name them, or give --all", "try: virtcpr restore --help"),
+        (("restore", "web", "--all"), "name domains or give --all, not both", "try: virtcpr restore --help"),
+        (
+            ("restore", "web", "--discard", "--emulator", "/opt/qemu"),
+            "--discard starts nothing: --emulator has no use beside it",
+            "try: virtcpr restore --help",
+        ),
         (("-q", "-v", "list"), "--quiet and --verbose exclude each other", ""),
         (("list", "--nope"), "No such option: --nope", "try: virtcpr list --help"),
         (("lisp",), "No such command 'lisp'.", "try: virtcpr --help"),
@@ -193,7 +264,11 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=[error.code for error, _ in ERRORS])
-@pytest.mark.parametrize("args", [("list",), ("upgrade", "--all", "-y")], ids=["list", "upgrade"])
+@pytest.mark.parametrize(
+    "args",
+    [("list",), ("upgrade", "--all", "-y"), ("save", "--all", "-y"), ("restore", "--all")],
+    ids=["list", "upgrade", "save", "restore"],
+)
 def test_errors(cli: Cli, error: VirtcprError, code: int, args: tuple[str, ...]) -> None:
     outcome = cli(*args, backend=FakeBackend(opening=raises(error)))
     assert outcome.code == code
@@ -224,18 +299,20 @@ def test_a_defect_is_told_without_a_traceback(cli: Cli) -> None:
     assert "Traceback" in cli("--debug", "list", backend=backend).err
 
 
-def test_a_defect_during_the_swap_leaves_the_state_unknown(cli: Cli) -> None:
-    outcome = cli("upgrade", "web", "-y", backend=FakeBackend(during=raises(ZeroDivisionError("oh"))))
+@pytest.mark.parametrize(("command", "what"), [("upgrade", "swap"), ("save", "save"), ("restore", "restore")])
+def test_a_defect_during_the_swap_leaves_the_state_unknown(cli: Cli, command: str, what: str) -> None:
+    outcome = cli(command, "web", "-y", backend=FakeBackend(during=raises(ZeroDivisionError("oh"))))
     assert outcome.code == ExitCode.UNKNOWN
-    assert "internal error during the swap: ZeroDivisionError: oh" in outcome.err
+    assert f"internal error during the {what}: ZeroDivisionError: oh" in outcome.err
     assert "/run/virtcpr/journal" in outcome.err
 
 
+@pytest.mark.parametrize("command", ["upgrade", "save", "restore"])
 @pytest.mark.parametrize("where", ["opening", "during"])
-def test_an_interrupt_ends_without_a_traceback(cli: Cli, where: str) -> None:
+def test_an_interrupt_ends_without_a_traceback(cli: Cli, where: str, command: str) -> None:
     backend = FakeBackend()
     setattr(backend, where, raises(KeyboardInterrupt()))
-    outcome = cli("upgrade", "web", "-y", backend=backend)
+    outcome = cli(command, "web", "-y", backend=backend)
     assert outcome.code == 130
     assert "virtcpr: error: interrupted\n" in outcome.err
     assert "Traceback" not in outcome.err

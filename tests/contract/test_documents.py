@@ -118,7 +118,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_there_and_back(tmp_path: Path) -> None:
     path = tmp_path / "web.xml"
     path.write_text(GOOD)
-    blocked = virtcpr("check", "--xml", str(path))
+    blocked = virtcpr("check", "--mode", "transfer", "--xml", str(path))
     assert blocked.returncode == 4
     assert "RAM won't be shared (main memory)" in blocked.stdout
     assert "told from the XML alone" in blocked.stdout
@@ -127,7 +127,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
     assert (prepared.returncode, prepared.stderr) == (0, "")
     assert path.read_text() == GOOD
-    assert virtcpr("check", "--xml", "-", stdin=prepared.stdout).returncode == 0
+    assert virtcpr("check", "--mode", "transfer", "--xml", "-", stdin=prepared.stdout).returncode == 0
     assert virtcpr("prepare", "--xml", "-", stdin=prepared.stdout).stdout == prepared.stdout
     assert virtcpr("prepare", "--xml", "-", "--undo", stdin=prepared.stdout).stdout == GOOD
 

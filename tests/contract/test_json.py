@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -10,9 +11,10 @@ import jsonschema
 import pytest
 
 from tests.contract.conftest import Cli, Outcome
-from tests.contract.fake import DB, LAB, MAIL, WEB, FakeBackend, one, raises
+from tests.contract.fake import DB, LAB, MAIL, PLANNED, WEB, FakeBackend, one, raises
+from virtcpr.cli.session import COMMANDS
 from virtcpr.errors import HostError, Unsettled
-from virtcpr.model import ExitCode, Result, UpgradeReport
+from virtcpr.model import AVAILABLE, DomainRow, ExitCode, Keeping, ListReport, Mode, PlanReport, Result, UpgradeReport
 
 SCHEMA: dict[str, Any] = json.loads((files("virtcpr.cli") / "schema-1.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -28,6 +30,12 @@ def checked(outcome: Outcome) -> dict[str, Any]:
 def test_the_schema_is_one() -> None:
     VALIDATOR.check_schema(SCHEMA)
     assert SCHEMA["$defs"]["upgraded"]["properties"]["result"]["enum"] == [result.value for result in Result]
+    assert SCHEMA["$defs"]["kept"]["properties"]["result"]["enum"] == [result.value for result in Keeping]
+    modes = [mode.value for mode in AVAILABLE]
+    for kind, member in (("upgraded", "mode"), ("planned", "mode"), ("listed", "ready")):
+        assert SCHEMA["$defs"][kind]["properties"][member]["enum"] == [*modes, None]
+    assert SCHEMA["properties"]["command"]["enum"] == [*COMMANDS, None]
+    assert " and ".join(modes) in SCHEMA["$defs"]["checked"]["properties"]["modes"]["description"]
 
 
 def test_upgrade(cli: Cli) -> None:
@@ -81,6 +89,17 @@ def test_list(cli: Cli) -> None:
     assert (spare["id"], spare["running"], spare["outdated"], spare["ready"]) == (None, None, None, None)
 
 
+def test_mode_reboot(cli: Cli) -> None:
+    row = DomainRow("web", WEB.uuid, 3, "running", "10.0.2", "10.0.13", True, Mode.REBOOT)
+    listed = checked(cli("list", "-o", "json", backend=FakeBackend(ListReport((row,)))))
+    assert listed["domains"][0]["ready"] == "reboot"
+    moved = FakeBackend(result=one(replace(WEB, mode=Mode.REBOOT)))
+    upgraded = checked(cli("upgrade", "web", "--mode", "reboot", "-y", "-o", "json", backend=moved))
+    assert upgraded["domains"][0]["mode"] == "reboot"
+    planned = FakeBackend(planned=PlanReport((replace(PLANNED.domains[0], mode=Mode.REBOOT),)))
+    assert checked(cli("plan", "web", "-o", "json", backend=planned))["domains"][0]["mode"] == "reboot"
+
+
 @pytest.mark.parametrize("report", [MAIL, DB, LAB], ids=["current", "blocked", "rolled-back"])
 def test_every_result(cli: Cli, report: Any) -> None:
     result = UpgradeReport((report,), ExitCode.SOME, notes=("a note",))
@@ -111,6 +130,9 @@ def test_control_characters_are_the_readers_affair(cli: Cli) -> None:
         (("upgrade", "web", "-o", "yaml", "-o", "json", "--parallel"), "upgrade"),
         (("-c", "upgrade", "list", "--nope", "--output", "json"), "list"),
         (("-q", "-v", "list", "-o", "json"), "list"),
+        (("save", "-yo", "json"), "save"),
+        (("save", "web", "--mode", "reboot", "-ojson"), "save"),
+        (("restore", "--discard", "--emulator", "save", "--all", "-o", "json"), "restore"),
         (("lisp", "-o", "json"), None),
     ],
 )
@@ -130,7 +152,9 @@ def test_json_only_where_it_was_asked_for(cli: Cli, args: tuple[str, ...]) -> No
     assert ("{" in outcome.out) is (args[0] == "-o")
 
 
-@pytest.mark.parametrize("args", [("list",), ("upgrade", "--all", "--yes")])
+@pytest.mark.parametrize(
+    "args", [("list",), ("upgrade", "--all", "--yes"), ("save", "--all", "--yes"), ("restore", "--all")]
+)
 @pytest.mark.parametrize(
     ("error", "code", "exit_code"),
     [
@@ -147,7 +171,7 @@ def test_errors(cli: Cli, args: tuple[str, ...], error: BaseException, code: str
     assert document["domains"] == []
     assert document["error"]["code"] == code
     assert document["error"]["hint"] == getattr(error, "hint", document["error"]["hint"])
-    assert document.get("blackout_ms", "none") == (None if args[0] == "upgrade" else "none")
+    assert document.get("blackout_ms", "none") == (None if args[0] in ("upgrade", "restore") else "none")
 
 
 def test_progress_and_log_stay_off_stdout(cli: Cli) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED, FakeBackend
 from tests.contract.test_json import checked
-from virtcpr.model import ExitCode, Mode, PlanReport, PrepareReport, Request
+from virtcpr.model import AVAILABLE, CheckReport, ExitCode, Mode, PlanReport, PrepareReport, Request
 
 Golden = Callable[[str, str], None]
 
@@ -25,6 +25,26 @@ def test_check(cli: Cli, golden: Golden) -> None:
 
 def test_check_of_every_mode(cli: Cli, golden: Golden) -> None:
     golden("check-verbose.txt", cli("-v", "check", "--all").out)
+
+
+def test_check_without_a_mode_is_content_with_any_that_there_is(cli: Cli) -> None:
+    """db is ready for reboot: what keeps it from transfer is shown all the same."""
+    web, db = CHECKED.domains
+    fit = CheckReport((web, replace(db, ready=(Mode.LIVE, Mode.REBOOT))), ExitCode.DONE)
+    outcome = cli("check", "--all", backend=FakeBackend(checked=fit))
+    assert "2 domains: 2 ready for transfer or reboot, 0 blocked" in outcome.out
+    assert "ram-not-shared (transfer, exec)" in outcome.out
+
+
+def test_brackets_are_for_what_this_version_does_not_have(cli: Cli) -> None:
+    row = cli("check", "--all").out.splitlines()[1].split()
+    assert row[-4:] == ["ready", "(ready)", "ready", "(blocked)"]
+
+
+def test_help_of_check_says_what_the_exit_code_means(cli: Cli) -> None:
+    said = " ".join(cli("check", "--help").out.split())
+    assert "blocked in the mode that --mode names; with auto, where one is blocked in every mode" in said
+    assert f"this version has, {' and '.join(mode.value for mode in AVAILABLE)}." in said
 
 
 def test_check_of_one_mode(cli: Cli) -> None:
@@ -57,6 +77,15 @@ def test_plan(cli: Cli, golden: Golden) -> None:
     golden("plan.txt", outcome.out)
     assert outcome.code == 0
     assert backend.requests == [Request(every=True, emulator="/opt/qemu")]
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("auto", None), ("transfer", Mode.TRANSFER), ("reboot", Mode.REBOOT)])
+def test_plan_of_one_mode(cli: Cli, mode: str, asked: Mode | None) -> None:
+    planned = PlanReport((replace(WEB, mode=asked),))
+    backend = FakeBackend(planned=planned)
+    outcome = cli("plan", "web", "--mode", mode, backend=backend)
+    assert backend.requests == [Request(("web",), mode=asked)]
+    assert outcome.out.splitlines()[1].split()[-4] == (asked.value if asked else "-")
 
 
 def test_plan_in_json(cli: Cli) -> None:

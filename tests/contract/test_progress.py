@@ -23,7 +23,7 @@ from tests.contract.fake import FakeBackend
 from virtcpr.cli import live, log
 from virtcpr.cli.live import Board, Line
 from virtcpr.cli.session import Session
-from virtcpr.model import Progress, Result
+from virtcpr.model import Keeping, Progress, Result
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +47,8 @@ def test_quiet_shows_none(cli: Cli) -> None:
             "virtcpr: web: blocked: RAM isn't shared",
         ),
         (Progress("w\x1beb", "done", Result.UPGRADED, 1234.0), "virtcpr: w\\x1beb: upgraded, pause 1.2 s"),
+        (Progress("web", "done", Keeping.SAVED), "virtcpr: web: saved"),
+        (Progress("web", "done", Keeping.ROLLED_BACK, text="no room"), "virtcpr: web: rolled-back: no room"),
         (Progress("", "stop the daemon"), "virtcpr: host: stop the daemon"),
     ],
 )
@@ -63,6 +65,28 @@ def test_board() -> None:
         "[b]db  blocked       no",
         "host   stop…       ",
     ]
+
+
+@pytest.mark.parametrize("result", [*Result, *Keeping])
+def test_the_board_has_a_place_for_every_result(result: Result | Keeping) -> None:
+    board = Board({"web": Line()})
+    board.hear([Progress("web", "done", result, text="why")])
+    assert board.text().plain == f"web  {result.value:<12}  why"
+
+
+@pytest.mark.parametrize(
+    ("args", "seen"),
+    [
+        (("save", "--all", "-y"), ["web: saved", "mail: saved", "db: blocked", "lab: rolled-back"]),
+        (("restore", "--all"), ["web: restored", "lab: waiting"]),
+    ],
+    ids=["save", "restore"],
+)
+def test_plain_lines_of_save_and_restore(cli: Cli, args: tuple[str, ...], seen: list[str]) -> None:
+    said = cli(*args).err.splitlines()
+    assert said[0] == "virtcpr: web: state"
+    assert [line for line in seen if f"virtcpr: {line}" not in said] == []
+    assert cli("-q", *args).err == ""
 
 
 def test_a_stopped_terminal_does_not_stop_the_swap(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +187,16 @@ def test_a_real_terminal() -> None:
     assert re.search(r"web .*upgraded.*10\.0\.2 .*→ 10\.0\.13.*41 ms", result)
     assert "\x1b[1m" in terminal.seen
     assert "\x1b[?25h" in terminal.seen, "the cursor is shown again"
+
+
+def test_a_save_on_a_real_terminal() -> None:
+    terminal = Terminal("save", "--all")
+    terminal.read_until("until 'virtcpr restore' is run. [y/N] ")
+    terminal.type("y\n")
+    terminal.read_until("state…")
+    assert terminal.end() == 3
+    result = terminal.seen.rpartition("DOMAIN")[2]
+    assert re.search(r"web .*saved.*10\.0\.2 .*1\.5 MiB +in place", result)
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["NO_COLOR", "dumb"])

@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
-from tests.contract.test_json import checked
-from virtcpr.model import ExitCode, HookAction, RecoverReport
+from tests.contract.test_json import SCHEMA, checked
+from virtcpr.model import ExitCode, HookAction, RecoverReport, Settled
 
 Golden = Callable[[str, str], None]
 
@@ -31,13 +31,25 @@ def test_recover_some(cli: Cli) -> None:
 
 def test_nothing_to_recover(cli: Cli) -> None:
     outcome = cli("recover", "--all", backend=FakeBackend(recovered=RecoverReport((), ExitCode.DONE)))
-    assert (outcome.code, outcome.out) == (0, "no swap was interrupted\n")
+    assert (outcome.code, outcome.out) == (0, "nothing was interrupted\n")
 
 
 def test_recover_in_json(cli: Cli) -> None:
-    web, db = checked(cli("recover", "--all", "-o", "json"))["domains"]
+    web, mail, db = checked(cli("recover", "--all", "-o", "json"))["domains"]
     assert (web["settled"], web["state"], web["old"], web["new"]) == ("back", "migrating", "running", "gone")
+    assert (mail["settled"], mail["text"]) == ("waiting", "its state waits for virtcpr restore")
     assert db["settled"] == "unknown"
+
+
+def test_the_schema_knows_every_way_to_settle() -> None:
+    settled = SCHEMA["$defs"]["recovered"]["properties"]["settled"]["enum"]
+    assert settled == [one.value for one in Settled]
+
+
+def test_help(cli: Cli) -> None:
+    said = " ".join(cli("recover", "--help").out.split())
+    assert "Interrupted saves and restores are settled, too" in said
+    assert "its state waits for virtcpr restore" in said
 
 
 def test_which_domains(cli: Cli) -> None:

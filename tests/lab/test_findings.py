@@ -126,7 +126,7 @@ def again(edit: Edit = str, shape: Shape = OWN) -> None:
 
 def found(*options: str, modes: frozenset[str] = frozenset({"transfer"})) -> dict[str, dict[str, Any]]:
     """What `check` finds that concerns some modes, by code."""
-    report = json.loads(client.virtcpr("check", OWN.name, "-o", "json", *options).out)
+    report = json.loads(client.virtcpr("check", OWN.name, "--mode", "transfer", "-o", "json", *options).out)
     (domain,) = report["domains"]
     assert report["exit_code"] == (4 if domain["modes"]["transfer"] == "blocked" else 0)
     return {f["code"]: f for f in domain["findings"] if set(f["modes"]) & modes}

@@ -99,7 +99,7 @@ def shares_everything(name: str) -> None:
 def test_every_form_is_prepared_started_and_moved(guests: Guests) -> None:
     shapes = [shape(name) for name in FORMS]
     before = {one.name: define(one, FORMS[one.name]) for one in shapes}
-    assert json.loads(client.virtcpr("check", *FORMS, "-o", "json").out)["exit_code"] == 4
+    assert client.virtcpr("check", *FORMS, "--mode", "transfer").code == 4
 
     done = prepare(*FORMS)
 
@@ -247,7 +247,7 @@ def test_a_transient_domain(other: Shape) -> None:
     (done,) = prepare(other.name, code=4)
     assert done["findings"][0]["code"] == "transient"
     assert "virsh dumpxml other --inactive --security-info" in done["findings"][0]["remedy"]
-    assert client.virtcpr("check", other.name).code == 4
+    assert client.virtcpr("check", other.name, "--mode", "transfer").code == 4
 
 
 def test_a_managed_save_is_pointed_out(other: Shape) -> None:

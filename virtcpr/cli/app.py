@@ -19,6 +19,8 @@ from virtcpr.cli import log, render
 from virtcpr.cli import plan as plan_command
 from virtcpr.cli import prepare as prepare_command
 from virtcpr.cli import recover as recover_command
+from virtcpr.cli import restore as restore_command
+from virtcpr.cli import save as save_command
 from virtcpr.cli import upgrade as upgrade_command
 from virtcpr.cli.backend import Backend, SwapBackend
 from virtcpr.cli.failure import INTERRUPTED, Failure
@@ -38,6 +40,8 @@ app.command("check")(check_command.check)
 app.command("prepare")(prepare_command.prepare)
 app.command("plan")(plan_command.plan)
 app.command("upgrade")(upgrade_command.upgrade)
+app.command("save")(save_command.save)
+app.command("restore")(restore_command.restore)
 app.command("recover")(recover_command.recover)
 app.add_typer(hooks_command.app, name="hooks")
 

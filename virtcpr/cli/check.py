@@ -24,9 +24,9 @@ def check(
 ) -> CheckReport:
     """Show what stands in the way of moving a domain, and what helps.  Nothing is touched.
 
-    The exit code is 4 where a domain can't be moved in the mode asked for; with auto, where it can't be moved in any
-    mode that this version has.  With --xml only what the XML itself tells is known.  With -v (before the command)
-    findings on modes that this version doesn't have are shown, too.
+    The exit code is 4 where some domain is blocked in the mode that --mode names; with auto, where one is blocked in
+    every mode that this version has, transfer and reboot.  With --xml only what the XML itself tells is known.  With -v
+    (before the command) findings on modes that this version doesn't have are shown, too.
     """
     session: Session = ctx.obj
     session.command, session.output = "check", output

@@ -1,4 +1,4 @@
-"""What is seen while an upgrade runs: a line per domain on a terminal, a line per event elsewhere.
+"""What is seen while an upgrade, a save or a restore runs: a line per domain on a terminal, a line per event elsewhere.
 
 The swap must never wait for a terminal (Ctrl-S stops one, a pipe fills up), least of all while a guest is
 paused.  So ``watch`` only queues, and a thread draws, a tenth of a second late: by then the pause that the
@@ -19,7 +19,7 @@ from virtcpr.cli import log
 from virtcpr.cli.backend import Watch
 from virtcpr.cli.session import Session
 from virtcpr.cli.text import milliseconds, visible, visible_lines
-from virtcpr.model import Progress, Result
+from virtcpr.model import Keeping, Progress, Result
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -99,7 +99,7 @@ class Line:
     """The newest that is known of one domain."""
 
     phase: str = "waiting"
-    result: Result | None = None
+    result: Result | Keeping | None = None
     pause_ms: float | None = None
     text: str = ""
 
@@ -138,11 +138,12 @@ class Board:
 def _status(line: Line) -> Text:
     from rich.text import Text
 
-    from virtcpr.cli.tables import RESULT_STYLES
+    from virtcpr.cli.tables import KEEPING_STYLES, RESULT_STYLES
 
     status = Text()
     if line.result:
-        status.append(f"{line.result.value:<12}", style=RESULT_STYLES[line.result])
+        style = RESULT_STYLES[line.result] if isinstance(line.result, Result) else KEEPING_STYLES[line.result]
+        status.append(f"{line.result.value:<12}", style=style)
     else:
         status.append(f"{visible(line.phase)}…".ljust(12))
     if line.pause_ms is not None:

@@ -26,6 +26,18 @@ class ModeChoice(StrEnum):
         return None if self is ModeChoice.AUTO else Mode(self.value)
 
 
+class UpgradeMode(StrEnum):
+    """``--mode`` of what moves domains: the modes of ``virtcpr.model.AVAILABLE``."""
+
+    AUTO = "auto"
+    TRANSFER = "transfer"
+    REBOOT = "reboot"
+
+    @property
+    def mode(self) -> Mode | None:
+        return None if self is UpgradeMode.AUTO else Mode(self.value)
+
+
 DomainArgument = Annotated[list[str] | None, typer.Argument(help="Names, ids or UUIDs.", show_default=False)]
 AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
 EmulatorOption = Annotated[
@@ -34,6 +46,11 @@ EmulatorOption = Annotated[
 RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
 ]
+UpgradeModeOption = Annotated[
+    UpgradeMode, typer.Option("--mode", help="How to move them; auto takes the best that can be.")
+]
+SUSPEND = "guests suspend themselves to RAM before, and are woken up after; needs the guest agent."
+SuspendOption = Annotated[bool, typer.Option("--suspend-guest", help=f"G{SUSPEND[1:]}")]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 XmlOption = Annotated[
     str | None,

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, RehearseOption
+from virtcpr.cli.options import (
+    AllOption,
+    DomainArgument,
+    EmulatorOption,
+    RehearseOption,
+    UpgradeMode,
+    UpgradeModeOption,
+)
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import ExitCode, Outlook, PlanReport, Result
 
@@ -18,6 +25,7 @@ def plan(
     domain: DomainArgument = None,
     every: AllOption = False,
     emulator: EmulatorOption = None,
+    mode: UpgradeModeOption = UpgradeMode.AUTO,
     rehearse: RehearseOption = True,
     detailed: Annotated[
         bool,
@@ -34,7 +42,7 @@ def plan(
     session: Session = ctx.obj
     session.command, session.output = "plan", output
     asked = options.request(session, domain, every, emulator)
-    report = session.backend.plan(replace(asked, rehearse=rehearse))
+    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

@@ -1,4 +1,4 @@
-"""``virtcpr recover``: settle swaps that were interrupted."""
+"""``virtcpr recover``: settle swaps, saves and restores that were interrupted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from virtcpr.model import RecoverReport
 def recover(
     ctx: typer.Context,
     domain: DomainArgument = None,
-    every: Annotated[bool, typer.Option("--all", help="Every domain whose swap was interrupted.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every domain that something was interrupted on.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done as things look now, and do nothing.")
     ] = False,
@@ -23,6 +23,8 @@ def recover(
     output: OutputOption = Output.TABLE,
 ) -> RecoverReport:
     """Settle swaps that were interrupted: each guest gets one owner, and libvirt's record names it.
+
+    Interrupted saves and restores are settled, too: the guest runs, or its state waits for virtcpr restore.
 
     It looks at what is left of both QEMU processes; docs/recovery.md has the table of what is decided.  libvirt's
     daemon is stopped for it if it runs, and started afterwards.  While it runs, QEMU answers nobody else: --dry-run

@@ -18,9 +18,11 @@ from virtcpr.model import (
     ExitCode,
     Finding,
     HookReport,
+    KeptDomain,
     ListReport,
     Mode,
     Outlook,
+    Phase,
     PlannedStep,
     PlanReport,
     PreparedDomain,
@@ -28,6 +30,8 @@ from virtcpr.model import (
     Recovered,
     RecoverReport,
     Report,
+    RestoreReport,
+    SaveReport,
     Side,
     UpgradeReport,
 )
@@ -61,6 +65,10 @@ def report(session: Session, outcome: Report) -> str:
             return _draw(session, tables.hooks(outcome))
         case UpgradeReport():
             return _draw(session, tables.upgrade(outcome))
+        case SaveReport():
+            return _draw(session, tables.save(outcome))
+        case RestoreReport():
+            return _draw(session, tables.restore(outcome))
 
 
 def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
@@ -68,6 +76,13 @@ def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
     from virtcpr.cli import table, tables
 
     return table.draw(tables.outlook(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr))
+
+
+def kept_table(session: Session, outlooks: Sequence[KeptDomain]) -> str:
+    """What ``save`` or ``restore`` is about to do, for the question on stderr."""
+    from virtcpr.cli import table, tables
+
+    return table.draw(tables.keeping(outlooks), color=session.colors(sys.stderr), width=table.width(sys.stderr))
 
 
 def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO) -> str:
@@ -82,7 +97,7 @@ def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO)
 
 def failure(command: str | None, failed: Failure) -> str:
     """The JSON object of a command that failed as a whole."""
-    blackout: dict[str, Any] = {"blackout_ms": None} if command == "upgrade" else {}
+    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "restore") else {}
     error = {"code": failed.code, "message": failed.message, "hint": failed.hint}
     return _dump({**_envelope(command, failed.exit_code, []), **blackout, "error": error})
 
@@ -133,17 +148,36 @@ def _(outcome: PrepareReport) -> dict[str, Any]:
 
 @document.register
 def _(outcome: UpgradeReport) -> dict[str, Any]:
-    notes = {"notes": list(outcome.notes)} if outcome.notes else {}
     domains = [_domain(domain) for domain in outcome.domains]
     return {
         **_envelope("upgrade", outcome.exit_code, domains),
         "blackout_ms": _ms(outcome.blackout_ms),
-        **notes,
+        **_notes(outcome.notes),
+    }
+
+
+@document.register
+def _(outcome: SaveReport) -> dict[str, Any]:
+    domains = [_kept(domain) for domain in outcome.domains]
+    return {**_envelope("save", outcome.exit_code, domains), **_notes(outcome.notes)}
+
+
+@document.register
+def _(outcome: RestoreReport) -> dict[str, Any]:
+    domains = [_kept(domain) for domain in outcome.domains]
+    return {
+        **_envelope("restore", outcome.exit_code, domains),
+        "blackout_ms": _ms(outcome.blackout_ms),
+        **_notes(outcome.notes),
     }
 
 
 def _envelope(command: str | None, exit_code: int, domains: list[dict[str, Any]]) -> dict[str, Any]:
     return {"schema": SCHEMA, "command": command, "exit_code": int(exit_code), "domains": domains}
+
+
+def _notes(notes: tuple[str, ...]) -> dict[str, Any]:
+    return {"notes": list(notes)} if notes else {}
 
 
 def _domain(domain: DomainReport) -> dict[str, Any]:
@@ -155,8 +189,22 @@ def _domain(domain: DomainReport) -> dict[str, Any]:
         "from": _side(domain.source),
         "to": _side(domain.target),
         "pause_ms": _ms(domain.pause_ms),
-        "phases": [{"name": phase.name, "ms": _ms(phase.ms)} for phase in domain.phases],
+        "phases": [_phase(phase) for phase in domain.phases],
         "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _kept(one: KeptDomain) -> dict[str, Any]:
+    return {
+        "name": one.name or None,
+        "uuid": one.uuid,
+        "result": one.result.value,
+        "qemu": one.qemu,
+        "size": one.size,
+        "in_place": one.in_place,
+        "saved_at": one.saved_at,
+        "phases": [_phase(phase) for phase in one.phases],
+        "findings": [_finding(finding) for finding in one.findings],
     }
 
 
@@ -235,6 +283,10 @@ def _row(row: DomainRow) -> dict[str, Any]:
 
 def _side(side: Side | None) -> dict[str, Any] | None:
     return {"version": side.version, "pid": side.pid} if side else None
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    return {"name": phase.name, "ms": _ms(phase.ms)}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

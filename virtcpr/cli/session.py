@@ -13,7 +13,7 @@ import typer
 
 from virtcpr.cli.backend import Backend
 
-COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "recover", "hooks")
+COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "save", "restore", "recover", "hooks")
 _OUTPUT = ("-o", "--output", "-yo")
 _WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml")
 

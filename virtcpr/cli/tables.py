@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from virtcpr.cli.table import Cell, Row, Table
-from virtcpr.cli.text import count, milliseconds, visible, visible_lines
+from virtcpr.cli.text import count, milliseconds, size, visible, visible_lines
 from virtcpr.model import (
     AVAILABLE,
     CheckReport,
@@ -13,6 +13,8 @@ from virtcpr.model import (
     DomainRow,
     Finding,
     HookReport,
+    Keeping,
+    KeptDomain,
     ListReport,
     Mode,
     Outlook,
@@ -21,7 +23,9 @@ from virtcpr.model import (
     PrepareReport,
     Readying,
     RecoverReport,
+    RestoreReport,
     Result,
+    SaveReport,
     Settled,
     Side,
     UpgradeReport,
@@ -48,9 +52,22 @@ SETTLED_STYLES = {
     Settled.NOTHING: "dim",
     Settled.LOST: "red",
     Settled.UNKNOWN: "bold red",
+    Settled.WAITING: "yellow",
     Settled.PENDING: "yellow",
 }
+KEEPING_STYLES = {
+    Keeping.SAVED: "green",
+    Keeping.RESTORED: "green",
+    Keeping.DISCARDED: "yellow",
+    Keeping.BLOCKED: "yellow",
+    Keeping.ROLLED_BACK: "yellow",
+    Keeping.WAITING: "yellow",
+    Keeping.FAILED: "red",
+    Keeping.UNKNOWN: "bold red",
+}
 CHANGED = (Readying.PREPARED, Readying.RESTORED)
+KEEPING_ACTIONS = {Keeping.SAVED: "save", Keeping.RESTORED: "restore", Keeping.DISCARDED: "discard"}
+KEPT = ("QEMU", "STATE SIZE", "RAM")
 _NOTHING = "-"
 
 
@@ -181,7 +198,7 @@ def recover(report: RecoverReport) -> Table:
         )
         for one in report.domains
     )
-    return Table(("DOMAIN", "SETTLED", "JOURNAL", "OLD QEMU", "NEW QEMU"), rows, "no swap was interrupted")
+    return Table(("DOMAIN", "SETTLED", "JOURNAL", "OLD QEMU", "NEW QEMU"), rows, "nothing was interrupted")
 
 
 def hooks(report: HookReport) -> Table:
@@ -198,9 +215,49 @@ def upgrade(report: UpgradeReport) -> Table:
         )
         for domain in report.domains
     )
-    notes = tuple(line for note in report.notes for line in visible_lines(note))
-    below = (_summary(report), *notes) if rows else notes
-    return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if notes else "no running domains", below)
+    results = [domain.result.value for domain in report.domains]
+    below = _below(results, tuple(result.value for result in Result), report.notes, report.blackout_ms)
+    return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if report.notes else "no running domains", below)
+
+
+def save(report: SaveReport) -> Table:
+    """``save``, after it."""
+    return _kept(report.domains, report.notes, "no running domains")
+
+
+def restore(report: RestoreReport) -> Table:
+    """``restore``, after it."""
+    return _kept(report.domains, report.notes, "no saved domains", report.blackout_ms)
+
+
+def _kept(domains: Sequence[KeptDomain], notes: tuple[str, ...], empty: str, blackout_ms: float | None = None) -> Table:
+    rows = tuple(Row(_kept_cells(one, one.result.value), one.findings) for one in domains)
+    results = [one.result.value for one in domains]
+    below = _below(results, tuple(result.value for result in Keeping), notes, blackout_ms)
+    return Table(("DOMAIN", "RESULT", *KEPT), rows, "" if notes else empty, below)
+
+
+def keeping(outlooks: Sequence[KeptDomain]) -> Table:
+    """``save`` and ``restore``, before them; of what is saved also since when."""
+    rows = tuple(
+        Row(
+            _kept_cells(one, KEEPING_ACTIONS.get(one.result, one.result.value)),
+            one.findings,
+            (("saved", one.saved_at),) if one.saved_at else (),
+        )
+        for one in outlooks
+    )
+    return Table(("DOMAIN", "ACTION", *KEPT), rows, "")
+
+
+def _kept_cells(one: KeptDomain, said: str) -> tuple[Cell, ...]:
+    return (
+        Cell(visible(one.name) or visible(one.uuid)),
+        Cell(said, style=KEEPING_STYLES[one.result]),
+        _versions(one.qemu, None)[0],
+        Cell(_NOTHING if one.size is None else size(one.size)),
+        Cell({None: _NOTHING, True: "in place", False: "in the file"}[one.in_place]),
+    )
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:
@@ -209,7 +266,7 @@ def outlook(outlooks: Sequence[Outlook]) -> Table:
         Row(
             (
                 Cell(visible(one.name)),
-                _action(one),
+                Cell("move by reboot", style="yellow") if one.moves and one.mode is Mode.REBOOT else _action(one),
                 _sides(one.source, one.target if one.moves else None),
             ),
             one.findings,
@@ -264,9 +321,13 @@ def _pause(domain: DomainReport) -> Cell:
     return Cell(_NOTHING if domain.pause_ms is None else milliseconds(domain.pause_ms))
 
 
-def _summary(report: UpgradeReport) -> str:
-    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms``."""
-    results = [domain.result for domain in report.domains]
-    parts = ", ".join(f"{results.count(result)} {result.value}" for result in Result if result in results)
-    blackout = "" if report.blackout_ms is None else f"; blackout {milliseconds(report.blackout_ms)}"
-    return f"{count(len(results), 'domain')}: {parts}{blackout}"
+def _below(
+    results: list[str], order: tuple[str, ...], notes: tuple[str, ...], blackout_ms: float | None
+) -> tuple[str, ...]:
+    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms`` where there is any, and the notes."""
+    lines = tuple(line for note in notes for line in visible_lines(note))
+    if not results:
+        return lines
+    parts = ", ".join(f"{results.count(result)} {result}" for result in order if result in results)
+    blackout = "" if blackout_ms is None else f"; blackout {milliseconds(blackout_ms)}"
+    return (f"{count(len(results), 'domain')}: {parts}{blackout}", *lines)

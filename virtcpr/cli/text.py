@@ -29,6 +29,16 @@ def milliseconds(ms: float) -> str:
     return f"{ms:.0f} ms" if ms < 999.5 else f"{ms / 1000:.1f} s"
 
 
+def size(number: int) -> str:
+    """A number of bytes for people: ``812 B``, ``1.5 MiB``."""
+    value, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1023.95:  # what would be shown as 1024.0
+            break
+        value, unit = value / 1024, larger
+    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from virtcpr.cli import options, render
-from virtcpr.cli.backend import Upgrade
-from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, RehearseOption, YesOption
+from virtcpr.cli import acting, options, render
+from virtcpr.cli.options import (
+    AllOption,
+    DomainArgument,
+    EmulatorOption,
+    RehearseOption,
+    UpgradeMode,
+    UpgradeModeOption,
+    YesOption,
+)
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
-from virtcpr.errors import Unsettled, UsageError, VirtcprError
+from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
-
-
-class UpgradeMode(StrEnum):
-    """``--mode``: the modes of ``virtcpr.model.AVAILABLE``."""
-
-    AUTO = "auto"
-    TRANSFER = "transfer"
 
 
 def upgrade(
@@ -30,9 +28,8 @@ def upgrade(
     domain: DomainArgument = None,
     every: AllOption = False,
     emulator: EmulatorOption = None,
-    mode: Annotated[
-        UpgradeMode, typer.Option(help="How to move them; auto takes the best that can be.")
-    ] = UpgradeMode.AUTO,
+    mode: UpgradeModeOption = UpgradeMode.AUTO,
+    suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With --mode reboot: {options.SUSPEND}")] = False,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
     rehearse: RehearseOption = True,
     yes: YesOption = False,
@@ -40,52 +37,38 @@ def upgrade(
 ) -> UpgradeReport:
     """Move running domains onto the installed QEMU.  Their guests run on, but for a pause of milliseconds.
 
-    A domain that runs it already is left alone, and so is one that can't be moved: the result says why.
+    With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  A domain
+    that runs the installed QEMU already is left alone, and so is one that can't be moved: the result says why.
     """
     session: Session = ctx.obj
     session.command, session.output = "upgrade", output
+    hint = "try: virtcpr upgrade --help"
     if parallel is not None and parallel < 1:
-        raise UsageError(f"--parallel must be at least 1, not {parallel}", hint="try: virtcpr upgrade --help")
-    wanted = None if mode is UpgradeMode.AUTO else Mode(mode.value)
+        raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
+    if suspend and mode is not UpgradeMode.REBOOT:
+        raise UsageError("--suspend-guest is of --mode reboot only", hint=hint)
     asked = options.request(session, domain, every, emulator)
-    request = replace(asked, parallel=parallel, mode=wanted, rehearse=rehearse)
+    request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend)
     with session.backend.open_upgrade(request) as planned:
-        if not yes and not _agreed(session, planned.outlooks):
+        moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
+        if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
-        return _run(session, planned)
+        return acting.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
 
 
-def _agreed(session: Session, outlooks: tuple[Outlook, ...]) -> bool:
-    """Show what is about to be done and ask.  Where nothing would be moved there is nothing to ask.
+def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | None) -> bool:
+    return question is None or acting.agreed(session, render.outlook_table(session, outlooks), question)
 
-    :raise UsageError: where there is nobody to ask.
-    """
-    moving = sum(outlook.moves for outlook in outlooks)
+
+def _question(moving: tuple[Outlook, ...], asked: Mode | None) -> str | None:
+    """What to ask, None where nothing would be moved.  That guests are ended and started again is said before."""
     if not moving:
-        return True
-    if not session.can_ask():
-        raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking")
-    question = f"Move {count(moving, 'domain')} now? [y/N] "
-    sys.stderr.write(f"{render.outlook_table(session, outlooks)}\n{question}")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _run(session: Session, planned: Upgrade) -> UpgradeReport:
-    """Run the upgrade under the display.
-
-    :raise Unsettled: where it ended by a defect, so that nothing is known about the guests.
-    """
-    from virtcpr.cli.live import watching
-
-    names = tuple(outlook.name for outlook in planned.outlooks if outlook.moves)
-    with watching(session, names) as watch:
-        try:
-            return planned.run(watch)
-        except VirtcprError:
-            raise
-        except Exception as error:
-            raise Unsettled(
-                f"internal error during the swap: {type(error).__name__}: {error}",
-                hint="look at each guest before anything else; /run/virtcpr/journal says how far it got",
-            ) from error
+        return None
+    reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)
+    domains = count(len(moving), "domain")
+    if not reboots:
+        return f"Move {domains} now?"
+    price = "ended and started again in place, paused for a second or more."
+    if reboots == len(moving):
+        return f"Move {domains} by mode reboot now? Each is {price}"
+    return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price}"
