@@ -170,7 +170,7 @@ class RestoreBatch:
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
         guest.report = replace(guest.report, phases=tuple(restoring.phases))
-        watch(Progress(name, "done", text=guest.report.result.value))
+        watch(Progress(name, "done", result=guest.report.result))
 
 
 def _order(guest: Guest) -> tuple[int, str]:
@@ -184,7 +184,7 @@ def _chosen(connection: Connection, request: Request) -> list[Guest]:
         return guests
     found = []
     for wanted in dict.fromkeys(request.domains):
-        named = [guest for guest in guests if wanted in (guest.uuid, guest.report.name)]
+        named = [guest for guest in guests if wanted and wanted in (guest.uuid, guest.report.name)]
         if not named:
             raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
         found += named
@@ -196,7 +196,7 @@ def _guest(connection: Connection, uuid: str) -> Guest:
         one = record.load(uuid)
     except HostError as error:
         domain = connection.find(uuid)
-        report = KeptDomain(domain.name if domain else uuid, uuid, Keeping.BLOCKED)
+        report = KeptDomain(domain.name if domain else "", uuid, Keeping.BLOCKED)
         return Guest(uuid, None, replace(failed(report, error), result=Keeping.BLOCKED))
     saved = one.saved
     report = KeptDomain(

@@ -131,7 +131,7 @@ class SaveBatch:
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
-        watch(Progress(name, "done", text=guest.report.result.value))
+        watch(Progress(name, "done", result=guest.report.result))
 
 
 @contextmanager
