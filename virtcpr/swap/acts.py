@@ -24,7 +24,7 @@ class Act(Protocol):
     def __init__(self, line: CommandLine, place: Directory) -> None: ...
 
     def before(self) -> Sequence[str]:
-        """The options of old QEMU."""
+        """The options of old QEMU, which never runs."""
 
     def after(self) -> Sequence[str]:
         """The options of new QEMU, which is started at the same time."""
@@ -45,7 +45,7 @@ class Transfer:
         self._cpr, self._main = place.path("cpr.sock"), place.path("main.sock")
 
     def before(self) -> Sequence[str]:
-        return self._line.argv()[1:]
+        return (*self._line.argv()[1:], "-S")
 
     def after(self) -> Sequence[str]:
         return successor(self._line, "", {}, self._cpr).argv()[1:]
@@ -72,7 +72,7 @@ class Reboot:
         self._state = place.path("state")
 
     def before(self) -> Sequence[str]:
-        return self._line.argv()[1:]
+        return (*self._line.argv()[1:], "-S")
 
     def after(self) -> Sequence[str]:
         return (*self.before(), "-incoming", "defer")

@@ -101,10 +101,10 @@ async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehear
         with _executable(process) as binary, scratch.directory(user) as place:
             act = ACTS[mode](line, place)
             fds = (place.fd, binary)
-            before = await Scratch.start(f"/proc/self/fd/{binary}", (*act.before(), "-S"), user=user, fds=fds)
+            before = await Scratch.start(f"/proc/self/fd/{binary}", act.before(), user=user, fds=fds)
             async with before:
                 program = facts.emulator.path
-                async with await Scratch.start(program, (*act.after(), "-S"), user=user, fds=fds) as after:
+                async with await Scratch.start(program, act.after(), user=user, fds=fds) as after:
                     async with asyncio.timeout(SECONDS):
                         return await _hand_over(act, before, after)
     except TimeoutError:
