@@ -34,6 +34,10 @@ EmulatorOption = Annotated[
 RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
 ]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option("--template", metavar="NAME", help="Another template of the mode than its own.", show_default=False),
+]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 XmlOption = Annotated[
     str | None,
