@@ -27,7 +27,7 @@ from virtcpr.plan.saved import Stage
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.reboot import checking, leftovers, saving
 from virtcpr.swap.reboot.record import Record, Saved
-from virtcpr.swap.reboot.saving import FD, POLL_SECONDS, await_gone, capabilities, settle
+from virtcpr.swap.reboot.saving import FD, POLL, await_gone, capabilities, settle
 
 OVER_SECONDS = 10.0
 
@@ -125,7 +125,7 @@ class Restoring:
                     raise HostError(f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}")
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't load its state")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
         if state not in ("paused", "prelaunch"):
             raise HostError(f"{self.name}: QEMU is {state} after it has loaded the state")

@@ -34,7 +34,7 @@ SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
 END_SECONDS = 30.0
 GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
 OVER_SECONDS = 10.0  # between the last byte and QEMU's word
-POLL_SECONDS = 0.005
+POLL = 0.005  # s between two looks
 UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
 BANDWIDTH = 128 << 20
 FD = "virtcpr-state"
@@ -137,7 +137,7 @@ class Saving:
         while self._status() != "suspended":  # libvirt's event may come before QEMU rests
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
 
     def _save(self) -> Digest:
         """Pause it, and have its state in the file."""
@@ -178,7 +178,7 @@ class Saving:
                 return answer
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't end its migration")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
 
     def _end_old(self) -> None:
         """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""
@@ -268,7 +268,7 @@ def await_gone(domain: Domain, process: Process) -> None:
     while domain.active():
         if time.monotonic() > deadline:
             raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL)
 
 
 def images(xml: str) -> dict[str, tuple[int, int]]:
@@ -288,5 +288,5 @@ def _rest(domain: Domain) -> str:
     while (state := qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))) == "finish-migrate":
         if time.monotonic() > deadline:
             raise HostError(f"{domain.name} doesn't finish its migration")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL)
     return state
