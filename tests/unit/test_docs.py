@@ -106,7 +106,7 @@ This page is generated: `VIRTCPR_GOLDEN=write make unit`.
 SAVED_HEAD = """
 ## Saves and restores: mode reboot
 
-A guest whose state goes to a file has a record instead, `/var/lib/virtcpr/saved/UUID/record.json`. `virtcpr recover` and
+A guest whose state goes to a file has a record instead, `/var/lib/virtcpr/saved/UUID/record.json`. `virtcpr recover`
 the guardian read it, look at the domain's process, which libvirt's daemon must know for that, and act by the tables
 below. Which stage is written when: *saving* before QEMU writes anything; *saved* when the file is whole, before the old
 process is ended; *starting* before libvirt starts the domain again; *resuming* before the new process may run the
@@ -138,7 +138,8 @@ def recovery_page() -> str:
 def saved_guests() -> Iterator[str]:
     """What becomes of an interrupted save or restore."""
     yield SAVED_HEAD
-    head = "| found | " + " | ".join(f"for {purpose.value}" for purpose in Purpose) + " |\n|---|" + "---|" * len(Purpose)
+    columns = ["found", *(f"for {purpose.value}" for purpose in Purpose)]
+    head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns)
     for stage in Stage:
         yield f"\n### Record: {stage.value}\n\n{head}\n"
         for found in Found:
