@@ -102,6 +102,7 @@ class Saving:
         Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
         process couldn't be brought back to what it was.
         """
+        self._see_that_it_is_as_planned()
         try:
             self.record.write(Stage.SAVING)
             self._step("keep", self._keep)
@@ -109,7 +110,8 @@ class Saving:
                 self._step("suspend", self._suspend)
             state = self._step("save", self._save)
             files = tuple(replace(file, identity=ram.identity(file.kept)) for file in self.record.saved.ram)
-            self.record.write(Stage.SAVED, state=state, ram=files, images=images(self.record.saved.xml))
+            xml = self.domain.startable_xml()  # a device may have come or gone until the guest was paused
+            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
             self._give_up(error)
@@ -123,6 +125,17 @@ class Saving:
             return action()
         finally:
             self.phases.append(Phase(name, round((time.monotonic() - begun) * 1000, 2)))
+
+    def _see_that_it_is_as_planned(self) -> None:
+        """Somebody was asked whether to go on, meanwhile: libvirt may have another process of it by now."""
+        if not self.old.alive():
+            raise self._ended()
+        try:
+            now, then = self._status(), self.plan.facts.qemu.status if self.plan.facts.qemu else ""
+        except (VirtcprError, OSError) as error:
+            raise RolledBack(f"{self.name}: {error}; nothing was done to it", hint="try again") from error
+        if now != then:
+            raise RolledBack(f"{self.name} is {now} now, and was {then}; nothing was done to it", hint="try again")
 
     # The steps.
 
@@ -198,10 +211,7 @@ class Saving:
             if self.record.saved.stage is Stage.SAVED:
                 raise Unsettled(f"{self.name}: {cause}; its state is saved", hint=SETTLE) from cause
             forget(self.record)
-            raise Ended(
-                f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, while it was being saved",
-                hint=f"virsh domstate --reason {self.name} says what happened",
-            ) from cause
+            raise self._ended() from cause
         try:
             now = go_back(self.domain, self.record)
         except (VirtcprError, OSError) as error:
@@ -211,6 +221,12 @@ class Saving:
             ) from cause
         hint = getattr(cause, "hint", None) or "try again"
         raise RolledBack(f"{cause}; the guest {now} in old QEMU (process {self.old.pid})", hint=hint) from cause
+
+    def _ended(self) -> Ended:
+        return Ended(
+            f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, before it was saved",
+            hint=f"virsh domstate --reason {self.name} says what happened",
+        )
 
 
 def go_back(domain: Domain, one: Record) -> str:
