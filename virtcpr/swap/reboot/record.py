@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 DIRECTORY = Path("/var/lib/virtcpr/saved")  # known to hooks/libvirt-qemu, too
+FILES = ("record.json", "state")  # these, too
 HOST = Path("/etc/machine-id")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 DISCARD = (
@@ -111,20 +112,25 @@ class Record:
         Raises HostError; what the file said before is there then.
         """
         saved = replace(self.saved, stage=stage, **changes)
-        _private(self.directory)
+        made = _private(self.directory)
         text = _document(saved)
         path = self.directory / "record.json"
         if saved.purpose is Purpose.SAVE:
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
             replace_durably(path, text)
-            _sync(self.directory)
+            for directory in (self.directory, *made):
+                _sync(directory)
         else:
             write_private(path, text)
         self.saved = saved
 
     def remove(self) -> None:
-        """The guest runs, or is given up.  Raises HostError where the record stays."""
+        """The guest runs, or is given up.  Raises HostError where the record stays.
+
+        The record goes after the state: interrupted in between it still says what is to be done.
+        """
         try:
+            self.state_path.unlink(missing_ok=True)
             (self.directory / "record.json").unlink(missing_ok=True)
             shutil.rmtree(self.directory)
         except FileNotFoundError:
@@ -136,13 +142,16 @@ class Record:
         _sync(self.directory.parent)
 
 
-def _private(directory: Path) -> None:
+def _private(directory: Path) -> tuple[Path, ...]:
+    """Make it, and those above; the directories that have a new name in them."""
+    made = tuple(one.parent for one in (directory, *directory.parents) if not one.exists())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in (directory.parent, directory):
             os.chmod(one, 0o700)
     except OSError as error:
         raise HostError(f"{directory} can't be made: {error.strerror}") from error
+    return made
 
 
 def _sync(directory: Path) -> None:
@@ -172,9 +181,12 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def waiting(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up."""
+    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up.
+
+    A directory with neither record nor state in it is of somebody who died before anything began, or when all was over.
+    """
     try:
-        return sorted(path.name for path in directory.iterdir() if path.is_dir())
+        return sorted(path.name for path in directory.iterdir() if any(os.path.lexists(path / name) for name in FILES))
     except FileNotFoundError:
         return []
     except OSError as error:
