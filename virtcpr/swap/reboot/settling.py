@@ -71,7 +71,7 @@ def found(connection: Connection, one: Record) -> Found:
         if not restoring.waited(process):
             return Found.STRANGER
         return _new(domain, status)
-    except (VirtcprError, ValueError):
+    except (VirtcprError, OSError, KeyError, ValueError):
         return Found.SILENT
 
 
