@@ -47,7 +47,7 @@ def test_only_shared_ram_in_a_file_with_a_name_stays(memdevs: tuple[Memdev, ...]
 
 def test_what_libvirt_deletes_with_the_domain_is_linked() -> None:
     plan = reboot.plan(domain(file_ram(OWN), replace(file_ram(NAMED), id="dimm0")))
-    assert (plan.in_place, plan.linked) == ((OWN, NAMED), {OWN})
+    assert (plan.in_place, plan.linked) == ((OWN, NAMED), frozenset({OWN}))
     assert reboot.plan(domain(file_ram(OWN.replace("/1-d1/", "/11-d1/")))).linked == frozenset()
 
 

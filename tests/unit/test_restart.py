@@ -9,6 +9,7 @@ from lxml import etree
 
 from tests.unit import facts
 from virtcpr.domain import restart
+from virtcpr.domain.xml import QEMU_NS
 from virtcpr.errors import ParseError
 
 NS = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
@@ -51,7 +52,7 @@ def test_taking_it_out_gives_the_same_document(words: list[str], title: str, emu
     root = etree.fromstring(PLAIN)
     etree.SubElement(root, "title").text = title
     if words:
-        line = etree.SubElement(root, restart.COMMANDLINE, nsmap={"qemu": restart.QEMU_NS})
+        line = etree.SubElement(root, restart.COMMANDLINE, nsmap={"qemu": QEMU_NS})
         for word in words:
             etree.SubElement(line, restart.ARG, value=word)
     before = etree.tostring(root, encoding="unicode")
