@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from virtcpr.errors import HostError, Unsettled
+from virtcpr.host import ram
 from virtcpr.host.files import SUFFIX, read_text, replace_durably, write_private
 from virtcpr.host.ram import Identity
 from virtcpr.host.stream import Digest
@@ -238,6 +240,20 @@ def load(uuid: str, directory: Path = DIRECTORY) -> Record:
         raise HostError(f"the record {path} can't be read: {error.strerror}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(f"the record {path} can't be understood: {error}", hint=hint) from error
+
+
+def discard(uuid: str, directory: Path = DIRECTORY) -> None:
+    """Give up what can't be understood, and the RAM that it names as kept: on a tmpfs that is memory.
+
+    Raises OSError where it can't be removed.
+    """
+    path = directory / uuid / "record.json"
+    with suppress(OSError, HostError, ValueError):
+        _trusted(path, os.lstat(path))
+        named = rf'"kept": ("[^"]*/virtcpr-{re.escape(uuid)})/[^"/]+"'
+        for kept in set(re.findall(named, path.read_text(encoding="utf-8", errors="replace"))):
+            ram.remove_directory(json.loads(f'{kept}"'))
+    shutil.rmtree(directory / uuid)
 
 
 def _trusted(path: Path, kind: os.stat_result) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,7 +123,7 @@ class RestoreBatch:
             if guest.record is not None:
                 saving.forget(guest.record)
             else:
-                shutil.rmtree(record.DIRECTORY / guest.uuid)
+                record.discard(guest.uuid)
         except (VirtcprError, OSError) as error:
             guest.report = failed(guest.report, HostError(f"{guest.report.name}: {error}"))
 
