@@ -110,7 +110,9 @@ class Saving:
                 self._step("suspend", self._suspend)
             state = self._step("save", self._save)
             files = tuple(replace(file, identity=ram.identity(file.kept)) for file in self.record.saved.ram)
-            xml = self.domain.startable_xml()  # a device may have come or gone until the guest was paused
+            xml = self.record.saved.xml
+            with suppress(HostError):  # a device may have come or gone until the guest was paused
+                xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
