@@ -143,8 +143,7 @@ class World:
         own = self.ram / f"{self.ids}-{NAME}"
         own.mkdir(parents=True, exist_ok=True)
         memory = own / "pc.ram"
-        memory.touch()
-        with memory.open("rb") as file:
+        with memory.open("ab") as file:
             child = subprocess.Popen([*QEMU, *words], stdin=subprocess.PIPE, pass_fds=[file.fileno()])
         self.children.append(child)
         self.status_path.write_text(DOMAIN.status_xml.replace("pid='1275'", f"pid='{child.pid}'", 1))
