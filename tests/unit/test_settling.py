@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, UUID, WAITS, RebootStage, Shelf
 from virtcpr.errors import HostError
-from virtcpr.host import ram
+from virtcpr.host import daemon, guard, ram
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan.saved import Found, Purpose, Stage
 from virtcpr.swap import adopt
@@ -285,6 +285,10 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
 
         return act
 
+    recipe = reboot_stage.world.directory / "guardian.json"
+    recipe.write_text("{}")
+    monkeypatch.setattr(guard, "RECIPE", recipe)
+    monkeypatch.setattr(daemon, "running", lambda: None)
     monkeypatch.setattr(adopt, "reconnect", noting("connected", lambda _: Connected()))
     monkeypatch.setattr(hook, "ready", noting("hook", lambda connection: connection))
     monkeypatch.setattr(stripping, "strip", noting("stripped", lambda connection, _: (connection, None, [])))
@@ -310,6 +314,31 @@ def test_a_dry_run_stops_no_daemon(reboot_stage: RebootStage, host: list[str]) -
     (outcome,) = settling.settle_all((), dry_run=True)
     assert outcome.settled is Settled.PENDING
     assert host == ["connected", "closed"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("recipe", ["{}", "", None])
+def test_a_daemon_that_was_left_stopped_is_started(
+    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch, recipe: str | None, dry_run: bool
+) -> None:
+    """virtcpr was killed in the blackout; without a note of how it is started, it is left to whoever stopped it."""
+
+    def none() -> None:
+        raise HostError("no daemon")
+
+    class Stopped:
+        def start(self) -> None:
+            host.append("started")
+
+    monkeypatch.setattr(daemon, "running", none)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
+    if recipe is None:
+        guard.RECIPE.unlink()
+    else:
+        guard.RECIPE.write_text(recipe)
+    whole(reboot_stage)
+    settling.settle_all((), dry_run=dry_run)
+    assert host[0] == ("started" if recipe == "{}" and not dry_run else "connected")
 
 
 def test_one_that_cannot_be_understood_is_named(reboot_stage: RebootStage, host: list[str]) -> None:
