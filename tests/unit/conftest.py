@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.unit.reboot_stage import children, reboot_stage
 from tests.unit.stage import processes, stage
 
-__all__ = ["processes", "stage"]
+__all__ = ["children", "processes", "reboot_stage", "stage"]

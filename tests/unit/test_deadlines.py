@@ -151,6 +151,52 @@ GROUPS = (
             ),
         ),
     ),
+    (
+        "Mode reboot, save and restore",
+        (
+            Wait(
+                "a guest that was asked to suspend itself rests",
+                "swap.reboot.saving.SUSPEND_SECONDS",
+                "rolled back (5). One that suspends itself later stays so: `virsh dompmwakeup`",
+            ),
+            Wait(
+                "the next bytes of the state are on their way between QEMU and the file; the state as a whole has no "
+                "deadline",
+                "host.stream.STALL_SECONDS",
+                "saving: rolled back (5). Loading: new QEMU is ended, and the state waits (1)",
+            ),
+            Wait(
+                "old QEMU says that it is through, after the last byte; in going back, too",
+                "swap.reboot.saving.OVER_SECONDS",
+                "rolled back (5); in going back: exit code 6, the guest is paused in old QEMU",
+            ),
+            Wait(
+                "old QEMU stands still once it was told to (SIGSTOP), before it is ended",
+                "host.standstill.STOP_SECONDS",
+                "it goes on, and the guest in it: rolled back (5)",
+            ),
+            Wait(
+                "a QEMU dies when it is killed",
+                "swap.reboot.saving.END_SECONDS",
+                "exit code 6, the record stays: `virtcpr recover` once it is gone",
+            ),
+            Wait(
+                "libvirt has noticed that, and cleaned up",
+                "swap.reboot.saving.GONE_SECONDS",
+                "exit code 6, the state is kept: `virtcpr recover`",
+            ),
+            Wait(
+                "libvirt has started the domain again, to wait for its state",
+                "host.libvirt.START_SECONDS",
+                "what was started is ended, and the state waits (1); exit code 6 where libvirt still is at it",
+            ),
+            Wait(
+                "new QEMU says that it has loaded the state, after the last byte",
+                "swap.reboot.restoring.OVER_SECONDS",
+                "it is ended, and the state waits (1)",
+            ),
+        ),
+    ),
 )
 HEAD = """# Deadlines
 

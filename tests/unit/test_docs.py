@@ -14,6 +14,7 @@ from virtcpr.plan import rules
 from virtcpr.plan.findings import Needs, Rule
 from virtcpr.plan.preparing import EDITED, PREPARING
 from virtcpr.plan.recovery import New, Old, verdict
+from virtcpr.plan.saved import Found, Purpose, Stage, remedy
 from virtcpr.plan.steps import State
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ GROUPS: tuple[tuple[str, Sequence[Rule]], ...] = (
     ("Devices", rules.DEVICES),
     ("Changed since the start", rules.DRIFT),
     ("Rehearsal", rules.REHEARSAL),
+    ("Saving", rules.SAVING),
     ("Preparing", (*PREPARING, *EDITED)),
 )
 HEAD = """# Findings
@@ -101,6 +103,27 @@ settles it, the daemon hook does when the daemon is started next, before libvirt
 
 This page is generated: `VIRTCPR_GOLDEN=write make unit`.
 """
+SAVED_HEAD = """
+## Saves and restores: mode reboot
+
+A guest whose state goes to a file has a record instead, `/var/lib/virtcpr/saved/UUID/record.json`. `virtcpr recover`
+the guardian read it, look at the domain's process, which libvirt's daemon must know for that, and act by the tables
+below. Which stage is written when: *saving* before QEMU writes anything; *saved* when the file is whole, before the old
+process is ended; *starting* before libvirt starts the domain again; *resuming* before the new process may run the
+guest. That is the point of no return: the file is never used again.
+
+| remedy | what is done |
+|---|---|
+| back | the guest goes on in its old process, the file is removed |
+| wait | a process that never ran the guest is ended; the state waits for `virtcpr restore` |
+| restore | the same, and libvirt starts the domain again from the file |
+| forward | the new process runs the guest, the file is removed |
+| lost | nobody has the guest's state: `virsh start` boots it |
+| unknown | nothing is done, exit code 6: somebody started the domain otherwise, or it doesn't answer |
+
+*new-waiting*: it has not, or not all, of the state; *new-loaded*: it has, and never ran. A state that waits keeps
+libvirt from starting the domain afresh (the `qemu` hook); `virtcpr restore --discard` gives it up.
+"""
 
 
 def recovery_page() -> str:
@@ -109,7 +132,18 @@ def recovery_page() -> str:
     for state in State:
         rows = (" | ".join([old.value, *(verdict(state, old, new).value for new in New)]) for old in Old)
         parts.append(f"\n## Journal: {state.value}\n\n{head}\n" + "".join(f"| {row} |\n" for row in rows))
-    return "".join(parts)
+    return "".join([*parts, *saved_guests()])
+
+
+def saved_guests() -> Iterator[str]:
+    """What becomes of an interrupted save or restore."""
+    yield SAVED_HEAD
+    columns = ["found", *(f"for {purpose.value}" for purpose in Purpose)]
+    head = "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns)
+    for stage in Stage:
+        yield f"\n### Record: {stage.value}\n\n{head}\n"
+        for found in Found:
+            yield f"| {found.value} | " + " | ".join(remedy(stage, p, found).value for p in Purpose) + " |\n"
 
 
 def test_the_page_on_recovery_is_the_table() -> None:

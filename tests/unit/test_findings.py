@@ -118,7 +118,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("ram-private", (T, X), "no memory backend", qemu(memdevs=())),
     ("ram-private", (T, X), "won't be shared (main memory)", stopped(xml(SHARED, ""))),
     ("ram-directory", (T, X), "(/dev/hugepages)", file_ram(path="/dev/hugepages", place="directory")),
-    ("ram-missing", (T, X), "/ram/pc.ram, which is gone", file_ram(place="missing")),
+    ("ram-missing", (T, X, R), "/ram/pc.ram, which is gone", file_ram(place="missing")),
     ("aux-ram-share", (T, X), "runs without aux-ram-share=on", qemu(aux_ram_share=False)),
     ("aux-ram-share", (T, X), "will run without", stopped(xml("aux-ram-share=on", "aux-ram-share=off"))),
     ("ram-epc", (T, X), "SGX", qemu(memdevs=(Memdev("epc0", True, "memory-backend-epc"),))),
@@ -143,8 +143,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      qemu(blocked_reasons=("The vmdk format used by node 'n1' does not support live migration",))),
     ("capability", (T, R, X), "postcopy-ram is on", qemu(capabilities=frozenset({"postcopy-ram"}))),
     ("capability", (T, R, X), "x-colo is on", qemu(capabilities=frozenset({"x-colo"}))),
-    ("capability-stream", (T, L), "mapped-ram is on", qemu(capabilities=frozenset({"mapped-ram"}))),
-    ("capability-stream", (T, L), "pause-before-switchover is on",
+    ("capability-stream", (T, L, R), "mapped-ram is on", qemu(capabilities=frozenset({"mapped-ram"}))),
+    ("capability-stream", (T, L, R), "pause-before-switchover is on",
      qemu(capabilities=frozenset({"pause-before-switchover"}))),
     ("write-threshold", (T, L, X), "block node n1",
      both(qemu(nodes=(BlockNode("n1", "/x", "qcow2", 4096),)), whole())),
@@ -197,8 +197,9 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("changed", (T, L, X), "-iothread1", qemu(iothreads=frozenset())),
     ("changed", (T, L, X), "interface net0 was replaced", xml("<mac address='52:", "<mac address='53:")),
 )  # fmt: skip
-# Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py.
-ELSEWHERE = {"resource", "rehearsal", "rehearsal-unsure"}
+# Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
+# is asked for: test_reboot_plan.py.
+ELSEWHERE = {"resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
 
 
 @pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])

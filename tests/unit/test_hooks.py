@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from virtcpr.domain import restart
 from virtcpr.errors import HostError
 from virtcpr.host import hooks
 from virtcpr.model import HookAction, HookState
 from virtcpr.swap import held
 from virtcpr.swap import hooks as command
+from virtcpr.swap.reboot import leftovers, record
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
@@ -70,7 +73,8 @@ def run(tmp_path: Path, place: str, *arguments: str, stdin: str = "") -> subproc
     """A hook as libvirt calls it, traced, with its /run elsewhere."""
     hooks.install(tmp_path)
     path = tmp_path / place
-    path.write_text(path.read_text().replace("/run/virtcpr", str(tmp_path / "run")))
+    moved = path.read_text().replace("/run/virtcpr", str(tmp_path / "run"))
+    path.write_text(moved.replace("/var/lib/virtcpr", str(tmp_path / "lib")))
     return subprocess.run(["sh", "-x", str(path), *arguments], input=stdin, capture_output=True, text=True, check=False)
 
 
@@ -127,3 +131,165 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
     assert refused.value.hint == "virtcpr recover --all, then try again"
+
+
+# Saved guests: neither started afresh, nor with blank RAM.
+
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+NS = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+
+
+def xml(*words: str, number: int | None = 3, more: str = "") -> str:
+    """As libvirt writes it for a hook."""
+    arguments = "".join(f"    <qemu:arg value='{word}'/>\n" for word in words)
+    line = f"  <qemu:commandline>\n{arguments}  </qemu:commandline>\n" if words else ""
+    attribute = "" if number is None else f" id='{number}'"
+    return (
+        f"<domain type='kvm'{attribute} {NS}>\n  <name>web</name>\n  <uuid>{UUID}</uuid>\n"
+        "  <metadata>\n    <x uuid='no'/>\n    <uuid>other</uuid>\n  </metadata>\n"
+        f"{more}  <devices/>\n{line}</domain>\n"
+    )
+
+
+WAITS = xml("-incoming", "defer")
+
+
+def saved(tmp_path: Path, name: str = "record.json") -> None:
+    directory = tmp_path / "lib/saved" / UUID
+    directory.mkdir(parents=True, exist_ok=True)
+    if name:
+        (directory / name).touch()
+
+
+def announced(tmp_path: Path, kept: str = "") -> None:
+    (tmp_path / "run/starting").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run/starting" / UUID).write_text(f"{kept}\n")
+
+
+def test_the_hooks_know_where_it_is() -> None:
+    text = (Path(hooks.__file__).parents[1] / "hooks/libvirt-qemu").read_text()
+    assert f"{record.DIRECTORY}/" in text
+    assert all(name in text for name in record.FILES)
+    assert str(leftovers.DIRECTORY) in (Path(hooks.__file__).parents[1] / "hooks/libvirt-daemon").read_text()
+
+
+@pytest.mark.parametrize("file", record.FILES)
+def test_a_saved_guest_is_not_started_afresh(tmp_path: Path, file: str) -> None:
+    saved(tmp_path, file)
+    done = run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml(number=None))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        "virtcpr: web is saved, and its state waits: virtcpr restore 'web' lets it go on; "
+        "virtcpr restore --discard 'web' gives it up, and the domain can be started afresh" in done.stderr.splitlines()
+    )
+
+
+def test_it_is_started_by_restore(tmp_path: Path) -> None:
+    saved(tmp_path)
+    announced(tmp_path)
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=WAITS).returncode == 0
+
+
+def test_nobody_slips_in_while_restore_starts_it(tmp_path: Path) -> None:
+    """`virsh start`, between the announcement and libvirt's own lock: it would boot in the guest's RAM."""
+    saved(tmp_path)
+    announced(tmp_path, str(tmp_path / "ram/virtcpr-x"))
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml()).returncode == 1
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=xml()).returncode == 0
+    assert not (tmp_path / "ram").exists()
+
+
+def test_a_directory_with_nothing_in_it_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    saved(tmp_path, "")
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml()).returncode == 0
+
+
+def test_another_domain_may_be_started(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = xml().replace(UUID, UUID[:-1] + "2")
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=other).returncode == 0
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """RAM that was kept, and the directory that libvirt has made; and some that a crash of the host left."""
+    found = tmp_path / "ram" / f"virtcpr-{UUID}"
+    found.mkdir(parents=True)
+    for name in ("pc.ram", "dimm0"):
+        (found / name).write_text(f"guest's {name}")
+    for name in ("3-a stale one", "3-we", "3-web", "3-z", "13-web"):
+        (tmp_path / "ram" / name).mkdir()
+    announced(tmp_path, str(found))
+    return found
+
+
+def test_the_new_domain_gets_its_ram(tmp_path: Path, kept: Path) -> None:
+    (tmp_path / "ram/3-web/pc.ram").write_text("left by a crash")
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert (done.returncode, done.stdout) == (0, "")
+    for name in ("pc.ram", "dimm0"):
+        assert (tmp_path / "ram/3-web" / name).samefile(kept / name)
+    assert [path.parent.name for path in tmp_path.glob("ram/*-*/*.ram")].count("3-web") == 1
+    assert sorted(path.parent.name for path in tmp_path.glob("ram/*/pc.ram")) == ["3-web", kept.name]
+
+
+def test_a_long_name_is_cut_short(tmp_path: Path, kept: Path) -> None:
+    name = "a-name-of-more-than-twenty"
+    (tmp_path / "ram" / f"3-{name[:20]}").mkdir()
+    assert run(tmp_path, QEMU, name, "start", "begin", "-", stdin=WAITS).returncode == 0
+    assert (tmp_path / "ram" / f"3-{name[:20]}/pc.ram").samefile(kept / "pc.ram")
+
+
+def test_without_a_directory_for_its_ram_it_is_not_started(tmp_path: Path, kept: Path) -> None:
+    """It would start with blank RAM."""
+    (tmp_path / "ram/3-web").rmdir()
+    (tmp_path / "ram/3-we").rmdir()
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"virtcpr: web: libvirt has made no directory for its RAM in {tmp_path}/ram" in done.stderr.splitlines()
+
+
+def test_kept_ram_that_is_gone(tmp_path: Path, kept: Path) -> None:
+    for path in kept.iterdir():
+        path.unlink()
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS).returncode == 1
+
+
+@pytest.mark.parametrize("stdin", [WAITS, xml(), ""])
+def test_a_start_with_nothing_kept(tmp_path: Path, stdin: str) -> None:
+    announced(tmp_path)
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=stdin).returncode == 0
+    (tmp_path / "run/starting" / UUID).unlink()
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=stdin).returncode == 0
+
+
+@pytest.mark.parametrize("operation", ["restore", "migrate"])
+@pytest.mark.parametrize("own", [(), ("-machine", "aux-ram-share=on"), ("-name", "it's &lt;x&gt; \\n %s")])
+def test_what_made_it_wait_goes_into_no_save_or_migration(tmp_path: Path, operation: str, own: tuple[str, ...]) -> None:
+    own = tuple(word.replace("'", "&apos;") for word in own)
+    for words in ((*own, "-incoming", "defer"), ("-incoming", "defer", *own)):
+        done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=xml(*words))
+        assert done.returncode == 0
+        assert not restart.waits(done.stdout)
+        left = done.stdout.replace("  <qemu:commandline>\n  </qemu:commandline>\n", "")
+        assert left == xml(*own)
+
+
+@pytest.mark.parametrize("operation", ["restore", "migrate"])
+@pytest.mark.parametrize("words", [(), ("-machine", "x"), ("-foo", "defer")])
+def test_another_document_is_not_answered(tmp_path: Path, operation: str, words: tuple[str, ...]) -> None:
+    done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=xml(*words))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("operation", ["prepare", "start", "restore", "migrate", "stopped"])
+def test_a_big_document_takes_no_time(tmp_path: Path, operation: str) -> None:
+    more = "  <description>\n" + "    some text of it, and some more\n" * 30_000 + "  </description>\n"
+    big = xml("-incoming", "defer", more=more)
+    assert len(big) > 1_000_000
+    saved(tmp_path)
+    announced(tmp_path)
+    begun = time.monotonic()
+    done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=big)
+    assert time.monotonic() - begun < 1
+    assert done.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,15 +18,15 @@ def survives(path: str, mounts: Path = MOUNTS) -> bool:
     """Whether what is in this file is still there after a reboot of the host; of a device (DAX) that is assumed."""
     if Path(path).is_char_device() or Path(path).is_block_device():
         return True
-    return _kind(os.path.realpath(path), mounts.read_text().splitlines()) not in VOLATILE
+    return _kind(os.path.realpath(path), os.fsdecode(mounts.read_bytes()).split("\n")) not in VOLATILE
 
 
 def _kind(path: str, lines: list[str]) -> str:
     """The type of the file system that a path is on: the mount point that is its longest prefix, the last one there."""
     found = ("", "")
-    for line in lines:
+    for line in filter(None, lines):
         mounted, _, source = line.partition(" - ")
-        point = mounted.split()[4].encode().decode("unicode_escape")  # blanks are octal there (proc(5))
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mounted.split()[4])  # blanks (proc(5))
         inside = point == "/" or path == point or path.startswith(f"{point}/")
         if inside and len(point) >= len(found[0]):
             found = (point, source.split()[0])

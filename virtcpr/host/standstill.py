@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from virtcpr.host.proc import Gone, Process
 TRIES = 5
 # CPU time that a vCPU's thread may take between two looks, in ns: being stopped takes some µs, running a guest more.
 STOPPING_NS = 100_000
+STOP_SECONDS = 1.0
+POLL = 0.0002  # s between two looks
 
 
 def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], timeout: float) -> bool:
     """SIGKILL a process whose ``threads`` (its guest's vCPUs) haven't run since ``rests()`` said that the guest rests.
 
     libvirt has no lock that keeps a `virsh resume` out.  So the process is stopped, and lives on where a vCPU ran after
-    the question.  Whether it was ended, within ``timeout`` seconds.  Raises HostError where it can't be reached.
+    the question.  Whether it was ended.  Raises HostError where it can't be reached, or doesn't die within ``timeout``
+    seconds.
     """
-    threads = tuple(threads)
+    threads = frozenset(threads)  # under TCG vCPUs may share one
     try:
         pidfd = process.open()
     except Gone:
@@ -33,8 +37,10 @@ def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], tim
             if not rests():
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-            if _ran(process, threads) - before < STOPPING_NS:
-                return process.kill(timeout)
+            if _stands(process, threads) and _ran(process, threads) - before < STOPPING_NS:
+                if not process.kill(timeout):
+                    raise HostError(f"process {process.pid} was killed, and isn't gone after {timeout:g} s")
+                return True
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         return False
     except ProcessLookupError:
@@ -51,6 +57,24 @@ def go_on(process: Process) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGCONT)
         finally:
             os.close(pidfd)
+
+
+def _stands(process: Process, threads: Iterable[int]) -> bool:
+    """Wait until these threads have stopped.  Before that, Linux may not have booked what they run (a tick late)."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while not all(_state(process, thread) in "tTXZ" for thread in threads):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def _state(process: Process, thread: int) -> str:
+    """One letter, as in proc(5); X for a thread that is gone."""
+    try:
+        return Path(f"/proc/{process.pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
 
 
 def _ran(process: Process, threads: Iterable[int]) -> int:

@@ -82,7 +82,8 @@ def _goes_with_domain(path: str, number: int | None) -> bool:
 def reasons(decision: Decision, *, suspend: bool, agent: bool | None = None) -> tuple[Finding, ...]:
     """What stands against mode ``reboot``, or must be known; with ``suspend`` the guest suspends itself before."""
     found = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
-    if suspend and agent is False:
+    qemu = decision.facts.qemu
+    if suspend and not agent and qemu is not None and qemu.status != "suspended":
         found.append(AGENT.finding(decision.facts.name, {}))
     return tuple(found)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from virtcpr.errors import HostError, Unsettled
+from virtcpr.host import ram
 from virtcpr.host.files import SUFFIX, read_text, replace_durably, write_private
 from virtcpr.host.ram import Identity
 from virtcpr.host.stream import Digest
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 DIRECTORY = Path("/var/lib/virtcpr/saved")  # known to hooks/libvirt-qemu, too
+FILES = ("record.json", "state")  # these, too
 HOST = Path("/etc/machine-id")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 DISCARD = (
@@ -113,20 +116,25 @@ class Record:
         Raises HostError; what the file said before is there then.
         """
         saved = replace(self.saved, stage=stage, **changes)
-        _private(self.directory)
+        made = _private(self.directory)
         text = _document(saved)
         path = self.directory / "record.json"
         if saved.purpose is Purpose.SAVE:
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
             replace_durably(path, text)
-            _sync(self.directory)
+            for directory in (self.directory, *made):
+                _sync(directory)
         else:
             write_private(path, text)
         self.saved = saved
 
     def remove(self) -> None:
-        """The guest runs, or is given up.  Raises HostError where the record stays."""
+        """The guest runs, or is given up.  Raises HostError where the record stays.
+
+        The record goes after the state: interrupted in between it still says what is to be done.
+        """
         try:
+            self.state_path.unlink(missing_ok=True)
             (self.directory / "record.json").unlink(missing_ok=True)
             shutil.rmtree(self.directory)
         except FileNotFoundError:
@@ -138,13 +146,16 @@ class Record:
         _sync(self.directory.parent)
 
 
-def _private(directory: Path) -> None:
+def _private(directory: Path) -> tuple[Path, ...]:
+    """Make it, and those above; the directories that have a new name in them."""
+    made = tuple(one.parent for one in (directory, *directory.parents) if not one.exists())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for one in (directory.parent, directory):
             os.chmod(one, 0o700)
     except OSError as error:
         raise HostError(f"{directory} can't be made: {error.strerror}") from error
+    return made
 
 
 def _sync(directory: Path) -> None:
@@ -174,9 +185,12 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def waiting(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up."""
+    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up.
+
+    A directory with neither record nor state in it is of somebody who died before anything began, or when all was over.
+    """
     try:
-        return sorted(path.name for path in directory.iterdir() if path.is_dir())
+        return sorted(path.name for path in directory.iterdir() if any(os.path.lexists(path / name) for name in FILES))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -228,6 +242,20 @@ def load(uuid: str, directory: Path = DIRECTORY) -> Record:
         raise HostError(f"the record {path} can't be read: {error.strerror}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(f"the record {path} can't be understood: {error}", hint=hint) from error
+
+
+def discard(uuid: str, directory: Path = DIRECTORY) -> None:
+    """Give up what can't be understood, and the RAM that it names as kept: on a tmpfs that is memory.
+
+    Raises OSError where it can't be removed.
+    """
+    path = directory / uuid / "record.json"
+    with suppress(OSError, HostError, ValueError):
+        _trusted(path, os.lstat(path))
+        named = rf'"kept": ("[^"]*/virtcpr-{re.escape(uuid)})/[^"/]+"'
+        for kept in set(re.findall(named, path.read_text(encoding="utf-8", errors="replace"))):
+            ram.remove_directory(json.loads(f'{kept}"'))
+    shutil.rmtree(directory / uuid)
 
 
 def _trusted(path: Path, kind: os.stat_result) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,7 +123,7 @@ class RestoreBatch:
             if guest.record is not None:
                 saving.forget(guest.record)
             else:
-                shutil.rmtree(record.DIRECTORY / guest.uuid)
+                record.discard(guest.uuid)
         except (VirtcprError, OSError) as error:
             guest.report = failed(guest.report, HostError(f"{guest.report.name}: {error}"))
 
@@ -133,8 +132,9 @@ class RestoreBatch:
             self.connection = hook.ready(self.connection)
             watched = guard.arm(daemon.running().recipe)
         except (VirtcprError, OSError) as error:
+            waits = HostError(f"{error}; nothing was touched, and its state waits", hint=getattr(error, "hint", None))
             for guest in ready:
-                guest.report = replace(failed(guest.report, HostError(str(error))), result=Keeping.WAITING)
+                guest.report = replace(failed(guest.report, waits), result=Keeping.WAITING)
             return
         try:
             together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
@@ -187,7 +187,7 @@ def _chosen(connection: Connection, request: Request) -> list[Guest]:
         named = [guest for guest in guests if wanted and wanted in (guest.uuid, guest.report.name)]
         if not named:
             raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
-        found += named
+        found += [guest for guest in named if guest not in found]  # by name and UUID it is the same one
     return found
 
 

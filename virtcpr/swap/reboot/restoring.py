@@ -17,7 +17,7 @@ from virtcpr.domain.facts import Emulator
 from virtcpr.domain.restart import WAITING
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, Unsettled, VirtcprError
-from virtcpr.host import ram
+from virtcpr.host import ram, standstill
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
@@ -27,9 +27,10 @@ from virtcpr.plan.saved import Stage
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.reboot import checking, leftovers, saving
 from virtcpr.swap.reboot.record import Record, Saved
-from virtcpr.swap.reboot.saving import FD, POLL_SECONDS, await_gone, capabilities, settle
+from virtcpr.swap.reboot.saving import FD, POLL, await_gone, capabilities, settle
 
 OVER_SECONDS = 10.0
+RESTS = ("inmigrate", "paused", "prelaunch")  # QEMU's run states of a guest that wasn't told to run
 
 T = TypeVar("T")
 
@@ -85,6 +86,8 @@ class Restoring:
         ram.announce(saved.uuid, str(Path(linked[0].kept).parent) if linked else "")
         try:
             self.domain = self.connection.start_paused(document)
+        except HostError as error:
+            raise HostError(f"{self.name} can't be started on {self.emulator.path}: {error.message}") from error
         finally:
             ram.started(saved.uuid)
         self.new = Process.of(read(read_text(Path(saved.status_path))).pid)
@@ -122,10 +125,14 @@ class Restoring:
                     break
                 case "failed" | "cancelled":
                     words = qmp.text(answer.get("error-desc")) or "it doesn't say why"
-                    raise HostError(f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}")
+                    raise HostError(
+                        f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
+                        hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                        f"'virtcpr restore {self.name}'",
+                    )
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't load its state")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
         if state not in ("paused", "prelaunch"):
             raise HostError(f"{self.name}: QEMU is {state} after it has loaded the state")
@@ -160,31 +167,66 @@ class Restoring:
 def end_new(connection: Connection, saved: Saved) -> None:
     """End the QEMU that was started to take this state and never ran the guest, if there is one; nothing else.
 
-    By SIGKILL: an orderly end with discard-data wipes the RAM.  Raises HostError where it doesn't end, or where the
-    domain runs that wasn't started by us.
+    By SIGKILL: an orderly end with discard-data wipes the RAM.  No start is allowed any more.  Raises HostError where
+    it doesn't end, where somebody has resumed it, or where the domain runs that wasn't started by us.
     """
+    ram.started(saved.uuid)
     domain = connection.find(saved.uuid)
-    if domain is None or not domain.active():
+    process = None if domain is None else _process(domain, saved)
+    if domain is None or process is None:
         return
-    process = Process.of(read(read_text(Path(saved.status_path))).pid)
     if not waited(process):
         raise HostError(f"{saved.name} was started by somebody else (process {process.pid})")
-    if not process.kill(saving.END_SECONDS):
-        raise HostError(f"new QEMU (process {process.pid}) can't be ended")
+    if not standstill.end(process, _vcpus(domain), lambda: _rests(domain), saving.END_SECONDS):
+        raise HostError(f"{saved.name} was resumed by somebody (process {process.pid})")
     await_gone(domain, process)
+
+
+def _process(domain: Domain, saved: Saved) -> Process | None:
+    """The domain's QEMU; None where it has none, or when libvirt has noticed its end.  Raises HostError."""
+    deadline = time.monotonic() + saving.GONE_SECONDS
+    while domain.active():
+        try:
+            return Process.of(read(read_text(Path(saved.status_path))).pid)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL)
+    return None
+
+
+def _vcpus(domain: Domain) -> tuple[int, ...]:
+    """Their threads; none where QEMU doesn't answer: then nobody can tell it to run, either."""
+    try:
+        return tuple(qmp.threads(domain.monitor("query-cpus-fast")).values())
+    except VirtcprError:
+        return ()
+
+
+def _rests(domain: Domain) -> bool:
+    try:
+        return _status(domain) in RESTS
+    except VirtcprError:
+        return True
+
+
+def _status(domain: Domain) -> str:
+    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))
 
 
 def waited(process: Process) -> bool:
     """Whether a QEMU was started to take a state; its command line says so for as long as it lives."""
-    return WAITING in pairwise(process.argv())
+    try:
+        return WAITING in pairwise(process.argv())
+    except OSError as error:
+        raise HostError(f"process {process.pid} is gone") from error
 
 
 def resume(domain: Domain, saved: Saved) -> None:
     """New QEMU runs the guest, and libvirt knows it; also where that was done already.  Raises HostError."""
-    status = qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))
-    if saved.runs and status in ("paused", "prelaunch"):
+    if saved.runs and _status(domain) in ("paused", "prelaunch"):
         domain.resume()
-    if saved.runs and saved.wake:
+    if saved.runs and saved.wake and _status(domain) == "suspended":
         domain.wake_up()
 
 

@@ -34,7 +34,7 @@ SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
 END_SECONDS = 30.0
 GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
 OVER_SECONDS = 10.0  # between the last byte and QEMU's word
-POLL_SECONDS = 0.005
+POLL = 0.005  # s between two looks
 UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
 BANDWIDTH = 128 << 20
 FD = "virtcpr-state"
@@ -103,6 +103,7 @@ class Saving:
         Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
         process couldn't be brought back to what it was.
         """
+        self._see_that_it_is_as_planned()
         try:
             self.record.write(Stage.SAVING)
             self._step("keep", self._keep)
@@ -110,7 +111,10 @@ class Saving:
                 self._step("suspend", self._suspend)
             state = self._step("save", self._save)
             files = tuple(replace(file, identity=ram.identity(file.kept)) for file in self.record.saved.ram)
-            self.record.write(Stage.SAVED, state=state, ram=files, images=images(self.record.saved.xml))
+            xml = self.record.saved.xml
+            with suppress(HostError):  # a device may have come or gone until the guest was paused
+                xml = self.domain.startable_xml()
+            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
             self._give_up(error)
@@ -125,6 +129,17 @@ class Saving:
         finally:
             self.phases.append(Phase(name, round((time.monotonic() - begun) * 1000, 2)))
 
+    def _see_that_it_is_as_planned(self) -> None:
+        """Somebody was asked whether to go on, meanwhile: libvirt may have another process of it by now."""
+        if not self.old.alive():
+            raise self._ended()
+        try:
+            now, then = self._status(), self.plan.facts.qemu.status if self.plan.facts.qemu else ""
+        except (VirtcprError, OSError) as error:
+            raise RolledBack(f"{self.name}: {error}; nothing was done to it", hint="try again") from error
+        if now != then:
+            raise RolledBack(f"{self.name} is {now} now, and was {then}; nothing was done to it", hint="try again")
+
     # The steps.
 
     def _keep(self) -> None:
@@ -138,7 +153,7 @@ class Saving:
         while self._status() != "suspended":  # libvirt's event may come before QEMU rests
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
 
     def _save(self) -> Digest:
         """Pause it, and have its state in the file."""
@@ -179,7 +194,7 @@ class Saving:
                 return answer
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't end its migration")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL)
 
     def _end_old(self) -> None:
         """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""
@@ -199,10 +214,7 @@ class Saving:
             if self.record.saved.stage is Stage.SAVED:
                 raise Unsettled(f"{self.name}: {cause}; its state is saved", hint=SETTLE) from cause
             forget(self.record)
-            raise Ended(
-                f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, while it was being saved",
-                hint=f"virsh domstate --reason {self.name} says what happened",
-            ) from cause
+            raise self._ended() from cause
         try:
             now = go_back(self.domain, self.record)
         except (VirtcprError, OSError) as error:
@@ -212,6 +224,12 @@ class Saving:
             ) from cause
         hint = getattr(cause, "hint", None) or "try again"
         raise RolledBack(f"{cause}; the guest {now} in old QEMU (process {self.old.pid})", hint=hint) from cause
+
+    def _ended(self) -> Ended:
+        return Ended(
+            f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, before it was saved",
+            hint=f"virsh domstate --reason {self.name} says what happened",
+        )
 
 
 def go_back(domain: Domain, one: Record) -> str:
@@ -269,7 +287,7 @@ def await_gone(domain: Domain, process: Process) -> None:
     while domain.active():
         if time.monotonic() > deadline:
             raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL)
 
 
 def images(xml: str) -> dict[str, tuple[int, int]]:
@@ -289,5 +307,5 @@ def _rest(domain: Domain) -> str:
     while (state := qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))) == "finish-migrate":
         if time.monotonic() > deadline:
             raise HostError(f"{domain.name} doesn't finish its migration")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL)
     return state

@@ -5,14 +5,16 @@ libvirt's daemon runs: it is what starts and resumes domains.
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from virtcpr.domain import qmp
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, VirtcprError
-from virtcpr.host import standstill
+from virtcpr.host import daemon, guard, standstill
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
@@ -36,6 +38,8 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     found = [one for one in record.readable() if not names or {one.saved.uuid, one.saved.name} & set(names)]
     if not found and not leftovers.noted():
         return tuple(outcomes)
+    if not dry_run:
+        _wake_the_daemon()
     connection = adopt.reconnect(None)
     try:
         if not dry_run:
@@ -49,6 +53,15 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     finally:
         connection.close()
     return tuple(outcomes)
+
+
+def _wake_the_daemon() -> None:
+    """Who died while it was stopped, to clean its records, has left it so: start it as the guardian would."""
+    try:
+        daemon.running()
+    except HostError:
+        with suppress(HostError, OSError, KeyError, ValueError, TypeError):  # else `reconnect` says what is wrong
+            daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
@@ -71,7 +84,7 @@ def found(connection: Connection, one: Record) -> Found:
         if not restoring.waited(process):
             return Found.STRANGER
         return _new(domain, status)
-    except (VirtcprError, ValueError):
+    except (VirtcprError, OSError, KeyError, ValueError):
         return Found.SILENT
 
 

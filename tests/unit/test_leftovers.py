@@ -1,0 +1,102 @@
+"""What made a domain wait goes out of libvirt's status files, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.unit import facts
+from tests.unit.saved import a_record
+from virtcpr.domain import restart
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError
+from virtcpr.swap.reboot import leftovers
+from virtcpr.swap.reboot.leftovers import Note
+
+DOMAIN = facts.domain()
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
+    return tmp_path / "leftovers"
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> Path:
+    """That of a domain which was started to wait."""
+    start, end = DOMAIN.status_xml.index("<domain "), DOMAIN.status_xml.index("</domain>") + len("</domain>")
+    text = DOMAIN.status_xml
+    path = tmp_path / "d1.xml"
+    path.write_text(text[:start] + restart.waiting(text[start:end]).strip() + text[end:])
+    path.chmod(0o600)
+    return path
+
+
+def noted(path: Path, uuid: str = DOMAIN.uuid) -> list[Note]:
+    one = a_record(path.parent, uuid=uuid, status_path=str(path), taints=("custom-argv", "custom-monitor"))
+    leftovers.note(one.saved)
+    return leftovers.noted()
+
+
+def test_it_is_noted_and_taken_out(status: Path, directory: Path) -> None:
+    notes = noted(status)
+    assert notes == [Note(DOMAIN.uuid, "web", str(status), ("custom-argv", "custom-monitor"))]
+    assert (directory / f"{DOMAIN.uuid}.json").stat().st_mode & 0o777 == 0o600
+    before = read(status.read_text())
+    assert leftovers.strip(notes) == []
+    assert not restart.waits(status.read_text())
+    assert read(status.read_text()) == before
+    assert status.stat().st_mode & 0o777 == 0o600
+    assert leftovers.noted() == []
+    assert sorted(p.name for p in status.parent.iterdir() if p.suffix == ".xml") == ["d1.xml"]
+
+
+def test_a_domain_that_is_gone_leaves_no_note(status: Path) -> None:
+    notes = noted(status)
+    status.unlink()
+    assert leftovers.strip(notes) == []
+    assert leftovers.noted() == []
+    assert not status.exists()
+
+
+@pytest.mark.parametrize("uuid", [DOMAIN.uuid, DOMAIN.uuid[:-1] + "0"])
+def test_one_that_was_started_anew_is_not_touched(status: Path, uuid: str) -> None:
+    """Another of its name, or itself, afresh."""
+    if uuid == DOMAIN.uuid:
+        status.write_text(DOMAIN.status_xml)
+    before = status.read_text()
+    assert leftovers.strip(noted(status, uuid)) == []
+    assert status.read_text() == before
+    assert leftovers.noted() == []
+
+
+def test_what_cannot_be_done_is_said_and_stays_noted(status: Path, tmp_path: Path) -> None:
+    other = DOMAIN.uuid[:-1] + "0"
+    broken = tmp_path / "broken.xml"
+    broken.write_text("<domstatus")
+    notes = [*noted(status), Note(other, "db", str(broken), ())]
+    leftovers.note(a_record(tmp_path, uuid=other, name="db", status_path=str(broken)).saved)
+    (problem,) = leftovers.strip(notes)
+    assert problem.startswith("db: libvirt's record still has '-incoming defer': ")
+    assert [note.name for note in leftovers.noted()] == ["db"]
+    assert not restart.waits(status.read_text())  # one doesn't keep the other
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"uuid": "x", "taints": [], "more": 1}), "\udcff"])
+def test_a_note_that_cannot_be_understood(directory: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    directory.mkdir()
+    (directory / "x.json").write_bytes(text.encode(errors="surrogateescape"))
+    (directory / "x.json.part").touch()
+    with caplog.at_level(logging.WARNING):
+        assert leftovers.noted() == []
+    assert "x.json" in caplog.text
+
+
+def test_a_note_that_cannot_be_written(tmp_path: Path, directory: Path) -> None:
+    directory.write_text("in the way")
+    with pytest.raises(HostError, match="can't be written"):
+        leftovers.note(a_record(tmp_path).saved)

@@ -1,0 +1,171 @@
+"""Ending a process whose threads rest, and only then; the process is a real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from virtcpr.errors import HostError
+from virtcpr.host import standstill
+from virtcpr.host.proc import Process
+
+# A QEMU with one vCPU: it computes from SIGUSR1 to SIGUSR2.
+GUEST = """
+import signal, threading
+runs = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: runs.set())
+signal.signal(signal.SIGUSR2, lambda *_: runs.clear())
+def vcpu():
+    while runs.wait():
+        pass
+thread = threading.Thread(target=vcpu)
+thread.start()
+print(thread.native_id, flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class Guest:
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self.child, self.process = child, Process.of(child.pid)
+        assert child.stdout is not None
+        self.vcpu = int(child.stdout.readline())
+
+    def used(self) -> int:
+        return int(Path(f"/proc/{self.process.pid}/task/{self.vcpu}/stat").read_text().rpartition(")")[2].split()[11])
+
+    def run(self) -> None:
+        os.kill(self.process.pid, signal.SIGUSR1)
+        begun = self.used()
+        while self.used() == begun:
+            time.sleep(0.01)
+
+    def rest(self) -> None:
+        os.kill(self.process.pid, signal.SIGUSR2)
+        time.sleep(0.2)
+
+    def state(self) -> str:
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    child = subprocess.Popen([sys.executable, "-c", GUEST], stdout=subprocess.PIPE, text=True)
+    yield Guest(child)
+    child.kill()
+    with suppress(ChildProcessError):
+        child.wait()
+    assert child.stdout is not None
+    child.stdout.close()
+
+
+def end(guest: Guest, rests: Callable[[], bool]) -> bool:
+    return standstill.end(guest.process, [guest.vcpu, guest.vcpu], rests, 10)
+
+
+def test_one_that_rests_is_ended(guest: Guest) -> None:
+    assert end(guest, lambda: True)
+    assert not guest.process.alive()
+
+
+def test_one_that_runs_is_not_even_stopped(guest: Guest) -> None:
+    guest.run()
+    assert not end(guest, lambda: False)
+    assert guest.state() in "RS"
+
+
+def test_one_that_is_resumed_after_the_question_lives_on(guest: Guest) -> None:
+    """And goes on: it isn't left stopped."""
+    asked = []
+
+    def rests() -> bool:
+        asked.append(True)
+        if len(asked) == 1:
+            guest.run()
+            return True
+        return False
+
+    assert not end(guest, rests)
+    assert len(asked) == 2
+    assert guest.process.alive()
+    before = guest.used()
+    time.sleep(0.2)
+    assert guest.used() > before
+
+
+def test_one_that_always_runs_is_given_up(guest: Guest) -> None:
+    guest.run()
+
+    def rests() -> bool:
+        time.sleep(0.005)  # as libvirt takes for it
+        return True
+
+    assert not end(guest, rests)
+    assert guest.process.alive()
+    assert guest.state() in "RS"
+
+
+def test_one_that_rests_again_is_ended(guest: Guest) -> None:
+    """A guest that ran for a moment, and whose state was taken again."""
+    guest.run()
+    guest.rest()
+    assert end(guest, lambda: True)
+
+
+def test_one_that_is_gone_is_ended() -> None:
+    with subprocess.Popen(["true"]) as child:
+        gone = Process.of(child.pid)
+        child.wait()
+    assert standstill.end(gone, [gone.pid], lambda: pytest.fail("asked"), 1)
+    standstill.go_on(gone)
+
+
+def test_one_that_dies_at_the_question(guest: Guest) -> None:
+    def rests() -> bool:
+        guest.child.kill()
+        guest.child.wait()
+        return True
+
+    assert end(guest, rests)
+
+
+def test_what_the_question_raises_leaves_it_running(guest: Guest) -> None:
+    def rests() -> bool:
+        raise HostError("no answer")
+
+    with pytest.raises(HostError, match="no answer"):
+        end(guest, rests)
+    assert guest.state() in "RS"
+
+
+def test_one_that_does_not_die(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Process, "kill", lambda *_: False)
+    with pytest.raises(HostError, match=rf"process {guest.process.pid} was killed, and isn't gone after 10 s"):
+        end(guest, lambda: True)
+
+
+def test_threads_that_do_not_stop(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(standstill, "_state", lambda *_: "D")
+    assert not end(guest, lambda: True)
+    assert guest.state() in "RS"
+
+
+def test_a_stopped_one_goes_on(guest: Guest) -> None:
+    os.kill(guest.process.pid, signal.SIGSTOP)
+    while guest.state() != "T":
+        time.sleep(0.01)
+    standstill.go_on(guest.process)
+    while guest.state() == "T":
+        time.sleep(0.01)
+    standstill.go_on(Process(guest.process.pid, "1"))  # another one of its number is left alone
+    assert guest.process.alive()
