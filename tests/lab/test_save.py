@@ -137,7 +137,7 @@ def test_stopping_the_unit_saves_nothing_while_the_host_stays_up(ten: Guests) ->
 
 
 def test_a_new_qemu_that_refuses_the_state(ten: Guests) -> None:
-    """It comes between save and restore: the guest waits for one that takes it.  Is it there before, nothing is saved."""
+    """It comes between save and restore: the guest waits.  Is it there before, nothing is saved."""
     one = GUESTS[4]
     client.install_qemu("NEW")
     virsh("destroy", one.name)
