@@ -307,6 +307,7 @@ class FakeBackend:
     recoveries: list[tuple[tuple[str, ...], bool, bool]] = field(default_factory=list)
     actions: list[HookAction] = field(default_factory=list)
     documents: list[tuple[str, Mode | None]] = field(default_factory=list)
+    templates: list[str | None] = field(default_factory=list)
     preparations: list[FakePreparation] = field(default_factory=list)
     undone: list[bool] = field(default_factory=list)
     saved: SaveReport = field(default_factory=lambda: SAVED)
@@ -346,14 +347,18 @@ class FakeBackend:
         self.opening()
         return HOOKS
 
-    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+    def prepare_document(
+        self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool
+    ) -> PrepareReport:
+        self.templates.append(template)
         self.documents.append((source, mode))
         self.undone.append(undo)
         self.opening()
         return replace(self.prepared, dry_run=dry_run, offline=True)
 
     @contextmanager
-    def open_preparation(self, request: Request, *, undo: bool) -> Iterator[FakePreparation]:
+    def open_preparation(self, request: Request, template: str | None, *, undo: bool) -> Iterator[FakePreparation]:
+        self.templates.append(template)
         self.requests.append(request)
         self.undone.append(undo)
         self.opening()

@@ -121,6 +121,15 @@ def test_prepare(cli: Cli, golden: Golden) -> None:
     assert backend.preparations[0].runs == 1
 
 
+def test_prepare_by_another_template(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("prepare", "web", "-y", "--mode", "reboot", "--template", "reboot-dax", backend=backend)
+    cli("prepare", "--xml", "-", "--mode", "reboot", backend=backend)
+    assert backend.requests == [Request(("web",), mode=Mode.REBOOT)]
+    assert backend.documents == [("-", Mode.REBOOT)]
+    assert backend.templates == ["reboot-dax", None]
+
+
 def test_dry_run(cli: Cli, golden: Golden) -> None:
     backend = FakeBackend()
     outcome = cli("prepare", "web", "--dry-run", "--undo", backend=backend)
@@ -184,6 +193,7 @@ def test_prepare_in_json(cli: Cli) -> None:
         (("prepare", "--all", "--xml", "-"), "--xml stands alone"),
         (("check", "web", "--mode", "warp"), "'warp' is not one of"),
         (("prepare", "web", "--mode", "live"), "'live' is not"),
+        (("prepare", "web", "--undo", "--template", "x"), "--undo takes back what was done, by whatever template"),
     ],
     ids=" ".join,
 )

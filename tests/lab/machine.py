@@ -30,6 +30,7 @@ INSTALLED = (
     "virtcpr",
     "xml-templates",
     "hooks",
+    "systemd",
     "man",
 )
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -37,6 +38,7 @@ CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
 NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 BOOT_SECONDS = 90
 STOP_SECONDS = 30
+SHUTDOWN_SECONDS = 150
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -120,6 +122,20 @@ class Lab:
         """Power off hard and boot again with the same disk, as a host that lost its power."""
         with self._locked():
             root = Path((self.run / "image").read_text())
+            self._end_processes()
+            self._boot(root)
+
+    def restart(self) -> None:
+        """Shut down in the orderly way, as the administrator of a host would, and boot again with the same disk."""
+        with self._locked():
+            root = Path((self.run / "image").read_text())
+            self.run_in(["systemctl", "poweroff"])
+            events = self._own_cgroup() / "cgroup.events"
+            deadline = time.monotonic() + SHUTDOWN_SECONDS
+            while "populated 1" in events.read_text():
+                if time.monotonic() > deadline:
+                    raise LabError(f"the lab doesn't shut down: see {self.run}/console.log")
+                time.sleep(0.1)  # the last process to go can't tell
             self._end_processes()
             self._boot(root)
 

@@ -16,6 +16,10 @@ SEEN = {
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",
     **dict.fromkeys(
+        ["other-template", "ram-file-taken", "ram-backend-cells", "ram-backend-twice", "ram-nameless"],
+        "test_prepare_reboot.py",
+    ),
+    **dict.fromkeys(
         [
             "unreadable", "qemu-status", "write-threshold",
             "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",

@@ -37,6 +37,7 @@ def a_record(directory: Path, stage: Stage = Stage.SAVED, **changes: Any) -> Rec
         taints=("custom-monitor",),
         runs=True,
         wake=False,
+        sleeps=False,
         order=3,
         machine="web",
         qemu="10.0.2",

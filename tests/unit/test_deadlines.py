@@ -39,7 +39,7 @@ GROUPS = (
             ),
             Wait("the end of a twin is noticed where its monitor was lost", "host.scratch.LEAVING_SECONDS", "`unsure`"),
             Wait(
-                "the twin of a guest has been handed over",
+                "the twin of a guest has been handed over; in mode reboot: saved and loaded",
                 "swap.rehearsal.SECONDS",
                 "both of its processes are killed; the rehearsal is `unsure`, the move goes ahead",
             ),

@@ -12,7 +12,7 @@ from tests.lab.seen import NOT_IN_LAB, SEEN
 from virtcpr.model import Mode
 from virtcpr.plan import rules
 from virtcpr.plan.findings import Needs, Rule
-from virtcpr.plan.preparing import PREPARING
+from virtcpr.plan.preparing import EDITED, PREPARING
 from virtcpr.plan.recovery import New, Old, verdict
 from virtcpr.plan.saved import Found, Purpose, Stage, remedy
 from virtcpr.plan.steps import State
@@ -28,7 +28,7 @@ GROUPS: tuple[tuple[str, Sequence[Rule]], ...] = (
     ("Changed since the start", rules.DRIFT),
     ("Rehearsal", rules.REHEARSAL),
     ("Saving", rules.SAVING),
-    ("Preparing", PREPARING),
+    ("Preparing", (*PREPARING, *EDITED)),
 )
 HEAD = """# Findings
 

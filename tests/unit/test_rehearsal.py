@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host import emulator, scratch
 from virtcpr.host.proc import Process, User
-from virtcpr.model import Rehearsal, Result, Severity, Trial
+from virtcpr.model import Mode, Rehearsal, Result, Severity, Trial
 from virtcpr.swap import playbill, rehearsal
+from virtcpr.swap.acts import ACTS
 from virtcpr.swap.move import Move
 from virtcpr.swap.rehearsal import Part
 
@@ -36,7 +38,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The guests whose twins were really started."""
     started: list[str] = []
 
-    async def run(domain: DomainFacts, _line: object) -> Rehearsal:
+    async def run(domain: DomainFacts, _line: object, _mode: Mode) -> Rehearsal:
         started.append(domain.name)
         return NO_GO
 
@@ -89,6 +91,13 @@ def test_it_is_known_the_next_time_and_forgotten_with_another_build(runs: list[s
     assert len(runs) == 3
 
 
+def test_what_one_mode_showed_says_nothing_of_another(runs: list[str]) -> None:
+    domain = facts.domain()
+    for mode in (Mode.TRANSFER, Mode.REBOOT, Mode.REBOOT, Mode.TRANSFER):
+        rehearsal.rehearse([part(domain, (1024, 1024))], mode)
+    assert len(runs) == 2
+
+
 def test_what_tells_nothing_is_not_kept(kept: Path) -> None:
     playbill.note("key", Rehearsal(Trial.UNSURE, "it took more than 30 s"))
     assert playbill.read() == {}
@@ -132,6 +141,17 @@ def test_a_guest_without_a_twin_is_unsure(runs: list[str]) -> None:
     assert runs == []
 
 
+def test_a_command_line_that_cannot_be_understood_is_unsure(runs: list[str]) -> None:
+    """It doesn't block mode reboot."""
+    domain = facts.domain()
+    assert domain.process is not None
+    one = part(replace(domain, process=replace(domain.process, argv=("qemu", "stray"))))
+    rehearsal.rehearse([one], Mode.REBOOT)
+    assert one.result.trial is Trial.UNSURE
+    assert "belongs to no option: stray" in one.result.words
+    assert runs == []
+
+
 def test_no_go_blocks_and_unsure_warns() -> None:
     refused, doubtful, sure = (Move.of(facts.domain()) for _ in range(3))
     refused.rehearsed(NO_GO)
@@ -146,27 +166,46 @@ def test_no_go_blocks_and_unsure_warns() -> None:
         "showed: VQ 0 vring.num 1024 exceeds allocated max 256"
     )
     assert "'virtcpr upgrade --no-rehearse d1' tries all the same" in no.remedy
+    assert "mode reboot has ended the guest, whose state waits on disk" in no.remedy
+    assert no.modes == maybe.modes == (Mode.TRANSFER, Mode.REBOOT)
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
     assert "could not be rehearsed: it took more than 30 s" in maybe.message
+    assert "in mode reboot it would be down, its state kept on disk" in maybe.remedy
 
 
 class Twin:
-    """A scratch QEMU that does what a test wants of it."""
+    """A scratch QEMU that does what a test wants of it; ``ends`` is how its migration does, None: it is lost."""
 
-    def __init__(self, *, comes_up: bool = True, gave_up: bool = False, refuses: str = "", words: str = "") -> None:
-        self.comes_up, self.given_up, self.refuses = comes_up, gave_up, refuses
+    def __init__(
+        self,
+        *,
+        comes_up: bool = True,
+        gave_up: bool = False,
+        refuses: str = "",
+        words: str = "",
+        ends: str | None = None,
+        answers: Mapping[str, object] | None = None,
+    ) -> None:
+        self.comes_up, self.given_up, self.refuses, self.ends = comes_up, gave_up, refuses, ends
         self.words = (words,) if words else ()
+        self.answers = answers or {}
+        self.asked: list[tuple[str, object]] = []
 
     async def monitor(self, timeout: float) -> Twin:
+        if not self.comes_up:
+            raise QmpError("QEMU's monitor can't be reached")
         return self
 
     async def execute(self, command: str, arguments: object = None) -> object:
-        if command == self.refuses:
-            raise QmpRefused(f"QEMU refused {command}")
-        return {}
+        self.asked.append((command, arguments))
+        if self.refuses and self.refuses in f"{command} {arguments}":
+            raise QmpRefused(f"QEMU refused {command}: {self.refuses}")
+        return self.answers.get(command, {})
 
     async def migration_end(self, timeout: float) -> str:
-        raise QmpError("the monitor was lost during the migration")
+        if self.ends is None:
+            raise QmpError("the monitor was lost during the migration")
+        return self.ends
 
     async def listens(self, path: str, timeout: float) -> bool:
         return self.comes_up
@@ -178,24 +217,93 @@ class Twin:
         pass
 
 
-def hand_over(before: Twin, after: Twin) -> Rehearsal:
-    return asyncio.run(rehearsal._hand_over(before, after, "cpr", "main"))  # type: ignore[arg-type]
+def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER) -> Rehearsal:
+    act = ACTS[mode](rehearsal._twin(facts.domain()), scratch.Directory(9))
+    return asyncio.run(rehearsal._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
-def test_what_qemu_says_is_no_go() -> None:
-    assert hand_over(Twin(), Twin(refuses="migrate-incoming")).trial is Trial.NO_GO
-    assert hand_over(Twin(refuses="migrate"), Twin()) == Rehearsal(Trial.NO_GO, "QEMU refused migrate")
+BOTH = pytest.mark.parametrize("mode", [Mode.TRANSFER, Mode.REBOOT], ids=lambda mode: mode.value)
+COMPLETED = "completed"
+
+
+def resting(status: str = "prelaunch", **how: Any) -> Twin:
+    """New QEMU that took it, and stands so."""
+    return Twin(ends=COMPLETED, answers={"query-status": {"status": status}}, **how)
+
+
+@BOTH
+def test_what_qemu_says_is_no_go(mode: Mode) -> None:
+    after = Twin(refuses="migrate-incoming")
+    assert hand_over(Twin(ends=COMPLETED), after, mode).trial is Trial.NO_GO
+    refused = Rehearsal(Trial.NO_GO, "QEMU refused migrate: migrate {")
+    assert hand_over(Twin(refuses="migrate {"), Twin(), mode) == refused
     ended = Twin(comes_up=False, gave_up=True, words="unsupported machine type")
-    assert hand_over(Twin(), ended) == Rehearsal(Trial.NO_GO, "unsupported machine type")
+    assert hand_over(Twin(ends=COMPLETED), ended, mode) == Rehearsal(Trial.NO_GO, "unsupported machine type")
     ended = Twin(gave_up=True, words="can't load the state")
-    assert hand_over(Twin(), ended) == Rehearsal(Trial.NO_GO, "can't load the state")
+    assert hand_over(Twin(ends=COMPLETED), ended, mode) == Rehearsal(Trial.NO_GO, "can't load the state")
+    failed = Twin(ends="failed", answers={"query-migrate": {"error-desc": "load of migration failed"}})
+    assert hand_over(Twin(ends=COMPLETED), failed, mode) == Rehearsal(Trial.NO_GO, "load of migration failed")
+    blocked = Twin(answers={"query-migrate": {"blocked-reasons": ["non-migratable device: nvme"]}})
+    said = "its twin: QEMU refuses: non-migratable device: nvme"
+    assert hand_over(blocked, Twin(), mode) == Rehearsal(Trial.NO_GO, said)
 
 
+@BOTH
 @pytest.mark.parametrize("after", [Twin(comes_up=False), Twin()], ids=["before it listens", "in the migration"])
-def test_a_twin_that_was_killed_tells_nothing(after: Twin) -> None:
+def test_a_twin_that_was_killed_tells_nothing(after: Twin, mode: Mode) -> None:
     """By the kernel, for want of memory, or by somebody."""
     with pytest.raises(HostError):
-        hand_over(Twin(), after)
+        hand_over(Twin(ends=COMPLETED), after, mode)
+
+
+@BOTH
+def test_what_new_qemu_takes_is_go(mode: Mode) -> None:
+    assert hand_over(Twin(ends=COMPLETED), resting(), mode) == GO
+
+
+def test_what_isn_t_at_rest_after_a_load_is_no_go() -> None:
+    assert hand_over(Twin(ends=COMPLETED), resting("paused"), Mode.REBOOT) == GO
+    said = "new QEMU has all of its state, but is internal-error"
+    after = resting("internal-error")
+    assert hand_over(Twin(ends=COMPLETED), after, Mode.REBOOT) == Rehearsal(Trial.NO_GO, said)
+
+
+def test_a_state_that_cannot_be_saved_says_nothing_of_new_qemu() -> None:
+    full = Twin(ends="failed", answers={"query-migrate": {"error-desc": "No space left on device"}})
+    with pytest.raises(HostError, match="its state can't be saved: No space left on device"):
+        hand_over(full, resting(), Mode.REBOOT)
+
+
+def test_a_file_is_saved_and_loaded_as_both_agree() -> None:
+    """Without a way back; memory that never was touched is left out on both sides; not at the speed of a network."""
+    before, after = Twin(ends=COMPLETED), resting()
+    hand_over(before, after, Mode.REBOOT)
+    off = {"capability": "return-path", "state": True}
+    for one in (before, after):
+        commands = dict(one.asked)
+        assert commands["migrate-set-parameters"]["mode"] == "cpr-reboot"  # type: ignore[index]
+        listed = commands["migrate-set-capabilities"]["capabilities"]  # type: ignore[index]
+        assert {"capability": "x-ignore-shared", "state": True} in listed
+        assert off not in listed
+    saved, loaded = dict(before.asked), dict(after.asked)
+    assert saved["migrate-set-parameters"]["max-bandwidth"] > 1 << 40  # type: ignore[index]
+    assert saved["migrate"] == {"uri": "file:/proc/self/fd/9/state"}
+    assert loaded["migrate-incoming"] == {"uri": "file:/proc/self/fd/9/state", "exit-on-error": False}
+
+
+def test_a_qemu_that_cannot_outlive_a_failed_load_is_asked_without() -> None:
+    """Before 9.1: it ends then, and its words are taken all the same."""
+    after = resting(refuses="exit-on-error")
+    assert hand_over(Twin(ends=COMPLETED), after, Mode.REBOOT) == GO
+    assert ("migrate-incoming", {"uri": "file:/proc/self/fd/9/state"}) in after.asked
+
+
+def test_new_qemu_of_mode_reboot_waits_with_the_memory_of_old() -> None:
+    domain = facts.domain()
+    act = ACTS[Mode.REBOOT](rehearsal._twin(domain), scratch.Directory(9))
+    assert tuple(act.after()) == (*act.before(), "-incoming", "defer")
+    assert "/proc/self/fd/9/ram" in " ".join(act.before())
+    assert "memfd" not in " ".join(act.before())
 
 
 def test_the_firmware_of_an_emulator_is_looked_at_once(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +318,10 @@ def test_the_firmware_of_an_emulator_is_looked_at_once(runs: list[str], monkeypa
     assert len(looked) == len(runs) == 1
 
 
-def test_what_takes_too_long_is_said_to_take_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_what_takes_too_long_is_said_to_take_too_long(
+    mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that isn't QEMU and hangs, in both roles: it is ended, and nothing of it is left."""
     hangs = tmp_path / "hangs"
     hangs.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -224,7 +335,7 @@ def test_what_takes_too_long_is_said_to_take_too_long(tmp_path: Path, monkeypatc
     ours = Process.of(os.getpid())
     domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
     domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
-    result = asyncio.run(rehearsal._rehearse(domain, rehearsal._twin(domain)))
+    result = asyncio.run(rehearsal._rehearse(domain, rehearsal._twin(domain), mode))
     assert result.trial is Trial.UNSURE
     assert "0.5 s" in result.words
     assert "scratch directory" not in result.words

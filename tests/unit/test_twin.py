@@ -10,7 +10,7 @@ import pytest
 from tests.unit import facts
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import BlockNode
-from virtcpr.domain.twin import NoTwin, twin
+from virtcpr.domain.twin import NoTwin, in_files, twin
 
 PARTS = ("device", "netdev", "chardev", "audiodev")
 
@@ -94,6 +94,33 @@ def test_memory_is_of_the_same_size_and_costs_nothing(given: str) -> None:
     assert not {"mem-path", "prealloc", "hugetlb", "host-nodes", "policy"} & made.keys()
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"qom-type":"memory-backend-ram","id":"ram1","size":4096,"x-use-canonical-path-for-ramblock-id":false}',
+        "memory-backend-ram,id=ram1,size=4096,x-use-canonical-path-for-ramblock-id=false",
+    ],
+)
+def test_memory_in_files_is_named_and_shared(given: str) -> None:
+    """Only that stays where it is in mode reboot; each has a file of its own, the same one in both processes."""
+    iothread = Option("object", '{"qom-type":"iothread","id":"thread1"}')
+    plain = twin_of(iothread, Option("object", given))
+    made = in_files(plain, "/place/ram")
+    assert made == in_files(plain, "/place/ram")
+    found = [o.properties() for o in made.named("object") if "memory-backend" in str(o.value)]
+    paths = [one["mem-path"] for one in found]
+    assert len(paths) == len(set(paths)) == 2
+    assert all(str(path).startswith("/place/ram") for path in paths)
+    assert all(one["share"] in (True, "on") for one in found)
+    (ram1,) = [one for one in found if one["id"] == "ram1"]
+    assert ram1.get("qom-type", ram1.get("")) == "memory-backend-file"
+    assert str(ram1["size"]) == "4096"
+    assert ram1["x-use-canonical-path-for-ramblock-id"] in (False, "false")
+    others = [o for o in plain.options if o not in made.options]
+    assert len(others) == 2
+    assert all(o.name == "object" for o in others)
+
+
 def test_what_only_images_and_displays_need_is_left_out() -> None:
     secret = Option("object", '{"qom-type":"secret","id":"key","file":"/somewhere/master-key.aes"}')
     thread = Option("object", '{"qom-type":"iothread","id":"iothread1"}')
@@ -106,6 +133,11 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
     ("option", "said"),
     [
         (Option("drive", "file=/x,if=sd"), "its command line has -drive"),
+        (Option("tpmdev", "emulator,id=tpm0,chardev=chrtpm"), "its command line has -tpmdev"),
+        (Option("device", '{"driver":"vfio-pci","host":"0000:00:02.0"}'), r"a device of the host's \(vfio-pci\)"),
+        (Option("device", "usb-host,hostbus=1,hostaddr=2"), r"a device of the host's \(usb-host\)"),
+        (Option("device", "vhost-vsock-pci,guest-cid=3,vhostfd=9"), r"a device of the host's \(vhost-vsock-pci\)"),
+        (Option("object", "dbus-vmstate,addr=unix:path=/x"), r"an object of the host's \(dbus-vmstate\)"),
         (Option("device", '{"driver":"virtio-blk-pci","drive":"gone"}'), "the image gone isn't on its command line"),
         (Option("device", "virtio-blk-pci,drive=other,id=x"), "the image other isn't on its command line"),
     ],
@@ -119,6 +151,35 @@ def test_an_image_of_unknown_size_has_no_twin() -> None:
     nodes = tuple(replace(node, size=None) for node in facts.qemu().nodes)
     with pytest.raises(NoTwin, match="the size of its image libvirt-"):
         twin(line(), nodes)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (Option("serial", "tcp:host:1"), Option("serial", "null")),
+        (Option("serial", "none"), Option("serial", "none")),
+        (Option("parallel", "/dev/parport0"), Option("parallel", "null")),
+        (Option("fw_cfg", "name=opt/x,file=/etc/passwd"), Option("fw_cfg", "name=opt/x,string=-")),
+        (Option("fw_cfg", "opt/x,string=secret"), Option("fw_cfg", "name=opt/x,string=-")),
+        (Option("fsdev", "local,id=fs0,path=/home,security_model=none"), Option("fsdev", "synth,id=fs0")),
+        (
+            Option("netdev", '{"type":"user","id":"net9","hostfwd":[{"str":"tcp::22-:22"}]}'),
+            Option("netdev", '{"type":"user","id":"net9","restrict":true}'),
+        ),
+        (
+            Option("netdev", "user,id=net9,hostfwd=tcp::22-:22"),
+            Option("netdev", '{"type":"user","id":"net9","restrict":true}'),
+        ),
+        (Option("chardev", "spicevmc,id=spice9,name=vdagent"), Option("chardev", "null,id=spice9")),
+        (Option("spice", "port=5900,addr=127.0.0.1"), None),
+        (Option("object", "input-linux,id=in0,evdev=/dev/input/event0,grab_all=on"), None),
+        (Option("object", "filter-dump,id=f0,netdev=net0,file=/x"), None),
+    ],
+)
+def test_back_ends_that_have_a_substitute(given: Option, made: Option | None) -> None:
+    usual, more = twin_of().options, twin_of(given).options
+    assert given not in more or given == made
+    assert [option for option in more if option not in usual] == ([made] if made else [])
 
 
 def test_json_stays_json() -> None:

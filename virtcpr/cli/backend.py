@@ -132,14 +132,20 @@ class Backend(Protocol):
         """
         ...
 
-    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+    def prepare_document(
+        self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool
+    ) -> PrepareReport:
         """Edit a domain's XML in a file, ``-`` is stdin; the report has the result.
+
+        ``template`` is a name; None is the mode's own.
 
         :raise VirtcprError: where it can't be read, or isn't a QEMU domain's XML.
         """
         ...
 
-    def open_preparation(self, request: Request, *, undo: bool) -> AbstractContextManager[Preparation]:
+    def open_preparation(
+        self, request: Request, template: str | None, *, undo: bool
+    ) -> AbstractContextManager[Preparation]:
         """Take the lock, look at the domains and edit in memory; nothing is touched.
 
         :raise VirtcprError: on entering: unknown domain, not root, a lock that is held, and the like.
@@ -201,15 +207,19 @@ class SwapBackend:
 
         return run(action)
 
-    def prepare_document(self, source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
+    def prepare_document(
+        self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool
+    ) -> PrepareReport:
         from virtcpr.swap.preparing import prepare_document
 
-        return prepare_document(source, mode, undo=undo, dry_run=dry_run)
+        return prepare_document(source, mode, template, undo=undo, dry_run=dry_run)
 
-    def open_preparation(self, request: Request, *, undo: bool) -> AbstractContextManager[Preparation]:
+    def open_preparation(
+        self, request: Request, template: str | None, *, undo: bool
+    ) -> AbstractContextManager[Preparation]:
         from virtcpr.swap.preparing import open_preparation
 
-        return open_preparation(request, undo=undo)
+        return open_preparation(request, template, undo=undo)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
         if request.mode is Mode.REBOOT:

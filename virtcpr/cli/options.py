@@ -51,6 +51,10 @@ UpgradeModeOption = Annotated[
 ]
 SUSPEND = "guests suspend themselves to RAM before, and are woken up after; needs the guest agent."
 SuspendOption = Annotated[bool, typer.Option("--suspend-guest", help=f"G{SUSPEND[1:]}")]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option("--template", metavar="NAME", help="Another template of the mode than its own.", show_default=False),
+]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 XmlOption = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options, render
-from virtcpr.cli.options import AllOption, DomainArgument, XmlOption, YesOption
+from virtcpr.cli.options import AllOption, DomainArgument, TemplateOption, XmlOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.errors import UsageError
@@ -21,6 +21,7 @@ class PrepareMode(StrEnum):
     """``--mode``: those that have a template."""
 
     TRANSFER = "transfer"
+    REBOOT = "reboot"
 
 
 def prepare(
@@ -28,25 +29,32 @@ def prepare(
     domain: DomainArgument = None,
     every: AllOption = False,
     mode: Annotated[PrepareMode, typer.Option(help="What to make them ready for.")] = PrepareMode.TRANSFER,
+    template: TemplateOption = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what prepare changed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change, and write nothing.")] = False,
     xml: XmlOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> PrepareReport:
-    """Change the persistent XML of domains so that their next boot can be moved: shared RAM, aux-ram-share=on.
+    """Change the persistent XML of domains so that their next boot can be moved.
+
+    For the mode transfer: shared RAM, aux-ram-share=on.  For reboot: RAM in a file that has a name, so that it stays in
+    place; --template reboot-dax puts it on a DAX device.  A domain can be made ready for both.
 
     The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  What is
-    ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes it back.  With
-    --xml the new XML is written to stdout, and libvirt isn't needed.
+    ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes all of it back.
+    With --xml the new XML is written to stdout, and libvirt isn't needed.
     """
     session: Session = ctx.obj
     session.command, session.output = "prepare", output
+    if undo and template is not None:
+        hint = f"try: virtcpr {session.command} --help"
+        raise UsageError("--undo takes back what was done, by whatever template: leave out --template", hint=hint)
     if xml is not None:
         options.refuse_beside_xml(session, domain, every, yes)
-        return session.backend.prepare_document(xml, Mode(mode.value), undo=undo, dry_run=dry_run)
+        return session.backend.prepare_document(xml, Mode(mode.value), template, undo=undo, dry_run=dry_run)
     request = replace(options.request(session, domain, every), mode=Mode(mode.value))
-    with session.backend.open_preparation(request, undo=undo) as prepared:
+    with session.backend.open_preparation(request, template, undo=undo) as prepared:
         if dry_run:
             return prepared.report(dry_run=True)
         if not yes and not _agreed(session, prepared.outlooks):

@@ -7,22 +7,14 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from virtcpr.domain.edit.arguments import pairs, same, value_of
-from virtcpr.domain.xml import parse
+from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
+from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
 
 # RAM that libvirt backs with hugepages: all of it, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
 # Memory devices that are shared, or have no RAM of their own, whatever the XML says.
 SHARED_BY_NATURE = frozenset({"virtio-pmem", "virtio-mem"})
-# Bytes of a unit that libvirt's XML knows (virScaleInteger, src/util/virutil.c).
-UNITS = {
-    "b": 1,
-    "bytes": 1,
-    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
-    **{name: 1024**power for power, letter in enumerate("KMGT", 1) for name in (letter, f"{letter}iB")},
-    "k": 1024,
-}
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,14 @@ class LiveDomain:
     def memory_kib(self) -> int:
         """The most RAM that the guest can have.  Raises ParseError."""
         node = self.root.find("memory")
-        return 0 if node is None else _kib(node.text, node.get("unit", "KiB"))
+        return 0 if node is None else amount(node.text, node.get("unit")) // 1024
 
     def hugepage_kib(self) -> int | None:
         """The size of the hugepages behind the RAM; 0: the host's default size, None: none are.  Raises ParseError."""
         if not self.matches("memoryBacking/hugepages"):
             return None
         page = self.root.find("memoryBacking/hugepages/page")
-        return 0 if page is None else _kib(page.get("size"), page.get("unit", "KiB"))
+        return 0 if page is None else amount(page.get("size"), page.get("unit")) // 1024
 
     def private_ram(self) -> tuple[str, ...]:
         """Which RAM the next boot will not share as cpr-transfer needs it; nothing where all of it is.
@@ -122,6 +114,20 @@ class LiveDomain:
         said = [value for value in given if value is not None]
         return bool(said) and same(said[-1], "on")
 
+    def ram_backend(self) -> str | None:
+        """The backend that QEMU's arguments in the XML put all of the RAM on, in place of libvirt's own."""
+        given = (value_of(pair.option, "memory-backend") for pair in pairs(self.root) if pair.option.name == "machine")
+        return next(reversed([value for value in given if value is not None]), None)
+
+    def ram_files(self) -> frozenset[tuple[str, str]]:
+        """(path, offset) of the shared files that QEMU's arguments in the XML make RAM of."""
+        found = [properties_of(pair.option) for pair in pairs(self.root) if pair.option.name == "object"]
+        return frozenset(
+            (str(one["mem-path"]), str(one.get("offset", "0")))
+            for one in found
+            if "mem-path" in one and (one.get("share") is True or same(str(one.get("share")), "on"))
+        )
+
     def vnc_sockets(self) -> frozenset[str]:
         """Paths of the unix sockets that the VNC display listens on."""
         listens = [*self.all("devices/graphics[@type='vnc']/listen[@type='socket']"), *self.all("devices/graphics")]
@@ -145,14 +151,6 @@ class LiveDomain:
             if period and int(period) > 0:
                 return _attribute(node, "alias", "name") or "", int(period)
         return None
-
-
-def _kib(text: str | None, unit: str) -> int:
-    """A size with its unit, in KiB.  Raises ParseError."""
-    try:
-        return int(int(text or "") * UNITS[unit] / 1024)
-    except (ValueError, KeyError) as error:
-        raise ParseError(f"'{text} {unit}' isn't an amount of memory") from error
 
 
 def _attribute(node: etree._Element, child: str, name: str) -> str | None:

@@ -40,15 +40,21 @@ def waiting(xml: str, emulator: str | None = None) -> str:
     return etree.tostring(root, encoding="unicode") + "\n"
 
 
-def stripped(status: str, taints: Collection[str]) -> str:
+def stripped(status: str, taints: Collection[str], *, sleeps: bool = False) -> str:
     """A status file without what ``waiting`` added; libvirt's note on such arguments goes where the domain didn't have
     it before.  Raises ParseError.
+
+    A guest that ``sleeps`` (suspended to RAM) was resumed by libvirt into its sleep, and libvirt thinks that it runs.
+    It is told, or its daemon would take it for paused, and still do so when it is awake (qemuProcessUpdateState).
     """
     root = parse(status)
     domain = root.find("domain")
     if domain is None:
         raise ParseError("libvirt's status file has no domain in it")
     _strip(domain)
+    if sleeps and root.get("state") == "running":
+        root.set("state", "pmsuspended")
+        root.set("reason", "unknown")
     for taint in root.findall("taint"):
         if taint.get("flag") == TAINT and TAINT not in taints and domain.find(COMMANDLINE) is None:
             root.remove(taint)

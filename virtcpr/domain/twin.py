@@ -21,13 +21,18 @@ LEFT_OUT = frozenset(
     ]
 )  # fmt: skip
 # Back ends that nothing which has a state depends on once the images are gone.
-UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager", "thread-context", "tls-cipher")
+UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager", "thread-context", "tls-cipher",
+                  "input-", "filter-")  # fmt: skip
+# Whoever opens the same once more takes it from the guest, or is refused; for some there is no substitute.
+HOSTS_OBJECTS = ("dbus-vmstate", "can-host", "vhost-user-backend")
+HOSTS_DEVICES = ("vfio-", "usb-host", "vhost-", "virtio-input-host", "ccid-card-emulated", "u2f-passthru")
 # Of a device: what is the guest's own and of no weight.
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Whatever may name something of the host's that can't be replaced here.
-UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "fsdev",
-                     "virtfs", "tpmdev", "serial", "parallel", "usbdevice", "net", "nic", "fw_cfg"])  # fmt: skip
+UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "virtfs",
+                     "tpmdev", "usbdevice", "net", "nic"])  # fmt: skip
 MEMORY = "memory-backend-"
+MEMFD, FILE = f"{MEMORY}memfd", f"{MEMORY}file"
 
 
 class NoTwin(Exception):
@@ -47,6 +52,18 @@ def twin(line: CommandLine, nodes: Iterable[BlockNode]) -> CommandLine:
     if missing := used - {str(o.properties().get("node-name")) for o in options if o.name == "blockdev"}:
         raise NoTwin(f"the image {min(missing)} isn't on its command line")
     return CommandLine(line.emulator, (*options, Option("display", "none"), Option("overcommit", "mem-lock=off")))
+
+
+def in_files(line: CommandLine, prefix: str) -> CommandLine:
+    """The same twin with its memory in sparse files whose paths begin so, which mode reboot leaves where they are.
+
+    It would read a memfd to its end instead, and a page of one that is read takes memory.
+    """
+    options = (
+        _in_file(option, f"{prefix}{number}") if _kind(option) == MEMFD else option
+        for number, option in enumerate(line.options)
+    )
+    return CommandLine(line.emulator, tuple(options))
 
 
 def _used_nodes(line: CommandLine) -> Iterator[str]:
@@ -71,7 +88,13 @@ def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, 
             if properties.get("node-name") in used:
                 yield _blank(option, images)
         case "netdev":
-            yield _option("netdev", {"type": "hubport", "id": properties.get("id"), "hubid": number})
+            yield _netdev(properties, number)
+        case "serial" | "parallel":
+            yield Option(option.name, "none" if option.value == "none" else "null")
+        case "fw_cfg":
+            yield Option("fw_cfg", f"name={properties.get('name', properties.get(''))},string=-")
+        case "fsdev":
+            yield Option("fsdev", f"synth,id={properties.get('id')}")
         case "chardev":
             if properties.get("id") is not None:
                 yield Option("chardev", f"null,id={properties['id']}")
@@ -87,22 +110,42 @@ def _option(name: str, properties: Mapping[str, object]) -> Option:
     return Option(name, json.dumps(properties, separators=(",", ":")))
 
 
+def _netdev(properties: Mapping[str, object], number: int) -> Option:
+    """A wire to nowhere.  QEMU's own network stack has a state: it stays, and lets nothing out."""
+    if properties.get("type", properties.get("")) == "user":
+        return _option("netdev", {"type": "user", "id": properties.get("id"), "restrict": True})
+    return _option("netdev", {"type": "hubport", "id": properties.get("id"), "hubid": number})
+
+
+def _kind(option: Option) -> str:
+    """Of an object, its QOM type; otherwise nothing."""
+    properties = option.properties() if option.name == "object" else {}
+    return str(properties.get("qom-type", properties.get("", "")))
+
+
+def _in_file(option: Option, path: str) -> Option:
+    kind = "qom-type" if "qom-type" in option.properties() else ""
+    return option.with_properties({kind: FILE, "mem-path": path})
+
+
 def _object(option: Option) -> Iterator[Option]:
     """Memory of the same size, that is never touched; whatever only images and displays need is left out."""
     properties = option.properties()
-    kind = str(properties.get("qom-type", properties.get("")))
+    kind = _kind(option)
     if kind.startswith(UNUSED_OBJECTS):
         return
+    if kind.startswith(HOSTS_OBJECTS):
+        raise NoTwin(f"it has an object of the host's ({kind})")
     if kind == f"{MEMORY}epc" or not kind.startswith(MEMORY):
         yield option
         return
     kept = ("id", "size", "x-use-canonical-path-for-ramblock-id")
     size = {key: properties[key] for key in kept if key in properties}
     if option.value is not None and option.value.startswith("{"):
-        yield _option("object", {"qom-type": f"{MEMORY}memfd", "share": True, **size})
+        yield _option("object", {"qom-type": MEMFD, "share": True, **size})
     else:
         words = ",".join(f"{key}={value}" for key, value in size.items())
-        yield Option("object", f"{MEMORY}memfd,share=on,{words}")
+        yield Option("object", f"{MEMFD},share=on,{words}")
 
 
 def _blank(option: Option, images: Mapping[str, BlockNode]) -> Option:
@@ -126,5 +169,8 @@ def _blank(option: Option, images: Mapping[str, BlockNode]) -> Option:
 def _device(option: Option, number: int) -> Option:
     """The same device, without what tells its guest from others of that shape."""
     properties = option.properties()
+    driver = str(properties.get("driver", properties.get("")))
+    if driver.startswith(HOSTS_DEVICES):
+        raise NoTwin(f"it has a device of the host's ({driver})")
     mac = {"mac": f"52:54:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"} if "mac" in properties else {}
     return option.without(*INDIVIDUAL).with_properties(mac)

@@ -7,6 +7,14 @@ from lxml import etree
 from virtcpr.errors import ParseError
 
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
+# Bytes of a unit that libvirt's XML knows (virScaleInteger, src/util/virutil.c).
+UNITS: dict[str, int] = {
+    "b": 1,
+    "bytes": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{name: 1024**power for power, letter in enumerate("KMGT", 1) for name in (letter, f"{letter}iB")},
+    "k": 1024,
+}
 
 
 def parse(text: str) -> etree._Element:
@@ -16,3 +24,12 @@ def parse(text: str) -> etree._Element:
         return etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError as error:
         raise ParseError(f"XML that can't be parsed: {error}") from error
+
+
+def amount(text: str | None, unit: str | None) -> int:
+    """An amount of memory in bytes; without a unit it is in KiB.  Raises ParseError."""
+    unit = unit or "KiB"
+    try:
+        return int(text or "") * UNITS[unit]
+    except (ValueError, KeyError) as error:
+        raise ParseError(f"'{text} {unit}' isn't an amount of memory") from error

@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, UsageError
 from virtcpr.host.files import read_text
 
 OVERRIDES = Path("/etc/virtcpr/xml-templates")
+SHIPPED = Path(str(files("virtcpr"))) / "xml-templates"
+
+# The template of a mode for which none is named.
+DEFAULTS = {"transfer": "transfer", "reboot": "reboot-file"}
 
 
-def template(name: str, overrides: Path = OVERRIDES) -> tuple[str, str]:
-    """(path, text) of the template of this name, without ``.xml``.
+@dataclass(frozen=True)
+class Template:
+    """A fragment of domain XML, the name that it is chosen by, and where it came from."""
 
-    Raises HostError where it can't be read, or where others than root may write it: it says what goes into every
-    domain.
+    name: str
+    path: str
+    text: str
+
+
+def template(mode: str, name: str | None = None, overrides: Path = OVERRIDES) -> Template:
+    """The mode's template of this name, by default the mode's own.
+
+    Raises UsageError where there is no such one, HostError where it can't be read, or where others than root may write
+    it: it says what goes into every domain.
     """
+    name = DEFAULTS[mode] if name is None else name
+    known = names(mode, overrides)
+    if name not in known:
+        raise UsageError(f"'{name}' is no template of mode {mode}", hint=f"there are: {', '.join(known)}")
     path = overrides / f"{name}.xml"
     if not path.exists():
-        path = Path(str(files("virtcpr") / "xml-templates" / f"{name}.xml"))
-        return str(path), read_text(path)
+        path = SHIPPED / f"{name}.xml"
+        return Template(name, str(path), read_text(path))
     for one in (path, path.parent):
         kind = os.stat(one)
         if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HostError(f"{one} can be written by others than root", hint=f"chown root {one}; chmod go-w {one}")
-    return str(path), read_text(path)
+    return Template(name, str(path), read_text(path))
+
+
+def names(mode: str, overrides: Path = OVERRIDES) -> list[str]:
+    """The templates of a mode: the one that is named like it, and those that begin with its name and a dash."""
+    found = {path.stem for folder in (SHIPPED, overrides) for path in folder.glob("*.xml")}
+    return sorted(name for name in found if name.partition("-")[0] == mode)

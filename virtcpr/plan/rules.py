@@ -48,16 +48,18 @@ RESOURCE = Rule(
 )
 
 NO_GO = Rule(
-    "rehearsal", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "{version} can't take over this machine, as a rehearsal with a twin of it showed: {words}",
     "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
-    "'virtcpr upgrade --no-rehearse {name}' tries all the same, and goes back where it fails", "swap/rehearsal.py",
+    "'virtcpr upgrade --no-rehearse {name}' tries all the same: where that fails, mode transfer goes back, and mode "
+    "reboot has ended the guest, whose state waits on disk for a QEMU that takes it", "swap/rehearsal.py",
 )
 
 UNSURE = Rule(
-    "rehearsal-unsure", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "whether {version} can take over this machine could not be rehearsed: {words}",
-    "nothing: where it can't, the guest runs on in old QEMU", "swap/rehearsal.py", WARNING,
+    "mode transfer needs nothing: where it can't, the guest runs on in old QEMU; in mode reboot it would be down, its "
+    "state kept on disk, until a QEMU takes it: move one that can be spared first", "swap/rehearsal.py", WARNING,
 )
 
 UNREADABLE = Rule(

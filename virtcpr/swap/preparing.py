@@ -12,17 +12,17 @@ from pathlib import Path
 
 from virtcpr.domain import secrets
 from virtcpr.domain.edit.document import parse_domain
-from virtcpr.domain.edit.prepare import Edited, prepare, recorded, undo
+from virtcpr.domain.edit.prepare import Edited, prepare, recorded, templates, undo
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files import keep, read_document
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
-from virtcpr.host.templates import template
+from virtcpr.host.templates import Template, template
 from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
 from virtcpr.plan.findings import blocks
-from virtcpr.plan.preparing import preparing
+from virtcpr.plan.preparing import FILE_TAKEN, preparing
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.probe import Probe
 from virtcpr.swap.selection import chosen
@@ -36,43 +36,46 @@ class Edit:
 
     mode: Mode
     undo: bool
-    template: tuple[str, str]  # path, text; of no matter to undo
+    template: Template  # of no matter to undo
 
     @classmethod
-    def of(cls, mode: Mode, *, undo: bool) -> Edit:
-        """Raises HostError where the mode's template can't be read."""
-        return cls(mode, undo, ("", "") if undo else template(mode.value))
+    def of(cls, mode: Mode, name: str | None, *, undo: bool) -> Edit:
+        """Raises UsageError where the mode has no such template, HostError where it can't be read."""
+        return cls(mode, undo, Template("", "", "") if undo else template(mode.value, name))
 
     def apply(self, text: str) -> Edited:
         """Raises ParseError."""
         if self.undo:
             return undo(text)
         parse_domain(text)  # its own faults aren't the template's
-        path, fragment = self.template
         try:
-            return prepare(text, fragment, self.mode.value)
+            return prepare(text, self.template.text, self.mode.value, self.template.name)
         except ParseError as error:
-            raise ParseError(f"{error.message} (template {path})", hint=error.hint) from error
+            raise ParseError(f"{error.message} (template {self.template.path})", hint=error.hint) from error
 
     def left_undone(self, text: str) -> str:
         """What of this edit a document doesn't show; nothing where it is as the edit wants it.  Raises ParseError."""
         mode = recorded(text)
         if self.undo:
             return "the record of what prepare changed" if mode else ""
-        missing = [*self.apply(text).changes, *([] if mode == self.mode.value else ["the record of what was changed"])]
+        noted = mode == self.mode.value and self.template.name in templates(text)
+        missing = [*self.apply(text).changes, *([] if noted else ["the record of what was changed"])]
         return "; ".join(missing)
 
-    def findings(self, facts: DomainFacts) -> tuple[Finding, ...]:
-        return () if self.undo else preparing(facts, self.mode)
+    def findings(self, facts: DomainFacts, edited: str) -> tuple[Finding, ...]:
+        return () if self.undo else preparing(facts, self.mode, self.template.name, edited)
 
     @property
     def result(self) -> Readying:
         return Readying.RESTORED if self.undo else Readying.PREPARED
 
 
-def prepare_document(source: str, mode: Mode, *, undo: bool, dry_run: bool) -> PrepareReport:
-    """Edit the XML in a file (``-``: stdin); it isn't written, the report has it.  Raises HostError and ParseError."""
-    edit, text = Edit.of(mode, undo=undo), read_document(source)
+def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, dry_run: bool) -> PrepareReport:
+    """Edit the XML in a file (``-``: stdin); it isn't written, the report has it.  ``name`` is the template's.
+
+    Raises UsageError, HostError and ParseError.
+    """
+    edit, text = Edit.of(mode, name, undo=undo), read_document(source)
     edited = edit.apply(text)
     live = LiveDomain.of(text)
     facts = DomainFacts(live.name, live.uuid, None, "", "", text, Emulator(live.emulator), offline=True)
@@ -89,7 +92,7 @@ def prepare_document(source: str, mode: Mode, *, undo: bool, dry_run: bool) -> P
 
 def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> PreparedDomain:
     """What is to be done with a domain; ``before`` is its XML without secrets."""
-    found = edit.findings(facts)
+    found = edit.findings(facts, edited.text)
     result = edit.result if edited.changes else Readying.UNCHANGED
     if blocks(found, edit.mode):
         return PreparedDomain(facts.name, facts.uuid, Readying.BLOCKED, findings=found)
@@ -121,14 +124,14 @@ class _One:
 
 
 @contextmanager
-def open_preparation(request: Request, *, undo: bool) -> Iterator[Preparation]:
-    """Look at every domain, and edit in memory.  Nothing is touched.
+def open_preparation(request: Request, name: str | None, *, undo: bool) -> Iterator[Preparation]:
+    """Look at every domain, and edit in memory.  Nothing is touched.  ``name`` is the template's.
 
-    Raises UsageError for an unknown domain, HostError where the host isn't as it must be.
+    Raises UsageError for an unknown domain or template, HostError where the host isn't as it must be.
     """
     if os.geteuid() != 0:
         raise HostError("only root can change domains", hint="run it with sudo")
-    edit = Edit.of(request.mode or Mode.TRANSFER, undo=undo)
+    edit = Edit.of(request.mode or Mode.TRANSFER, name, undo=undo)
     with Connection(request.uri) as connection:
         yield Preparation(connection, edit, request)
 
@@ -141,6 +144,8 @@ class Preparation:
         self.edit = edit
         self.probe = Probe()
         self._all = [self._look(domain) for domain in chosen(connection, request)]
+        if not edit.undo:
+            self._part_files()
 
     @property
     def outlooks(self) -> tuple[PreparedDomain, ...]:
@@ -155,12 +160,37 @@ class Preparation:
         try:
             facts = self.probe.stored(domain)
             if facts.persistent_xml is None:
-                found = self.edit.findings(facts) or (_failure("the domain is transient: there is nothing to undo"),)
+                found = self.edit.findings(facts, facts.xml) or (
+                    _failure("the domain is transient: there is nothing to undo"),
+                )
                 return _One(domain, "", "", _blocked(domain, found))
             edited = self.edit.apply(facts.xml)
             return _One(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
         except VirtcprError as error:
             return _One(domain, "", "", _blocked(domain, (_failure(error.message),)))
+
+    def _part_files(self) -> None:
+        """Block domains whose RAM would be in a file that QEMU's arguments give another domain, too.
+
+        Of several of this batch the first gets it.  A directory holds many.
+        """
+        changing = [one for one in self._all if one.report.result is Readying.PREPARED]
+        wanted = {one.domain.uuid: _ram_files(one.after) for one in changing}
+        if not any(wanted.values()):
+            return
+        taken = dict[tuple[str, str], str]()
+        for other in self.connection.domains(running=False):
+            if other.uuid not in wanted:
+                running = frozenset() if other.id is None else _ram_files(other.xml())
+                taken |= dict.fromkeys(_ram_files(other.stored_xml()) | running, other.name)
+        for one in changing:
+            files = wanted[one.domain.uuid]
+            clash = sorted(files & taken.keys())
+            if clash:
+                found = [FILE_TAKEN.finding(one.domain.name, {"path": at[0], "other": taken[at]}) for at in clash]
+                one.report = _blocked(one.domain, (*one.report.findings, *found))
+            else:
+                taken |= dict.fromkeys(files, one.domain.name)
 
     def run(self) -> PrepareReport:
         """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
@@ -222,6 +252,10 @@ class Preparation:
 
 def _blocked(domain: Domain, found: tuple[Finding, ...]) -> PreparedDomain:
     return PreparedDomain(domain.name, domain.uuid, Readying.BLOCKED, findings=found, running=domain.id is not None)
+
+
+def _ram_files(xml: str) -> frozenset[tuple[str, str]]:
+    return frozenset(at for at in LiveDomain.of(xml).ram_files() if not Path(at[0]).is_dir())
 
 
 def _failure(message: str, hint: str | None = None) -> Finding:

@@ -1,4 +1,4 @@
-"""The rehearsal: a twin of the guest is handed from its QEMU to the one it would be moved to (DESIGN §6).
+"""The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode (DESIGN §6).
 
 Releases of QEMU exist that refuse what another one saved.  The twin finds out before the guest is touched: the same
 machine, in the build that the guest runs in, with blank disks and nobody at the other end of its wires, never started.
@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from virtcpr.domain import qmp
-from virtcpr.domain.argv import CommandLine, successor
+from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.twin import NoTwin, twin
-from virtcpr.errors import HostError, QmpError, QmpRefused, VirtcprError
+from virtcpr.errors import HostError, ParseError, QmpError, QmpRefused, VirtcprError
 from virtcpr.host import emulator, scratch
 from virtcpr.host.proc import Process
 from virtcpr.host.scratch import Scratch
-from virtcpr.model import Rehearsal, Trial
-from virtcpr.swap import channel, owners, playbill
+from virtcpr.model import Mode, Rehearsal, Trial
+from virtcpr.swap import playbill
+from virtcpr.swap.acts import ACTS, Act
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +42,26 @@ class Part:
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
 
 
-def rehearse(parts: Iterable[Part], mode: object = None) -> None:
-    """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them."""
+def rehearse(parts: Iterable[Part], mode: Mode = Mode.TRANSFER) -> None:
+    """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them.
+
+    ``mode`` is one of ``acts.ACTS``.
+    """
     firmware = cache(emulator.firmware)  # guests by the dozen have one emulator
     casts: dict[str, list[Part]] = {}
     lines: dict[str, CommandLine] = {}
     for part in parts:
         try:
             line = _twin(part.facts)
-        except NoTwin as problem:
+        except (NoTwin, ParseError) as problem:
             part.result = Rehearsal(Trial.UNSURE, str(problem))
             continue
-        key = _key(part.facts, line, firmware(part.facts.emulator.path))
+        key = _key(part.facts, line, firmware(part.facts.emulator.path), mode)
         lines[key] = line
         casts.setdefault(key, []).append(part)
     known = playbill.read()
-    for key, result in asyncio.run(_all({key: casts[key][0] for key in casts.keys() - known.keys()}, lines)).items():
+    unknown = {key: casts[key][0] for key in casts.keys() - known.keys()}
+    for key, result in asyncio.run(_all(unknown, lines, mode)).items():
         known[key] = result
         playbill.note(key, result)
     for key, cast in casts.items():
@@ -70,39 +75,38 @@ def _twin(facts: DomainFacts) -> CommandLine:
     return twin(CommandLine.parse(facts.process.argv), facts.qemu.nodes)
 
 
-def _key(facts: DomainFacts, line: CommandLine, firmware: str) -> str:
-    """What the result depends on: both builds, the firmware that they load, and the shape of the machine."""
+def _key(facts: DomainFacts, line: CommandLine, firmware: str, mode: Mode) -> str:
+    """What the result depends on: the mode, both builds, the firmware that they load, and the machine's shape."""
     assert facts.process is not None
-    return playbill.key(facts.process.build, facts.emulator.build, firmware, *line.argv())
+    return playbill.key(mode.value, facts.process.build, facts.emulator.build, firmware, *line.argv())
 
 
-async def _all(parts: dict[str, Part], lines: dict[str, CommandLine]) -> dict[str, Rehearsal]:
+async def _all(parts: dict[str, Part], lines: dict[str, CommandLine], mode: Mode) -> dict[str, Rehearsal]:
     limit = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def one(part: Part, line: CommandLine) -> Rehearsal:
         async with limit:
-            log.info("%s: rehearsing", part.facts.name)
-            return await _rehearse(part.facts, line)
+            log.info("%s: rehearsing mode %s", part.facts.name, mode.value)
+            return await _rehearse(part.facts, line, mode)
 
     results = await asyncio.gather(*(one(part, lines[key]) for key, part in parts.items()))
     return dict(zip(parts, results, strict=True))
 
 
-async def _rehearse(facts: DomainFacts, line: CommandLine) -> Rehearsal:
+async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehearsal:
     assert facts.process is not None
     process = Process(facts.process.pid, facts.process.started)
     try:
-        with _executable(process) as binary, scratch.directory(process.user()) as place:
-            cpr, main = place.path("cpr.sock"), place.path("main.sock")
+        user = process.user()
+        with _executable(process) as binary, scratch.directory(user) as place:
+            act = ACTS[mode](line, place)
             fds = (place.fd, binary)
-            before = await Scratch.start(
-                f"/proc/self/fd/{binary}", (*line.argv()[1:], "-S"), user=process.user(), fds=fds
-            )
+            before = await Scratch.start(f"/proc/self/fd/{binary}", act.before(), user=user, fds=fds)
             async with before:
-                argv = successor(line, facts.emulator.path, {}, cpr).argv()
-                async with await Scratch.start(argv[0], argv[1:], user=process.user(), fds=fds) as after:
+                program = facts.emulator.path
+                async with await Scratch.start(program, act.after(), user=user, fds=fds) as after:
                     async with asyncio.timeout(SECONDS):
-                        return await _hand_over(before, after, cpr, main)
+                        return await _hand_over(act, before, after)
     except TimeoutError:
         return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
     except (VirtcprError, OSError) as error:
@@ -119,7 +123,7 @@ def _executable(process: Process) -> Iterator[int]:
         os.close(fd)
 
 
-async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Rehearsal:
+async def _hand_over(act: Act, before: Scratch, after: Scratch) -> Rehearsal:
     """One hand-over, up to where the guest would run in new.
 
     NO-GO only where QEMU says so.  Raises HostError where nothing can be told of it: the host may have been short of
@@ -130,17 +134,7 @@ async def _hand_over(before: Scratch, after: Scratch, cpr: str, main: str) -> Re
     except QmpError as error:
         raise HostError(f"the build that it runs in can't be run again: {await _said(before, error)}") from error
     try:
-        await channel.arm(old, "its twin")
-        if not await after.listens(cpr, SECONDS):
-            raise QmpError("new QEMU didn't come up")
-        await channel.migrate(old, cpr, main)
-        new = await after.monitor(SECONDS)
-        await owners.capabilities(new, {"events": True})
-        await channel.incoming(new, main)
-        if await new.migration_end(SECONDS) != "completed":
-            return Rehearsal(Trial.NO_GO, await _said(after, HostError(await channel.reason(new))))
-        if await old.migration_end(SECONDS) != "completed":
-            return Rehearsal(Trial.NO_GO, await channel.reason(old))
+        await act.play(old, after, SECONDS)
     except QmpError as error:
         sure = isinstance(error, QmpRefused) or await after.gave_up()
         said = await _said(after, error)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from virtcpr.domain.argv import FLAGS, Option
+from virtcpr.domain.argv import FLAGS, Option, Properties
 from virtcpr.domain.xml import QEMU_NS
+from virtcpr.errors import ParseError
 
 COMMANDLINE = f"{{{QEMU_NS}}}commandline"
 ARG = f"{{{QEMU_NS}}}arg"
@@ -84,6 +85,14 @@ def value_of(given: Option, key: str) -> str | None:
     properties = Option(given.name, text).properties()
     value = properties.get(key, "on" if properties.get("") == key else None)
     return value if isinstance(value, str) else None
+
+
+def properties_of(given: Option) -> Properties:
+    """The properties that an option gives; none where they can't be read."""
+    try:
+        return given.properties()
+    except ParseError:
+        return {}
 
 
 def same(one: str, other: str) -> bool:

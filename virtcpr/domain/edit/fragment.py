@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lxml import etree
 
 from virtcpr.domain.edit.arguments import ARG, COMMANDLINE, MERGED, option, takes_value, word
 from virtcpr.domain.edit.document import Document
 from virtcpr.domain.edit.paths import NAMESPACES, VIRTCPR_NS, shown
+from virtcpr.domain.xml import amount
 from virtcpr.errors import ParseError
 
 UNLESS = f"{{{VIRTCPR_NS}}}unless"
 PROPERTY = re.compile(r"[\w.-]+")
 EACH = f"{{{VIRTCPR_NS}}}each"
+# In an argument's value it stands for the domain's memory in bytes, as QEMU gets it from libvirt: in whole MiB.
+MEMORY = "{memory}"
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,28 @@ def read(text: str) -> Part:
     if EACH in root.attrib or any(not str(name).startswith("{") for name in root.attrib):
         raise ParseError("a template's <domain> has no attributes of its own but virtcpr:unless")
     return _part(root)
+
+
+def filled(part: Part, root: etree._Element) -> Part:
+    """The template with the domain's own values in place of ``{memory}``.
+
+    Raises ParseError where the template needs one that the domain doesn't have.
+    """
+    options = tuple(
+        (name, value.replace(MEMORY, _memory(root)) if MEMORY in value else value) for name, value in part.options
+    )
+    return replace(part, options=options, children=tuple(filled(child, root) for child in part.children))
+
+
+def _memory(root: etree._Element) -> str:
+    """libvirt rounds up (qemuDomainAlignMemorySizes), and QEMU wants RAM of exactly the size of ``-m``."""
+    if root.find("devices/memory") is not None:
+        raise ParseError(f"the template asks for {MEMORY}, and the domain has memory devices beside it")
+    node = root.find("memory")
+    size = 0 if node is None else amount(node.text, node.get("unit"))
+    if size <= 0:
+        raise ParseError(f"the template asks for {MEMORY}, and the domain has no <memory>")
+    return str(-(-size // MIB) * MIB)
 
 
 def _part(element: etree._Element) -> Part:

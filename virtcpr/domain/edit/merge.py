@@ -17,6 +17,7 @@ from virtcpr.domain.edit.arguments import (
     last,
     option,
     pairs,
+    properties_of,
     same,
     value_of,
     word,
@@ -107,8 +108,16 @@ def _options(document: Document, part: Part) -> Iterator[Step]:
         wanted = option(name, value)
         if wanted.name == "machine":
             yield from _properties(document, name, wanted)
-        elif all((word(pair.name), word(pair.value)) != (name, value) for pair in pairs(document.root)):
-            yield _append(document, name, value)
+        elif all(pair.option != wanted for pair in pairs(document.root)):
+            taken = _namesake(document, wanted)
+            yield _append(document, name, value) if taken is None else _change(document, taken, value)
+
+
+def _namesake(document: Document, wanted: Option) -> etree._Element | None:
+    """The value of an option that has the id of the wanted one, which QEMU would refuse to give twice."""
+    identity = properties_of(wanted).get("id")
+    alike = (pair for pair in pairs(document.root) if pair.option.name == wanted.name and identity is not None)
+    return next((pair.value for pair in alike if properties_of(pair.option).get("id") == identity), None)
 
 
 def _properties(document: Document, name: str, wanted: Option) -> Iterator[Step]:

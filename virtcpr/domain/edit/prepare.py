@@ -27,15 +27,19 @@ class Edited:
     kept: tuple[str, ...] = ()
 
 
-def prepare(text: str, fragment: str, mode: str) -> Edited:
+def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edited:
     """The document with everything that the fragment asks for, and with a record of what that changed.
+
+    ``name`` is the fragment's, by default the mode's.
 
     Raises ParseError where the text isn't a domain's, the fragment no template, or the record in the text nonsense.
     """
     document = parse_domain(text)
-    part = template.read(fragment)
+    part = template.filled(template.read(fragment), document.root)
     earlier = record.read(document)
-    noted = Record(mode, () if earlier is None else earlier.changes)
+    noted = Record(mode, templates=(name or mode,))
+    if earlier is not None:
+        noted = replace(earlier, ending=None).of_template(mode, name or mode)
     made = []
     for step in ensure(document, part):
         noted = noted.with_change(step.change, step.before)
@@ -75,6 +79,12 @@ def recorded(text: str) -> str | None:
     """The mode that the document is prepared for, by its record.  Raises ParseError as ``undo`` does."""
     noted = record.read(parse_domain(text))
     return None if noted is None else noted.mode
+
+
+def templates(text: str) -> tuple[str, ...]:
+    """The templates that changed the document, by its record.  Raises ParseError as ``undo`` does."""
+    noted = record.read(parse_domain(text))
+    return () if noted is None else noted.templates
 
 
 def _matters(change: Change) -> bool:

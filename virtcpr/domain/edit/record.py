@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 
 from lxml import etree
 
+from virtcpr.domain.argv import Option
+from virtcpr.domain.edit.arguments import properties_of
 from virtcpr.domain.edit.changes import AddedElement, AddedOption, Change, ChangedArgument, Declared, SetAttribute
 from virtcpr.domain.edit.document import Document, New, unescape
 from virtcpr.domain.edit.paths import NAMESPACES, VIRTCPR_NS, find
@@ -27,13 +29,24 @@ COUNT = re.compile(r"[0-9]{1,6}")
 ENDING = re.compile(r"[ \t\r\n]*/?>")
 
 
+def of_mode(template: str, mode: str) -> bool:
+    """Whether a template is one of a mode's: it has the mode's name, or begins with it and a dash."""
+    return template.partition("-")[0] == mode
+
+
 @dataclass(frozen=True)
 class Record:
-    """The changes in the order in which they were made, and the mode for which the last were."""
+    """The changes in the order in which they were made, the mode for which the last were, and all their templates."""
 
     mode: str
     changes: tuple[Change, ...] = ()
     ending: str | None = None  # of <virtcpr:domain>, where that was empty
+    templates: tuple[str, ...] = ()  # none: the one that is named like the mode
+
+    def of_template(self, mode: str, name: str) -> Record:
+        """The record for changes that this template is about to make."""
+        earlier = self.templates or (self.mode,)
+        return replace(self, mode=mode, templates=(*(one for one in earlier if one != name), name))
 
     def with_change(self, change: Change, before: Document) -> Record:
         """The record with one more change, which was made to ``before``.
@@ -49,6 +62,8 @@ class Record:
 
     def element(self, prefix: str) -> New:
         words = {"mode": self.mode} | ({} if self.ending is None else {"ending": self.ending})
+        if self.templates not in ((), (self.mode,)):
+            words["templates"] = " ".join(self.templates)
         return New(f"{prefix}{PREPARED}", words, tuple(_written(change, prefix) for change in self.changes))
 
 
@@ -65,9 +80,19 @@ def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
             return earlier
         case ChangedArgument(), ChangedArgument() if (earlier.now, earlier.before) == (change.now, change.before):
             return earlier
+        case AddedOption(), ChangedArgument() if _same_identity(earlier.value, change):
+            return replace(earlier, value=change.now)
+        case ChangedArgument(), ChangedArgument() if _same_identity(earlier.now, change):
+            return replace(earlier, now=change.now, before=change.before)
         case Declared(), Declared() if earlier == change:
             return earlier
     return None
+
+
+def _same_identity(value: str, change: ChangedArgument) -> bool:
+    """Whether an argument is the changed one by the id in it, which is given once; and of one kind."""
+    one, other = (properties_of(Option("", text)) for text in (value, change.now))
+    return "id" in one and (one["id"], one.get("")) == (other.get("id"), other.get(""))
 
 
 def _with_attribute(earlier: SetAttribute | AddedElement, change: SetAttribute, before: Document) -> Change | None:
@@ -107,7 +132,8 @@ def read(document: Document) -> Record | None:
         if len(found) > 1:
             raise ParseError("there is more than one")
         changes = tuple(_change(one, document) for one in found[0].iterchildren(etree.Element))
-        return Record(_needed(found[0], "mode"), changes, _ending(found[0]))
+        mode = _needed(found[0], "mode")
+        return Record(mode, changes, _ending(found[0]), tuple(found[0].get("templates", mode).split()))
     except ParseError as error:
         raise ParseError(
             f"the record of what prepare changed in the domain makes no sense: {error.message}",

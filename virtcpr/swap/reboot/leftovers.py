@@ -32,6 +32,7 @@ class Note:
     name: str
     status_path: str
     taints: tuple[str, ...]
+    sleeps: bool = False
 
 
 def note(saved: Saved) -> None:
@@ -41,6 +42,7 @@ def note(saved: Saved) -> None:
         "name": saved.name,
         "status_path": saved.status_path,
         "taints": list(saved.taints),
+        "sleeps": saved.sleeps,
     }
     write_private(DIRECTORY / f"{saved.uuid}.json", json.dumps(document))
 
@@ -69,7 +71,7 @@ def strip(notes: list[Note]) -> list[str]:
             if path.exists():
                 text = read_text(path)
                 if read(text).uuid == one.uuid and restart.waits(text):
-                    replace_durably(path, restart.stripped(text, one.taints))
+                    replace_durably(path, restart.stripped(text, one.taints, sleeps=one.sleeps))
             drop(one)
         except (HostError, ParseError, ValueError) as error:
             problems.append(f"{one.name}: libvirt's record still has '-incoming defer': {error}")

@@ -58,7 +58,8 @@ class Saved:
     """All that restoring needs to know.
 
     ``xml`` is live XML, with secrets; ``runs``: False where the user had suspended the guest; ``wake``: virtcpr had it
-    suspend itself.  ``images``: path → (size, mtime in ns) of what it writes to.
+    suspend itself to RAM, ``sleeps``: it had done so by itself.  ``images``: path → (size, mtime in ns) of what it
+    writes to.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Saved:
     taints: tuple[str, ...]
     runs: bool
     wake: bool
+    sleeps: bool
     order: int  # the domain's id: who was started earlier
     machine: str
     qemu: str  # the version that wrote the state

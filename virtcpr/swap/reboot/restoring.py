@@ -89,6 +89,8 @@ class Restoring:
         ram.announce(saved.uuid, str(Path(linked[0].kept).parent) if linked else "")
         try:
             self.domain = self.connection.start_paused(document)
+        except HostError as error:
+            raise HostError(f"{self.name} can't be started on {self.emulator.path}: {error.message}") from error
         finally:
             ram.started(saved.uuid)
         self.new = Process.of(read(read_text(Path(saved.status_path))).pid)
@@ -126,7 +128,11 @@ class Restoring:
                     break
                 case "failed" | "cancelled":
                     words = qmp.text(answer.get("error-desc")) or "it doesn't say why"
-                    raise HostError(f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}")
+                    raise HostError(
+                        f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
+                        hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                        f"'virtcpr restore {self.name}'",
+                    )
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't load its state")
             time.sleep(POLL)

@@ -13,12 +13,13 @@ from virtcpr.host import daemon, filesystems, guard, hooks
 from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
-from virtcpr.model import ExitCode, Finding, Keeping, KeptDomain, Progress, Request, SaveReport, Severity
+from virtcpr.model import ExitCode, Finding, Keeping, KeptDomain, Mode, Progress, Request, SaveReport, Severity, Trial
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
+from virtcpr.plan.rules import NO_GO, UNSURE
 from virtcpr.plan.saved import Purpose
-from virtcpr.swap import journal
+from virtcpr.swap import journal, rehearsal
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.probe import Probe
@@ -66,6 +67,8 @@ class SaveBatch:
         probe = Probe(ping=request.suspend)
         self.guests = [self._look(domain, probe) for domain in chosen(connection, request)]
         self._refuse_without_room()
+        if request.rehearse:
+            self._rehearse()
 
     def _look(self, domain: Domain, probe: Probe) -> Guest:
         facts = probe.facts(domain)
@@ -93,6 +96,21 @@ class SaveBatch:
                 guest.report = replace(guest.report, result=Keeping.BLOCKED, findings=found)
             else:
                 room -= needs * 1024
+
+    def _rehearse(self) -> None:
+        """A guest that the installed QEMU couldn't load would be down after the reboot: it isn't saved."""
+        ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
+        parts = [rehearsal.Part(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
+        rehearsal.rehearse(parts, Mode.REBOOT)
+        for guest, part in zip(ready, parts, strict=True):
+            rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(part.result.trial)
+            if rule is None:
+                continue
+            hit = {"version": f"QEMU {part.facts.emulator.version}", "words": part.result.words}
+            found = (*guest.report.findings, rule.finding(guest.report.name, hit))
+            guest.report = replace(guest.report, findings=found)
+            if part.result.trial is Trial.NO_GO:
+                guest.plan, guest.report = None, replace(guest.report, result=Keeping.BLOCKED)
 
     @property
     def outlooks(self) -> tuple[KeptDomain, ...]:
@@ -132,6 +150,11 @@ class SaveBatch:
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
         watch(Progress(name, "done", result=guest.report.result))
+
+
+def _current(plan: RebootPlan) -> bool:
+    process, emulator = plan.facts.process, plan.facts.emulator
+    return process is not None and process.build == emulator.build
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class Saving:
                 taints=tuple(sorted(status.taints)),
                 runs=facts.state != "paused",
                 wake=plan.wake,
+                sleeps=facts.qemu.status == "suspended",
                 order=facts.id or 0,
                 machine=facts.name,
                 qemu=facts.qemu.version,

@@ -1,0 +1,81 @@
+"""`upgrade --mode reboot` of guests that sleep, or are suspended: as they were before, or as was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.lab import client
+from tests.lab.client import run, virsh
+from tests.lab.conftest import Guests
+from tests.lab.guests import SMALL
+from tests.lab.machine import Lab
+from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
+from tests.lab.test_reboot import define, nothing_left, reboot
+
+SLEEPER = replace(SMALL, name="sleeper", number=22, prepared=False, agent=True)
+# Each sleeps only once: the lab's kernel wakes up at once from its second sleep, moved or not.
+DREAMER = replace(SLEEPER, name="dreamer", number=23)
+PM = "<pm><suspend-to-mem enabled='yes'/></pm>"
+
+
+def asleep(name: str) -> None:
+    run("timeout", "30", "sh", "-c", f"until virsh domstate {name} | grep -q pmsuspended; do sleep 0.1; done")
+
+
+@pytest.fixture(scope="module")
+def sleeper(lab: Lab) -> Iterator[Guests]:
+    """Guests that can suspend themselves to RAM."""
+    run("python3", "-", stdin=REBUILD)
+    guests = Guests()
+    for shape in (SLEEPER, DREAMER):
+        define(shape, lambda xml: xml.replace("<features>", f"{PM}<features>", 1))
+        guests.adopt(shape)
+        virsh("start", shape.name)
+    guests.watch(SLEEPER, DREAMER)
+    yield guests
+    guests.end()
+
+
+def test_a_guest_suspends_itself_and_is_woken_up(sleeper: Guests) -> None:
+    done = reboot("--suspend-guest", "--emulator", REBUILT, SLEEPER.name)
+
+    assert "suspend" in [phase["name"] for phase in done[0]["phases"]]  # type: ignore[attr-defined]
+    assert virsh("domstate", SLEEPER.name).strip() == "running"
+    sleeper.assert_well(SLEEPER)
+    nothing_left(SLEEPER.name)
+
+
+def test_a_guest_that_sleeps_sleeps_on(sleeper: Guests) -> None:
+    virsh("dompmsuspend", DREAMER.name, "mem")
+    asleep(DREAMER.name)
+
+    reboot("--emulator", REBUILT, DREAMER.name)
+
+    assert client.monitor(DREAMER.name, "query-status")["status"] == "suspended"
+    assert virsh("domstate", DREAMER.name).strip() == "pmsuspended"
+    virsh("dompmwakeup", DREAMER.name)
+    sleeper.assert_well(DREAMER)
+    assert virsh("domstate", DREAMER.name).strip() == "running"
+
+
+def test_a_guest_that_its_user_suspended_stays_so(sleeper: Guests) -> None:
+    virsh("suspend", SLEEPER.name)
+
+    reboot("--emulator", EMULATOR, SLEEPER.name)
+
+    assert virsh("domstate", SLEEPER.name).strip() == "paused"
+    virsh("resume", SLEEPER.name)
+    sleeper.assert_well(SLEEPER)
+
+
+def test_a_transient_domain_stays_one(sleeper: Guests) -> None:
+    virsh("undefine", SLEEPER.name)
+    assert "Persistent:     no" in virsh("dominfo", SLEEPER.name)
+
+    reboot("--emulator", REBUILT, SLEEPER.name)
+
+    assert "Persistent:     no" in virsh("dominfo", SLEEPER.name)
+    sleeper.assert_well(SLEEPER)
