@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import cast
@@ -14,8 +14,9 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError
 from virtcpr.host import filesystems, hooks
 from virtcpr.host.libvirt import Connection
-from virtcpr.model import ExitCode, Keeping, KeptDomain, Request
+from virtcpr.model import ExitCode, Keeping, KeptDomain, Mode, Rehearsal, Request, Severity, Trial
 from virtcpr.plan.saved import Stage
+from virtcpr.swap import rehearsal
 from virtcpr.swap.reboot import save
 from virtcpr.swap.reboot.save import SaveBatch
 
@@ -27,6 +28,12 @@ ALL = Request(every=True)
 def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The one guest of the stage, on a host with room for it."""
     agent: list[bool | None] = [True]
+    trial = [Trial.GO]
+
+    def rehearse(parts: Iterable[rehearsal.Part], mode: Mode) -> None:
+        assert mode is Mode.REBOOT
+        for part in parts:
+            part.result = Rehearsal(trial[0], "vring.num 1024")
 
     class Looks:
         def __init__(self, *, ping: bool) -> None:
@@ -38,11 +45,18 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(save, "Probe", Looks)
     monkeypatch.setattr(save, "chosen", lambda *_: [FakeDomain(reboot_stage.world)])
     monkeypatch.setattr(save, "_guarded", nullcontext)
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
     monkeypatch.setattr(hooks, "put", lambda _: None)
 
     def open_(
-        request: Request = ALL, *, room: int = 1 << 40, lasts: bool = True, answers: bool | None = True
+        request: Request = ALL,
+        *,
+        room: int = 1 << 40,
+        lasts: bool = True,
+        answers: bool | None = True,
+        rehearsed: Trial = Trial.GO,
     ) -> SaveBatch:
+        trial[0] = rehearsed
         monkeypatch.setattr(filesystems, "survives", lambda _: lasts)
         monkeypatch.setattr(filesystems, "free_bytes", lambda _: room)
         agent[0] = answers
@@ -93,6 +107,21 @@ def test_room_is_counted_for_all_of_them(opened: Open) -> None:
 def test_a_guest_that_cannot_suspend_itself_is_refused(opened: Open, answers: bool | None) -> None:
     (one,) = opened(replace(ALL, suspend=True), answers=answers).outlooks
     assert (one.result, [finding.code for finding in one.findings]) == (Keeping.BLOCKED, ["agent"])
+
+
+def test_what_the_installed_qemu_cannot_load_is_not_saved(reboot_stage: RebootStage, opened: Open) -> None:
+    one, code = run(opened(rehearsed=Trial.NO_GO))
+    assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
+    assert [finding.code for finding in one.findings] == ["rehearsal"]
+    assert "vring.num 1024" in one.findings[0].message
+    assert (reboot_stage.world.said, reboot_stage.left()) == ([], set())
+    assert run(opened(replace(ALL, rehearse=False), rehearsed=Trial.NO_GO))[0].result is Keeping.SAVED
+
+
+def test_what_could_not_be_rehearsed_is_saved_with_a_warning(opened: Open) -> None:
+    one, code = run(opened(rehearsed=Trial.UNSURE))
+    assert (one.result, code) == (Keeping.SAVED, ExitCode.DONE)
+    assert [(finding.code, finding.severity) for finding in one.findings] == [("rehearsal-unsure", Severity.WARNING)]
 
 
 def test_a_guest_suspends_itself_first(reboot_stage: RebootStage, opened: Open) -> None:
