@@ -13,6 +13,7 @@ SEEN = {
     "rehearsal": "test_rehearsal.py",
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
+    "room": "test_reboot.py",
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",
     **dict.fromkeys(
@@ -65,5 +66,4 @@ NOT_IN_LAB = {
     "argv": "libvirt writes no such command line",
     "resource": "a defect of virtcpr would be needed",
     "agent": "not tried there yet",
-    "room": "not tried there yet",
 }

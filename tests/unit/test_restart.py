@@ -106,6 +106,17 @@ def test_libvirts_note_on_own_arguments_goes_with_them(before: tuple[str, ...], 
     assert [node.get("flag") for node in etree.fromstring(made).iter("taint")] == left
 
 
+@pytest.mark.parametrize(
+    ("sleeps", "state", "told"),
+    [(True, "running", "pmsuspended"), (False, "running", "running"), (True, "paused", "paused")],
+)
+def test_libvirt_is_told_of_a_guest_that_sleeps(sleeps: bool, state: str, told: str) -> None:
+    """It has resumed it, into its sleep."""
+    text = status(restart.waiting(PLAIN)).replace("state='running'", f"state='{state}' reason='booted'")
+    root = etree.fromstring(restart.stripped(text, (), sleeps=sleeps))
+    assert (root.get("state"), root.get("reason")) == (told, "unknown" if told == "pmsuspended" else "booted")
+
+
 def test_a_status_file_without_it_stays_as_it_is() -> None:
     assert canonical(restart.stripped(STATUS, ("custom-argv",))) == canonical(STATUS)
 

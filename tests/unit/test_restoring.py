@@ -247,7 +247,8 @@ def test_a_domain_that_somebody_started_is_left_alone(reboot_stage: RebootStage)
     theirs = reboot_stage.world.start(status="running")
     error = reboot_stage.restore(one)
     assert isinstance(error, HostError)
-    assert error.message == f"{NAME} was started by somebody else (process {theirs.process.pid})"
+    words = f"{NAME} was started by somebody else (process {theirs.process.pid}); its state is kept in {one.directory}"
+    assert (error.message, error.hint) == (words, "virtcpr recover --all settles it")
     assert theirs.process.alive()
     assert (reboot_stage.stage, reboot_stage.left()) == (Stage.SAVED, WAITS)
 

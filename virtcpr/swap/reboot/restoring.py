@@ -56,7 +56,10 @@ class Restoring:
         With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
         nothing is left running and the file waits; Unsettled where that isn't sure.
         """
-        end_new(self.connection, self.record.saved)
+        try:
+            end_new(self.connection, self.record.saved)
+        except (VirtcprError, OSError) as error:
+            raise HostError(f"{error}; its state is kept in {self.record.directory}", hint=SETTLE) from error
         try:
             checking.look(self.record, self.emulator, read=read)
             self.record.write(Stage.STARTING)
