@@ -89,6 +89,7 @@ def forget(path: str) -> None:
     """Take a kept name away, and its directory when that is empty.  The file goes when no QEMU has it any more."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+    with contextlib.suppress(OSError):
         os.rmdir(os.path.dirname(path))
 
 

@@ -28,7 +28,7 @@ from virtcpr.swap.journal import SETTLE
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-DIRECTORY = Path("/var/lib/virtcpr/saved")  # known to hooks/libvirt-qemu, too
+DIRECTORY, RECORD, STATE = Path("/var/lib/virtcpr/saved"), "record.json", "state"  # known to hooks/libvirt-qemu, too
 HOST = Path("/etc/machine-id")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 DISCARD = (
@@ -103,7 +103,7 @@ class Record:
 
     @property
     def state_path(self) -> Path:
-        return self.directory / "state"
+        return self.directory / STATE
 
     def write(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage: durable where the guest is to outlive the host's reboot.
@@ -113,7 +113,7 @@ class Record:
         saved = replace(self.saved, stage=stage, **changes)
         _private(self.directory)
         text = _document(saved)
-        path = self.directory / "record.json"
+        path = self.directory / RECORD
         if saved.purpose is Purpose.SAVE:
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
             replace_durably(path, text)
@@ -123,9 +123,13 @@ class Record:
         self.saved = saved
 
     def remove(self) -> None:
-        """The guest runs, or is given up.  Raises HostError where the record stays."""
+        """The guest runs, or is given up.  Raises HostError where the record stays.
+
+        It goes last: whoever is interrupted here leaves something that can be settled.
+        """
         try:
-            (self.directory / "record.json").unlink(missing_ok=True)
+            self.state_path.unlink(missing_ok=True)
+            (self.directory / RECORD).unlink(missing_ok=True)
             shutil.rmtree(self.directory)
         except FileNotFoundError:
             return
@@ -172,13 +176,28 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def waiting(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up."""
+    """UUIDs of all guests that have a record, or a state.  Raises HostError where that can't be looked up."""
+    return [path.name for path in _directories(directory) if not _empty(path)]
+
+
+def sweep(directory: Path = DIRECTORY) -> None:
+    """Remove what is left where somebody was killed before the first record was there, or after the last was gone."""
+    for path in _directories(directory):
+        if _empty(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _directories(directory: Path) -> list[Path]:
     try:
-        return sorted(path.name for path in directory.iterdir() if path.is_dir())
+        return sorted(path for path in directory.iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
+
+
+def _empty(directory: Path) -> bool:
+    return not any(os.path.lexists(directory / name) for name in (RECORD, STATE))
 
 
 def readable(directory: Path = DIRECTORY) -> list[Record]:
@@ -214,7 +233,7 @@ def refuse_unsettled(directory: Path = DIRECTORY) -> None:
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:
     """The record of a guest.  Raises HostError where it can't be read, trusted, or understood."""
-    path = directory / uuid / "record.json"
+    path = directory / uuid / RECORD
     hint = DISCARD.format(name=uuid)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
