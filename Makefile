@@ -11,7 +11,7 @@ RUN    := $(VENV)/bin/python
 help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
 	@echo 'make test    linters, unit, contract and lab tests (root)'
-	@echo 'make chaos   kill everything at every moment of a swap, then a hundred swaps; an hour or more (root)'
+	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, then a hundred swaps; an hour or more (root)'
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
 	@echo 'make bench   pause and blackout, measured in the lab (root)'
@@ -27,7 +27,8 @@ test: $(STAMP) lab
 
 # Again with the same kills: VIRTCPR_CHAOS_SEED=, which the run prints.
 chaos: $(STAMP) lab
-	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/test_chaos.py tests/lab/test_chaos_host.py tests/lab/test_chaos_swaps.py
+	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/test_chaos.py tests/lab/test_chaos_reboot.py tests/lab/test_chaos_host.py \
+	    tests/lab/test_chaos_swaps.py
 
 unit: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract

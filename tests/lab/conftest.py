@@ -11,7 +11,7 @@ from tests.lab import client
 from tests.lab.client import LabCommandError, Witness
 from tests.lab.guests import Shape
 from tests.lab.machine import Lab, default_store
-from tests.lab.matrix import SEEN
+from tests.lab.matrix import REBOOTS, SEEN
 
 if TYPE_CHECKING:
     from tests.lab.striking import Host
@@ -118,7 +118,7 @@ def guests(lab: Lab) -> Iterator[Guests]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = list(SEEN.text())
+    lines = [*SEEN.text(), *REBOOTS.text()]
     if lines:
         terminalreporter.section("chaos")
         for line in lines:

@@ -54,7 +54,8 @@ class Shape:
     balloon: bool = False
     rng: bool = False
     watchdog: bool = False
-    prepared: bool = True  # for CPR: its RAM is a shared memfd, as is QEMU's own
+    prepared: bool = True  # for mode transfer: its RAM is a shared memfd, as is QEMU's own
+    ram_file: bool = False  # its RAM is a shared file of libvirt's instead, which mode reboot leaves in place
     ram_mib: int = 64  # how much of the memory the witness verifies
     interval_us: int = 2000  # between two heartbeats
     kernel_options: str = ""
@@ -202,8 +203,9 @@ def _memory_backing(domain: ET.Element, shape: Shape) -> None:
     children: list[str | tuple[str, dict[str, str]]] = []
     if shape.hugepages:
         children.append("hugepages")
-    if shape.prepared:
-        children += [("source", {"type": "memfd"}), ("access", {"mode": "shared"})]
+    if shape.prepared or shape.ram_file:
+        source = "file" if shape.ram_file else "memfd"
+        children += [("source", {"type": source}), ("access", {"mode": "shared"})]
     if children:
         _tree(domain, "memoryBacking", *children)
 

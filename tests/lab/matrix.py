@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
+from tests.lab import moments_reboot
 from tests.lab.moments import LOST, MOMENTS, NEW, OLD, RESET
 
 OUTCOMES = (OLD, NEW, RESET, LOST)
@@ -17,9 +18,14 @@ class Matrix:
     """``cells``: (moment, column) → outcome.  ``answers``: seconds from virtcpr's death until the daemon answered, the
     guardian alone at work.  ``both``: milliseconds of CPU time that old's vCPUs took while new's ran the guest."""
 
+    rows: tuple[str, ...] = MOMENTS
     cells: dict[tuple[str, str], str] = field(default_factory=dict)
     answers: list[float] = field(default_factory=list)
     both: list[float] = field(default_factory=list)
+    legend: tuple[str, ...] = (
+        "old, new: who runs the guest; reset: old, from the beginning; lost: nobody had all of the guest",
+        "start: somebody starts libvirt's daemon in the blackout; boots: the host's power failed",
+    )
     lines: list[str] = field(default_factory=list)  # what other tests of chaos have to say
 
     def add(self, moment: str, column: str, outcome: str) -> None:
@@ -31,8 +37,7 @@ class Matrix:
             counts = Counter(self.cells.values())
             parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (*OUTCOMES, *(counts.keys() - OUTCOMES)))
             yield f"{len(self.cells)} cases: {parts}"
-            yield "old, new: who runs the guest; reset: old, from the beginning; lost: nobody had all of the guest"
-            yield "start: somebody starts libvirt's daemon in the blackout; boots: the host's power failed"
+            yield from self.legend
         if self.answers:
             low, middle, high = min(self.answers), median(self.answers), max(self.answers)
             yield (
@@ -50,14 +55,18 @@ class Matrix:
             max(map(len, (*head, *(outcome for (_, of), outcome in self.cells.items() if of == column))))
             for column, head in zip(columns, heads, strict=True)
         ]
-        room = max(map(len, MOMENTS)) + 2
+        room = max(map(len, self.rows)) + 2
         for row in range(max(map(len, heads))):
             words = (head[row] if row < len(head) else "" for head in heads)
             yield " " * room + "  ".join(word.ljust(width) for word, width in zip(words, widths, strict=True))
-        for moment in MOMENTS:
+        for moment in self.rows:
             cells = [self.cells.get((moment, column), "·") for column in columns]
             if set(cells) != {"·"}:
                 yield moment.ljust(room) + "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
 SEEN = Matrix()
+REBOOTS = Matrix(
+    moments_reboot.NAMES,
+    legend=("old, new: who runs the guest; waits: it waited in its file, and restore let it go on; lost: by nature",),
+)

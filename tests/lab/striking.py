@@ -15,7 +15,6 @@ from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
 
 INSIDE = Path(__file__).with_name("inside")
 SCRIPTS = "/root/chaos"
-SAVED = f"{SCRIPTS}/saved"
 # What the vCPUs of a process use that has given the guest away is next to nothing, and some ms on a busy host where it
 # is killed and they end; a guest takes far more in the time that virtcpr stands still.
 BOTH_MS = 20.0
@@ -49,18 +48,19 @@ def strike(domain: str, case: Case, **more: object) -> dict[str, Any]:
 class Host:
     """The lab's host with one guest on it, which is brought back only where it was lost."""
 
-    def __init__(self, shape: Shape = SMALL) -> None:
+    def __init__(self, shape: Shape = SMALL, witness: Witness | None = None) -> None:
         """Everything is put in its place, the guest started, and saved as it is then: booting takes much longer."""
         run("python3", "-", stdin=REBUILD)
         run("virtcpr", "hooks", "install")
         for path in INSIDE.glob("*.py"):
             shell(f"mkdir -p {SCRIPTS}; cat > {SCRIPTS}/{path.name}", stdin=path.read_text())
         self.shape = shape
-        self.witness = Witness()
+        self.saved = f"{SCRIPTS}/{shape.name}.saved"
+        self.witness = witness or Witness()
         client.start(shape)
         self.watch()
         disk = shape.disk_path(0)
-        shell(f"virsh -q save {shape.name} {SAVED}; cp {disk} {disk}.saved; virsh -q restore {SAVED}")
+        shell(f"virsh -q save {shape.name} {self.saved}; cp {disk} {disk}.saved; virsh -q restore {self.saved}")
         self.watched = False
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Host:
             run("virtcpr", "recover", "--all", check=False)  # a test that failed
             if virsh("domstate", self.shape.name).strip() != "running":
                 disk = self.shape.disk_path(0)
-                shell(f"cp {disk}.saved {disk}; virsh -q restore {SAVED}")
+                shell(f"cp {disk}.saved {disk}; virsh -q restore {self.saved}")
             self.watch()
         self.witness.mark()
         self.boot = self.witness.report(self.shape)["boot_mark"]

@@ -49,6 +49,15 @@ def test_hugepages_need_no_preparation() -> None:
     assert [child.tag for child in backing] == ["hugepages"]
 
 
+def test_ram_in_a_file_is_shared() -> None:
+    backing = parsed(replace(SMALL, ram_file=True, prepared=False)).find("memoryBacking")
+    assert backing is not None
+    assert [(child.tag, child.attrib) for child in backing] == [
+        ("source", {"type": "file"}),
+        ("access", {"mode": "shared"}),
+    ]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_every_disk_has_a_path_a_target_and_a_witness(shape: Shape) -> None:
     disks = parsed(shape).findall("devices/disk[@device='disk']")

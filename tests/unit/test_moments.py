@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import moments
+from tests.lab import moments, moments_reboot
 from tests.lab.moments import MOMENTS, since
 from virtcpr.plan.recovery import New, Old, Verdict, verdict
 from virtcpr.plan.steps import State
@@ -36,6 +36,17 @@ def processes(moment: str, victims: frozenset[str]) -> set[tuple[Old, New]]:
         found = {(Old.RUNNING, New.INCOMING if since(moment, "before replay") else New.SILENT)}
     there = moments.alive(moment) - victims
     return {(old if "old" in there else Old.GONE, new if "new" in there else New.GONE) for old, new in found}
+
+
+REBOOTS = [(command, moment) for command, found in moments_reboot.MOMENTS.items() for moment in found]
+
+
+@pytest.mark.parametrize(("command", "moment"), REBOOTS)
+def test_mode_reboot_loses_nothing_where_no_qemu_is_killed(command: str, moment: moments_reboot.Moment) -> None:
+    end = moments_reboot.end(command, moment, ("virtcpr", "libvirtd"))
+    assert end in (moments.OLD, moments.NEW, moments_reboot.WAITS)
+    if qemu := moments_reboot.alive(moment):
+        assert moments_reboot.end(command, moment, ("virtcpr", qemu)) != "unknown"
 
 
 @pytest.mark.parametrize("killed", [(), ("old",), ("new",)])

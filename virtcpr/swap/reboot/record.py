@@ -30,8 +30,7 @@ from virtcpr.swap.journal import SETTLE
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-DIRECTORY = Path("/var/lib/virtcpr/saved")  # known to hooks/libvirt-qemu, too
-FILES = ("record.json", "state")  # these, too
+DIRECTORY, RECORD, STATE = Path("/var/lib/virtcpr/saved"), "record.json", "state"  # known to hooks/libvirt-qemu, too
 HOST = Path("/etc/machine-id")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 DISCARD = (
@@ -108,7 +107,7 @@ class Record:
 
     @property
     def state_path(self) -> Path:
-        return self.directory / "state"
+        return self.directory / STATE
 
     def write(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage: durable where the guest is to outlive the host's reboot.
@@ -118,7 +117,7 @@ class Record:
         saved = replace(self.saved, stage=stage, **changes)
         made = _private(self.directory)
         text = _document(saved)
-        path = self.directory / "record.json"
+        path = self.directory / RECORD
         if saved.purpose is Purpose.SAVE:
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
             replace_durably(path, text)
@@ -131,11 +130,11 @@ class Record:
     def remove(self) -> None:
         """The guest runs, or is given up.  Raises HostError where the record stays.
 
-        The record goes after the state: interrupted in between it still says what is to be done.
+        It goes last: whoever is interrupted here leaves something that can be settled.
         """
         try:
             self.state_path.unlink(missing_ok=True)
-            (self.directory / "record.json").unlink(missing_ok=True)
+            (self.directory / RECORD).unlink(missing_ok=True)
             shutil.rmtree(self.directory)
         except FileNotFoundError:
             return
@@ -185,16 +184,28 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def waiting(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of all guests that have a record.  Raises HostError where that can't be looked up.
+    """UUIDs of all guests that have a record, or a state.  Raises HostError where that can't be looked up."""
+    return [path.name for path in _directories(directory) if not _empty(path)]
 
-    A directory with neither record nor state in it is of somebody who died before anything began, or when all was over.
-    """
+
+def sweep(directory: Path = DIRECTORY) -> None:
+    """Remove what is left where somebody was killed before the first record was there, or after the last was gone."""
+    for path in _directories(directory):
+        if _empty(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _directories(directory: Path) -> list[Path]:
     try:
-        return sorted(path.name for path in directory.iterdir() if any(os.path.lexists(path / name) for name in FILES))
+        return sorted(path for path in directory.iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
+
+
+def _empty(directory: Path) -> bool:
+    return not any(os.path.lexists(directory / name) for name in (RECORD, STATE))
 
 
 def readable(directory: Path = DIRECTORY) -> list[Record]:
@@ -230,7 +241,7 @@ def refuse_unsettled(directory: Path = DIRECTORY) -> None:
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:
     """The record of a guest.  Raises HostError where it can't be read, trusted, or understood."""
-    path = directory / uuid / "record.json"
+    path = directory / uuid / RECORD
     hint = DISCARD.format(name=uuid)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

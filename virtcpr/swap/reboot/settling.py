@@ -5,16 +5,15 @@ libvirt's daemon runs: it is what starts and resumes domains.
 
 from __future__ import annotations
 
-import json
 import logging
-from contextlib import suppress
+import time
 from pathlib import Path
 
 from virtcpr.domain import qmp
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, VirtcprError
-from virtcpr.host import daemon, guard, standstill
+from virtcpr.host import daemon, guard, ram, standstill
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
@@ -34,13 +33,13 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
 
     Those that wait for `restore` are named, and wait on.  Raises HostError where the daemon doesn't answer.
     """
+    if not dry_run:
+        record.sweep()
     outcomes = [_unreadable(uuid, error) for uuid, error in record.broken() if not names or uuid in names]
     found = [one for one in record.readable() if not names or {one.saved.uuid, one.saved.name} & set(names)]
     if not found and not leftovers.noted():
         return tuple(outcomes)
-    if not dry_run:
-        _wake_the_daemon()
-    connection = adopt.reconnect(None)
+    connection = adopt.reconnect(None) if dry_run else _connected()
     try:
         if not dry_run:
             connection = hook.ready(connection)
@@ -55,13 +54,25 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     return tuple(outcomes)
 
 
-def _wake_the_daemon() -> None:
-    """Who died while it was stopped, to clean its records, has left it so: start it as the guardian would."""
-    try:
-        daemon.running()
-    except HostError:
-        with suppress(HostError, OSError, KeyError, ValueError, TypeError):  # else `reconnect` says what is wrong
-            daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
+def _connected() -> Connection:
+    """The daemon, which somebody may have stopped, or been stopping, when he was killed: it is started again then.
+
+    Raises HostError where it doesn't answer.
+    """
+    deadline = time.monotonic() + adopt.SECONDS
+    while True:
+        try:
+            daemon.running()
+        except (HostError, OSError):
+            recipe = guard.recipe()
+            if recipe is not None:
+                daemon.from_recipe(recipe).start()
+        try:
+            return Connection(None)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(saving.POLL)
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
@@ -106,6 +117,7 @@ def settle(connection: Connection, one: Record, emulators: Emulators, *, dry_run
         if dry_run:
             settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
         else:
+            ram.started(saved.uuid)  # whoever was starting it is gone: from now on libvirt's hook refuses a fresh start
             settled, text = _act(connection, one, emulators, decided)
     except VirtcprError as error:
         settled, text = Settled.UNKNOWN, f"{error.message}: {error.hint}" if error.hint else error.message
