@@ -173,7 +173,7 @@ def test_the_hooks_know_where_it_is() -> None:
     assert str(leftovers.DIRECTORY) in (Path(hooks.__file__).parents[1] / "hooks/libvirt-daemon").read_text()
 
 
-@pytest.mark.parametrize("file", (record.RECORD, record.STATE))
+@pytest.mark.parametrize("file", [record.RECORD, record.STATE])
 def test_a_saved_guest_is_not_started_afresh(tmp_path: Path, file: str) -> None:
     saved(tmp_path, file)
     done = run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml(number=None))
