@@ -68,6 +68,9 @@ class Qemu:
                 return {"status": self.migration, "error-desc": self.why} if self.migration else {}
             case "query-cpus-fast":
                 return [{"cpu-index": number, "thread-id": self.child.pid} for number in (0, 1)]
+            case "query-memdev":
+                assert DOMAIN.qemu is not None
+                return [{"id": one.id, "share": one.share} for one in DOMAIN.qemu.memdevs]
             case "migrate-set-parameters":
                 self.mode = arguments["mode"]
             case "migrate-set-capabilities":
@@ -217,6 +220,14 @@ class FakeConnection:
     def find(self, uuid: str) -> FakeDomain | None:
         self.world.hear("find")
         return FakeDomain(self.world) if uuid == UUID else None
+
+    def lookup(self, uuid: str) -> FakeDomain:
+        found = self.find(uuid)
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        pass
 
     def start_paused(self, xml: str) -> FakeDomain:
         """With libvirt's hook: what it does is in test_hooks.py."""

@@ -39,7 +39,6 @@ def a_record(directory: Path, stage: Stage = Stage.SAVED, **changes: Any) -> Rec
         wake=False,
         sleeps=False,
         order=3,
-        machine="web",
         qemu="10.0.2",
         emulator=None,
         status_path=str(directory / "web.xml"),

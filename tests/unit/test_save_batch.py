@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from tests.unit.reboot_stage import DOMAIN, NAME, WAITS, FakeDomain, RebootStage
+from tests.unit.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, FakeDomain, RebootStage
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError
-from virtcpr.host import filesystems, hooks
+from virtcpr.host import daemon, filesystems, hooks
 from virtcpr.host.libvirt import Connection
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Mode, Rehearsal, Request, Severity, Trial
 from virtcpr.plan.saved import Stage
@@ -46,6 +46,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(save, "chosen", lambda *_: [FakeDomain(reboot_stage.world)])
     monkeypatch.setattr(save, "_guarded", nullcontext)
     monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(daemon, "host_goes_down", lambda: True)
     monkeypatch.setattr(hooks, "put", lambda _: None)
 
     def open_(
@@ -60,7 +61,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
         monkeypatch.setattr(filesystems, "survives", lambda _: lasts)
         monkeypatch.setattr(filesystems, "free_bytes", lambda _: room)
         agent[0] = answers
-        return SaveBatch(request, cast(Connection, None))
+        return SaveBatch(request, cast(Connection, FakeConnection(reboot_stage.world)))
 
     return open_
 
@@ -166,7 +167,7 @@ def test_what_failed_says_how_the_guest_is(
 
 def test_a_guest_that_ended_has_failed(reboot_stage: RebootStage, opened: Open) -> None:
     batch = opened()
-    reboot_stage.world.at, reboot_stage.world.then = 2, reboot_stage.world.kill
+    reboot_stage.world.at, reboot_stage.world.then = 3, reboot_stage.world.kill
     one, code = run(batch)
     assert (one.result, code) == (Keeping.FAILED, ExitCode.FAILED)
     assert reboot_stage.stage is None

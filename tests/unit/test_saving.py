@@ -21,12 +21,13 @@ from virtcpr.swap.reboot.record import Record
 
 # Every call to libvirt of a save with --suspend-guest.
 CALLS = (
-    "query-status", "suspend", "query-status", "migrate-set-parameters", "migrate-set-capabilities", "query-migrate",
-    "job", "getfd", "migrate", "query-migrate", "xml", "query-cpus-fast", "query-status", "active",
+    "query-status", "suspend", "query-status", "query-memdev", "migrate-set-parameters", "migrate-set-capabilities",
+    "query-migrate", "job", "getfd", "migrate", "query-migrate", "xml", "query-cpus-fast", "query-status", "active",
 )  # fmt: skip
 NUMBERS = range(len(CALLS))
 GONE = CALLS.index("active")  # the first call after the end of old QEMU
 WHOLE = CALLS.index("xml")  # the state is whole
+OVER = 8  # of one that doesn't suspend itself: what came of `migrate`
 STEPS = ["keep", "suspend", "save", "end-old"]
 
 
@@ -210,9 +211,9 @@ def test_qemu_that_fails(reboot_stage: RebootStage) -> None:
     def fail() -> None:
         qemu.status, qemu.migration, qemu.why = "running", "failed", "Input/output error"
 
-    reboot_stage.world.at, reboot_stage.world.then = 7, fail
+    reboot_stage.world.at, reboot_stage.world.then = OVER, fail
     error = reboot_stage.save()
-    assert reboot_stage.world.said[7] == "query-migrate"
+    assert reboot_stage.world.said[OVER] == "query-migrate"
     assert isinstance(error, RolledBack)
     assert f"{NAME}: QEMU can't save the guest: Input/output error; the guest runs on" in error.message
     as_before(reboot_stage)
@@ -225,7 +226,7 @@ def test_qemu_that_does_not_end(reboot_stage: RebootStage, monkeypatch: pytest.M
     def hang() -> None:
         qemu.migration = "device"
 
-    reboot_stage.world.at, reboot_stage.world.then = 7, hang
+    reboot_stage.world.at, reboot_stage.world.then = OVER, hang
     error = reboot_stage.save()
     assert isinstance(error, RolledBack)
     assert f"{NAME}: QEMU doesn't end its migration; the guest runs on" in error.message
@@ -267,7 +268,7 @@ def test_one_that_its_user_had_suspended_stays_so(reboot_stage: RebootStage) -> 
     world.now.status = "paused"
     assert world.facts.qemu is not None
     world.facts = replace(world.facts, state="paused", reason="user", qemu=replace(world.facts.qemu, status="paused"))
-    world.at, world.then = 7, world.refuse
+    world.at, world.then = OVER, world.refuse
     error = reboot_stage.save()
     assert isinstance(error, RolledBack)
     assert "the guest is suspended as before in old QEMU" in error.message
@@ -314,7 +315,7 @@ def test_one_that_libvirt_does_not_resume(reboot_stage: RebootStage, monkeypatch
         raise HostError("libvirt: domain is already running")
 
     monkeypatch.setattr(type(made.domain), "resume", no)
-    reboot_stage.world.at, reboot_stage.world.then = 7, reboot_stage.world.refuse
+    reboot_stage.world.at, reboot_stage.world.then = OVER, reboot_stage.world.refuse
     with pytest.raises(RolledBack, match="the guest runs on"):
         made.run()
     assert "cont" in reboot_stage.world.said
@@ -324,7 +325,7 @@ def test_one_that_libvirt_does_not_resume(reboot_stage: RebootStage, monkeypatch
 def test_one_that_does_not_resume_at_all(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
     made = reboot_stage.saving()
     monkeypatch.setattr(type(made.domain), "resume", lambda _: None)
-    reboot_stage.world.at, reboot_stage.world.then = 7, reboot_stage.world.refuse
+    reboot_stage.world.at, reboot_stage.world.then = OVER, reboot_stage.world.refuse
     with pytest.raises(Unsettled, match="the guest could not be resumed: it is postmigrate and doesn't resume"):
         made.run()
     assert reboot_stage.stage is Stage.SAVING

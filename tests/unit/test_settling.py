@@ -290,6 +290,7 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     monkeypatch.setattr(guard, "RECIPE", recipe)
     monkeypatch.setattr(daemon, "running", lambda: None)
     monkeypatch.setattr(adopt, "reconnect", noting("connected", lambda _: Connected()))
+    monkeypatch.setattr(settling, "Connection", noting("connected", lambda _: Connected()))
     monkeypatch.setattr(hook, "ready", noting("hook", lambda connection: connection))
     monkeypatch.setattr(stripping, "strip", noting("stripped", lambda connection, _: (connection, None, [])))
     return done

@@ -64,6 +64,18 @@ def running() -> Daemon:
     return PlainDaemon(name, process, process.argv(), _environment(process))
 
 
+def host_goes_down() -> bool:
+    """Whether systemd shuts the host down; False where it isn't systemd's.  (systemctl(1), is-system-running.)"""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    path, name = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+    try:
+        said = run(["busctl", "get-property", "org.freedesktop.systemd1", path, name, "SystemState"])
+    except HostError:
+        return False
+    return "stopping" in said
+
+
 def from_recipe(recipe: Mapping[str, object]) -> Daemon:
     """A daemon that another process has stopped, to be started.  Raises HostError for a recipe that is none."""
     match recipe:

@@ -78,6 +78,6 @@ def strip(notes: list[Note]) -> list[str]:
     return problems
 
 
-def drop(one: Note) -> None:
+def drop(one: Note | Saved) -> None:
     with suppress(OSError):
         (DIRECTORY / f"{one.uuid}.json").unlink(missing_ok=True)

@@ -71,7 +71,6 @@ class Saved:
     wake: bool
     sleeps: bool
     order: int  # the domain's id: who was started earlier
-    machine: str
     qemu: str  # the version that wrote the state
     emulator: str | None  # another than the XML's, which is to load it
     status_path: str

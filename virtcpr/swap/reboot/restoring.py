@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -159,7 +160,10 @@ class Restoring:
         try:
             end_new(self.connection, saved)
             if saved.stage is Stage.STARTING:
-                self.record.write(Stage.SAVED)
+                # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
+                files = tuple(replace(file, identity=ram.identity(file.kept)) for file in saved.ram)
+                self.record.write(Stage.SAVED, ram=files, images=saving.images(saved.xml))
+                leftovers.drop(saved)
         except (VirtcprError, OSError) as error:
             raise Unsettled(f"{self.name}: {cause}; {error}", hint=SETTLE) from cause
         text = str(cause)

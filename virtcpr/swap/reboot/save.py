@@ -54,16 +54,20 @@ def open_save(request: Request) -> Iterator[SaveBatch]:
     with Lock():
         journal.refuse_unsettled()
         record.refuse_unsettled()
-        with Connection(request.uri) as connection:
-            yield SaveBatch(request, connection)
+        batch = SaveBatch(request, Connection(request.uri))
+        try:
+            yield batch
+        finally:
+            batch.connection.close()
 
 
 class SaveBatch:
     """Domains that are about to be saved.  ``outlooks`` is what ``run`` would do."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
-        self.request = request
+        self.request, self.connection = request, connection
         self.interrupt = Interrupt()
+        self.notes: list[str] = []
         probe = Probe(ping=request.suspend)
         self.guests = [self._look(domain, probe) for domain in chosen(connection, request)]
         self._refuse_without_room()
@@ -123,10 +127,21 @@ class SaveBatch:
         """
         ready = [guest for guest in self.guests if guest.plan is not None]
         if ready:
-            hooks.put(hook.NAME)
             with self.interrupt, _guarded():
+                self._refuse_starts()
                 together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
-        return SaveReport(self.outlooks, exit_code({one.result for one in self.outlooks}))
+        results = {one.result for one in self.outlooks}
+        return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
+
+    def _refuse_starts(self) -> None:
+        """See that libvirt won't start a saved domain afresh; its daemon isn't touched where the host goes down."""
+        try:
+            if daemon.host_goes_down():
+                hooks.put(hook.NAME)
+            else:
+                self.connection = hook.ready(self.connection)
+        except (HostError, OSError) as error:
+            self.notes.append(f"{error}: don't start a saved domain, but restore it")
 
     def _save(self, guest: Guest, watch: Watch) -> None:
         assert guest.plan is not None
@@ -137,7 +152,8 @@ class SaveBatch:
 
         saving: Saving | None = None
         try:
-            saving = Saving(guest.domain, guest.plan, Purpose.SAVE, enter, lambda: self.interrupt.requested)
+            domain = self.connection.lookup(guest.report.uuid)
+            saving = Saving(domain, guest.plan, Purpose.SAVE, enter, lambda: self.interrupt.requested)
             saving.run()
             saved = saving.record.saved
             guest.report = replace(

@@ -72,7 +72,6 @@ class Saving:
                 wake=plan.wake,
                 sleeps=facts.qemu.status == "suspended",
                 order=facts.id or 0,
-                machine=facts.name,
                 qemu=facts.qemu.version,
                 emulator=facts.emulator.path if purpose is Purpose.UPGRADE else None,
                 status_path=facts.status_path,
@@ -178,6 +177,11 @@ class Saving:
         return state
 
     def _arm(self) -> None:
+        """QEMU's settings, and a last look at what doesn't show in its status."""
+        assert self.plan.facts.qemu is not None
+        had = {memdev.id for memdev in self.plan.facts.qemu.memdevs}
+        if {memdev.id for memdev in qmp.memdevs(self.domain.monitor("query-memdev"))} != had:
+            raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
         parameters = {"mode": "cpr-reboot", "max-bandwidth": UNLIMITED}
         self.domain.monitor("migrate-set-parameters", parameters)
         capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
