@@ -247,10 +247,10 @@ def _refuse_remote(uri: str) -> None:
         )
 
 
-def _call(function: Any, *arguments: object, seconds: float = CALL_SECONDS) -> Any:
+def _call(function: Any, *arguments: object, seconds: float | None = None) -> Any:
     libvirt, _ = _bindings()
     try:
-        return _within(seconds, function, *arguments)
+        return _within(seconds or CALL_SECONDS, function, *arguments)
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt: {error.get_error_message()}") from error
 
