@@ -47,7 +47,7 @@ RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
 ]
 UpgradeModeOption = Annotated[
-    UpgradeMode, typer.Option("--mode", help="How to move them; auto takes the best that can be.")
+    UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, reboot must be asked for.")
 ]
 SUSPEND = "guests suspend themselves to RAM before, and are woken up after; needs the guest agent."
 SuspendOption = Annotated[bool, typer.Option("--suspend-guest", help=f"G{SUSPEND[1:]}")]
