@@ -50,8 +50,10 @@ def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
 
 def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
     """What isn't as it was, or as it must be, after adoption; nothing where all is well."""
-    state, reason = domain.state()  # waits for the daemon's own reconnect job
     threads = qmp.threads(domain.monitor("query-cpus-fast"))
+    # Only now: a monitor command waits for the daemon's reconnect job, which brings the state up to date; asking for
+    # the state waits for no job (qemuDomainQemuMonitorCommandWithFiles, qemuDomainGetState in src/qemu/qemu_driver.c).
+    state, reason = domain.state()
     xml = domain.xml()
     live, fdsets = LiveDomain.of(xml), tuple(qmp.fdsets(domain.monitor("query-fdsets")))
     after = Adopted(
