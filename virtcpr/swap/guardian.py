@@ -8,7 +8,6 @@ usage: python -I -m virtcpr.swap.guardian PID STARTED
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -56,7 +55,7 @@ def settle() -> int:
     try:
         daemon.running()
     except (HostError, OSError):
-        daemon.from_recipe(json.loads(guard.RECIPE.read_text())).start()
+        daemon.from_recipe(guard.recipe() or {}).start()
     return code
 
 
