@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from virtcpr.model import Mode, Severity
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.model import Finding, Mode, Rehearsal, Severity, Trial
 from virtcpr.plan.conditions import devices, drift, memory, migration, state
 from virtcpr.plan.conditions.devices import has
 from virtcpr.plan.findings import Hit, Needs, Rule, Subject
@@ -66,6 +67,15 @@ UNREADABLE = Rule(
     "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
     "look at it with virsh; try again when that is solved", "swap/probe.py",
 )
+
+
+
+def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
+    """What a rehearsal with this domain's twin has to say of it; nothing where all went well."""
+    rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
+    hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words}
+    return rule.finding(facts.name, hit) if rule else None
+
 
 AGENT = Rule(
     "agent", (REBOOT,), RUNNING, _told_by_the_plan,

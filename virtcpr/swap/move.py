@@ -23,7 +23,7 @@ from virtcpr.model import (
     Trial,
 )
 from virtcpr.plan.decision import decide
-from virtcpr.plan.rules import NO_GO, UNSURE
+from virtcpr.plan.rules import rehearsed
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
 from virtcpr.swap.handover import HandOver
@@ -53,11 +53,8 @@ class Move:
     def rehearsed(self, rehearsal: Rehearsal) -> None:
         """A twin has tried it: where that failed, the guest won't be touched."""
         self.rehearsal = rehearsal
-        rules = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}
-        if rehearsal.trial not in rules:
-            return
-        hit = {"version": f"QEMU {self.facts.emulator.version}", "words": rehearsal.words}
-        self.found = (*self.found, rules[rehearsal.trial].finding(self.facts.name, hit))
+        if found := rehearsed(self.facts, rehearsal):
+            self.found = (*self.found, found)
         if rehearsal.trial is Trial.NO_GO:
             self.result = Result.BLOCKED
 

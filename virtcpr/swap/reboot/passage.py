@@ -23,7 +23,7 @@ from virtcpr.model import (
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
-from virtcpr.plan.rules import NO_GO, UNSURE
+from virtcpr.plan.rules import rehearsed
 
 
 @dataclass
@@ -51,10 +51,8 @@ class Passage:
     def rehearsed(self, rehearsal: Rehearsal) -> None:
         """A twin has tried it: where that failed, the guest won't be touched."""
         self.rehearsal = rehearsal
-        rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
-        if rule is not None:
-            hit = {"version": f"QEMU {self.facts.emulator.version}", "words": rehearsal.words}
-            self.found = (*self.found, rule.finding(self.facts.name, hit))
+        if found := rehearsed(self.facts, rehearsal):
+            self.found = (*self.found, found)
         if rehearsal.trial is Trial.NO_GO:
             self.result = Result.BLOCKED
 

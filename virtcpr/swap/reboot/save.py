@@ -17,7 +17,7 @@ from virtcpr.model import ExitCode, Finding, Keeping, KeptDomain, Mode, Progress
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
-from virtcpr.plan.rules import NO_GO, UNSURE
+from virtcpr.plan.rules import rehearsed
 from virtcpr.plan.saved import Purpose
 from virtcpr.swap import journal, rehearsal
 from virtcpr.swap.interrupt import Interrupt
@@ -107,12 +107,8 @@ class SaveBatch:
         parts = [rehearsal.Part(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
         rehearsal.rehearse(parts, Mode.REBOOT)
         for guest, part in zip(ready, parts, strict=True):
-            rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(part.result.trial)
-            if rule is None:
-                continue
-            hit = {"version": f"QEMU {part.facts.emulator.version}", "words": part.result.words}
-            found = (*guest.report.findings, rule.finding(guest.report.name, hit))
-            guest.report = replace(guest.report, findings=found)
+            if found := rehearsed(part.facts, part.result):
+                guest.report = replace(guest.report, findings=(*guest.report.findings, found))
             if part.result.trial is Trial.NO_GO:
                 guest.plan, guest.report = None, replace(guest.report, result=Keeping.BLOCKED)
 
