@@ -42,23 +42,21 @@ def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
         journald.send(_record(one))
     subject = auto.subject(report)
     priority = min((PRIORITIES[one.action] for one in report.domains), default=6)
-    journald.send(
-        _fields(SUMMARY_ID, f"auto: {subject}", min(priority, 6)) | {"VIRTCPR_EXIT_CODE": str(int(report.exit_code))}
-    )
+    code = {"VIRTCPR_EXIT_CODE": str(int(report.exit_code))}
+    journald.send(_fields(SUMMARY_ID, f"auto: {subject}", min(priority, 6)) | code)
     if policy.prometheus:
         _tried(lambda: write_public(Path(policy.prometheus), metrics.exposition(report, time.time())))
     if not auto.tells(report):
         return
-    notifiers.tell(document, {"VIRTCPR_SUBJECT": subject, "VIRTCPR_EXIT_CODE": str(int(report.exit_code))})
+    notifiers.tell(document, {"VIRTCPR_SUBJECT": subject, **code})
     if policy.mail:
         _tried(lambda: mail.send(policy.mail, f"[{mail.host_name()}] virtcpr: {subject}", table))
 
 
 def _record(one: AutoDomain) -> dict[str, str]:
     reason = _reason(one)
-    fields = _fields(
-        DOMAIN_ID, f"{one.name}: {one.action.value}{_move(one)}{reason and f': {reason}'}", PRIORITIES[one.action]
-    )
+    message = f"{one.name}: {one.action.value}{_move(one)}" + (f": {reason}" if reason else "")
+    fields = _fields(DOMAIN_ID, message, PRIORITIES[one.action])
     values = {
         "VIRTCPR_DOMAIN": one.name,
         "VIRTCPR_UUID": one.uuid,
