@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from virtcpr.errors import HostError, ParseError, Unsettled, UsageError, VirtcprError
 from virtcpr.host import packages, settings
 from virtcpr.model import (
-    Action,
     AutoReport,
     DomainReport,
     ExitCode,
@@ -146,9 +146,6 @@ def test_a_window_that_closes_in_between(upgrades: Upgrades, monkeypatch: pytest
 
 
 def interrupt() -> None:
-    import os
-    import signal
-
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -210,7 +207,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
-    monkeypatch.setattr(auto.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(auto, "Note", lambda: Note(tmp_path))
     monkeypatch.setattr(auto, "configured", lambda: made.rules)
     monkeypatch.setattr(auto, "_look", made.look)
@@ -324,7 +321,7 @@ def test_by_hand_the_note_is_left_alone(host: Host) -> None:
 
 
 def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(HostError, match="only root can move guests"):
         host.auto()
 
@@ -333,4 +330,3 @@ def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(settings, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
     assert auto.configured().auto is Auto.OFF
     assert 0 <= auto.minute_of_day() < 24 * 60
-    assert cast(Action, Action.LEFT).result is None
