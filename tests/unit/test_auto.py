@@ -247,6 +247,15 @@ def test_off_looks_at_nothing(host: Host) -> None:
     assert (host.pending, host.timer, host.told) == (False, ["stop"], [])
 
 
+def test_off_since_the_upgrade_began(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def upgraded(_: object) -> None:
+        host.rules = Policy(auto=Auto.OFF)
+
+    monkeypatch.setattr(packages, "await_quiet", upgraded)
+    host.auto()
+    assert (host.looks, host.pending) == (0, False)
+
+
 def test_package_managers_at_work(host: Host) -> None:
     host.busy = "/var/lib/dpkg/lock"
     report = host.auto()

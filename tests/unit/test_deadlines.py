@@ -219,7 +219,7 @@ Every wait of virtcpr has a deadline, measured on the monotonic clock: setting t
 alone is told by QEMU's own stamps; where they can't be right, because the clock was set in it, none is reported. In
 brackets the exit code.
 
-Three waits have none. The question whether to go on waits for its answer, and whoever has changed a guest meanwhile
+Four waits have none. A guest that may be moved in the windows of virtcpr.toml only waits for one. The question whether to go on waits for its answer, and whoever has changed a guest meanwhile
 finds it refused. The guardian waits for virtcpr's end; should virtcpr itself be stopped (SIGSTOP) in the blackout, it
 waits with it: end virtcpr. And the guardian lets another virtcpr finish first.
 

@@ -81,6 +81,9 @@ def _after(note: Note, uri: str | None) -> Automatic:
         return _off(rules, uri)
     if holder := packages.await_quiet(note.take):
         return Automatic(rules, uri, notes=(f"package managers are at work: {holder}",), waits=True)
+    rules = configured()  # as package managers left it
+    if rules.auto is Auto.OFF:
+        return _off(rules, uri)
     if note.told and not rules.open(minute_of_day()):
         return Automatic(rules, uri, notes=(auto.closed(rules),), waits=True)
     try:
