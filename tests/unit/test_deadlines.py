@@ -170,7 +170,7 @@ GROUPS = (
         "Mode reboot, save and restore",
         (
             Wait(
-                "a guest that was asked to suspend itself rests",
+                "a guest that was asked to suspend itself rests; in settling, too, where virtcpr died meanwhile",
                 "swap.reboot.saving.SUSPEND_SECONDS",
                 "rolled back (5). One that suspends itself later stays so: `virsh dompmwakeup`",
             ),
