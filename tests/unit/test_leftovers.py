@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.unit.saved import a_record
 from virtcpr.domain import restart
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
+from virtcpr.host.proc import ticks_since_boot
 from virtcpr.swap.reboot import leftovers
 from virtcpr.swap.reboot.leftovers import Note
 
@@ -44,7 +46,10 @@ def noted(path: Path, uuid: str = DOMAIN.uuid) -> list[Note]:
 
 def test_it_is_noted_and_taken_out(status: Path, directory: Path) -> None:
     notes = noted(status)
-    assert notes == [Note(DOMAIN.uuid, "web", str(status), ("custom-argv", "custom-monitor"))]
+    assert [replace(one, since=0) for one in notes] == [
+        Note(DOMAIN.uuid, "web", str(status), ("custom-argv", "custom-monitor"))
+    ]
+    assert 0 < notes[0].since <= ticks_since_boot()
     assert (directory / f"{DOMAIN.uuid}.json").stat().st_mode & 0o777 == 0o600
     before = read(status.read_text())
     assert leftovers.strip(notes) == []

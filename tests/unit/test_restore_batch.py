@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.unit.reboot_stage import NAME, UUID, WAITS, RebootStage, Shelf
-from virtcpr.errors import HostError, UsageError
+from virtcpr.errors import HostError, Unsettled, UsageError
 from virtcpr.host import daemon, guard
-from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Request
+from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
 from virtcpr.plan.saved import Stage
-from virtcpr.swap.reboot import hook, record, restore, save, stripping
+from virtcpr.swap.reboot import hook, record, restore, save, settling, stripping
 from virtcpr.swap.reboot.restore import RestoreBatch
+from virtcpr.swap.reboot.restoring import Restoring
 
 Open = Callable[..., RestoreBatch]
 ALL = Request(every=True)
@@ -185,3 +186,31 @@ def test_not_while_a_process_of_it_lives(reboot_stage: RebootStage, opened: Open
 )
 def test_exit_codes(results: set[Keeping], code: ExitCode) -> None:
     assert save.exit_code(results) is code
+
+
+def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_it(
+    reboot_stage: RebootStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reboot_stage.saved()
+    batch = opened()
+    outcomes = iter([None, Recovered(NAME, UUID, "starting", "gone", "gone", Settled.WAITING, "its state waits")])
+    done: list[str] = []
+
+    def at_once(_: str) -> Recovered | None:
+        done.append("settle")
+        return next(outcomes)
+
+    def strip(connection: object, _: object) -> tuple[object, float, list[str]]:
+        done.append("strip")
+        return connection, 12.5, []
+
+    def failing(_: object) -> None:
+        raise Unsettled("libvirt died", hint="recover")
+
+    monkeypatch.setattr(settling, "at_once", at_once)
+    monkeypatch.setattr(stripping, "strip", strip)
+    monkeypatch.setattr(Restoring, "run", lambda self, read: failing(self))
+    one, code = run(batch)
+    assert done == ["settle", "strip", "settle", "strip"]
+    assert (one.result, code) == (Keeping.WAITING, ExitCode.FAILED)
+    assert [finding.message for finding in one.findings] == ["libvirt died", "settled: its state waits"]

@@ -19,7 +19,7 @@ from virtcpr.model import Recovered, Settled
 from virtcpr.plan.saved import Found, Purpose, Stage
 from virtcpr.swap import adopt
 from virtcpr.swap.probe import Emulators
-from virtcpr.swap.reboot import hook, record, restoring, settling, stripping
+from virtcpr.swap.reboot import hook, record, restoring, settling, stillborn, stripping
 
 Make = Callable[[RebootStage], None]
 CONNECTED = settling._connected
@@ -320,6 +320,15 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
 def test_without_any_the_daemon_is_not_asked(reboot_stage: RebootStage, host: list[str]) -> None:
     assert settling.settle_all((), dry_run=False) == ()
     assert host == []
+
+
+def test_a_start_that_the_daemon_waits_for_goes_first(
+    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(reboot_stage)
+    monkeypatch.setattr(stillborn, "stuck", lambda _: {UUID})
+    settling.settle_all((), dry_run=False)
+    assert host == ["connected", "stripped", "hook", "stripped", "closed"]
 
 
 @pytest.mark.parametrize("names", [(), (NAME,), (UUID,), (UUID, "other")])

@@ -34,6 +34,7 @@ class StatusFile:
     taints: frozenset[str]
     name: str = ""
     uuid: str = ""
+    id: str = ""
     vcpus: frozenset[int] = frozenset()  # those that have a thread
     iothreads: frozenset[str] = frozenset()  # as QEMU calls them
 
@@ -61,6 +62,7 @@ def read(text: str) -> StatusFile:
         taints=frozenset(node.get("flag", "") for node in root.findall("taint")),
         name=root.findtext("domain/name") or "",
         uuid=root.findtext("domain/uuid") or "",
+        id=str(root.xpath("string(domain/@id)")),
         vcpus=frozenset(int(node.get("id", "-1")) for node in root.findall("vcpus/vcpu")),
         iothreads=_iothreads(root),
     )

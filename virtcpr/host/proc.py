@@ -11,8 +11,10 @@ import re
 import select
 import signal
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from virtcpr.errors import HostError
@@ -163,6 +165,11 @@ def running_since(process: Process) -> float:
     return int(boot.split()[1]) + int(process.started) / os.sysconf("SC_CLK_TCK")
 
 
+def ticks_since_boot() -> int:
+    """Now, as the start of a process is given (proc_pid_stat(5), starttime)."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
 def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
     """Interface → the descriptors of its queues, in ascending order (fdinfo's ``iff:``, drivers/net/tun.c)."""
     found: dict[str, list[int]] = {}
@@ -248,6 +255,17 @@ def with_argv(argv: Sequence[str], *, other_than: int) -> Process | None:
             if int(path.parent.name) != other_than and path.read_bytes() == wanted:
                 return Process.of(int(path.parent.name))
     return None
+
+
+def with_options(options: Collection[tuple[str, str]]) -> list[Process]:
+    """The processes whose command lines have all of these options, each a name and its value."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError, HostError):
+            words = path.read_bytes().decode(errors="surrogateescape").split("\0")
+            if set(options) <= set(pairwise(words)):
+                found.append(Process.of(int(path.parent.name)))
+    return found
 
 
 def has_modules(process: Process, package: str) -> bool:

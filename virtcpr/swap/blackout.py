@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
@@ -15,9 +15,14 @@ from virtcpr.host.proc import Process
 from virtcpr.swap import adopt
 
 
-def refuse_jobs(connection: Connection) -> None:
-    """Stopping the daemon interrupts the jobs of all its domains.  Raises HostError where there is one."""
+def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
+    """Stopping the daemon interrupts the jobs of all its domains.  Raises HostError where there is one.
+
+    Those of ``stuck`` (UUIDs) have a job that only the daemon's end ends.
+    """
     for domain in connection.domains(running=True):
+        if domain.uuid in stuck:
+            continue
         status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
         busy = domain.job() or ", ".join(status.busy)
         if busy:
@@ -25,14 +30,14 @@ def refuse_jobs(connection: Connection) -> None:
 
 
 def during(
-    connection: Connection, action: Callable[[], None], guests: Mapping[str, Process]
+    connection: Connection, action: Callable[[], None], guests: Mapping[str, Process], stuck: Collection[str] = ()
 ) -> tuple[Connection, float]:
     """Do it while the daemon is down; see that it lists these guests (UUID → QEMU) again.
 
     The connection to the new daemon, and how long there was none, in ms.  Raises HostError where the daemon isn't to be
     stopped now, or doesn't come back.
     """
-    refuse_jobs(connection)
+    refuse_jobs(connection, stuck)
     uri, running = connection.uri, daemon.running()
     connection.close()
     begun = time.monotonic()

@@ -17,6 +17,8 @@ from virtcpr.domain.status import read
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host.files import read_text, replace_durably, write_private
 from virtcpr.host.lock import RUN_DIR
+from virtcpr.host.proc import ticks_since_boot
+from virtcpr.swap.reboot import stillborn
 from virtcpr.swap.reboot.record import Saved
 
 log = logging.getLogger(__name__)
@@ -26,23 +28,29 @@ DIRECTORY = RUN_DIR / "leftovers"  # known to hooks/libvirt-daemon, too
 
 @dataclass(frozen=True)
 class Note:
-    """``taints`` are those that the domain had before."""
+    """``taints`` are those that the domain had before; ``ram`` is where libvirt makes directories for guests' RAM, if
+    this one's lies there; ``since``: when it was made, in ticks since the host booted, as proc(5) has starts."""
 
     uuid: str
     name: str
     status_path: str
     taints: tuple[str, ...]
     sleeps: bool = False
+    ram: str = ""
+    since: int = 0
 
 
 def note(saved: Saved) -> None:
     """Before the domain is started with more than it is to keep.  Raises HostError."""
+    kept = next((Path(file.kept).parent.parent for file in saved.ram if file.linked), "")
     document = {
         "uuid": saved.uuid,
         "name": saved.name,
         "status_path": saved.status_path,
         "taints": list(saved.taints),
         "sleeps": saved.sleeps,
+        "ram": str(kept),
+        "since": ticks_since_boot(),
     }
     write_private(DIRECTORY / f"{saved.uuid}.json", json.dumps(document))
 
@@ -63,17 +71,24 @@ def noted() -> list[Note]:
 
 
 def strip(notes: list[Note]) -> list[str]:
-    """Take it out of libvirt's status files; the daemon must be down.  What could not be done, as texts."""
+    """Take it out of libvirt's status files; the daemon must be down.  What could not be done, as texts.
+
+    Of a start that the daemon died in nothing is kept.
+    """
     problems = []
     for one in notes:
         path = Path(one.status_path)
         try:
             if path.exists():
                 text = read_text(path)
-                if read(text).uuid == one.uuid and restart.waits(text):
+                status = read(text)
+                ours = status.uuid == one.uuid and restart.waits(text)
+                if ours and status.pid == 0:
+                    stillborn.bury(one, status)
+                elif ours:
                     replace_durably(path, restart.stripped(text, one.taints, sleeps=one.sleeps))
             drop(one)
-        except (HostError, ParseError, ValueError) as error:
+        except (HostError, ParseError, OSError, ValueError) as error:
             problems.append(f"{one.name}: libvirt's record still has '-incoming defer': {error}")
     return problems
 

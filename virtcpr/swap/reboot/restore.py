@@ -139,11 +139,20 @@ class RestoreBatch:
             return
         try:
             together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
-            running = {guest.uuid: guest.new for guest in ready if guest.new is not None}
-            self.connection, self.blackout_ms, problems = stripping.strip(self.connection, running)
-            self.notes += problems
+            self._strip(ready)
+            # A start that libvirt's daemon died in can be settled only now.
+            if again := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
+                for guest in again:
+                    guest.report = settled(guest.report, SETTLED)
+                self._strip(again)
         finally:
             watched.disarm()
+
+    def _strip(self, guests: list[Guest]) -> None:
+        running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
+        self.connection, took, problems = stripping.strip(self.connection, running)
+        self.blackout_ms = took or self.blackout_ms
+        self.notes += problems
 
     def _restore(self, guest: Guest, watch: Watch) -> None:
         assert guest.record is not None

@@ -22,7 +22,7 @@ from virtcpr.model import Finding, Recovered, Settled, Severity
 from virtcpr.plan.saved import Found, Remedy, Stage, remedy
 from virtcpr.swap import adopt
 from virtcpr.swap.probe import Emulators
-from virtcpr.swap.reboot import hook, leftovers, record, restoring, saving, stripping
+from virtcpr.swap.reboot import hook, leftovers, record, restoring, saving, stillborn, stripping
 from virtcpr.swap.reboot.record import Record
 from virtcpr.swap.reboot.restoring import Restoring
 
@@ -43,6 +43,8 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     connection = adopt.reconnect(None) if dry_run else _connected()
     try:
         if not dry_run:
+            if stillborn.stuck(leftovers.noted()):
+                connection, _, _ = stripping.strip(connection, {})
             connection = hook.ready(connection)
         emulators = Emulators()
         outcomes += [settle(connection, one, emulators, dry_run=dry_run) for one in found]

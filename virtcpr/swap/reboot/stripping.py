@@ -8,7 +8,7 @@ from virtcpr.errors import VirtcprError
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.proc import Process
 from virtcpr.swap import adopt, blackout
-from virtcpr.swap.reboot import leftovers
+from virtcpr.swap.reboot import leftovers, stillborn
 
 REMEDY = "virtcpr recover --all takes it out"
 
@@ -25,7 +25,9 @@ def strip(connection: Connection, guests: Mapping[str, Process]) -> tuple[Connec
     try:
         if not connection.alive():  # its daemon died while the guests were on their way
             connection = adopt.reconnect(connection.uri)
-        connection, took = blackout.during(connection, lambda: problems.extend(leftovers.strip(notes)), guests)
+        connection, took = blackout.during(
+            connection, lambda: problems.extend(leftovers.strip(notes)), guests, stillborn.stuck(notes)
+        )
     except (VirtcprError, OSError) as error:
         return connection, None, [f"the live XML still has '-incoming defer': {error}"]
     return connection, took, problems

@@ -116,6 +116,11 @@ class RebootUpgrade:
         try:
             together(ready, lambda passage: self._move(passage, watch), self.request.parallel)
             self._strip(ready)
+            # A start that libvirt's daemon died in can be settled only now.
+            if again := [passage for passage in ready if passage.result is Result.UNKNOWN]:
+                for passage in again:
+                    _settle(passage)
+                self._strip(again)
         finally:
             watched.disarm()
 
@@ -128,9 +133,7 @@ class RebootUpgrade:
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             passage.fail(Unsettled(f"{passage.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
         if passage.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
-            outcome = settling.at_once(passage.facts.uuid)
-            if outcome is not None:
-                passage.recovered(outcome)
+            _settle(passage)
         pause = passage.pause_ms if passage.result is Result.UPGRADED else None
         watch(Progress(passage.facts.name, "done", result=passage.result, pause_ms=pause))
 
@@ -159,9 +162,16 @@ class RebootUpgrade:
         """What made the domains wait goes out of libvirt's records, while its daemon is down."""
         moved = [one for one in ready if one.result is Result.UPGRADED and one.new is not None]
         guests = {one.facts.uuid: one.new for one in moved if one.new is not None}
-        self.connection, self.blackout_ms, problems = stripping.strip(self.connection, guests)
+        self.connection, took, problems = stripping.strip(self.connection, guests)
+        self.blackout_ms = took or self.blackout_ms
         for passage in moved:
             passage.found = (*passage.found, *(_warning(text) for text in problems))
+
+
+def _settle(passage: Passage) -> None:
+    outcome = settling.at_once(passage.facts.uuid)
+    if outcome is not None:
+        passage.recovered(outcome)
 
 
 def _warning(text: str) -> Finding:
