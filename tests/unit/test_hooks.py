@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,6 +132,18 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
     assert refused.value.hint == "virtcpr recover --all, then try again"
+
+
+def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(record, "waiting", lambda: [UUID, "broken"])
+    monkeypatch.setattr(record, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint.startswith("virtcpr restore --all, or with --discard")
 
 
 # Saved guests: neither started afresh, nor with blank RAM.
