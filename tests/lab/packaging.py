@@ -6,7 +6,7 @@ import base64
 import functools
 from pathlib import Path
 
-from tests.lab.client import run, shell
+from tests.lab.client import run, shell, versions
 from virtcpr import __version__
 
 BUILD = "/var/tmp/build"
@@ -38,3 +38,26 @@ def dpkg(*arguments: str) -> str:
     """What dpkg said, on stdout and stderr."""
     done = run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-unsafe-io", *arguments)
     return done.out + done.err
+
+
+# An upgrade by another build of the same version: its own dependencies are there, and a guest can go on and on to newer.
+REPACK = """
+import glob, subprocess, sys
+deb, number, marked = glob.glob(f"/var/cache/apt/archives/qemu-system-x86_*{sys.argv[1]}_*.deb"), *sys.argv[2:]
+tree = "/var/tmp/repacked"
+subprocess.run(["rm", "-rf", tree], check=True)
+subprocess.run(["dpkg-deb", "-R", *deb, tree], check=True)
+with open(f"{tree}/usr/bin/qemu-system-x86_64", "r+b") as file:
+    start = file.read(1 << 16).index(b"\\x04\\0\\0\\0\\x14\\0\\0\\0\\x03\\0\\0\\0GNU\\0")
+    file.seek(start + 16)
+    file.write(b"build" + number.encode())
+subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, marked], check=True)
+"""
+
+
+def rebuilt(number: int) -> str:
+    """The path of a package of QEMU NEW whose emulator has another build id; below 10."""
+    path = f"/var/tmp/rebuilt{number}.deb"
+    version = versions()["NEW"].partition(":")[2]
+    run("python3", "-c", REPACK, version, str(number), path)
+    return path
