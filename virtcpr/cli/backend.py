@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from virtcpr.model import (
     CheckReport,
@@ -29,6 +29,7 @@ from virtcpr.model import (
 )
 
 Watch = Callable[[Progress], None]
+Nameable = Literal["all", "running", "saved", "interrupted"]  # domains that a shell can complete the names of
 
 
 class Upgrade(Protocol):
@@ -89,6 +90,13 @@ class Restoring(Protocol):
 
 class Backend(Protocol):
     """What the commands do, without the terminal."""
+
+    def names(self, uri: str | None, which: Nameable) -> list[str]:
+        """Names of domains, for a shell's completion: reads only, takes no lock, and at most an instant.
+
+        :raise VirtcprError: where they can't be told.
+        """
+        ...
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         """Look at ``domains``, or at all of them where it is empty.
@@ -176,6 +184,11 @@ class Backend(Protocol):
 
 class SwapBackend:
     """The real one."""
+
+    def names(self, uri: str | None, which: Nameable) -> list[str]:
+        from virtcpr.swap.names import names
+
+        return names(uri, which)
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         from virtcpr.swap.listing import list_domains
