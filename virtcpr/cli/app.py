@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from virtcpr import __version__
+from virtcpr.cli import auto as auto_command
 from virtcpr.cli import check as check_command
 from virtcpr.cli import completion, log, render
+from virtcpr.cli import history as history_command
 from virtcpr.cli import hooks as hooks_command
 from virtcpr.cli import list as list_command
 from virtcpr.cli import plan as plan_command
@@ -40,9 +42,11 @@ app.command("check")(check_command.check)
 app.command("prepare")(prepare_command.prepare)
 app.command("plan")(plan_command.plan)
 app.command("upgrade")(upgrade_command.upgrade)
+app.command("auto")(auto_command.auto)
 app.command("save")(save_command.save)
 app.command("restore")(restore_command.restore)
 app.command("recover")(recover_command.recover)
+app.command("history")(history_command.history)
 app.add_typer(hooks_command.app, name="hooks")
 
 

@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from virtcpr.model import (
+    AutoReport,
     CheckReport,
+    HistoryReport,
     HookAction,
     HookReport,
     KeptDomain,
@@ -85,6 +87,28 @@ class Restoring(Protocol):
 
     def run(self, watch: Watch) -> RestoreReport:
         """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        ...
+
+
+class Automatic(Protocol):
+    """What the configuration says about outdated domains, planned."""
+
+    @property
+    def report(self) -> AutoReport:
+        """What is about to be done with each domain, as ``--dry-run`` shows it."""
+        ...
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The names of the domains that are about to be moved."""
+        ...
+
+    def run(self, watch: Watch) -> AutoReport:
+        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        ...
+
+    def tell(self, report: AutoReport, document: str, table: str) -> None:
+        """Tell the journal, and whom else the configuration names; ``document`` is the report's JSON."""
         ...
 
 
@@ -167,6 +191,22 @@ class Backend(Protocol):
         """
         ...
 
+    def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
+        """Read the configuration, look at the running domains and plan; nothing is touched.
+
+        With ``pending`` only where a package manager noted something, and when it is done, which is waited for.
+
+        :raise VirtcprError: on entering: a configuration that isn't one, not root, and the like.
+        """
+        ...
+
+    def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
+        """What was moved: of these names or UUIDs, of all where it is empty; the ``last`` so many.
+
+        :raise VirtcprError: where it can't be read.
+        """
+        ...
+
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         """Take the lock, look at the domains; nothing is touched.
 
@@ -242,6 +282,16 @@ class SwapBackend:
         from virtcpr.swap.batch import open_upgrade
 
         return open_upgrade(request)
+
+    def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
+        from virtcpr.swap.auto import open_auto
+
+        return open_auto(uri, pending=pending, dry_run=dry_run)
+
+    def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
+        from virtcpr.swap.history import report
+
+        return report(domains, last)
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         from virtcpr.swap.reboot.save import open_save

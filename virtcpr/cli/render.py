@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 from virtcpr.cli.failure import Failure
 from virtcpr.cli.session import Output, Session
 from virtcpr.model import (
+    AutoDomain,
+    AutoReport,
     CheckedDomain,
     CheckReport,
     DomainReport,
     DomainRow,
     ExitCode,
     Finding,
+    HistoryEntry,
+    HistoryReport,
     HookReport,
     KeptDomain,
     ListReport,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from virtcpr.cli.table import Table
 
 SCHEMA = 1
+MAIL_WIDTH = 100
 
 
 def report(session: Session, outcome: Report) -> str:
@@ -65,10 +70,26 @@ def report(session: Session, outcome: Report) -> str:
             return _draw(session, tables.hooks(outcome))
         case UpgradeReport():
             return _draw(session, tables.upgrade(outcome))
+        case AutoReport():
+            return _draw(session, tables.auto(outcome))
+        case HistoryReport():
+            return _draw(session, tables.history(outcome))
         case SaveReport():
             return _draw(session, tables.save(outcome))
         case RestoreReport():
             return _draw(session, tables.restore(outcome))
+
+
+def dump(outcome: AutoReport) -> str:
+    """The JSON of a report, whatever was asked for on stdout."""
+    return _dump(document(outcome))
+
+
+def plain(outcome: AutoReport) -> str:
+    """The table of a report for a mail."""
+    from virtcpr.cli import table, tables
+
+    return table.draw(tables.auto(outcome), color=False, width=MAIL_WIDTH)
 
 
 def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
@@ -97,7 +118,7 @@ def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO)
 
 def failure(command: str | None, failed: Failure) -> str:
     """The JSON object of a command that failed as a whole."""
-    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "restore") else {}
+    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "auto", "restore") else {}
     error = {"code": failed.code, "message": failed.message, "hint": failed.hint}
     return _dump({**_envelope(command, failed.exit_code, []), **blackout, "error": error})
 
@@ -157,6 +178,21 @@ def _(outcome: UpgradeReport) -> dict[str, Any]:
 
 
 @document.register
+def _(outcome: AutoReport) -> dict[str, Any]:
+    return {
+        **_envelope("auto", outcome.exit_code, [_automatic(domain) for domain in outcome.domains]),
+        "blackout_ms": _ms(outcome.blackout_ms),
+        "dry_run": outcome.dry_run,
+        **_notes(outcome.notes),
+    }
+
+
+@document.register
+def _(outcome: HistoryReport) -> dict[str, Any]:
+    return {**_envelope("history", outcome.exit_code, []), "entries": [_entry(entry) for entry in outcome.entries]}
+
+
+@document.register
 def _(outcome: SaveReport) -> dict[str, Any]:
     domains = [_kept(domain) for domain in outcome.domains]
     return {**_envelope("save", outcome.exit_code, domains), **_notes(outcome.notes)}
@@ -191,6 +227,35 @@ def _domain(domain: DomainReport) -> dict[str, Any]:
         "pause_ms": _ms(domain.pause_ms),
         "phases": [_phase(phase) for phase in domain.phases],
         "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _automatic(domain: AutoDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "action": domain.action.value,
+        "reason": domain.reason,
+        "mode": domain.mode.value if domain.mode else None,
+        "from": _side(domain.source),
+        "to": _side(domain.target),
+        "pause_ms": _ms(domain.pause_ms),
+        "phases": [_phase(phase) for phase in domain.phases],
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _entry(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "time": entry.time,
+        "name": entry.name,
+        "uuid": entry.uuid,
+        "result": entry.result.value,
+        "mode": entry.mode.value if entry.mode else None,
+        "from": entry.source,
+        "to": entry.target,
+        "pause_ms": _ms(entry.pause_ms),
+        "phases": [_phase(phase) for phase in entry.phases],
     }
 
 

@@ -13,9 +13,9 @@ import typer
 
 from virtcpr.cli.backend import Backend
 
-COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "save", "restore", "recover", "hooks")
+COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "auto", "save", "restore", "recover", "history", "hooks")
 _OUTPUT = ("-o", "--output", "-yo")
-_WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml")
+_WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml", "-n", "--lines")
 
 
 class Output(StrEnum):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from virtcpr.cli.table import Cell, Row, Table
-from virtcpr.cli.text import count, milliseconds, size, visible, visible_lines
+from virtcpr.cli.text import count, local_time, milliseconds, size, visible, visible_lines
 from virtcpr.model import (
     AVAILABLE,
+    Action,
+    AutoReport,
     CheckReport,
     DomainReport,
     DomainRow,
     Finding,
+    HistoryReport,
     HookReport,
     Keeping,
     KeptDomain,
@@ -38,6 +41,12 @@ RESULT_STYLES = {
     Result.ROLLED_BACK: "yellow",
     Result.FAILED: "red",
     Result.UNKNOWN: "bold red",
+}
+ACTION_STYLES = {
+    Action.TOLD: "yellow",
+    Action.WAITING: "yellow",
+    Action.LEFT: "dim",
+    Action.MOVE: "green",
 }
 READYING_STYLES = {
     Readying.PREPARED: "green",
@@ -218,6 +227,49 @@ def upgrade(report: UpgradeReport) -> Table:
     results = [domain.result.value for domain in report.domains]
     below = _below(results, tuple(result.value for result in Result), report.notes, report.blackout_ms)
     return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if report.notes else "no running domains", below)
+
+
+def auto(report: AutoReport) -> Table:
+    """``auto``, after it; with ``dry_run`` before it."""
+    rows = tuple(
+        Row(
+            (
+                Cell(visible(one.name)),
+                _result(one.action.result)
+                if one.action.result
+                else Cell(one.action.value, style=ACTION_STYLES[one.action]),
+                _sides(one.source, None if one.action in (Action.CURRENT, Action.LEFT) else one.target),
+                Cell(one.mode.value if one.mode else _NOTHING),
+                Cell(_NOTHING if one.pause_ms is None else milliseconds(one.pause_ms)),
+            ),
+            one.findings,
+            (("why", one.reason),) if one.reason else (),
+        )
+        for one in report.domains
+    )
+    actions = [one.action.value for one in report.domains]
+    below = _below(actions, tuple(action.value for action in Action), report.notes, report.blackout_ms)
+    return Table(
+        ("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "" if report.notes else "no running domains", below
+    )
+
+
+def history(report: HistoryReport) -> Table:
+    """``history``, times in the local time zone."""
+    rows = tuple(
+        Row(
+            (
+                Cell(local_time(entry.time)),
+                Cell(visible(entry.name)),
+                _result(entry.result),
+                Cell(entry.mode.value if entry.mode else _NOTHING),
+                *_versions(entry.source, entry.target),
+                Cell(_NOTHING if entry.pause_ms is None else milliseconds(entry.pause_ms)),
+            )
+        )
+        for entry in report.entries
+    )
+    return Table(("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, "nothing was moved yet")
 
 
 def save(report: SaveReport) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
+from datetime import datetime
 
 # Controls, formatting (bidirectional overrides), lone surrogates, line and paragraph separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -37,6 +38,14 @@ def size(number: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def local_time(stamp: str) -> str:
+    """ISO 8601 as the clock on the wall shows it: ``2026-05-04 03:02:01``; what isn't ISO 8601 as it is."""
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return visible(stamp)
 
 
 def count(number: int, noun: str) -> str:

@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 
-
-class ExitCode(IntEnum):
-    """How a command ended; part of the interface (virtcpr(8), EXIT STATUS)."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    SOME = 3
-    BLOCKED = 4
-    ROLLED_BACK = 5
-    UNKNOWN = 6
-    PENDING = 10  # of `plan --detailed-exitcode` only
-
-
-class Mode(Enum):
-    """How a guest is moved to another QEMU (README, "Modes")."""
-
-    TRANSFER = "transfer"
-    LIVE = "live"
-    REBOOT = "reboot"
-    EXEC = "exec"
-
-
-AVAILABLE = (Mode.TRANSFER, Mode.REBOOT)  # what this version can do; the others are only judged
-
-
-class Severity(Enum):
-    BLOCKER = "blocker"
-    WARNING = "warning"
-    INFO = "info"
-
-
-class Result(Enum):
-    """What a command did with one domain."""
-
-    UPGRADED = "upgraded"
-    CURRENT = "current"
-    BLOCKED = "blocked"
-    ROLLED_BACK = "rolled-back"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason why a domain can't be moved in some ``modes``, or can with a warning.
-
-    ``source`` is where it is known from: QEMU's or libvirt's source or documentation.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    remedy: str
-    modes: tuple[Mode, ...] = tuple(Mode)
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One part of a swap and how long it took, in milliseconds."""
-
-    name: str
-    ms: float
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two QEMU processes of a swap.  ``version`` is QEMU's own with the package in brackets."""
-
-    version: str
-    pid: int | None = None
+from virtcpr.model.auto import Action as Action
+from virtcpr.model.auto import AutoDomain as AutoDomain
+from virtcpr.model.auto import AutoReport as AutoReport
+from virtcpr.model.auto import HistoryEntry as HistoryEntry
+from virtcpr.model.auto import HistoryReport as HistoryReport
+from virtcpr.model.words import AVAILABLE as AVAILABLE
+from virtcpr.model.words import ExitCode as ExitCode
+from virtcpr.model.words import Finding as Finding
+from virtcpr.model.words import Mode as Mode
+from virtcpr.model.words import Phase as Phase
+from virtcpr.model.words import Result as Result
+from virtcpr.model.words import Severity as Severity
+from virtcpr.model.words import Side as Side
 
 
 @dataclass(frozen=True)
@@ -389,6 +330,8 @@ Report = (
     | RestoreReport
     | RecoverReport
     | HookReport
+    | AutoReport
+    | HistoryReport
 )
 
 

@@ -1,0 +1,78 @@
+"""What ``auto`` and ``history`` end with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from virtcpr.model.words import ExitCode, Finding, Mode, Phase, Result, Side
+
+
+class Action(Enum):
+    """What ``auto`` did with one domain; those that are a Result, too, mean the same."""
+
+    UPGRADED = "upgraded"
+    CURRENT = "current"
+    TOLD = "told"  # it runs an outdated QEMU, and isn't to be moved
+    WAITING = "waiting"  # it will be moved later: outside the windows, or while something is at work
+    LEFT = "left"  # it opted out, or another one failed before its turn
+    BLOCKED = "blocked"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    MOVE = "move"  # with --dry-run: it would be
+
+    @property
+    def result(self) -> Result | None:
+        """The result of ``upgrade`` that it stands for."""
+        return next((result for result in Result if result.value == self.value), None)
+
+
+@dataclass(frozen=True)
+class AutoDomain:
+    """What became of one domain; ``reason`` says why, where that isn't plain."""
+
+    name: str
+    uuid: str
+    action: Action
+    reason: str = ""
+    mode: Mode | None = None
+    source: Side | None = None
+    target: Side | None = None
+    pause_ms: float | None = None
+    phases: tuple[Phase, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class AutoReport:
+    """What ``auto`` did, or with ``dry_run`` would do.  ``blackout_ms`` is that of all its moves together."""
+
+    domains: tuple[AutoDomain, ...]
+    exit_code: ExitCode
+    blackout_ms: float | None = None
+    notes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One line of the history.  ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU."""
+
+    time: str
+    name: str
+    uuid: str
+    result: Result
+    mode: Mode | None = None
+    source: str | None = None
+    target: str | None = None
+    pause_ms: float | None = None
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """What was moved, the newest last."""
+
+    entries: tuple[HistoryEntry, ...]
+    exit_code: ExitCode = ExitCode.DONE

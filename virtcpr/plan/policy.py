@@ -1,0 +1,184 @@
+"""What the administrator allows `virtcpr auto` to do: virtcpr.toml, parsed.  A key is a row of ``KEYS``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from virtcpr.errors import ParseError
+
+DAY = 24 * 60
+CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+ADDRESS = re.compile(r"[^\s,;<>\"-][^\s,;<>\"]*")  # sendmail must not take it for an option
+
+
+class Auto(Enum):
+    """What is done about domains that run an outdated QEMU."""
+
+    OFF = "off"
+    NOTIFY = "notify"
+    APPLY = "apply"
+
+
+class Fallback(Enum):
+    """What is done about a domain that mode transfer can't move."""
+
+    NOTIFY = "notify"
+    REBOOT = "reboot"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of the day, in minutes since local midnight; ``end`` isn't in it.  It may go over midnight."""
+
+    begin: int
+    end: int
+
+    def __contains__(self, minute: int) -> bool:
+        if self.begin < self.end:
+            return self.begin <= minute < self.end
+        return minute >= self.begin or minute < self.end
+
+    def __str__(self) -> str:
+        return f"{_clock(self.begin)}-{_clock(self.end)}"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The configuration; the defaults are those of a file that says nothing.
+
+    ``max_pause_ms`` is in milliseconds.  0 is no limit there and in ``parallel``, and no canary in ``canary``.
+    """
+
+    auto: Auto = Auto.NOTIFY
+    windows: tuple[Window, ...] = ()
+    max_pause_ms: int = 0
+    canary: int = 1
+    parallel: int = 0
+    fallback: Fallback = Fallback.NOTIFY
+    prometheus: str = ""
+    mail: str = ""
+
+    def open(self, minute: int) -> bool:
+        """Whether guests may be moved at this minute of the day."""
+        return not self.windows or any(minute in window for window in self.windows)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the file: the member of Policy that it sets, what it must be, and how it is read.
+
+    ``read`` raises ValueError for anything else.
+    """
+
+    member: str
+    must: str
+    read: Callable[[object], object]
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _textfile(value: object) -> str:
+    text = _text(value)
+    if text and not (text.startswith("/") and text.endswith(".prom")):
+        raise ValueError
+    return text
+
+
+def _address(value: object) -> str:
+    text = _text(value)
+    if text and not ADDRESS.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _windows(value: object) -> tuple[Window, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(_window(_text(one)) for one in value)
+
+
+def _window(text: str) -> Window:
+    begin, dash, end = text.partition("-")
+    if not dash or begin == end:
+        raise ValueError
+    return Window(_minute(begin), DAY if end == "24:00" else _minute(end))
+
+
+def _minute(text: str) -> int:
+    found = CLOCK.fullmatch(text)
+    if not found:
+        raise ValueError
+    return int(found[1]) * 60 + int(found[2])
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+NUMBER = "a whole number, 0 or more"
+# By their names in the file; those of a table with its name before.
+KEYS: Mapping[str, Key] = {
+    "auto": Key("auto", '"off", "notify" or "apply"', Auto),
+    "windows": Key("windows", 'a list of local times of day, as ["22:00-06:00"]', _windows),
+    "max-pause-ms": Key("max_pause_ms", NUMBER, _number),
+    "canary": Key("canary", NUMBER, _number),
+    "parallel": Key("parallel", NUMBER, _number),
+    "fallback": Key("fallback", '"notify" or "reboot"', Fallback),
+    "results.prometheus": Key("prometheus", 'an absolute path that ends with .prom, or ""', _textfile),
+    "results.mail": Key("mail", 'one address, or ""', _address),
+}
+TABLES = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
+
+
+def policy(documents: Sequence[tuple[str, str]]) -> Policy:
+    """The policy of these files, each a name and a text; a later one's keys win.
+
+    Raises ParseError for the first thing that isn't right, with the file and the key.
+    """
+    values: dict[str, Any] = {}
+    for name, text in documents:
+        for key, value in _flat(name, text).items():
+            if key not in KEYS:
+                raise ParseError(
+                    f"{name}: there is no key '{key}'; nothing was done", hint=f"known are: {', '.join(KEYS)}"
+                )
+            try:
+                values[KEYS[key].member] = KEYS[key].read(value)
+            except ValueError:
+                raise ParseError(
+                    f"{name}: '{key}' must be {KEYS[key].must}, not {value!r}; nothing was done",
+                    hint="virtcpr.toml(5) has the keys",
+                ) from None
+    return Policy(**values)
+
+
+def _flat(name: str, text: str) -> dict[str, object]:
+    """The keys of a file; those of its tables with their names before."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ParseError(
+            f"{name} isn't TOML: {error}; nothing was done", hint="virtcpr.toml(5) shows how it looks"
+        ) from error
+    found: dict[str, object] = {}
+    for key, value in document.items():
+        if key in TABLES and isinstance(value, dict):
+            found |= {f"{key}.{inner}": one for inner, one in value.items()}
+        else:
+            found[key] = value
+    return found
