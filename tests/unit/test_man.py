@@ -1,4 +1,4 @@
-"""The man pages say what the program has, no less and no more: its commands, options, exit codes, variables and files."""
+"""The man pages say what the program has, no less and no more: commands, options, exit codes, variables, files, keys."""
 
 from __future__ import annotations
 
