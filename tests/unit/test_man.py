@@ -1,4 +1,4 @@
-"""The man pages say what the program has, no less and no more: commands, options, exit codes, variables, files, keys."""
+"""The man pages say what the program has, no more and no less: commands, options, codes, variables, files, keys."""
 
 from __future__ import annotations
 
