@@ -29,9 +29,9 @@ class Host:
 
     def trigger(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         script = TRIGGER.read_text().replace("/run/", f"{self.root}/run/")
-        path = {"PATH": f"{self.root}/bin:/usr/bin:/bin"}
+        path = {"PATH": f"{self.root}/bin"}
         return subprocess.run(
-            ["sh", "-c", script, "trigger", *arguments], env=path, capture_output=True, text=True, check=False
+            ["/bin/sh", "-c", script, "trigger", *arguments], env=path, capture_output=True, text=True, check=False
         )
 
 
@@ -39,6 +39,8 @@ class Host:
 def host(tmp_path: Path) -> Host:
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
+    for tool in ("mkdir", "mv", "rm"):  # and no systemctl of the host that runs the test
+        (tmp_path / "bin" / tool).symlink_to(f"/bin/{tool}")
     systemctl = tmp_path / "bin/systemctl"
     systemctl.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/systemctl.log\necho noise\nexit 1\n')
     systemctl.chmod(0o755)

@@ -11,6 +11,8 @@ from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
 from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
 
+# One of its own: `virsh metadata --set` replaces all that a namespace has, and prepare's record is in another.
+WISH_NS = "urn:virtcpr:auto:1"
 # RAM that libvirt backs with hugepages: all of it, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
 # Memory devices that are shared, or have no RAM of their own, whatever the XML says.
@@ -61,6 +63,12 @@ class LiveDomain:
     @property
     def emulator(self) -> str:
         return (self.root.findtext("devices/emulator") or "").strip()
+
+    @property
+    def wish(self) -> str | None:
+        """What the administrator wrote into its metadata for `virtcpr auto`: a word, None where there is none."""
+        text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
+        return None if text is None else text.strip()
 
     def interfaces(self) -> Iterator[Interface]:
         for node in self.all("devices/interface"):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import sys
+import tempfile
 from itertools import count
 from pathlib import Path
 
@@ -137,6 +138,22 @@ def write_private(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise HostError(f"{path} can't be written: {error.strerror}") from error
+
+
+def write_public(path: Path, text: str) -> None:
+    """Replace a file that everybody may read, as a whole.  Its directory may be somebody else's.  Raises HostError."""
+    part = None
+    try:
+        fd, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # a new file of an unknown name
+        with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(part, path)
+    except OSError as error:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
         raise HostError(f"{path} can't be written: {error.strerror}") from error
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from virtcpr.errors import HostError
 
@@ -15,8 +15,12 @@ log = logging.getLogger(__name__)
 SECONDS = 30.0
 
 
-def run(argv: Sequence[str], *, timeout: float = SECONDS) -> str:
+def run(
+    argv: Sequence[str], *, timeout: float = SECONDS, text: bytes | None = None, more: Mapping[str, str] | None = None
+) -> str:
     """Run a program and return what it printed.  ``timeout`` in seconds.
+
+    ``text`` is what it reads on stdin, nothing by default; ``more`` is added to its environment.
 
     Raises HostError with the program's own last words where it can't be started, fails, or takes too long (it is
     killed then).
@@ -25,10 +29,11 @@ def run(argv: Sequence[str], *, timeout: float = SECONDS) -> str:
     try:
         done = subprocess.run(
             argv,
-            stdin=subprocess.DEVNULL,
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             timeout=timeout,
-            env=_environment(),
+            env={**_environment(), **(more or {})},
             check=False,
             start_new_session=True,  # a Ctrl-C is for virtcpr to decide about
         )

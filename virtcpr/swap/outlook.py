@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from virtcpr.host.libvirt import Connection
+from collections.abc import Iterable
+
+from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.model import Request
 from virtcpr.swap import rehearsal
 from virtcpr.swap.move import Move
@@ -17,14 +19,21 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
 
     With ``request.rehearse`` those that can be moved are rehearsed: a few seconds a shape of guests.
     """
-    probe = Probe(request.emulator, ping=ping)
-    domains = chosen(connection, request)
-    moves = [Move.of(probe.facts(domain)) for domain in domains]
+    pairs = looked(connection, request, ping=ping)
     if request.rehearse:
-        pairs = zip(moves, domains, strict=True)
-        parts = {id(move): rehearsal.Part(move.facts, domain.monitor) for move, domain in pairs if not move.result}
-        rehearsal.rehearse(parts.values())
-        for move in moves:
-            if id(move) in parts:
-                move.rehearsed(parts[id(move)].result)
-    return moves
+        rehearse(pairs)
+    return [move for _, move in pairs]
+
+
+def looked(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:
+    """The same without a rehearsal, each with its domain."""
+    probe = Probe(request.emulator, ping=ping)
+    return [(domain, Move.of(probe.facts(domain))) for domain in chosen(connection, request)]
+
+
+def rehearse(pairs: Iterable[tuple[Domain, Move]]) -> None:
+    """Have those that can be moved tried by a twin; where that fails a move becomes ``blocked``."""
+    parts = [(move, rehearsal.Part(move.facts, domain.monitor)) for domain, move in pairs if not move.result]
+    rehearsal.rehearse([part for _, part in parts])
+    for move, part in parts:
+        move.rehearsed(part.result)

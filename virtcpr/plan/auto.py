@@ -1,0 +1,174 @@
+"""What `auto` does with each running domain: by the policy, its own wish, what is known of it, the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.domain.live import LiveDomain
+from virtcpr.errors import ParseError
+from virtcpr.model import Action, AutoDomain, AutoReport, Finding, Mode, Outlook, Result, Severity
+from virtcpr.plan.policy import Auto, Fallback, Policy
+
+METADATA = "its metadata"
+NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set '<auto>off</auto>' --live --config"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A running domain.  ``outlook`` is that of mode transfer, ``reboot`` that of mode reboot where it was asked for.
+
+    ``wish`` is the word in its metadata, None where there is none; ``problem`` says why the installed emulator can't be
+    used.
+    """
+
+    outlook: Outlook
+    wish: str | None = None
+    problem: str | None = None
+    reboot: Outlook | None = None
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Domains that are moved together, by UUID."""
+
+    mode: Mode
+    uuids: tuple[str, ...]
+    canary: bool = False
+
+
+@dataclass(frozen=True)
+class AutoPlan:
+    """Every domain, those that are to be moved as Action.MOVE; and in which order."""
+
+    domains: tuple[AutoDomain, ...] = ()
+    waves: tuple[Wave, ...] = ()
+
+
+def wish(facts: DomainFacts) -> str | None:
+    """The word that the administrator put into the domain's metadata: that of the live XML, else of the persistent."""
+    for text in (facts.xml, facts.persistent_xml):
+        try:
+            word = LiveDomain.of(text).wish if text else None
+        except ParseError:
+            continue  # a finding says so
+        if word is not None:
+            return word
+    return None
+
+
+def wanted(one: Candidate, policy: Policy) -> Auto | None:
+    """What is to be done about a domain if it runs an outdated QEMU; None: its wish makes no sense."""
+    if policy.auto is Auto.OFF or one.wish is None:
+        return policy.auto
+    try:
+        return Auto(one.wish)
+    except ValueError:
+        return None
+
+
+def to_rehearse(one: Candidate, policy: Policy) -> bool:
+    """Whether it matters what a twin of this domain would show."""
+    return one.outlook.moves and not one.problem and wanted(one, policy) in (Auto.NOTIFY, Auto.APPLY)
+
+
+def to_reboot(one: Candidate, policy: Policy) -> bool:
+    """Whether mode reboot is the way for this domain, should it be one."""
+    blocked = one.outlook.verdict is Result.BLOCKED and not one.problem
+    return blocked and policy.fallback is Fallback.REBOOT and wanted(one, policy) is Auto.APPLY
+
+
+def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPlan:
+    """Judge every domain, and put those that are to be moved into waves.  ``minute`` is that of the local day."""
+    domains = tuple(_judged(one, policy, minute) for one in candidates)
+    return AutoPlan(domains, tuple(_waves([one for one in domains if one.action is Action.MOVE], policy.canary)))
+
+
+def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
+    """Canaries first, and the mode that pauses a guest least before the other."""
+    modes = (Mode.TRANSFER, Mode.REBOOT)
+    ordered = [one for mode in modes for one in moving if one.mode is mode]
+    for first, part in ((True, ordered[:canary]), (False, ordered[canary:])):
+        for mode in modes:
+            uuids = tuple(one.uuid for one in part if one.mode is mode)
+            if uuids:
+                yield Wave(mode, uuids, first)
+
+
+def _judged(one: Candidate, policy: Policy, minute: int) -> AutoDomain:
+    outlook, auto = one.outlook, wanted(one, policy)
+    if outlook.verdict is Result.CURRENT:
+        return _as(outlook, Action.CURRENT)
+    if auto is None:
+        return replace(_as(outlook, Action.LEFT, f"{METADATA} says '{one.wish}'"), findings=(_nonsense(one),))
+    if auto is Auto.OFF:
+        return replace(_as(outlook, Action.LEFT, f"{METADATA} says off"), findings=())
+    if one.problem:
+        return replace(_as(outlook, Action.TOLD, f"{one.problem}: nothing is done"), findings=())
+    if auto is Auto.NOTIFY:
+        says = METADATA if one.wish else "auto"
+        return _as(outlook, Action.TOLD, f"{says} says notify; {_could(outlook)}")
+    if not outlook.moves and one.reboot is not None and one.reboot.moves:
+        return _moved(one.reboot, policy, minute)
+    return _moved(outlook, policy, minute) if outlook.moves else _blocked(one)
+
+
+def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
+    pause = outlook.forecast_ms
+    if policy.max_pause_ms and pause is not None and pause > policy.max_pause_ms:
+        reason = f"its pause is expected to be {pause:.0f} ms, and max-pause-ms is {policy.max_pause_ms}"
+        return _as(outlook, Action.TOLD, reason)
+    if not policy.open(minute):
+        return _as(outlook, Action.WAITING, closed(policy))
+    return _as(outlook, Action.MOVE)
+
+
+def closed(policy: Policy) -> str:
+    return f"guests are moved {', '.join(map(str, policy.windows))} only"
+
+
+def _blocked(one: Candidate) -> AutoDomain:
+    """Everything that stands in the way, in each mode that was looked at."""
+    if one.reboot is None:
+        return _as(one.outlook, Action.BLOCKED)
+    found = dict.fromkeys((*one.outlook.findings, *one.reboot.findings))
+    return replace(_as(one.outlook, Action.BLOCKED, "by mode reboot neither"), findings=tuple(found))
+
+
+def _could(outlook: Outlook) -> str:
+    return "it can be moved" if outlook.moves else "mode transfer can't move it"
+
+
+def _as(outlook: Outlook, action: Action, reason: str = "") -> AutoDomain:
+    return AutoDomain(
+        name=outlook.name,
+        uuid=outlook.uuid,
+        action=action,
+        reason=reason,
+        mode=outlook.mode if action in (Action.MOVE, Action.WAITING) else None,
+        source=outlook.source,
+        target=outlook.target,
+        findings=outlook.findings,
+    )
+
+
+def _nonsense(one: Candidate) -> Finding:
+    message = f"{METADATA} says '{one.wish}', which is neither off, notify nor apply; it counts as off"
+    return Finding("wish", Severity.WARNING, message, NOT_A_WISH.format(name=one.outlook.name))
+
+
+def tells(report: AutoReport) -> bool:
+    """Whether there is something that the administrator should hear of."""
+    quiet = (Action.CURRENT, Action.LEFT)
+    return any(one.action not in quiet or one.findings for one in report.domains)
+
+
+def subject(report: AutoReport) -> str:
+    """``3 domains: 2 upgraded, 1 told``: what is said in a line."""
+    actions = [one.action for one in report.domains]
+    counts = [(actions.count(action), action.value) for action in Action if action in actions]
+    if not counts:
+        return "; ".join(report.notes) or "no running domains"
+    parts = ", ".join(f"{number} {action}" for number, action in counts)
+    return f"{len(actions)} {'domain' if len(actions) == 1 else 'domains'}: {parts}"
