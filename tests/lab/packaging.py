@@ -19,7 +19,7 @@ def built() -> bytes:
     """The package; built once a run of tests, in the lab as it is then.  Leaves what it was built from in ``BUILD``."""
     shell(
         f"rm -rf {BUILD}; mkdir {BUILD}; cp -a /usr/src/virtcpr {BUILD}/virtcpr; cd {BUILD}/virtcpr; "
-        f"dpkg-buildpackage -us -uc -b",
+        f"dpkg-checkbuilddeps -I; dpkg-buildpackage -d -us -uc -b",
         timeout=300,
     )
     return base64.b64decode(run("base64", f"{BUILD}/{Path(DEB).name}").out)
