@@ -195,6 +195,7 @@ def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
     assert debian.called() == [
         "deb-systemd-invoke stop virtcpr-auto.timer",
         "deb-systemd-invoke stop virtcpr-auto.service",
+        "deb-systemd-invoke stop virtcpr-auto.timer",
         "deb-systemd-invoke stop virtcpr-save.service",
         "virtcpr -q hooks remove",
     ]
