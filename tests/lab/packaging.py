@@ -40,7 +40,7 @@ def dpkg(*arguments: str) -> str:
     return done.out + done.err
 
 
-# An upgrade by another build of the same version: what it depends on is there, and a guest can go on to ever newer ones.
+# An upgrade by another build of the same version: its dependencies are there, and a guest can go on to ever newer ones.
 REPACK = """
 import glob, subprocess, sys
 deb, number, marked = glob.glob(f"/var/cache/apt/archives/qemu-system-x86_*{sys.argv[1]}_*.deb"), *sys.argv[2:]

@@ -135,7 +135,9 @@ def test_apt_upgrades_qemu_and_the_guests_move(guests: Guests) -> None:
     """All three within three minutes, with the waits as shipped; and needrestart agrees."""
     configure('auto = "apply"\n')
     # Without its hook into apt, and never for anything but guests.
-    shell(f"{packaging.APT} install --no-download needrestart; rm /etc/apt/apt.conf.d/99needrestart")
+    shell(
+        f"{packaging.APT} install --no-download --no-install-recommends needrestart; rm /etc/apt/apt.conf.d/99needrestart"
+    )
     for shape in THREE:
         make_a_machine_of(shape.name)
     since = Since()
