@@ -31,6 +31,7 @@ INSTALLED = (
     "xml-templates",
     "hooks",
     "systemd",
+    "packages",
     "man",
     "docs",
     "apparmor",

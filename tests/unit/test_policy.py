@@ -93,6 +93,7 @@ def test_windows(windows: str, inside: tuple[int, ...], outside: tuple[int, ...]
         ('[results]\nprometheus = "/a\\nb.prom"', "'results.prometheus' must be"),
         ('[results]\nmail = "-oQ/tmp"', "'results.mail' must be one address"),
         ('[results]\nmail = "a@b, c@d"', "'results.mail' must be"),
+        ('[results]\nmail = "é@b"', "'results.mail' must be"),
         ('[results]\nmail = "a@b\\nBcc: c@d"', "'results.mail' must be"),
         ('atuo = "off"', "a.toml: there is no key 'atuo'"),
         ('[results]\nmial = "root"', "there is no key 'results.mial'"),
