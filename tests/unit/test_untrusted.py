@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +17,11 @@ import pytest
 from tests.unit import facts
 from virtcpr.domain import status
 from virtcpr.errors import HostError
-from virtcpr.host import launch, threads
+from virtcpr.host import emulator, launch, threads
 from virtcpr.host.launch import Launch
 from virtcpr.host.proc import Process
 from virtcpr.plan.guest import Guest
-from virtcpr.swap import owners, spawn
+from virtcpr.swap import owners, rehearsal, spawn
 from virtcpr.swap.spawn import NewQemu
 
 
@@ -97,3 +99,36 @@ def test_libvirts_record_gets_no_path_that_it_makes_up(
     guest = Guest("web", "", str(tmp_path), str(path), text, "/usr/bin/qemu", True, False, ())
     asyncio.run(owners.record(guest, SimpleNamespace(execute=execute), Process.of(os.getpid())))  # type: ignore[arg-type]
     assert made[0].ptys == ({"serial0": said.removeprefix("pty:")} if taken else {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_emulator_that_a_document_names_is_not_run_as_root(tmp_path: Path) -> None:
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))  # pytest's own directories are root's alone
+    try:
+        place.chmod(0o755)
+        program = place / "qemu"
+        program.write_text('#!/bin/sh\necho "$(id -u) $(id -g) $(id -G)" >&2\nexit 1\n')
+        program.chmod(0o755)
+        with pytest.raises(emulator.NotAnEmulator, match=r"isn't QEMU, or is broken: 65534 65534 65534$"):
+            asyncio.run(emulator.inspect(str(program)))
+        program.write_text('#!/bin/sh\nid -u >&2; echo /; [ "$(id -u)" = 65534 ]\n')
+        assert emulator.firmware(str(program)).startswith("/@")
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_binary_that_others_can_change_has_no_twin(old: Process, tmp_path: Path) -> None:
+    """The twin would run it, and less confined than the guest is."""
+    program = shutil.copy("/bin/sleep", tmp_path / "qemu")
+    os.chmod(program, 0o777)
+    with subprocess.Popen([program, "600"]) as process:
+        try:
+            with (
+                pytest.raises(HostError, match="others than root can write to the binary that it runs"),
+                rehearsal._executable(Process.of(process.pid)),
+            ):
+                pytest.fail("it would be run")
+        finally:
+            process.kill()
+    with rehearsal._executable(old) as fd:
+        assert fd > 2

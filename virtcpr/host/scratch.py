@@ -144,6 +144,11 @@ class Scratch:
         await self.end()
 
 
+def as_user(user: User | None) -> list[str]:
+    """What stands before a command to run it as somebody; nothing for None."""
+    return ["setpriv", *_ids(user), "--"] if user else []
+
+
 def _ids(user: User | None) -> list[str]:
     if user is None:
         return []
