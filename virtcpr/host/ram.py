@@ -75,7 +75,7 @@ def _own_directory(path: Path) -> int:
 
 
 def has_open(process: Process, path: str) -> bool:
-    """Whether a process has this very file open.  Raises HostError where it is gone."""
+    """Whether a process has this very file, or device, open.  Raises HostError where it is gone."""
     try:
         wanted = os.stat(path)
         links = list((process.path / "fd").iterdir())
@@ -84,9 +84,14 @@ def has_open(process: Process, path: str) -> bool:
     for link in links:
         with contextlib.suppress(OSError):
             found = os.stat(link)
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            if _what(found) == _what(wanted):
                 return True
     return False
+
+
+def _what(kind: os.stat_result) -> tuple[int, ...]:
+    """A device has a name of its own in QEMU's /dev."""
+    return (kind.st_rdev,) if stat.S_ISCHR(kind.st_mode) else (kind.st_dev, kind.st_ino)
 
 
 def identity(path: str) -> Identity:
