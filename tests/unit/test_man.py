@@ -187,6 +187,11 @@ def test_it_has_every_file() -> None:
         assert f"{Path(name).name}" in text, f"nothing has to do with {name}"
 
 
+def test_the_page_on_security_has_every_file() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    assert {path for path in paths() if f"`{path}" not in text} == set()
+
+
 def test_the_configuration_s_page_has_every_key() -> None:
     described = terms(section(page(CONFIGURATION), "KEYS"))
     assert list(described) == list(policy.KEYS)

@@ -15,7 +15,6 @@ from virtcpr.host import standstill
 from virtcpr.host.proc import Process
 from virtcpr.host.stream import Stream, digest
 from virtcpr.model import Settled
-from virtcpr.plan import reboot as reboot_plan
 from virtcpr.plan.saved import Purpose, Stage
 from virtcpr.swap.reboot import saving
 from virtcpr.swap.reboot.record import Record
@@ -182,18 +181,15 @@ def test_ram_that_is_in_another_file(reboot_stage: RebootStage) -> None:
     as_before(reboot_stage)
 
 
-def test_ram_in_a_file_of_the_administrators_that_qemu_only_names(
-    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ram_in_a_file_of_the_administrators_that_qemu_only_names(reboot_stage: RebootStage) -> None:
     """It would be opened as root to be written back: /dev/watchdog, to a QEMU that its guest has taken over."""
-    monkeypatch.setattr(reboot_plan, "_goes_with_domain", lambda *_: False)
-    path = reboot_stage.world.ram / f"1-{NAME}/pc.ram"
-    path.unlink()
-    path.touch()
-    error = reboot_stage.save()
-    assert isinstance(error, RolledBack)
-    assert f"hasn't opened {path} as its RAM; the guest runs on" in error.message
-    as_before(reboot_stage)
+    made = reboot_stage.saving()
+    (file,) = made.record.saved.ram
+    made.record.saved = replace(made.record.saved, ram=(replace(file, kept=file.path),))
+    Path(file.path).unlink()
+    Path(file.path).touch()
+    with pytest.raises(RolledBack, match=f"hasn't opened {file.path} as its RAM; the guest runs on"):
+        made.run()
 
 
 # QEMU's own refusals.
