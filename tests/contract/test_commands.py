@@ -11,7 +11,8 @@ from itertools import product
 import pytest
 
 from tests.contract.conftest import Cli
-from tests.contract.fake import DB, LAB, MAIL, UUID, WEB, FakeBackend, one, raises
+from tests.contract.fake import FakeBackend, raises
+from tests.contract.reports import DB, LAB, MAIL, UUID, WEB, one
 from virtcpr.cli.options import UpgradeMode
 from virtcpr.errors import HostError, ParseError, QmpError, RolledBack, Unsettled, UsageError, VirtcprError
 from virtcpr.model import AVAILABLE, ExitCode, Mode, Request, UpgradeReport

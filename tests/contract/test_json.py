@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from tests.contract.conftest import Cli, Outcome
-from tests.contract.fake import DB, LAB, MAIL, PLANNED, WEB, FakeBackend, one, raises
+from tests.contract.fake import FakeBackend, raises
+from tests.contract.reports import DB, LAB, MAIL, PLANNED, WEB, one
 from virtcpr.cli.session import COMMANDS
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.model import AVAILABLE, DomainRow, ExitCode, Keeping, ListReport, Mode, PlanReport, Result, UpgradeReport

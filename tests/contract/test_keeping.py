@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.conftest import Cli
-from tests.contract.fake import DISCARDED, RESTORED, SAVED, UUID, FakeBackend
+from tests.contract.fake import FakeBackend
+from tests.contract.reports import DISCARDED, RESTORED, SAVED, UUID
 from tests.contract.test_json import VALIDATOR, checked
 from virtcpr.cli import live, table, tables
 from virtcpr.cli.backend import Watch

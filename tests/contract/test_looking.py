@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.conftest import Cli
-from tests.contract.fake import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED, FakeBackend
+from tests.contract.fake import FakeBackend
+from tests.contract.reports import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED
 from tests.contract.test_json import checked
 from virtcpr.model import AVAILABLE, CheckReport, ExitCode, Mode, PlanReport, PrepareReport, Request
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.conftest import Cli
-from tests.contract.fake import DB, LAB, MAIL, NEW, OLD, WARNING, WEB, FakeBackend, outlook_of
+from tests.contract.fake import FakeBackend
+from tests.contract.reports import DB, LAB, MAIL, NEW, OLD, WARNING, WEB, outlook_of
 from virtcpr.cli import table, tables
 from virtcpr.model import DomainReport, ExitCode, Finding, ListReport, Result, Severity, Side, UpgradeReport
 

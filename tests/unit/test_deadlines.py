@@ -53,7 +53,17 @@ GROUPS = (
             ),
             Wait("the guardian is at its post", "host.guard.READY_SECONDS", "nothing is moved (5)"),
             Wait(
-                "any other program that is run (systemctl show, busctl)",
+                "package managers have been quiet for a while, before `auto --pending` looks at the guests",
+                "host.packages.QUIET_SECONDS",
+                "it goes on: this long their locks must be free without a break",
+            ),
+            Wait(
+                "they are, in the end",
+                "host.packages.WAIT_SECONDS",
+                "nothing is done, the note stays (0), and the timer tries again two minutes later",
+            ),
+            Wait(
+                "any other program that is run (systemctl show, busctl, sendmail)",
                 "host.run.SECONDS",
                 "it is killed; its part fails",
             ),
@@ -149,6 +159,11 @@ GROUPS = (
                 "a guest agent that answered before answers again",
                 "swap.adopt.PING_SECONDS",
                 "a warning (`verify`)",
+            ),
+            Wait(
+                "each program in /etc/virtcpr/notify.d ends, when `auto` is through with all guests",
+                "host.notifiers.SECONDS",
+                "it is killed, and that is logged",
             ),
         ),
     ),

@@ -217,8 +217,8 @@ class Automatic:
             self.domains[one.uuid] = _became(one)
         failed = [one.name for one in report.domains if _failed(one.result, canary=wave.canary)]
         if failed:
-            what = "the canary" if wave.canary else "the move of"
-            self._rest(Action.LEFT, f"{what} {', '.join(failed)} failed; it wasn't touched")
+            first = "the canary " if wave.canary else ""
+            self._rest(Action.LEFT, f"{first}{', '.join(failed)} wasn't moved; this one wasn't touched")
         elif interrupted:
             self._rest(Action.WAITING, INTERRUPTED)
 

@@ -1,0 +1,75 @@
+"""The history: written by upgrades, read by `history` and the forecast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from virtcpr.errors import HostError
+from virtcpr.model import DomainReport, Mode, Phase, Result, Side
+from virtcpr.swap import history
+
+WEB = DomainReport(
+    "web", "u1", Result.UPGRADED, Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.2, (Phase("spawn", 210.0),)
+)
+DB = DomainReport("db", "u2", Result.ROLLED_BACK, Mode.REBOOT, Side("10.0.2", 3))
+
+
+@pytest.fixture(autouse=True)
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = tmp_path / "virtcpr/history.jsonl"
+    monkeypatch.setattr(history, "PATH", made)
+    return made
+
+
+def test_what_is_written_can_be_read(path: Path) -> None:
+    history.append(WEB)
+    history.append(DB)
+    web, db = history.report((), None).entries
+    assert (web.name, web.uuid, web.result, web.mode, web.pause_ms) == (
+        "web",
+        "u1",
+        Result.UPGRADED,
+        Mode.TRANSFER,
+        41.2,
+    )
+    assert (web.source, web.target, web.phases) == ("10.0.2", "10.0.13", WEB.phases)
+    assert (db.result, db.target, db.pause_ms, db.phases) == (Result.ROLLED_BACK, None, None, ())
+    assert web.time.endswith("+00:00")
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_which_and_how_many() -> None:
+    for one in (WEB, DB, WEB):
+        history.append(one)
+    names = [[entry.name for entry in history.report(*asked).entries] for asked in ((("web",), None), (("u2",), None))]
+    assert names == [["web", "web"], ["db"]]
+    assert [entry.name for entry in history.report((), 2).entries] == ["db", "web"]
+    assert history.report(("nobody",), None).entries == ()
+
+
+def test_lines_that_make_no_sense_are_skipped(path: Path) -> None:
+    history.append(WEB)
+    good = json.loads(path.read_text())
+    bad = [{**good, "result": "?"}, {**good, "time": 5}, {**good, "phases": [1]}, {**good, "mode": "?"}, [], 7, None]
+    with path.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in bad)
+        file.write("{ torn")
+    assert len(history.report((), None).entries) == 1
+    assert history.pauses(Mode.TRANSFER) == {"u1": [41.2]}
+    assert history.pauses(Mode.REBOOT) == {}
+
+
+def test_none_yet() -> None:
+    assert history.report((), None).entries == ()
+    assert history.pauses(Mode.TRANSFER) == {}
+
+
+def test_one_that_cannot_be_read(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(HostError, match=r"history.jsonl can't be read: Is a directory") as refused:
+        history.report((), None)
+    assert refused.value.hint == "run it with sudo"
+    assert history.pauses(Mode.TRANSFER) == {}

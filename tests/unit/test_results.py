@@ -1,0 +1,250 @@
+"""Whom `auto` tells, and what: the journal, Prometheus, programs, mail."""
+
+from __future__ import annotations
+
+import email
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from email.policy import default
+from pathlib import Path
+
+import pytest
+
+from virtcpr.errors import HostError
+from virtcpr.host import files, journald, mail, notifiers
+from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Severity, Side
+from virtcpr.plan import metrics
+from virtcpr.plan.policy import Policy
+from virtcpr.swap import results
+
+WEB = AutoDomain("web", "u1", Action.UPGRADED, "", Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.25)
+DB = AutoDomain(
+    "db",
+    "u2",
+    Action.BLOCKED,
+    "by mode reboot neither",
+    source=Side("10.0.2", 1),
+    findings=(Finding("x", Severity.BLOCKER, "no\nroom", ""), Finding("y", Severity.WARNING, "viewers", "")),
+)
+NEW = AutoDomain("new", "u3", Action.CURRENT)
+REPORT = AutoReport((WEB, DB, NEW), ExitCode.SOME)
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, str]]]:
+    """A socket that stands in for journald's; gives the records that came."""
+    path = tmp_path / "journal"
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    server.bind(str(path))
+    server.setblocking(False)
+    monkeypatch.setattr(journald, "SOCKET", str(path))
+
+    def came() -> list[dict[str, str]]:
+        found = []
+        while True:
+            try:
+                found.append(understood(server.recv(1 << 16)))
+            except BlockingIOError:
+                return found
+
+    return came
+
+
+def understood(datagram: bytes) -> dict[str, str]:
+    """As journald reads it (JOURNAL_NATIVE_PROTOCOL)."""
+    fields = {}
+    while datagram:
+        line, _, datagram = datagram.partition(b"\n")
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            size = int.from_bytes(datagram[:8], "little")
+            value, datagram = datagram[8 : 8 + size], datagram[8 + size :].removeprefix(b"\n")
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What programs and mail were given."""
+    said: list[tuple[object, ...]] = []
+    monkeypatch.setattr(notifiers, "tell", lambda *given: said.append(("notify", *given)))
+    monkeypatch.setattr(mail, "send", lambda *given: said.append(("mail", *given)))
+    monkeypatch.setattr(mail, "host_name", lambda: "host7")
+    return said
+
+
+def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[object]) -> None:
+    results.tell(Policy(), REPORT, "{}", "")
+    web, db, new, summary = journal()
+    assert web == {
+        "MESSAGE": "web: upgraded, QEMU 10.0.2 to 10.0.13, paused for 41 ms",
+        "MESSAGE_ID": results.DOMAIN_ID,
+        "PRIORITY": "5",
+        "SYSLOG_IDENTIFIER": "virtcpr",
+        "VIRTCPR_DOMAIN": "web",
+        "VIRTCPR_UUID": "u1",
+        "VIRTCPR_RESULT": "upgraded",
+        "VIRTCPR_MODE": "transfer",
+        "VIRTCPR_FROM": "10.0.2",
+        "VIRTCPR_TO": "10.0.13",
+        "VIRTCPR_PAUSE_MS": "41.250",
+    }
+    assert db["VIRTCPR_REASON"] == "by mode reboot neither; no\nroom"
+    assert (db["PRIORITY"], db["MESSAGE"]) == ("4", "db: blocked: by mode reboot neither; no\nroom")
+    assert "VIRTCPR_TO" not in db
+    assert (new["PRIORITY"], new["MESSAGE"]) == ("7", "new: current")
+    assert summary["MESSAGE"] == "auto: 3 domains: 1 upgraded, 1 current, 1 blocked"
+    assert (summary["MESSAGE_ID"], summary["PRIORITY"], summary["VIRTCPR_EXIT_CODE"]) == (results.SUMMARY_ID, "4", "3")
+
+
+def test_no_value_can_add_a_field() -> None:
+    assert understood(journald.record({"A": "x\nB=y", "C": "z"})) == {"A": "x\nB=y", "C": "z"}
+
+
+def test_every_action_has_its_priority() -> None:
+    assert set(results.PRIORITIES) == set(Action) - {Action.MOVE}
+
+
+def test_without_a_journal_nothing_fails(monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
+    monkeypatch.setattr(journald, "SOCKET", "/no/such/socket")
+    results.tell(Policy(), REPORT, "{}", "")
+
+
+def test_programs_and_mail(monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]) -> None:
+    monkeypatch.setattr(journald, "send", lambda _: None)
+    results.tell(Policy(mail="root"), REPORT, "{}", "TABLE")
+    subject = "3 domains: 1 upgraded, 1 current, 1 blocked"
+    assert others == [
+        ("notify", "{}", {"VIRTCPR_SUBJECT": subject, "VIRTCPR_EXIT_CODE": "3"}),
+        ("mail", "root", f"[host7] virtcpr: {subject}", "TABLE"),
+    ]
+    others.clear()
+    results.tell(Policy(mail="root"), replace(REPORT, domains=(NEW,)), "{}", "TABLE")
+    assert others == []  # nothing to tell
+
+
+def test_nobody_who_cannot_be_told_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise HostError("/usr/sbin/sendmail can't be run")
+
+    monkeypatch.setattr(journald, "send", lambda _: None)
+    monkeypatch.setattr(mail, "send", fails)
+    results.tell(Policy(mail="root", prometheus=str(tmp_path / "none/virtcpr.prom")), REPORT, "{}", "TABLE")
+    assert "virtcpr.prom can't be written: No such file or directory" in caplog.text
+    assert "/usr/sbin/sendmail can't be run" in caplog.text
+
+
+def test_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
+    monkeypatch.setattr(journald, "send", lambda _: None)
+    path = tmp_path / "virtcpr.prom"
+    results.tell(Policy(prometheus=str(path)), REPORT, "{}", "")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in tmp_path.iterdir()] == ["virtcpr.prom"]
+    lines = path.read_text().splitlines()
+    for line in (
+        "# TYPE virtcpr_domains gauge",
+        'virtcpr_domains{result="upgraded"} 1',
+        'virtcpr_domains{result="unknown"} 0',
+        "virtcpr_outdated_domains 1",
+        "virtcpr_last_exit_code 3",
+        'virtcpr_pause_milliseconds{domain="web"} 41.25',
+    ):
+        assert line in lines
+    assert 'result="move"' not in path.read_text()
+
+
+def test_a_label_is_quoted() -> None:
+    text = metrics.exposition(AutoReport((replace(WEB, name='a"b\\c\nd'),), ExitCode.DONE), 1.5)
+    assert 'virtcpr_pause_milliseconds{domain="a\\"b\\\\c\\nd"} 41.25\n' in text
+    assert "virtcpr_last_run_timestamp_seconds 1.5\n" in text
+
+
+def test_a_public_file_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
+    """Its directory may be writable for others."""
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    path = tmp_path / "virtcpr.prom"
+    path.symlink_to(secret)
+    files.write_public(path, "x 1\n")
+    assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("s", "x 1\n", False)
+
+
+def program(path: Path, text: str, mode: int = 0o755) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture
+def notify(tmp_path: Path) -> Path:
+    directory = tmp_path / "notify.d"
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    return directory
+
+
+def test_programs_are_run_in_order(notify: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name in ("20-second", "10-first"):
+        program(notify / name, f'echo {name} "$VIRTCPR_SUBJECT" $VIRTCPR_EXIT_CODE $(cat) >>{log}')
+    program(notify / "plain", f"echo plain >>{log}", 0o644)
+    program(notify / "old.dpkg-old", f"echo old >>{log}")
+    program(notify / ".hidden", f"echo hidden >>{log}")
+    notifiers.tell(json.dumps({"a": 1}), {"VIRTCPR_SUBJECT": "1 domain", "VIRTCPR_EXIT_CODE": "4"}, notify)
+    assert log.read_text() == '10-first 1 domain 4 {"a": 1}\n20-second 1 domain 4 {"a": 1}\n'
+
+
+def test_one_that_fails_stops_no_other(notify: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program(notify / "1-fails", "echo no such channel >&2; exit 3")
+    program(notify / "2-reads-nothing", f"touch {tmp_path}/ran")
+    notifiers.tell("x" * (1 << 20), {}, notify)
+    assert (tmp_path / "ran").exists()
+    assert "notify.d: " in caplog.text
+    assert "1-fails: no such channel" in caplog.text
+
+
+def test_one_that_hangs_is_ended(
+    notify: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notifiers, "SECONDS", 0.2)
+    program(notify / "hangs", "exec sleep 600")
+    notifiers.tell("{}", {}, notify)
+    assert "hangs took more than 0.2 s" in caplog.text
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_what_others_can_write_is_not_run(notify: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
+    program(notify / "theirs", f"touch {notify}/ran", mode)
+    notifiers.tell("{}", {}, notify)
+    assert not (notify / "ran").exists()
+    assert "theirs can be written by others than root" in caplog.text
+    (notify / "theirs").chmod(0o755)
+    notify.chmod(mode)
+    notifiers.tell("{}", {}, notify)
+    assert not (notify / "ran").exists()
+
+
+def test_a_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sendmail = program(tmp_path / "sendmail", f'echo "$@" >{tmp_path}/arguments; cat >{tmp_path}/mail')
+    monkeypatch.setattr(mail, "SENDMAIL", str(sendmail))
+    mail.send("root", "[host] virtcpr: 1 domain: 1 told", "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13")
+    assert (tmp_path / "arguments").read_text() == "-i root\n"
+    sent = email.message_from_bytes((tmp_path / "mail").read_bytes(), policy=default)
+    assert (sent["To"], sent["Subject"]) == ("root", "[host] virtcpr: 1 domain: 1 told")
+    assert sent["Auto-Submitted"] == "auto-generated"
+    assert sent.get_content() == "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13\n"
+
+
+def test_a_mail_that_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "SENDMAIL", str(tmp_path / "none"))
+    with pytest.raises(HostError, match="none can't be run: No such file"):
+        mail.send("root", "s", "t")
+
+
+def test_the_hosts_name() -> None:
+    assert mail.host_name() == os.uname().nodename
