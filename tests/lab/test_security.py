@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import client
 from tests.lab.client import Done, run, shell, virsh
-from tests.lab.erring import virtcpr
+from tests.lab.erring import Happening, virtcpr
 from tests.lab.guests import SMALL, domain_xml, image_commands
 from tests.lab.machine import Lab
 from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
@@ -33,9 +33,9 @@ LOUD = "-vvv"
 outputs: list[Done] = []
 
 
-def say(*arguments: str, **meanwhile: dict[str, str]) -> Done:
+def say(*arguments: str, at: Happening | None = None) -> Done:
     """Run it, as loud as it can be, and keep what it says."""
-    done = virtcpr(*arguments, **meanwhile)
+    done = virtcpr(*arguments, at=at)
     outputs.append(done)
     return done
 
@@ -120,9 +120,8 @@ def test_the_passwords_are_nowhere_else(lab: Lab) -> None:
 def test_a_qemu_that_was_taken_over_puts_a_link_where_ram_is_kept(lab: Lab) -> None:
     """As QEMU's user: root would make /srv its own, and put the guest's RAM there."""
     ram, uuid = "/var/lib/libvirt/qemu/ram", virsh("domuuid", VAULT.name).strip()
-    shell(
-        f"chmod 755 /srv; setpriv --reuid libvirt-qemu --regid libvirt-qemu --clear-groups ln -s /srv {ram}/virtcpr-{uuid}"
-    )
+    as_qemu = "setpriv --reuid libvirt-qemu --regid libvirt-qemu --clear-groups"
+    shell(f"chmod 755 /srv; {as_qemu} ln -s /srv {ram}/virtcpr-{uuid}")
     done = client.virtcpr("save", "--yes", VAULT.name, "-o", "json")
     (domain,) = json.loads(done.out)["domains"]
     assert domain["result"] == "rolled-back", done

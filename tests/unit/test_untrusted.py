@@ -93,7 +93,11 @@ def test_libvirts_record_gets_no_path_that_it_makes_up(
     async def execute(command: str) -> Any:
         return [{"label": "charserial0", "filename": said}] if command == "query-chardev" else []
 
-    monkeypatch.setattr(status, "rewrite", lambda _, new: made.append(new) or "")
+    def rewrite(_: str, new: status.Successor) -> str:
+        made.append(new)
+        return ""
+
+    monkeypatch.setattr(status, "rewrite", rewrite)
     text, path = facts.domain().status_xml, tmp_path / "web.xml"
     path.write_text(text)
     guest = Guest("web", "", str(tmp_path), str(path), text, "/usr/bin/qemu", True, False, ())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
-from typer.completion import completion_init
+from typer.completion import completion_init  # type: ignore[attr-defined, unused-ignore]
 
 from virtcpr.cli.backend import Nameable
 from virtcpr.cli.session import Session
