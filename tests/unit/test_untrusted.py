@@ -74,6 +74,13 @@ def test_no_more_of_its_log_is_read_than_a_message_needs(old: Process, tmp_path:
     assert NewQemu(old, (), (), log, 0).words() == "-device x: last"
 
 
+def test_secrets_that_it_quotes_are_stars(old: Process, tmp_path: Path) -> None:
+    """QEMU's errors begin with the option that they are about."""
+    log = tmp_path / "log"
+    log.write_text("2026-05-04T03:02:01.0Z qemu-system-x86_64: -object secret,id=own,data=hunter2: odd\n")
+    assert NewQemu(old, (), (), log, 0).words() == "-object secret,id=own,data=***"
+
+
 def test_threads_that_are_not_its_own_are_left_alone(old: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sched_setaffinity", "sched_setscheduler", "setpriority"):
         monkeypatch.setattr(os, name, lambda *_: pytest.fail("another's thread was moved"))

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtcpr.domain.secrets import masked_words
 from virtcpr.errors import HostError
 from virtcpr.host import files, proc
 from virtcpr.host.launch import Launch, launch
@@ -42,7 +43,7 @@ class NewQemu:
             return ""
         said = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
         errors = [line.partition(": ")[2] for line in said if line.startswith("qemu")]
-        return "; ".join(dict.fromkeys(errors[-MAX_WORDS:]))
+        return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
 
     def release(self) -> None:
         """Close what was held for it here."""
