@@ -104,6 +104,7 @@ def test_the_script_for_a_shell(shell: str) -> None:
     made = source(shell)
     assert made.returncode == 0
     assert "_VIRTCPR_COMPLETE=complete_" in made.stdout
+    assert made.stdout[0] != "\n", "zsh takes it by its first line"
     assert "python" not in made.stdout, "it runs the command, wherever that is"
     assert (found := shutil.which(shell)) is None or not subprocess.run(
         [found, "-n"], input=made.stdout, text=True, check=True, capture_output=True

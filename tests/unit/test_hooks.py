@@ -262,6 +262,27 @@ def test_without_a_directory_for_its_ram_it_is_not_started(tmp_path: Path, kept:
     assert f"virtcpr: web: libvirt has made no directory for its RAM in {tmp_path}/ram" in done.stderr.splitlines()
 
 
+def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path) -> None:
+    """QEMU's user may write there: root would put files into any directory."""
+    (tmp_path / "etc").mkdir()
+    for name in ("3-web", "3-we"):
+        (tmp_path / "ram" / name).rmdir()
+    (tmp_path / "ram/3-web").symlink_to(tmp_path / "etc")
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {tmp_path}/ram/3-web is no directory of libvirt's" in done.stderr.splitlines()
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_kept_ram_that_is_not_roots(tmp_path: Path, kept: Path) -> None:
+    os.chown(kept, 65534, 65534)
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {kept} isn't root's, and not trusted" in done.stderr.splitlines()
+    assert list((tmp_path / "ram/3-web").iterdir()) == []
+
+
 def test_kept_ram_that_is_gone(tmp_path: Path, kept: Path) -> None:
     for path in kept.iterdir():
         path.unlink()

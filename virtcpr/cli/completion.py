@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
-from typer.completion import completion_init
+from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined, unused-ignore]
 
 from virtcpr.cli.backend import Nameable
 from virtcpr.cli.session import Session
@@ -33,6 +33,9 @@ def asked() -> bool:
 
 def answer(app: typer.Typer, session: Session) -> int:
     """Write what the shell wants to stdout; the exit code, which fish goes by."""
+    instruction, _, shell = os.environ[VARIABLE].partition("_")
+    if instruction == "source":
+        return _write_script(shell)
     completion_init()
     logging.disable(logging.CRITICAL)
     try:
@@ -40,11 +43,19 @@ def answer(app: typer.Typer, session: Session) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except Exception:
-        if not os.environ[VARIABLE].startswith("complete"):
-            raise
+        return 1
     finally:
         logging.disable(logging.NOTSET)
     return 1
+
+
+def _write_script(shell: str) -> int:
+    """What has a shell ask this program; typer's own answer begins with an empty line, where zsh wants its #compdef."""
+    try:
+        print(get_completion_script(prog_name="virtcpr", complete_var=VARIABLE, shell=shell))
+    except (typer.Exit, SystemExit):  # it has said on stderr that it doesn't know that shell
+        return 1
+    return 0
 
 
 def domains(which: Nameable) -> Completer:
