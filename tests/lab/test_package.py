@@ -16,6 +16,7 @@ from tests.lab.machine import Lab
 GUEST = replace(SMALL, name="stays", number=60, memory_mib=160, ram_mib=16)
 HOOKS = "/etc/libvirt/hooks"
 FILES = {
+    "/etc/apparmor.d/abstractions/libvirt-qemu.d/virtcpr": 0o644,
     "/etc/virtcpr/conf.d": 0o755,
     "/etc/virtcpr/notify.d": 0o755,
     "/etc/virtcpr/virtcpr.toml": 0o644,
@@ -107,7 +108,12 @@ def test_a_purge_leaves_nothing_and_guests_run_on(guests: Guests) -> None:
     packaging.dpkg("--remove", "virtcpr")
     # As policy has it: what was configured, and state, is there yet; dpkg's and its helpers' notes, too.
     left = [path for path in ours() if not path.startswith(("/var/lib/dpkg/", "/var/lib/systemd/deb-systemd-helper"))]
-    assert left == ["/etc/virtcpr", "/run/virtcpr", "/var/lib/virtcpr"]
+    assert left == [
+        "/etc/apparmor.d/abstractions/libvirt-qemu.d/virtcpr",
+        "/etc/virtcpr",
+        "/run/virtcpr",
+        "/var/lib/virtcpr",
+    ]
     assert run("ls", HOOKS).out == ""
     packaging.dpkg("--purge", "virtcpr")
 
