@@ -42,16 +42,18 @@ def dpkg(*arguments: str) -> str:
 
 # An upgrade by another build of the same version: its dependencies are there, and a guest can go on to ever newer ones.
 REPACK = """
-import glob, subprocess, sys
-deb, number, marked = glob.glob(f"/var/cache/apt/archives/qemu-system-x86_*{sys.argv[1]}_*.deb"), *sys.argv[2:]
+import glob, os, subprocess, sys
+version, number, marked = sys.argv[1:]
 tree = "/var/tmp/repacked"
-subprocess.run(["rm", "-rf", tree], check=True)
-subprocess.run(["dpkg-deb", "-R", *deb, tree], check=True)
+if not os.path.exists(tree):
+    (deb,) = glob.glob(f"/var/cache/apt/archives/qemu-system-x86_*{version}_*.deb")
+    subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
+    open(f"{tree}/DEBIAN/md5sums", "w").close()
 with open(f"{tree}/usr/bin/qemu-system-x86_64", "r+b") as file:
     start = file.read(1 << 16).index(b"\\x04\\0\\0\\0\\x14\\0\\0\\0\\x03\\0\\0\\0GNU\\0")
     file.seek(start + 16)
     file.write(b"build" + number.encode())
-subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, marked], check=True)
+subprocess.run(["dpkg-deb", "-Znone", "-b", tree, marked], check=True)
 """
 
 

@@ -208,7 +208,7 @@ def test_where_the_canary_fails_no_other_is_touched(guests: Guests) -> None:
     settled()
 
     assert sorted(since.told().values()) == ["left", "left", "rolled-back"]
-    assert run("systemctl", "show", "-P", "ExecMainStatus", "virtcpr-auto.service").out == "3\n"
+    assert run("systemctl", "show", "-P", "ExecMainStatus", "virtcpr-auto.service").out == "5\n"
     assert pids() == processes
     for shape in THREE:
         guests.assert_well(shape, beats=100)
@@ -226,7 +226,8 @@ def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
     stuck, before, since = client.pid(STUCK.name), moves(), Since()
     guests.witness.mark()
 
-    shell(f"{packaging.APT} install --no-download --reinstall libvirt-daemon {build}")
+    libvirt = shell("ls /var/cache/apt/archives/libvirt-daemon_*.deb").strip()
+    packaging.dpkg("-i", libvirt, build)
     triggered(since)
     packaging.dpkg("-i", another)
     hold = ("python3", "-c", HOLD, str(BUSY_SECONDS))
@@ -271,5 +272,5 @@ def test_a_reboot_between_trigger_and_timer_leaves_nothing_to_be_done(guests: Gu
     assert run("systemctl", "is-active", "virtcpr-auto.timer", check=False).out == "inactive\n"
     assert run("ls", "/run/virtcpr").out == ""
     virsh("start", THREE[0].name)
-    (listed,) = json.loads(client.virtcpr("list", "-o", "json", check=True).out)["domains"]
-    assert (listed["name"], listed["outdated"]) == (THREE[0].name, False)
+    (listed,) = json.loads(client.virtcpr("list", "-o", "json", THREE[0].name, check=True).out)["domains"]
+    assert listed["outdated"] is False

@@ -73,6 +73,20 @@ def test_everything_is_in_its_place() -> None:
     assert run("man", "-w", "8", "virtcpr").out == "/usr/share/man/man8/virtcpr.8.gz\n"
 
 
+# What bash does at a press of the tab key, once it has found the file.
+TAB = """
+. /usr/share/bash-completion/completions/virtcpr
+COMP_WORDS=(virtcpr upgrade st) COMP_CWORD=2
+function=$(complete -p virtcpr) function=${function#*-F } function=${function%% *}
+$function virtcpr st upgrade
+echo "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes_names_of_domains() -> None:
+    assert run("bash", "-c", TAB).out == f"{GUEST.name}\n"
+
+
 def test_nothing_is_switched_on() -> None:
     """But that an upgrade is noticed, and told of."""
     asked = run("systemctl", "is-enabled", *(f"virtcpr-{one}" for one in UNITS), check=False)

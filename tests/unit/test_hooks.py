@@ -143,7 +143,7 @@ def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
     with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
-    assert refused.value.hint.startswith("virtcpr restore --all, or with --discard")
+    assert refused.value.hint == "virtcpr restore --all, or with --discard to give up what was saved, then try again"
 
 
 # Saved guests: neither started afresh, nor with blank RAM.
