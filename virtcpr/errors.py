@@ -5,7 +5,7 @@ VirtcprError                 what failed, and a hint: what to do next
 ├── HostError                the host isn't as it must be: not root, daemon away, a lock held (exit 1)
 │   └── QmpError             QEMU's monitor could not be reached, or hangs
 │       └── QmpRefused       QEMU answered with an error
-├── ParseError               XML, a command line or a status file that can't be understood (exit 1)
+├── ParseError               XML, a command line, a status file, a configuration that makes no sense (exit 1)
 └── SwapError                a swap ended otherwise than planned
     ├── RolledBack           before the point of no return: the guest runs in old QEMU (exit 5)
     ├── Ended                the guest shut itself down, or was shut down, meanwhile (exit 1)
@@ -55,7 +55,7 @@ class QmpRefused(QmpError):
 
 
 class ParseError(VirtcprError):
-    """A document that can't be understood: XML, QEMU's command line, libvirt's status file."""
+    """A document that can't be understood: XML, QEMU's command line, libvirt's status file, virtcpr.toml."""
 
     code = "parse"
 

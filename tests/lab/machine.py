@@ -31,6 +31,7 @@ INSTALLED = (
     "xml-templates",
     "hooks",
     "systemd",
+    "packages",
     "man",
 )
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000

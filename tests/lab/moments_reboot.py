@@ -89,4 +89,6 @@ def end(command: str, moment: Moment, victims: tuple[str, ...]) -> str:
     if moment.stage is None:
         return LOST if killed else OLD if alive(moment) == "old" else NEW
     purpose = Purpose.UPGRADE if command == "upgrade" else Purpose.SAVE
-    return CALLED[remedy(moment.stage, purpose, Found.GONE if killed else moment.found)]
+    # The state is whole, and virtcpr, where it lives, says so before it notices anything.
+    stage = Stage.SAVED if moment.name == "after save" and "virtcpr" not in victims else moment.stage
+    return CALLED[remedy(stage, purpose, Found.GONE if killed else moment.found)]

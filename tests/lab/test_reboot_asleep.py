@@ -8,16 +8,18 @@ from dataclasses import replace
 import pytest
 
 from tests.lab import client
-from tests.lab.client import run, virsh
+from tests.lab.client import run, shell, virsh
 from tests.lab.conftest import Guests
 from tests.lab.guests import SMALL
 from tests.lab.machine import Lab
+from tests.lab.striking import INSIDE
 from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
 from tests.lab.test_reboot import define, nothing_left, reboot
 
 SLEEPER = replace(SMALL, name="sleeper", number=22, prepared=False, agent=True)
 # Each sleeps only once: the lab's kernel wakes up at once from its second sleep, moved or not.
 DREAMER = replace(SLEEPER, name="dreamer", number=23)
+NODDER = replace(SLEEPER, name="nodder", number=24)
 PM = "<pm><suspend-to-mem enabled='yes'/></pm>"
 
 
@@ -30,11 +32,11 @@ def sleeper(lab: Lab) -> Iterator[Guests]:
     """Guests that can suspend themselves to RAM."""
     run("python3", "-", stdin=REBUILD)
     guests = Guests()
-    for shape in (SLEEPER, DREAMER):
+    for shape in (SLEEPER, DREAMER, NODDER):
         define(shape, lambda xml: xml.replace("<features>", f"{PM}<features>", 1))
         guests.adopt(shape)
         virsh("start", shape.name)
-    guests.watch(SLEEPER, DREAMER)
+    guests.watch(SLEEPER, DREAMER, NODDER)
     yield guests
     guests.end()
 
@@ -46,6 +48,27 @@ def test_a_guest_suspends_itself_and_is_woken_up(sleeper: Guests) -> None:
     assert virsh("domstate", SLEEPER.name).strip() == "running"
     sleeper.assert_well(SLEEPER)
     nothing_left(SLEEPER.name)
+
+
+def test_virtcpr_dies_when_it_has_asked_a_guest_to_suspend_itself(sleeper: Guests) -> None:
+    """The guest may still be awake when the guardian looks: it is woken up when it has fallen asleep."""
+    process = client.pid(NODDER.name)
+    for name in ("halt.py", "halt_reboot.py"):
+        shell(f"cat > /root/{name}", stdin=(INSIDE / name).read_text())
+    script = (
+        "python3 /root/halt_reboot.py 'in suspend' upgrade --mode reboot --suspend-guest --no-rehearse --yes "
+        f"--emulator {REBUILT} {NODDER.name} & "
+        "until grep -q '^State:.T' /proc/$!/status; do sleep 0.001; done; kill -9 $!"
+    )
+    shell(script)
+
+    run("timeout", "90", "sh", "-c", "while systemctl -q is-active 'virtcpr-guardian-*'; do sleep 0.05; done")
+
+    assert shell("ls /var/lib/virtcpr/saved") == ""
+    assert client.monitor(NODDER.name, "query-status")["status"] == "running"
+    assert virsh("domstate", NODDER.name).strip() == "running"
+    assert client.pid(NODDER.name) == process
+    sleeper.assert_well(NODDER)
 
 
 def test_a_guest_that_sleeps_sleeps_on(sleeper: Guests) -> None:

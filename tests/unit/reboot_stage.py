@@ -345,6 +345,7 @@ def reboot_stage(
     monkeypatch.setattr(Record.__init__, "__defaults__", (tmp_path / "saved",))
     monkeypatch.setattr(ram, "STARTING", tmp_path / "starting")
     monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
+    monkeypatch.setattr(record.load, "__defaults__", (tmp_path / "saved",))
     world = World(tmp_path, children, replace(DOMAIN, status_path=str(tmp_path / "d1.xml")))
     old = world.start(status="running")
     memory = Memdev("pc.ram", True, "memory-backend-file", str(tmp_path / f"ram/1-{NAME}/pc.ram"), "file")
@@ -356,4 +357,12 @@ def reboot_stage(
         process=replace(DOMAIN.process, pid=old.process.pid, started=old.started),
         qemu=replace(DOMAIN.qemu, memdevs=(memory,), capabilities=old.on),
     )
-    return RebootStage(world)
+    stage = RebootStage(world)
+
+    def connected() -> Connection:
+        """The daemon has come back."""
+        world.at, world.silent = None, False
+        return stage.connection
+
+    monkeypatch.setattr(settling, "_connected", connected)
+    return stage

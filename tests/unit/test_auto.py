@@ -27,7 +27,7 @@ from virtcpr.model import (
 from virtcpr.plan import auto as judging
 from virtcpr.plan.auto import AutoPlan, Candidate
 from virtcpr.plan.policy import Auto, Policy, Window
-from virtcpr.swap import auto, pending, results
+from virtcpr.swap import auto, blackout, pending, results
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.pending import Note
 
@@ -48,6 +48,8 @@ class Upgrades:
     becomes: dict[str, Result] = field(default_factory=dict)
     refuses: VirtcprError | None = None
     requests: list[Request] = field(default_factory=list)
+    connection: object = None
+    busy: str | None = None
     looking: Callable[[], object] = lambda: None
     moving: Callable[[Interrupt], object] = lambda _: None
 
@@ -59,6 +61,10 @@ class Upgrades:
         self.interrupt = Interrupt()
         self.looking()
         yield self
+
+    def refuse_jobs(self, connection: object) -> None:
+        if self.busy is not None:
+            raise HostError(self.busy)
 
     def run(self, watch: object) -> UpgradeReport:
         with self.interrupt:
@@ -73,6 +79,7 @@ def upgrades(monkeypatch: pytest.MonkeyPatch) -> Upgrades:
     made = Upgrades()
     monkeypatch.setattr(auto, "_opened", made.open)
     monkeypatch.setattr(auto, "minute_of_day", lambda: 12 * 60)
+    monkeypatch.setattr(blackout, "refuse_jobs", made.refuse_jobs)
     return made
 
 
@@ -135,6 +142,14 @@ def test_what_cannot_begin_waits(upgrades: Upgrades) -> None:
     assert actions(report) == "a:waiting b:waiting"
     assert report.domains[0].reason == "another virtcpr is at work"
     assert (report.exit_code, report.blackout_ms) == (ExitCode.DONE, None)
+
+
+def test_a_job_of_libvirts_is_waited_for(upgrades: Upgrades) -> None:
+    """It is no failure of the canary: the daemon can't be stopped now, and nothing was touched."""
+    upgrades.busy = "libvirt's daemon is busy with db"
+    report = run(planned("a", "b"))
+    assert actions(report) == "a:waiting b:waiting"
+    assert report.domains[1].reason == "libvirt's daemon is busy with db"
 
 
 def test_a_window_that_closes_in_between(upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +260,15 @@ def test_off_looks_at_nothing(host: Host) -> None:
         report = host.auto(pending=by_trigger)
         assert (report.notes, host.looks) == (('auto is "off": nothing was looked at',), 0)
     assert (host.pending, host.timer, host.told) == (False, ["stop"], [])
+
+
+def test_off_since_the_upgrade_began(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def upgraded(_: object) -> None:
+        host.rules = Policy(auto=Auto.OFF)
+
+    monkeypatch.setattr(packages, "await_quiet", upgraded)
+    host.auto()
+    assert (host.looks, host.pending) == (0, False)
 
 
 def test_package_managers_at_work(host: Host) -> None:

@@ -171,7 +171,7 @@ GROUPS = (
         "Mode reboot, save and restore",
         (
             Wait(
-                "a guest that was asked to suspend itself rests",
+                "a guest that was asked to suspend itself rests; in settling, too, where virtcpr died meanwhile",
                 "swap.reboot.saving.SUSPEND_SECONDS",
                 "rolled back (5). One that suspends itself later stays so: `virsh dompmwakeup`",
             ),
@@ -220,9 +220,10 @@ Every wait of virtcpr has a deadline, measured on the monotonic clock: setting t
 alone is told by QEMU's own stamps; where they can't be right, because the clock was set in it, none is reported. In
 brackets the exit code.
 
-Three waits have none. The question whether to go on waits for its answer, and whoever has changed a guest meanwhile
-finds it refused. The guardian waits for virtcpr's end; should virtcpr itself be stopped (SIGSTOP) in the blackout, it
-waits with it: end virtcpr. And the guardian lets another virtcpr finish first.
+Four waits have none. The question whether to go on waits for its answer, and whoever has changed a guest meanwhile
+finds it refused. What virtcpr.toml allows in its windows only waits for one. The guardian waits for virtcpr's end;
+should virtcpr itself be stopped (SIGSTOP) in the blackout, it waits with it: end virtcpr. And the guardian lets another
+virtcpr finish first.
 
 A file that can't be written is an error at once. The journal: up to the point of no return the step that it announces
 isn't taken, and the guest runs in old QEMU; after it the swap goes on, for the journal then says `committing`, which

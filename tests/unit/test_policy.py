@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from virtcpr.errors import ParseError
 from virtcpr.plan.policy import KEYS, Auto, Fallback, Policy, Window, policy
 
+ROOT = Path(__file__).parents[2]
 ALL = """
 auto = "apply"
 windows = ["22:00-06:00", "12:00-13:30"]
@@ -39,6 +42,13 @@ def test_every_key() -> None:
         mail="root",
     )
     assert {key.member for key in KEYS.values()} == set(Policy.__dataclass_fields__)
+
+
+def test_the_readme_has_every_key_with_its_default() -> None:
+    block = (ROOT / "README.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    assert policy([("README.md", block)]) == Policy()
+    for key in KEYS:
+        assert f"\n{key.removeprefix('results.')} = " in f"\n{block}"
 
 
 def test_later_files_win_key_by_key() -> None:
@@ -93,6 +103,7 @@ def test_windows(windows: str, inside: tuple[int, ...], outside: tuple[int, ...]
         ('[results]\nprometheus = "/a\\nb.prom"', "'results.prometheus' must be"),
         ('[results]\nmail = "-oQ/tmp"', "'results.mail' must be one address"),
         ('[results]\nmail = "a@b, c@d"', "'results.mail' must be"),
+        ('[results]\nmail = "é@b"', "'results.mail' must be"),
         ('[results]\nmail = "a@b\\nBcc: c@d"', "'results.mail' must be"),
         ('atuo = "off"', "a.toml: there is no key 'atuo'"),
         ('[results]\nmial = "root"', "there is no key 'results.mial'"),

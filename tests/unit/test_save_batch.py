@@ -21,6 +21,24 @@ from virtcpr.swap.reboot import save
 from virtcpr.swap.reboot.save import SaveBatch
 
 Open = Callable[..., SaveBatch]
+# Every call to libvirt of a save; until the third nothing is done to the guest.
+CALLS = (
+    "find",
+    "xml",
+    "query-status",
+    "query-memdev",
+    "migrate-set-parameters",
+    "migrate-set-capabilities",
+    "query-migrate",
+    "job",
+    "getfd",
+    "migrate",
+    "query-migrate",
+    "xml",
+    "query-cpus-fast",
+    "query-status",
+    "active",
+)
 ALL = Request(every=True)
 
 
@@ -173,6 +191,33 @@ def test_a_guest_that_ended_has_failed(reboot_stage: RebootStage, opened: Open) 
     assert reboot_stage.stage is None
 
 
+@pytest.mark.parametrize("number", range(3, len(CALLS)), ids=CALLS[3:])
+def test_libvirt_that_dies_and_comes_back(reboot_stage: RebootStage, opened: Open, number: int) -> None:
+    """Nobody has to call recover: the guest isn't left paused."""
+    batch = opened()
+    reboot_stage.world.at, reboot_stage.world.then = number, reboot_stage.world.fall_silent
+    one, code = run(batch)
+    assert one.findings[-1].code == "recovered"
+    assert not one.findings[0].remedy
+    if CALLS[number] == "active":
+        assert (one.result, code) == (Keeping.SAVED, ExitCode.DONE)
+        assert {finding.severity for finding in one.findings} == {Severity.WARNING}
+        assert (reboot_stage.stage, reboot_stage.left()) == (Stage.SAVED, WAITS)
+    else:
+        assert (one.result, code) == (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK)
+        assert one.findings[-1].message == "settled: the guest runs on"
+        assert (reboot_stage.world.now.status, reboot_stage.left()) == ("running", set())
+
+
+def test_an_old_qemu_that_dies_when_its_state_is_whole(reboot_stage: RebootStage, opened: Open) -> None:
+    batch = opened()
+    reboot_stage.world.at, reboot_stage.world.then = CALLS.index("query-cpus-fast"), reboot_stage.world.kill
+    one, code = run(batch)
+    assert (one.result, code) == (Keeping.SAVED, ExitCode.DONE)
+    assert f"its state waits: 'virtcpr restore {NAME}' lets it go on" in one.findings[-1].message
+    assert (reboot_stage.stage, reboot_stage.left()) == (Stage.SAVED, WAITS)
+
+
 def test_a_defect_is_that_guests_own(reboot_stage: RebootStage, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError("oh")
@@ -180,7 +225,9 @@ def test_a_defect_is_that_guests_own(reboot_stage: RebootStage, opened: Open, mo
     batch = opened()
     monkeypatch.setattr(FakeDomain, "job", broken)
     one, code = run(batch)
-    assert (one.result, code) == (Keeping.UNKNOWN, ExitCode.UNKNOWN)
-    assert one.findings[0].message == f"{NAME}: ZeroDivisionError: oh"
-    assert one.findings[0].remedy == "virtcpr recover --all settles it"
-    assert reboot_stage.stage is Stage.SAVING  # for recovery
+    assert (one.result, code) == (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK)
+    assert [finding.message for finding in one.findings] == [
+        f"{NAME}: ZeroDivisionError: oh",
+        "settled: the guest runs on",
+    ]
+    assert (reboot_stage.world.now.status, reboot_stage.left()) == ("running", set())

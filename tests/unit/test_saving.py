@@ -108,8 +108,11 @@ def test_old_qemu_dies_at_every_call(reboot_stage: RebootStage, number: int) -> 
 
 
 @pytest.mark.parametrize("number", NUMBERS[1:GONE], ids=[f"{n} {call}" for n, call in enumerate(CALLS)][1:GONE])
-def test_libvirt_falls_silent_at_every_call(reboot_stage: RebootStage, number: int) -> None:
+def test_libvirt_falls_silent_at_every_call(
+    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """The guest may be paused: the record stays, and recovery lets it go on once libvirt answers."""
+    monkeypatch.setattr(saving, "SUSPEND_SECONDS", 0.02)
     world = reboot_stage.world
     world.at, world.then = number, world.fall_silent
     error = reboot_stage.save(suspend=True)

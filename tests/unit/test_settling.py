@@ -22,6 +22,7 @@ from virtcpr.swap.probe import Emulators
 from virtcpr.swap.reboot import hook, record, restoring, settling, stripping
 
 Make = Callable[[RebootStage], None]
+CONNECTED = settling._connected
 
 
 def saving(stage: RebootStage, at: Stage = Stage.SAVING) -> None:
@@ -235,6 +236,26 @@ def test_a_dry_run_changes_nothing(reboot_stage: RebootStage, make: Make) -> Non
     assert (reboot_stage.stage, reboot_stage.left(), reboot_stage.world.now) == before
 
 
+def test_one_that_was_asked_to_sleep_and_does_so_after_virtcpr_died_is_woken(reboot_stage: RebootStage) -> None:
+    made = reboot_stage.saving(suspend=True)
+    made.record.write(Stage.SAVING, asked=True)
+    world = reboot_stage.world
+    qemu = world.now
+
+    def sleep() -> None:
+        qemu.asleep = True
+        qemu.go()
+
+    # Seen awake twice: by whoever settles it, and when the guest is to go on.
+    world.said.clear()
+    world.at, world.then = 6, sleep
+    outcome = settling.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
+    assert world.said[:7] == ["find", "active", "query-status", "find", "query-migrate", "query-status", "query-status"]
+    assert (outcome.settled, outcome.text) == (Settled.BACK, "the guest runs on")
+    assert (qemu.status, qemu.asleep) == ("running", False)
+    assert reboot_stage.left() == set()
+
+
 CASES: dict[str, Make] = {
     "back": whole,
     "wait": lambda stage: starting(stage, loaded=True),
@@ -272,7 +293,7 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     directory = reboot_stage.world.directory / "saved"
     for function in (record.waiting, record.readable, record.broken, record.refuse_unsettled):
         monkeypatch.setattr(function, "__defaults__", (directory,))
-    monkeypatch.setattr(record.load, "__defaults__", (directory,))
+    monkeypatch.setattr(settling, "_connected", CONNECTED)
 
     class Connected:
         find = staticmethod(reboot_stage.connection.find)

@@ -22,7 +22,7 @@ def send(fields: Mapping[str, str]) -> None:
 
 def record(fields: Mapping[str, str]) -> bytes:
     """The datagram: ``NAME=VALUE`` lines; a value of several lines has its length before it instead."""
-    return b"".join(_field(name, value.encode(errors="surrogateescape")) for name, value in fields.items())
+    return b"".join(_field(name, value.encode(errors="backslashreplace")) for name, value in fields.items())
 
 
 def _field(name: str, value: bytes) -> bytes:

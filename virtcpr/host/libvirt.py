@@ -175,6 +175,12 @@ class Connection:
                 _call(self.handle.close)
             self.handle = None
 
+    def alive(self) -> bool:
+        """Whether there still is a daemon at the other end."""
+        with suppress(HostError):
+            return self.handle is not None and _call(self.handle.isAlive) == 1
+        return False
+
     def learn(self, emulator: str, architecture: str) -> None:
         """Have the daemon examine an emulator now, so that its next start finds the answer in its cache.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import LiveDomain
@@ -125,6 +126,7 @@ def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
 
 
 def closed(policy: Policy) -> str:
+    """Why somebody has to wait for a window."""
     return f"guests are moved {', '.join(map(str, policy.windows))} only"
 
 
@@ -155,7 +157,7 @@ def _as(outlook: Outlook, action: Action, reason: str = "") -> AutoDomain:
 
 def _nonsense(one: Candidate) -> Finding:
     message = f"{METADATA} says '{one.wish}', which is neither off, notify nor apply; it counts as off"
-    return Finding("wish", Severity.WARNING, message, NOT_A_WISH.format(name=one.outlook.name))
+    return Finding("wish", Severity.WARNING, message, NOT_A_WISH.format(name=quote(one.outlook.name)))
 
 
 def tells(report: AutoReport) -> bool:

@@ -101,7 +101,7 @@ def _textfile(value: object) -> str:
 
 def _address(value: object) -> str:
     text = _text(value)
-    if text and not ADDRESS.fullmatch(text):
+    if text and not (text.isascii() and ADDRESS.fullmatch(text)):
         raise ValueError
     return text
 

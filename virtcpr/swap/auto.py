@@ -17,7 +17,7 @@ from virtcpr.plan import auto
 from virtcpr.plan.auto import AutoPlan, Candidate, Wave
 from virtcpr.plan.forecast import forecast
 from virtcpr.plan.policy import Auto, Policy, policy
-from virtcpr.swap import batch, history, journal, outlook, results
+from virtcpr.swap import batch, blackout, history, journal, outlook, results
 from virtcpr.swap.batch import Upgrade, Watch, exit_code
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.move import Move
@@ -81,6 +81,9 @@ def _after(note: Note, uri: str | None) -> Automatic:
         return _off(rules, uri)
     if holder := packages.await_quiet(note.take):
         return Automatic(rules, uri, notes=(f"package managers are at work: {holder}",), waits=True)
+    rules = configured()  # as package managers left it
+    if rules.auto is Auto.OFF:
+        return _off(rules, uri)
     if note.told and not rules.open(minute_of_day()):
         return Automatic(rules, uri, notes=(auto.closed(rules),), waits=True)
     try:
@@ -206,6 +209,8 @@ class Automatic:
                 if interrupt.requested:  # while it looked at them
                     self._rest(Action.WAITING, INTERRUPTED)
                     return
+                if wave.mode is Mode.TRANSFER:  # the daemon's restart would end a job: that is no failure of a guest's
+                    blackout.refuse_jobs(upgrade.connection)
                 report = upgrade.run(watch)
                 interrupted = upgrade.interrupt.requested
         except VirtcprError as error:  # it could not begin: nothing of the wave was touched

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from virtcpr.__main__ import main
-from virtcpr.host.libvirt import Connection
+from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
 from virtcpr.host.stream import Stream
 from virtcpr.plan.saved import Stage
@@ -53,6 +53,7 @@ class Halt:
             self._wrap(record, writer, lambda _: "in record saving", _never)
         self._wrap(os, "link", lambda _: "in keep", _never)
         self._wrap(shutil, "rmtree", lambda _: "in finish", _never)
+        self._wrap(Domain, "suspend_to_ram", _never, lambda _: "in suspend")
         # Between these and the end of a step virtcpr has no step of its own.
         self._wrap(Stream, "given", _never, lambda _: f"in {self.step}")
         self._wrap(Process, "kill", lambda _: "old stopped" if self.step == "end-old" else "", _never)

@@ -14,8 +14,10 @@ from virtcpr.model import (
     Outlook,
     Phase,
     PlannedStep,
+    Recovered,
     Rehearsal,
     Result,
+    Settled,
     Severity,
     Side,
     Trial,
@@ -24,6 +26,7 @@ from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.rules import rehearsed
+from virtcpr.swap.reboot import settling
 
 
 @dataclass
@@ -65,6 +68,13 @@ class Passage:
         results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
         finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
         self.end(results.get(error.code, Result.FAILED), finding)
+
+    def recovered(self, outcome: Recovered) -> None:
+        """It was settled, as by `recover`, after a failure that left it open; what can't be settled stays so."""
+        results = {Settled.FORWARD: Result.UPGRADED, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
+        if outcome.settled in results:
+            self.result = results[outcome.settled]
+            self.found = settling.amended(self.found, outcome, well=self.result is Result.UPGRADED)
 
     @property
     def source(self) -> Side | None:

@@ -56,9 +56,9 @@ class RamFile:
 class Saved:
     """All that restoring needs to know.
 
-    ``xml`` is live XML, with secrets; ``runs``: False where the user had suspended the guest; ``wake``: virtcpr had it
-    suspend itself to RAM, ``sleeps``: it had done so by itself.  ``images``: path → (size, mtime in ns) of what it
-    writes to.
+    ``xml`` is live XML, with secrets; ``runs``: False where the user had suspended the guest; ``wake``: virtcpr has it
+    suspend itself to RAM, ``asked``: it was told to, and may be about to; ``sleeps``: it had done so by itself.
+    ``images``: path → (size, mtime in ns) of what it writes to.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Saved:
     saved_at: str
     ignores_shared: bool
     return_path: bool = False  # as it was before
+    asked: bool = False
     ram: tuple[RamFile, ...] = ()
     state: Digest | None = None
     images: Mapping[str, tuple[int, int]] | None = None

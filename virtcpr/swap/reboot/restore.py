@@ -14,7 +14,7 @@ from virtcpr.host import daemon, guard
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.lock import Lock
 from virtcpr.host.proc import Process
-from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport
+from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled
 from virtcpr.plan.saved import Remedy, remedy
 from virtcpr.swap import journal
 from virtcpr.swap.interrupt import Interrupt
@@ -24,9 +24,10 @@ from virtcpr.swap.reboot import checking, hook, record, saving, settling, stripp
 from virtcpr.swap.reboot.crew import together
 from virtcpr.swap.reboot.record import Record
 from virtcpr.swap.reboot.restoring import Restoring
-from virtcpr.swap.reboot.save import exit_code, failed
+from virtcpr.swap.reboot.save import exit_code, failed, settled
 
 Watch = Callable[[Progress], None]
+SETTLED = {Settled.WAITING: Keeping.WAITING, Settled.FORWARD: Keeping.RESTORED, Settled.LOST: Keeping.FAILED}
 
 
 @dataclass
@@ -169,6 +170,8 @@ class RestoreBatch:
             guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            guest.report = settled(guest.report, SETTLED)
         guest.report = replace(guest.report, phases=tuple(restoring.phases))
         watch(Progress(name, "done", result=guest.report.result))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,19 @@ from virtcpr.host import daemon, filesystems, guard, hooks
 from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
-from virtcpr.model import ExitCode, Finding, Keeping, KeptDomain, Mode, Progress, Request, SaveReport, Severity, Trial
+from virtcpr.model import (
+    ExitCode,
+    Finding,
+    Keeping,
+    KeptDomain,
+    Mode,
+    Progress,
+    Request,
+    SaveReport,
+    Settled,
+    Severity,
+    Trial,
+)
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.reboot import RebootPlan
@@ -23,7 +35,7 @@ from virtcpr.swap import journal, rehearsal
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.probe import Probe
-from virtcpr.swap.reboot import hook, record
+from virtcpr.swap.reboot import hook, record, settling
 from virtcpr.swap.reboot.crew import together
 from virtcpr.swap.reboot.saving import Saving
 from virtcpr.swap.selection import chosen
@@ -31,6 +43,7 @@ from virtcpr.swap.selection import chosen
 log = logging.getLogger(__name__)
 
 Watch = Callable[[Progress], None]
+SETTLED = {Settled.BACK: Keeping.ROLLED_BACK, Settled.WAITING: Keeping.SAVED, Settled.LOST: Keeping.FAILED}
 
 
 @dataclass
@@ -159,6 +172,8 @@ class SaveBatch:
             guest.report = failed(guest.report, error)
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            guest.report = settled(guest.report, SETTLED)
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
         watch(Progress(name, "done", result=guest.report.result))
@@ -189,6 +204,16 @@ def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
     results = {"rolled-back": Keeping.ROLLED_BACK, "unsettled": Keeping.UNKNOWN}
     finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
     return replace(report, result=results.get(error.code, Keeping.FAILED), findings=(*report.findings, finding))
+
+
+def settled(report: KeptDomain, results: Mapping[Settled, Keeping]) -> KeptDomain:
+    """Nobody knows what became of a guest: settle it, as `recover` would.  What can't be settled stays as it is."""
+    outcome = settling.at_once(report.uuid)
+    if outcome is None or outcome.settled not in results:
+        return report
+    result = results[outcome.settled]
+    well = result in (Keeping.SAVED, Keeping.RESTORED)
+    return replace(report, result=result, findings=settling.amended(report.findings, outcome, well=well))
 
 
 def exit_code(results: set[Keeping]) -> ExitCode:

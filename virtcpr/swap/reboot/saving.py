@@ -149,12 +149,17 @@ class Saving:
                 raise HostError(f"{self.name}: QEMU (process {self.old.pid}) hasn't opened {file.path} as its RAM")
 
     def _suspend(self) -> None:
-        self.domain.suspend_to_ram()
-        deadline = time.monotonic() + SUSPEND_SECONDS
-        while self._status() != "suspended":  # libvirt's event may come before QEMU rests
-            if time.monotonic() > deadline:
-                raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
-            time.sleep(POLL)
+        """It is told to, and sleeps.  Recorded before: whoever finds it awake knows that it may be about to."""
+        self.record.write(Stage.SAVING, asked=True)
+        try:
+            self.domain.suspend_to_ram()
+        except HostError:
+            self._status()  # where libvirt answers it was refused; where it doesn't nobody knows
+            self.record.write(Stage.SAVING, asked=False)
+            raise
+        if not asleep(self.domain):
+            self.record.write(Stage.SAVING, asked=False)
+            raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
 
     def _save(self) -> Digest:
         """Pause it, and have its state in the file."""
@@ -210,7 +215,7 @@ class Saving:
         await_gone(self.domain, self.old)
 
     def _status(self) -> str:
-        return qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
+        return _state(self.domain)
 
     # Failure.
 
@@ -256,6 +261,8 @@ def go_back(domain: Domain, one: Record) -> str:
         state = _rest(domain)
         if state in ("postmigrate", "paused"):
             raise HostError(f"it is {state} and doesn't resume")
+    if saved.asked and state == "running" and asleep(domain):
+        state = "suspended"
     if saved.wake and state == "suspended":
         domain.wake_up()
         state = _rest(domain)
@@ -264,6 +271,16 @@ def go_back(domain: Domain, one: Record) -> str:
     if not saved.runs:
         return "is suspended as before"
     return "runs on" if state == "running" else f"is stopped ({state})"
+
+
+def asleep(domain: Domain) -> bool:
+    """Wait until a guest that was asked to has suspended itself; whether it did in time."""
+    deadline = time.monotonic() + SUSPEND_SECONDS
+    while _state(domain) != "suspended":  # libvirt's event may come before QEMU rests
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
 
 
 def settle(domain: Domain, *, return_path: bool) -> None:
@@ -310,8 +327,12 @@ def images(xml: str) -> dict[str, tuple[int, int]]:
 def _rest(domain: Domain) -> str:
     """Its status once it is no longer in the middle of a migration."""
     deadline = time.monotonic() + OVER_SECONDS
-    while (state := qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))) == "finish-migrate":
+    while (state := _state(domain)) == "finish-migrate":
         if time.monotonic() > deadline:
             raise HostError(f"{domain.name} doesn't finish its migration")
         time.sleep(POLL)
     return state
+
+
+def _state(domain: Domain) -> str:
+    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))

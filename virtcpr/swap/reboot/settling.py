@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.domain import qmp
@@ -17,7 +18,7 @@ from virtcpr.host import daemon, guard, ram, standstill
 from virtcpr.host.files import read_text
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
-from virtcpr.model import Recovered, Settled
+from virtcpr.model import Finding, Recovered, Settled, Severity
 from virtcpr.plan.saved import Found, Remedy, Stage, remedy
 from virtcpr.swap import adopt
 from virtcpr.swap.probe import Emulators
@@ -52,6 +53,30 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     finally:
         connection.close()
     return tuple(outcomes)
+
+
+def at_once(uuid: str) -> Recovered | None:
+    """Settle a save or restore of this process's own that ended otherwise than planned; None where that can't be done.
+
+    libvirt's daemon may have died and come back: over a connection of its own.  Never raises.
+    """
+    try:
+        one, connection = record.load(uuid), _connected()
+    except HostError as error:
+        log.info("%s isn't settled: %s", uuid, error.message)
+        return None
+    try:
+        return settle(connection, one, Emulators(), dry_run=False)
+    finally:
+        connection.close()
+
+
+def amended(findings: tuple[Finding, ...], outcome: Recovered, *, well: bool) -> tuple[Finding, ...]:
+    """What was found of a guest, now that it is settled; ``well``: as it was to be."""
+    severity = Severity.WARNING if well else Severity.BLOCKER
+    others = (one for one in findings if one.code != "unsettled")
+    failures = (replace(one, severity=severity, remedy="") for one in findings if one.code == "unsettled")
+    return (*others, *failures, Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest"))
 
 
 def _connected() -> Connection:

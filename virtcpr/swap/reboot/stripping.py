@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from virtcpr.errors import VirtcprError
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.proc import Process
-from virtcpr.swap import blackout
+from virtcpr.swap import adopt, blackout
 from virtcpr.swap.reboot import leftovers
 
 REMEDY = "virtcpr recover --all takes it out"
@@ -23,6 +23,8 @@ def strip(connection: Connection, guests: Mapping[str, Process]) -> tuple[Connec
     if not notes:
         return connection, None, []
     try:
+        if not connection.alive():  # its daemon died while the guests were on their way
+            connection = adopt.reconnect(connection.uri)
         connection, took = blackout.during(connection, lambda: problems.extend(leftovers.strip(notes)), guests)
     except (VirtcprError, OSError) as error:
         return connection, None, [f"the live XML still has '-incoming defer': {error}"]

@@ -19,7 +19,7 @@ from virtcpr.swap.batch import exit_code
 from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.journal import SETTLE
 from virtcpr.swap.probe import Probe
-from virtcpr.swap.reboot import hook, record, stripping
+from virtcpr.swap.reboot import hook, record, settling, stripping
 from virtcpr.swap.reboot.crew import together
 from virtcpr.swap.reboot.passage import Passage
 from virtcpr.swap.reboot.restoring import Restoring
@@ -127,6 +127,10 @@ class RebootUpgrade:
             passage.fail(error)
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             passage.fail(Unsettled(f"{passage.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if passage.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            outcome = settling.at_once(passage.facts.uuid)
+            if outcome is not None:
+                passage.recovered(outcome)
         pause = passage.pause_ms if passage.result is Result.UPGRADED else None
         watch(Progress(passage.facts.name, "done", result=passage.result, pause_ms=pause))
 
