@@ -40,8 +40,8 @@ FILES = {
     f"{HOOKS}/qemu.d/virtcpr": 0o755,
     "/run/virtcpr": 0o700,
 }
-# What the lab itself has of that name.
-OF_THE_LAB = ("/usr/lib/virtcpr-lab", "/etc/virtcpr-lab", "/var/tmp/")
+# What the lab itself has of that name; and pages that lintian had formatted.
+OF_THE_LAB = ("/usr/lib/virtcpr-lab", "/etc/virtcpr-lab", "/var/tmp/", "/var/cache/man/")
 
 
 def ours() -> list[str]:

@@ -76,6 +76,31 @@ def test_a_swap(lab: Lab) -> None:
     assert ".json" not in closed()
 
 
+# What a shell is offered, as bash does it; NAME is completed while somebody has virtcpr's lock.
+COMPLETE = """
+eval "$(_VIRTCPR_COMPLETE=source_bash virtcpr)"
+COMP_WORDS=(virtcpr $1 "") COMP_CWORD=2
+flock /run/virtcpr/lock true
+exec 9</run/virtcpr/lock; flock 9
+_virtcpr_completion virtcpr
+echo "${COMPREPLY[*]}"
+"""
+
+
+def test_completion_tells_names_and_takes_no_lock(lab: Lab) -> None:
+    virsh("dominfo", VAULT.name)
+    for command, names in (("upgrade", VAULT.name), ("prepare", VAULT.name), ("restore", "")):
+        done = run("bash", "-c", COMPLETE, "bash", command)
+        assert (done.out.strip(), done.err) == (names, "")
+    words = "_VIRTCPR_COMPLETE=complete_bash COMP_WORDS='virtcpr {} ' COMP_CWORD=2"
+    for command in ("upgrade", "restore"):  # by somebody who may not see it, or not even connect
+        shown = run(
+            "setpriv", "--reuid", "nobody", "--clear-groups", "env", "sh", "-c", f"{words.format(command)} virtcpr"
+        )
+        assert shown.err == ""
+        assert shown.out.strip() in ("", VAULT.name)
+
+
 def test_a_save_and_mode_reboot(lab: Lab) -> None:
     """With the password, which mode transfer refuses."""
     virsh("destroy", VAULT.name)
