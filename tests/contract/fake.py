@@ -131,6 +131,12 @@ class FakeBackend(FakeAuto):
     restorings: list[FakeKeeping[RestoreReport]] = field(default_factory=list)
     discards: list[bool] = field(default_factory=list)
     closed: int = 0
+    named: list[tuple[str | None, str]] = field(default_factory=list)
+
+    def names(self, uri: str | None, which: str) -> list[str]:
+        self.named.append((uri, which))
+        self.opening()
+        return ["db", "mail", "web", "web 2", "a$(reboot)", "-a"]
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         self.asked.append((uri, domains))

@@ -33,6 +33,10 @@ INSTALLED = (
     "systemd",
     "packages",
     "man",
+    "docs",
+    "apparmor",
+    "packages",
+    "debian",
 )
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000

@@ -67,6 +67,7 @@ GROUPS = (
                 "host.run.SECONDS",
                 "it is killed; its part fails",
             ),
+            Wait("libvirt names domains to a shell that completes", "swap.names.SECONDS", "none is offered"),
         ),
     ),
     (

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -133,6 +134,18 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
     assert refused.value.hint == "virtcpr recover --all, then try again"
 
 
+def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(record, "waiting", lambda: [UUID, "broken"])
+    monkeypatch.setattr(record, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint == "virtcpr restore --all, or with --discard to give up what was saved, then try again"
+
+
 # Saved guests: neither started afresh, nor with blank RAM.
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
@@ -247,6 +260,27 @@ def test_without_a_directory_for_its_ram_it_is_not_started(tmp_path: Path, kept:
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"virtcpr: web: libvirt has made no directory for its RAM in {tmp_path}/ram" in done.stderr.splitlines()
+
+
+def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path) -> None:
+    """QEMU's user may write there: root would put files into any directory."""
+    (tmp_path / "etc").mkdir()
+    for name in ("3-web", "3-we"):
+        (tmp_path / "ram" / name).rmdir()
+    (tmp_path / "ram/3-web").symlink_to(tmp_path / "etc")
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {tmp_path}/ram/3-web is no directory of libvirt's" in done.stderr.splitlines()
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_kept_ram_that_is_not_roots(tmp_path: Path, kept: Path) -> None:
+    os.chown(kept, 65534, 65534)
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {kept} isn't root's, and not trusted" in done.stderr.splitlines()
+    assert list((tmp_path / "ram/3-web").iterdir()) == []
 
 
 def test_kept_ram_that_is_gone(tmp_path: Path, kept: Path) -> None:

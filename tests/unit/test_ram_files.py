@@ -81,6 +81,43 @@ def test_a_symbolic_link_is_not_followed(path: Path, owner: Process, tmp_path: P
     assert secret.stat().st_nlink == 1
 
 
+def test_where_it_is_kept_must_be_no_link(path: Path, owner: Process, tmp_path: Path) -> None:
+    """QEMU's user may write there: it could have root change the mode of any directory, and put names into it."""
+    elsewhere = tmp_path / "etc"
+    elsewhere.mkdir(mode=0o755)
+    Path(ram.aside(str(path), UUID)).parent.symlink_to(elsewhere)
+    with pytest.raises(HostError, match=rf"the RAM file {path} can't be kept as .*: Not a directory"):
+        ram.keep(str(path), UUID, owner)
+    assert elsewhere.stat().st_mode & 0o777 == 0o755
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_where_it_is_kept_must_be_roots(path: Path, owner: Process) -> None:
+    directory = Path(ram.aside(str(path), UUID)).parent
+    directory.mkdir()
+    os.chown(directory, 65534, 65534)
+    with pytest.raises(HostError, match=rf"{directory} isn't root's, and not trusted"):
+        ram.keep(str(path), UUID, owner)
+    assert list(directory.iterdir()) == []
+
+
+def test_a_link_to_a_file_that_it_has_open_is_not_kept(tmp_path: Path, path: Path, owner: Process) -> None:
+    """It would be a file of the host's by the time that the new domain's label is put on it."""
+    path.rename(tmp_path / "passwd")
+    path.symlink_to(tmp_path / "passwd")
+    with pytest.raises(HostError, match="has another file as RAM"):
+        ram.keep(str(path), UUID, owner)
+    assert not os.path.lexists(ram.aside(str(path), UUID))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_somebody_elses_file_that_it_has_open_is_not_kept(path: Path, owner: Process) -> None:
+    os.chown(path, 65534, 65534)
+    with pytest.raises(HostError, match="has another file as RAM"):
+        ram.keep(str(path), UUID, owner)
+
+
 def test_forgetting_one_of_two_keeps_the_other(path: Path, owner: Process) -> None:
     kept = Path(ram.keep(str(path), UUID, owner))
     other = kept.with_name("dimm0")

@@ -184,6 +184,17 @@ def test_ram_that_is_in_another_file(reboot_stage: RebootStage) -> None:
     as_before(reboot_stage)
 
 
+def test_ram_in_a_file_of_the_administrators_that_qemu_only_names(reboot_stage: RebootStage) -> None:
+    """It would be opened as root to be written back: /dev/watchdog, to a QEMU that its guest has taken over."""
+    made = reboot_stage.saving()
+    (file,) = made.record.saved.ram
+    made.record.saved = replace(made.record.saved, ram=(replace(file, kept=file.path),))
+    Path(file.path).unlink()
+    Path(file.path).touch()
+    with pytest.raises(RolledBack, match=f"hasn't opened {file.path} as its RAM; the guest runs on"):
+        made.run()
+
+
 # QEMU's own refusals.
 
 

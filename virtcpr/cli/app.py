@@ -14,10 +14,10 @@ import typer
 from virtcpr import __version__
 from virtcpr.cli import auto as auto_command
 from virtcpr.cli import check as check_command
+from virtcpr.cli import completion, log, render
 from virtcpr.cli import history as history_command
 from virtcpr.cli import hooks as hooks_command
 from virtcpr.cli import list as list_command
-from virtcpr.cli import log, render
 from virtcpr.cli import plan as plan_command
 from virtcpr.cli import prepare as prepare_command
 from virtcpr.cli import recover as recover_command
@@ -87,11 +87,13 @@ def common(
 
 
 def run(args: Sequence[str], backend: Backend | None = None) -> int:
-    """Run one command line; return its exit code.  Raises nothing but SystemExit (shell completion)."""
+    """Run one command line, or answer a shell that completes one; return the exit code.  Raises nothing."""
     _mend_streams()
     log.set_up()
     session = Session.begin(args, backend or SwapBackend())
     try:
+        if completion.asked():
+            return completion.answer(app, session)
         outcome = typer.main.get_command(app).main(list(args), prog_name="virtcpr", standalone_mode=False, obj=session)
         if outcome == INTERRUPTED:  # what newer releases of typer make of a KeyboardInterrupt
             raise KeyboardInterrupt

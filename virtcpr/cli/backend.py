@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from virtcpr.model import (
     AutoReport,
@@ -31,6 +31,7 @@ from virtcpr.model import (
 )
 
 Watch = Callable[[Progress], None]
+Nameable = Literal["all", "running", "saved", "interrupted"]  # domains that a shell can complete the names of
 
 
 class Upgrade(Protocol):
@@ -113,6 +114,13 @@ class Automatic(Protocol):
 
 class Backend(Protocol):
     """What the commands do, without the terminal."""
+
+    def names(self, uri: str | None, which: Nameable) -> list[str]:
+        """Names of domains, for a shell's completion: reads only, takes no lock, and at most an instant.
+
+        :raise VirtcprError: where they can't be told.
+        """
+        ...
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         """Look at ``domains``, or at all of them where it is empty.
@@ -216,6 +224,11 @@ class Backend(Protocol):
 
 class SwapBackend:
     """The real one."""
+
+    def names(self, uri: str | None, which: Nameable) -> list[str]:
+        from virtcpr.swap.names import names
+
+        return names(uri, which)
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
         from virtcpr.swap.listing import list_domains

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import AllOption, DomainArgument, EmulatorOption, ModeChoice, XmlOption
+from virtcpr.cli.options import AllOption, AnyDomain, EmulatorOption, ModeChoice, XmlOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import CheckReport
 
 
 def check(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: AnyDomain = None,
     every: AllOption = False,
     mode: Annotated[ModeChoice, typer.Option(help="The mode that matters for the exit code.")] = ModeChoice.AUTO,
     emulator: EmulatorOption = None,

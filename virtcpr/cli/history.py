@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from virtcpr.cli import completion
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import HistoryReport
 
@@ -13,7 +14,12 @@ from virtcpr.model import HistoryReport
 def history(
     ctx: typer.Context,
     domain: Annotated[
-        list[str] | None, typer.Argument(help="Names or UUIDs; all domains where none is given.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names or UUIDs; all domains where none is given.",
+            show_default=False,
+            autocompletion=completion.domains("all"),
+        ),
     ] = None,
     lines: Annotated[
         int | None, typer.Option("-n", "--lines", metavar="N", min=1, help="Only the last N.", show_default=False)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from virtcpr.cli import completion
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import ListReport
 
@@ -13,7 +14,10 @@ from virtcpr.model import ListReport
 def list_domains(
     ctx: typer.Context,
     domain: Annotated[
-        list[str] | None, typer.Argument(help="Names, ids or UUIDs; all domains where none is given.")
+        list[str] | None,
+        typer.Argument(
+            help="Names, ids or UUIDs; all domains where none is given.", autocompletion=completion.domains("all")
+        ),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> ListReport:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from virtcpr.cli import completion
+from virtcpr.cli.backend import Nameable
 from virtcpr.cli.session import Session
 from virtcpr.errors import UsageError
 from virtcpr.model import Mode, Request
@@ -38,10 +40,24 @@ class UpgradeMode(StrEnum):
         return None if self is UpgradeMode.AUTO else Mode(self.value)
 
 
-DomainArgument = Annotated[list[str] | None, typer.Argument(help="Names, ids or UUIDs.", show_default=False)]
+def domain_argument(which: Nameable) -> Any:
+    """DOMAIN..., of which a shell completes these names."""
+    return typer.Argument(help="Names, ids or UUIDs.", show_default=False, autocompletion=completion.domains(which))
+
+
+AnyDomain = Annotated[list[str] | None, domain_argument("all")]
+RunningDomain = Annotated[list[str] | None, domain_argument("running")]
+SavedDomain = Annotated[list[str] | None, domain_argument("saved")]
+InterruptedDomain = Annotated[list[str] | None, domain_argument("interrupted")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
 EmulatorOption = Annotated[
-    str | None, typer.Option(metavar="PATH", help="Another QEMU than the installed one.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Another QEMU than the installed one.",
+        show_default=False,
+        autocompletion=completion.emulators,
+    ),
 ]
 RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")

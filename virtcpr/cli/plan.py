@@ -10,9 +10,9 @@ import typer
 from virtcpr.cli import options
 from virtcpr.cli.options import (
     AllOption,
-    DomainArgument,
     EmulatorOption,
     RehearseOption,
+    RunningDomain,
     UpgradeMode,
     UpgradeModeOption,
 )
@@ -22,7 +22,7 @@ from virtcpr.model import ExitCode, Outlook, PlanReport, Result
 
 def plan(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: RunningDomain = None,
     every: AllOption = False,
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options, render
-from virtcpr.cli.options import AllOption, DomainArgument, TemplateOption, XmlOption, YesOption
+from virtcpr.cli.options import AllOption, AnyDomain, TemplateOption, XmlOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.errors import UsageError
@@ -26,7 +26,7 @@ class PrepareMode(StrEnum):
 
 def prepare(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: AnyDomain = None,
     every: AllOption = False,
     mode: Annotated[PrepareMode, typer.Option(help="What to make them ready for.")] = PrepareMode.TRANSFER,
     template: TemplateOption = None,

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import DomainArgument
+from virtcpr.cli.options import InterruptedDomain
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import RecoverReport
 
 
 def recover(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: InterruptedDomain = None,
     every: Annotated[bool, typer.Option("--all", help="Every domain that something was interrupted on.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done as things look now, and do nothing.")

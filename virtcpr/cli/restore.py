@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import acting, options, render
-from virtcpr.cli.options import DomainArgument, EmulatorOption, YesOption
+from virtcpr.cli.options import EmulatorOption, SavedDomain, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.errors import UsageError
@@ -16,7 +16,7 @@ from virtcpr.model import ExitCode, Keeping, KeptDomain, RestoreReport
 
 def restore(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: SavedDomain = None,
     every: Annotated[bool, typer.Option("--all", help="Every saved domain.")] = False,
     discard: Annotated[
         bool, typer.Option("--discard", help="Give up what was saved, so that the domain can be started afresh.")

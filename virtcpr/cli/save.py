@@ -7,7 +7,7 @@ from dataclasses import replace
 import typer
 
 from virtcpr.cli import acting, options, render
-from virtcpr.cli.options import AllOption, DomainArgument, SuspendOption, YesOption
+from virtcpr.cli.options import AllOption, RunningDomain, SuspendOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.cli.text import count
 from virtcpr.model import ExitCode, Keeping, KeptDomain, SaveReport
@@ -15,7 +15,7 @@ from virtcpr.model import ExitCode, Keeping, KeptDomain, SaveReport
 
 def save(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: RunningDomain = None,
     every: AllOption = False,
     suspend: SuspendOption = False,
     yes: YesOption = False,

@@ -10,9 +10,9 @@ import typer
 from virtcpr.cli import acting, options, render
 from virtcpr.cli.options import (
     AllOption,
-    DomainArgument,
     EmulatorOption,
     RehearseOption,
+    RunningDomain,
     UpgradeMode,
     UpgradeModeOption,
     YesOption,
@@ -25,7 +25,7 @@ from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
 
 def upgrade(
     ctx: typer.Context,
-    domain: DomainArgument = None,
+    domain: RunningDomain = None,
     every: AllOption = False,
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,

@@ -31,6 +31,17 @@ INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Whatever may name something of the host's that can't be replaced here.
 UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "virtfs",
                      "tpmdev", "usbdevice", "net", "nic"])  # fmt: skip
+# The machine's shape, and how it is run.  Any other option has no twin: /proc/PID/cmdline is in QEMU's own memory, and
+# one that its guest has taken over could have written -plugin there, or -readconfig; the twin isn't confined as it is.
+SHAPE = frozenset(
+    [
+        "machine", "M", "accel", "enable-kvm", "cpu", "m", "smp", "numa", "global", "compat", "sandbox", "rtc",
+        "icount", "boot", "bios", "L", "kernel", "dtb", "acpitable", "vga", "usb", "action", "watchdog-action",
+        "no-user-config", "nodefaults", "no-shutdown", "no-reboot", "no-acpi", "no-hpet",
+    ]
+)  # fmt: skip
+OBJECTS = ("iothread", "rng-", "can-bus", "cryptodev-backend-builtin", "acpi-generic-initiator", "acpi-generic-port")
+WRITES = "dumpdtb"  # of a machine: where QEMU writes its device tree to
 MEMORY = "memory-backend-"
 MEMFD, FILE = f"{MEMORY}memfd", f"{MEMORY}file"
 
@@ -102,8 +113,12 @@ def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, 
             yield _option("audiodev", {"driver": "none", "id": properties.get("id")})
         case "device":
             yield _device(option, number)
-        case _:
+        case "machine" | "M" if WRITES in properties:
+            raise NoTwin(f"its machine has {WRITES}")
+        case name if name in SHAPE:
             yield option
+        case name:
+            raise NoTwin(f"its command line has -{name}, which isn't known")
 
 
 def _option(name: str, properties: Mapping[str, object]) -> Option:
@@ -136,9 +151,11 @@ def _object(option: Option) -> Iterator[Option]:
         return
     if kind.startswith(HOSTS_OBJECTS):
         raise NoTwin(f"it has an object of the host's ({kind})")
-    if kind == f"{MEMORY}epc" or not kind.startswith(MEMORY):
+    if kind == f"{MEMORY}epc" or kind.startswith(OBJECTS):
         yield option
         return
+    if not kind.startswith(MEMORY):
+        raise NoTwin(f"it has an object that isn't known ({kind})")
     kept = ("id", "size", "x-use-canonical-path-for-ramblock-id")
     size = {key: properties[key] for key in kept if key in properties}
     if option.value is not None and option.value.startswith("{"):

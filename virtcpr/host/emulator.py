@@ -7,11 +7,12 @@ import stat
 from pathlib import Path
 
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host.proc import build_of
+from virtcpr.host.proc import User, build_of
 from virtcpr.host.run import run
-from virtcpr.host.scratch import Scratch
+from virtcpr.host.scratch import Scratch, as_user
 
 SECONDS = 20.0
+NOBODY = 65534
 COMMANDS = ("query-version", "query-target", "query-qmp-schema", "query-machines")
 
 
@@ -20,7 +21,7 @@ class NotAnEmulator(Exception):
 
 
 async def inspect(path: str) -> tuple[str, dict[str, object]]:
-    """(build, answers) of a QEMU binary: it is run once, with no machine, and asked.
+    """(build, answers) of a QEMU binary: it is run once, by nobody, with no machine, and asked.
 
     ``answers`` holds what query-version, query-target, query-qmp-schema and query-machines returned.
     Raises NotAnEmulator.
@@ -29,7 +30,7 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
     build = build_of(Path(path))
     options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
     try:
-        scratch = await Scratch.start(path, options)
+        scratch = await Scratch.start(path, options, user=_nobody())
     except HostError as error:
         raise NotAnEmulator(error.message) from error
     async with scratch:
@@ -48,10 +49,15 @@ def firmware(path: str) -> str:
     A package that replaces a file changes the time of its directory.
     """
     try:
-        directories = run([path, "-L", "help"]).split()
+        directories = run([*as_user(_nobody()), path, "-L", "help"]).split()
     except HostError:
         return ""
     return " ".join(f"{name}@{os.stat(name).st_mtime_ns}" for name in directories if os.path.isdir(name))
+
+
+def _nobody() -> User | None:
+    """Whom a binary runs as that a domain's XML names, or a user: it needs no rights, and gets none of root's."""
+    return User(NOBODY, NOBODY) if os.geteuid() == 0 else None
 
 
 def _check_file(path: str) -> None:

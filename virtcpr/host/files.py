@@ -62,6 +62,16 @@ def unreserve(path: Path, *, suffix: str = SUFFIX) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory that only its owner can look into, and in the same way those above it that aren't there.
+
+    (``Path.mkdir`` leaves the ones above to the umask.)  Raises OSError.
+    """
+    for one in reversed([directory, *directory.parents]):
+        if one == directory or not one.exists():
+            one.mkdir(mode=0o700, exist_ok=True)
+
+
 def read_text(path: Path) -> str:
     """A file's content.  Raises HostError."""
     try:
@@ -78,7 +88,7 @@ def keep(directory: Path, name: str, text: str) -> Path:
     ``name`` is made unique.  Raises HostError.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         stem, suffix = os.path.splitext(name)
         for number in count(1):
             path = directory / (name if number == 1 else f"{stem}-{number}{suffix}")
@@ -129,7 +139,7 @@ def write_private(path: Path, text: str) -> None:
     """Replace a file of ours that only its owner can read, as a whole; not fsynced.  Raises HostError."""
     part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         part.unlink(missing_ok=True)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -158,10 +168,11 @@ def write_public(path: Path, text: str) -> None:
 
 
 def append_durably(path: Path, line: str) -> None:
-    """Append a line and fsync.  Raises HostError."""
+    """Append a line to a file of ours that only its owner can read, and fsync.  Raises HostError."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        make_private(path.parent)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

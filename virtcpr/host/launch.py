@@ -33,11 +33,12 @@ HIGH = 1000  # descriptors wait above this number until those below are free
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start, in whose surroundings: ``model`` is old QEMU's pid; ``fds`` maps a number in new QEMU to the
-    descriptor of this process that goes there."""
+    """What to start, in whose surroundings: ``model`` is old QEMU's pid, ``started`` tells it from a later process of
+    that number; ``fds`` maps a number in new QEMU to the descriptor of this process that goes there."""
 
     argv: Sequence[str]
     model: int
+    started: str
     fds: Mapping[int, int]
 
 
@@ -114,6 +115,8 @@ def _become(order: Launch, tell: int) -> None:
         _join_mounts(order.model)
         os.chdir("/")
         os.umask(int(status["Umask"], 8))
+        if not Process(order.model, order.started).alive():  # all of the above may be another's, maybe root's
+            raise HostError(f"old QEMU (process {order.model}) has ended")
         tell = _place(order.fds, tell)
         _drop_privileges(status)
         if label:

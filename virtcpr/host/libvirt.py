@@ -244,6 +244,27 @@ class Connection:
         return Domain(handle, handle.name(), handle.UUIDString(), number if number >= 0 else None)
 
 
+def names(uri: str | None, *, running: bool, seconds: float) -> list[str]:
+    """Names of the domains, by a connection that can only read, in so many seconds at most.
+
+    Raises UsageError for a remote URI, HostError where they aren't known by then.
+    """
+    libvirt, _ = _bindings()
+    if uri is not None:
+        _refuse_remote(uri)
+
+    def ask() -> list[str]:
+        handle = libvirt.openReadOnly(uri)
+        try:
+            flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
+            return sorted(domain.name() for domain in handle.listAllDomains(flags))
+        finally:
+            handle.close()
+
+    found: list[str] = _call(ask, seconds=seconds)
+    return found
+
+
 def _refuse_remote(uri: str) -> None:
     scheme, separator, rest = uri.partition("://")
     if separator and ("+" in scheme or not rest.startswith("/")):

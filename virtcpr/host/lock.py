@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host.files import make_private
 
 RUN_DIR = Path("/run/virtcpr")
 
@@ -26,7 +27,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.path.parent)
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise HostError(

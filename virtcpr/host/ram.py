@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,20 +38,44 @@ def keep(path: str, uuid: str, process: Process) -> str:
     """
     kept = Path(aside(path, uuid))
     try:
-        kept.parent.mkdir(mode=0o700, exist_ok=True)
-        os.chmod(kept.parent, 0o700)
-        kept.unlink(missing_ok=True)
-        os.link(path, kept, follow_symlinks=False)
+        directory = _own_directory(kept.parent)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(kept.name, dir_fd=directory)
+            os.link(path, kept.name, dst_dir_fd=directory, follow_symlinks=False)
+            found = os.stat(kept.name, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+        made_by_it = stat.S_ISREG(found.st_mode) and found.st_uid == process.user().uid
     except OSError as error:
         raise HostError(f"the RAM file {path} can't be kept as {kept}: {error.strerror}") from error
-    if not has_open(process, str(kept)):
+    if not made_by_it or not has_open(process, str(kept)):
         forget(str(kept))
         raise HostError(f"QEMU (process {process.pid}) has another file as RAM than {path}")
     return str(kept)
 
 
+def _own_directory(path: Path) -> int:
+    """A directory for root alone, made where it isn't there; its descriptor.
+
+    libvirt gives the one above to QEMU's user, so a QEMU that its guest has taken over may have put something there.
+    Raises OSError, and HostError for a directory of somebody else's.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise HostError(f"{path} isn't root's, and not trusted", hint="see who made it, then remove it")
+        os.fchmod(fd, 0o700)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def has_open(process: Process, path: str) -> bool:
-    """Whether a process has this very file open.  Raises HostError where it is gone."""
+    """Whether a process has this very file, or device, open.  Raises HostError where it is gone."""
     try:
         wanted = os.stat(path)
         links = list((process.path / "fd").iterdir())
@@ -59,9 +84,14 @@ def has_open(process: Process, path: str) -> bool:
     for link in links:
         with contextlib.suppress(OSError):
             found = os.stat(link)
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            if _what(found) == _what(wanted):
                 return True
     return False
+
+
+def _what(kind: os.stat_result) -> tuple[int, ...]:
+    """A device has a name of its own in QEMU's /dev."""
+    return (kind.st_rdev,) if stat.S_ISCHR(kind.st_mode) else (kind.st_dev, kind.st_ino)
 
 
 def identity(path: str) -> Identity:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from virtcpr.errors import HostError, QmpError
+from virtcpr.host.files import make_private
 from virtcpr.host.lock import RUN_DIR
 from virtcpr.host.proc import User
 from virtcpr.host.qmp import Monitor
@@ -40,7 +41,7 @@ def directory(user: User) -> Iterator[Directory]:
     """
     with contextlib.ExitStack() as held:
         try:
-            RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(RUN_DIR)
             path = held.enter_context(tempfile.TemporaryDirectory(prefix="scratch-", dir=RUN_DIR))
             os.chown(path, user.uid, user.gid)
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,6 +143,11 @@ class Scratch:
 
     async def __aexit__(self, *_: object) -> None:
         await self.end()
+
+
+def as_user(user: User | None) -> list[str]:
+    """What stands before a command to run it as somebody; nothing for None."""
+    return ["setpriv", *_ids(user), "--"] if user else []
 
 
 def _ids(user: User | None) -> list[str]:

@@ -17,6 +17,9 @@ def mirror(old: tuple[int, int], new: tuple[int, int]) -> tuple[Failure, ...]:
     qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest runs on, at worst in a wrong place.
     """
     failures = []
+    for process, thread in (old, new):  # QEMU says which they are, and could name anybody's
+        if not Path(f"/proc/{process}/task/{thread}").is_dir():
+            return (f"thread {thread} isn't one of process {process}",)
     for what, act in (("cgroup", _cgroup), ("CPU affinity", _affinity), ("scheduling", _scheduling)):
         try:
             act(old, new)

@@ -30,7 +30,7 @@ def hold(record: Path) -> str:
     Raises HostError where the status file can't be moved: the daemon would read it.
     """
     try:
-        DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_private(DIRECTORY)
         for path in (record.with_suffix(".pid"), record):
             if path.exists():
                 shutil.move(path, DIRECTORY / path.name)

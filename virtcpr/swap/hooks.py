@@ -8,6 +8,7 @@ from virtcpr.errors import HostError
 from virtcpr.host import hooks
 from virtcpr.model import HookAction, HookReport
 from virtcpr.swap import held
+from virtcpr.swap.reboot import record
 
 
 def run(action: HookAction) -> HookReport:
@@ -16,10 +17,23 @@ def run(action: HookAction) -> HookReport:
         return HookReport(hooks.status())
     if os.geteuid() != 0:
         raise HostError("only root can change libvirt's hooks", hint="run it with sudo")
-    if action is HookAction.REMOVE and held.names():
+    if action is HookAction.REMOVE:
+        _refuse_while_needed()
+    return HookReport(hooks.install() if action is HookAction.INSTALL else hooks.remove())
+
+
+def _refuse_while_needed() -> None:
+    """Raises HostError where a hook is what keeps a guest from a second start."""
+    if held.names():
         raise HostError(
             f"{', '.join(held.names())}: the guest runs out of libvirt's sight, and the hook keeps libvirt from "
             "starting it a second time; nothing was removed",
             hint="virtcpr recover --all, then try again",
         )
-    return HookReport(hooks.install() if action is HookAction.INSTALL else hooks.remove())
+    if record.waiting():
+        names = {one.saved.uuid: one.saved.name for one in record.readable()}
+        saved = ", ".join(names.get(uuid, uuid) for uuid in record.waiting())
+        raise HostError(
+            f"{saved}: the guest is saved, and the hook keeps libvirt from starting it afresh; nothing was removed",
+            hint="virtcpr restore --all, or with --discard to give up what was saved, then try again",
+        )

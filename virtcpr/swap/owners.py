@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ LOOK_SECONDS = 2.0  # a monitor that doesn't answer by then is busy, waits on th
 END_SECONDS = 30.0
 # A process that is killed closes its monitor, and is alive still for an instant: who is lost, is looked at after it.
 DYING_SECONDS = 1.0
+# libvirt and virsh open what the record names, as root: no path that QEMU makes up.
+PTY = re.compile(r"pty:/dev/pts/[0-9]+")
 RESERVE = 4096  # bytes that libvirt's record may grow by
 
 K = TypeVar("K")
@@ -157,7 +160,7 @@ async def record(guest: Guest, new: Monitor, process: Process) -> None:
     ptys = {
         chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
         for chardev in qmp.chardevs(await new.execute("query-chardev"))
-        if chardev.filename.startswith("pty:")
+        if PTY.fullmatch(chardev.filename)
     }
     change = status.Successor(
         pid=process.pid,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,9 +116,15 @@ async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehear
 
 @contextmanager
 def _executable(process: Process) -> Iterator[int]:
-    """The binary that a process runs, also where it was deleted meanwhile."""
+    """The binary that a process runs, also where it was deleted meanwhile.
+
+    Raises HostError for one that isn't root's alone to change: the twin isn't confined as the process is.
+    """
     fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        kind = os.fstat(fd)
+        if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise HostError("others than root can write to the binary that it runs")
         yield fd
     finally:
         os.close(fd)

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtcpr.domain.secrets import masked_words
 from virtcpr.errors import HostError
 from virtcpr.host import files, proc
 from virtcpr.host.launch import Launch, launch
@@ -18,6 +19,7 @@ from virtcpr.plan.transfer import Plan
 READY_SECONDS = 30.0
 END_SECONDS = 30.0
 MAX_WORDS = 6  # lines of QEMU's own that a message quotes
+MAX_LOG = 1 << 16  # bytes of its log that are looked at: QEMU writes as much as it likes
 LOG_DIR = Path("/var/log/libvirt/qemu")
 
 
@@ -35,13 +37,13 @@ class NewQemu:
         """QEMU's own last words in the domain's log since new was started, or nothing; old's are among them."""
         try:
             with self.log.open("rb") as file:
-                file.seek(self.log_start)
+                file.seek(max(self.log_start, os.fstat(file.fileno()).st_size - MAX_LOG))
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
         said = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
         errors = [line.partition(": ")[2] for line in said if line.startswith("qemu")]
-        return "; ".join(dict.fromkeys(errors[-MAX_WORDS:]))
+        return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
 
     def release(self) -> None:
         """Close what was held for it here."""
@@ -68,11 +70,11 @@ def spawn(plan: Plan) -> NewQemu:
 
         fds = {carried.number: clone(carried.source, held) for carried in plan.carried}
         for opened in plan.opened:
-            fds[opened.number] = _open(opened.path)
+            fds[opened.number] = _open(opened.path, old)
             held.callback(os.close, fds[opened.number])
         taps = tuple((source, clone(source, kept)) for source in plan.taps)
         displays = tuple(clone(source, kept) for source in plan.displays)
-        process = launch(Launch(plan.argv, plan.pid, fds))
+        process = launch(Launch(plan.argv, plan.pid, plan.started, fds))
         kept.pop_all()
     new = NewQemu(process, taps, displays, log, start)
     try:
@@ -83,7 +85,10 @@ def spawn(plan: Plan) -> NewQemu:
     return new
 
 
-def _open(path: str) -> int:
+def _open(path: str, old: Process) -> int:
+    """Open anew what old QEMU has open; nothing that only its command line names, which it may have changed."""
+    if path not in old.fd_targets().values():
+        raise HostError(f"old QEMU (process {old.pid}) hasn't opened {path}, which its command line names")
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

@@ -37,6 +37,9 @@ apt-get clean
 apt-get install -y --no-install-recommends --download-only $(at "$new")
 apt-get install -y --no-install-recommends --download-only -t "$next_suite" $(at "$next")
 apt-get install -y --reinstall --download-only $(at "$old")
+# libvirt again in one run with QEMU.  And what a test installs by itself: it would hook into every run of apt.
+apt-get install -y --reinstall --download-only libvirt-daemon
+apt-get install -y --no-install-recommends --download-only needrestart
 
 # The witness guest's kernel: unpacked, not installed (the lab itself has none).
 kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" { print $2; exit }')

@@ -21,7 +21,7 @@ from typing import Any
 
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host import ram
-from virtcpr.host.files import SUFFIX, read_text, replace_durably, write_private
+from virtcpr.host.files import SUFFIX, make_private, read_text, replace_durably, write_private
 from virtcpr.host.ram import Identity
 from virtcpr.host.stream import Digest
 from virtcpr.plan.saved import Purpose, Stage
@@ -149,7 +149,7 @@ def _private(directory: Path) -> tuple[Path, ...]:
     """Make it, and those above; the directories that have a new name in them."""
     made = tuple(one.parent for one in (directory, *directory.parents) if not one.exists())
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         for one in (directory.parent, directory):
             os.chmod(one, 0o700)
     except OSError as error:

@@ -145,6 +145,8 @@ class Saving:
         for file in self.record.saved.ram:
             if file.linked:
                 ram.keep(file.path, self.record.saved.uuid, self.old)
+            elif not ram.has_open(self.old, file.path):  # QEMU says which it is, and could name any file
+                raise HostError(f"{self.name}: QEMU (process {self.old.pid}) hasn't opened {file.path} as its RAM")
 
     def _suspend(self) -> None:
         """It is told to, and sleeps.  Recorded before: whoever finds it awake knows that it may be about to."""

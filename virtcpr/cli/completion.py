@@ -1,0 +1,83 @@
+"""Shell completion: typer's own, and the names of domains.
+
+It is asked at every press of a key: nothing is ever written to stderr, changed or locked, and what can't be told at
+once isn't offered.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined, unused-ignore]
+
+from virtcpr.cli.backend import Nameable
+from virtcpr.cli.session import Session
+
+VARIABLE = "_VIRTCPR_COMPLETE"
+# A shell takes other names apart, and zsh would even run what is in them (typer's script evaluates what it is offered).
+HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=,-]*")
+EMULATORS = "/usr/bin/qemu-system-"
+
+Completer = Callable[[typer.Context, str], list[str]]
+
+
+def asked() -> bool:
+    """Whether a shell runs this program for completion, or for the script that makes it do so."""
+    return VARIABLE in os.environ
+
+
+def answer(app: typer.Typer, session: Session) -> int:
+    """Write what the shell wants to stdout; the exit code, which fish goes by."""
+    instruction, _, shell = os.environ[VARIABLE].partition("_")
+    if instruction == "source":
+        return _write_script(shell)
+    completion_init()
+    logging.disable(logging.CRITICAL)
+    try:
+        typer.main.get_command(app).main([], prog_name="virtcpr", standalone_mode=False, obj=session)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except Exception:
+        return 1
+    finally:
+        logging.disable(logging.NOTSET)
+    return 1
+
+
+def _write_script(shell: str) -> int:
+    """What has a shell ask this program; typer's own answer begins with an empty line, where zsh wants its #compdef."""
+    try:
+        print(get_completion_script(prog_name="virtcpr", complete_var=VARIABLE, shell=shell))
+    except (typer.Exit, SystemExit):  # it has said on stderr that it doesn't know that shell
+        return 1
+    return 0
+
+
+def domains(which: Nameable) -> Completer:
+    """Completes the names of these domains, but for those that are on the command line already."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        session: Session = ctx.obj
+        given = ctx.params.get("domain") or ()
+        try:
+            names = session.backend.names(ctx.find_root().params.get("connect"), which)
+        except Exception:
+            return []
+        offered = (name for name in names if name.startswith(incomplete) and name not in given)
+        return [name for name in offered if HARMLESS.fullmatch(name)]
+
+    return complete
+
+
+def emulators(incomplete: str) -> list[str]:
+    """Completes the emulators that packages install; any other file is the shell's to complete."""
+    try:
+        paths = sorted(map(str, Path(EMULATORS).parent.glob(f"{Path(EMULATORS).name}*")))
+    except OSError:
+        return []
+    return [path for path in paths if path.startswith(incomplete)]
