@@ -68,18 +68,15 @@ def configure(text: str) -> None:
     shell(f"cat >{CONFIGURATION}", stdin=text)
 
 
-def quick() -> None:
-    """Short waits from now on."""
-    shell(
-        f"mkdir -p {TIMER_DROP_IN.rpartition('/')[0]} {SERVICE_DROP_IN.rpartition('/')[0]}; "
-        f"printf '[Timer]\\nOnActiveSec=\\nOnActiveSec=1s\\n' >{TIMER_DROP_IN}; cat >{SERVICE_DROP_IN}; "
-        "systemctl daemon-reload",
-        stdin=f"[Service]\nExecStart=\nExecStart={QUICK}\n",
-    )
+def waits(*, timer_s: int | None = None, quiet: str = "") -> None:
+    """How long is waited from now on, where not as shipped."""
+    drop_in(TIMER_DROP_IN, "" if timer_s is None else f"[Timer]\nOnActiveSec=\nOnActiveSec={timer_s}s\n")
+    drop_in(SERVICE_DROP_IN, quiet and f"[Service]\nExecStart=\nExecStart={quiet}\n")
+    run("systemctl", "daemon-reload")
 
 
-def as_shipped() -> None:
-    shell(f"rm -f {TIMER_DROP_IN} {SERVICE_DROP_IN}; systemctl daemon-reload")
+def drop_in(path: str, text: str) -> None:
+    run("sh", "-ec", 'mkdir -p "${0%/*}"; cat >"$0"', path, stdin=text)
 
 
 class Since:
@@ -165,7 +162,7 @@ def test_apt_upgrades_qemu_and_the_guests_move(guests: Guests) -> None:
 
 
 def test_notify_moves_none_and_tells(guests: Guests) -> None:
-    quick()
+    waits(timer_s=1, quiet=QUICK)
     configure("")  # it is the default
     shell(
         f"install -m 755 /dev/stdin {NOTIFIER}", stdin='#!/bin/sh\n{ echo "$VIRTCPR_SUBJECT"; cat; } >/var/tmp/told\n'
@@ -220,7 +217,7 @@ def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
 
     A guest that can't be moved is told of, and keeps none of the others.
     """
-    as_shipped()
+    waits(timer_s=1)
     guests.start(STUCK)
     build, another = packaging.rebuilt(4), packaging.rebuilt(5)
     stuck, before, since = client.pid(STUCK.name), moves(), Since()
@@ -246,7 +243,7 @@ def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
 
 
 def test_where_qemu_is_removed_nothing_is_done(guests: Guests) -> None:
-    quick()
+    waits(timer_s=1, quiet=QUICK)
     processes, since = pids(), Since()
     packaging.dpkg("--remove", "--force-depends", "qemu-system-x86")
     triggered(since)
@@ -259,7 +256,7 @@ def test_where_qemu_is_removed_nothing_is_done(guests: Guests) -> None:
 
 def test_a_reboot_between_trigger_and_timer_leaves_nothing_to_be_done(guests: Guests, lab: Lab) -> None:
     """No guest runs an outdated QEMU after it."""
-    as_shipped()
+    waits()
     since = Since()
     packaging.dpkg("-i", packaging.rebuilt(6))
     triggered(since)

@@ -114,6 +114,23 @@ def test_installed_again_it_keeps_what_was_configured(guests: Guests) -> None:
     assert client.pid(GUEST.name) == process
 
 
+def test_installed_again_it_takes_up_what_waits_for_dpkg() -> None:
+    """What waits is stopped before its files change, and no failure."""
+    shell(
+        "/usr/libexec/virtcpr/trigger an upgrade; systemctl start --no-block virtcpr-auto.service; "
+        "timeout 30 sh -c 'until [ -e /run/virtcpr/pending.taken ]; do sleep 0.1; done'"
+    )
+    began = run("systemctl", "show", "-P", "ExecMainPID", "virtcpr-auto.service").out
+    assert run("ps", "-o", "args=", "-p", began.strip()).out.strip().endswith("virtcpr auto --pending")
+
+    packaging.dpkg("-i", packaging.DEB)
+
+    state = run("systemctl", "show", "-P", "ActiveState", "virtcpr-auto.service", "virtcpr-auto.timer").out.split()
+    assert state == ["inactive", "active"]
+    assert run("cat", "/run/virtcpr/pending").out == "virtcpr\n"
+    shell("systemctl stop virtcpr-auto.timer; rm /run/virtcpr/pending")
+
+
 def test_a_purge_leaves_nothing_and_guests_run_on(guests: Guests) -> None:
     process = client.pid(GUEST.name)
     shell("virtcpr check --all >/dev/null; virtcpr prepare --yes --mode reboot stays >/dev/null")
