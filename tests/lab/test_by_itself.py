@@ -44,7 +44,7 @@ NEEDRESTART = f"""
 rm /etc/apt/apt.conf.d/99needrestart
 sed -i 's/ || ($type eq q(name=systemd))//' /usr/share/perl5/NeedRestart/Utils.pm
 """
-# Holds both locks as dpkg does, and says when it has them.
+# Holds both locks as dpkg does.
 HOLD = """
 import fcntl, sys, time
 held = [open(f"/var/lib/dpkg/{name}", "w") for name in ("lock-frontend", "lock")]

@@ -107,9 +107,12 @@ UNITS = {
 
 def test_installed_again_it_keeps_what_was_configured(guests: Guests) -> None:
     process = client.pid(GUEST.name)
-    shell("echo 'auto = \"off\"' >>/etc/virtcpr/virtcpr.toml; echo '# older' >>/etc/libvirt/hooks/qemu.d/virtcpr")
+    shell(
+        "sed -i 's/^#auto = .*/auto = \"apply\"/' /etc/virtcpr/virtcpr.toml; "
+        "echo '# older' >>/etc/libvirt/hooks/qemu.d/virtcpr"
+    )
     packaging.dpkg("-i", packaging.DEB)
-    assert run("tail", "-n1", "/etc/virtcpr/virtcpr.toml").out == 'auto = "off"\n'
+    assert run("grep", "^auto", "/etc/virtcpr/virtcpr.toml").out == 'auto = "apply"\n'
     assert "# older" not in run("cat", f"{HOOKS}/qemu.d/virtcpr").out
     assert client.pid(GUEST.name) == process
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import virtcpr
+from virtcpr.host import hooks
 from virtcpr.plan.policy import KEYS, Policy, policy
 from virtcpr.swap import held, journal
 from virtcpr.swap.reboot import leftovers, record
@@ -180,6 +181,14 @@ def test_a_purge_keeps_what_guests_need_and_says_so(debian: Host, needed: str) -
     assert f"  {debian.root}/{needed}\n" in done.stderr
     assert "libvirt/hooks/qemu.d/virtcpr, which keeps libvirt from starting them a second time" in done.stderr
     assert "virtcpr recover --all" in done.stderr
+
+
+@pytest.mark.parametrize(("mark", "stays"), [(hooks.MARK, False), ("theirs", True)], ids=["ours", "theirs"])
+def test_a_purge_takes_the_hook_that_no_guest_needs_any_more(debian: Host, mark: str, stays: bool) -> None:
+    hook = debian.hooks / "qemu.d/virtcpr"
+    hook.write_text(f"# {mark}\n")
+    assert debian.script("postrm", "purge").returncode == 0
+    assert hook.exists() is stays
 
 
 def test_a_removal_keeps_all_state(debian: Host) -> None:
