@@ -89,6 +89,8 @@ def end(command: str, moment: Moment, victims: tuple[str, ...]) -> str:
     if moment.stage is None:
         return LOST if killed else OLD if alive(moment) == "old" else NEW
     purpose = Purpose.UPGRADE if command == "upgrade" else Purpose.SAVE
-    # The state is whole, and virtcpr, where it lives, says so before it notices anything.
-    stage = Stage.SAVED if moment.name == "after save" and "virtcpr" not in victims else moment.stage
-    return CALLED[remedy(stage, purpose, Found.GONE if killed else moment.found)]
+    stage, found = moment.stage, Found.GONE if killed else moment.found
+    if "virtcpr" not in victims:  # it goes on, before it notices anything: says that the state is whole, or kills
+        stage = Stage.SAVED if moment.name == "after save" else stage
+        found = Found.GONE if moment.name == "old stopped" else found
+    return CALLED[remedy(stage, purpose, found)]
