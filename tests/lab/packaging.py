@@ -14,14 +14,19 @@ DEB = f"/var/tmp/virtcpr_{__version__}_all.deb"
 APT = "env DEBIAN_FRONTEND=noninteractive apt-get -qy -o Dpkg::Options::=--force-unsafe-io"
 
 
-@functools.cache
-def built() -> bytes:
-    """The package; built once a run of tests, in the lab as it is then.  Leaves what it was built from in ``BUILD``."""
+def build() -> None:
+    """Build it in ``BUILD``."""
     shell(
         f"rm -rf {BUILD}; mkdir {BUILD}; cp -a /usr/src/virtcpr {BUILD}/virtcpr; cd {BUILD}/virtcpr; "
         f"dpkg-checkbuilddeps -I; dpkg-buildpackage -d -us -uc -b",
         timeout=300,
     )
+
+
+@functools.cache
+def built() -> bytes:
+    """The package, built once a run of tests, in the lab as it is then."""
+    build()
     return base64.b64decode(run("base64", f"{BUILD}/{Path(DEB).name}").out)
 
 
