@@ -90,7 +90,8 @@ def end(command: str, moment: Moment, victims: tuple[str, ...]) -> str:
         return LOST if killed else OLD if alive(moment) == "old" else NEW
     purpose = Purpose.UPGRADE if command == "upgrade" else Purpose.SAVE
     stage, found = moment.stage, Found.GONE if killed else moment.found
-    if "virtcpr" not in victims:  # it goes on, before it notices anything: says that the state is whole, or kills
+    if "virtcpr" not in victims:  # it goes on, before it notices anything: announces a stage, or kills
         stage = Stage.SAVED if moment.name == "after save" else stage
+        stage = Stage.RESUMING if moment.name == "after load" and not killed else stage
         found = Found.GONE if moment.name == "old stopped" else found
     return CALLED[remedy(stage, purpose, found)]

@@ -17,6 +17,7 @@ from virtcpr.model import Settled
 from virtcpr.plan.saved import Purpose, Stage
 from virtcpr.swap.reboot import leftovers, record, restoring
 from virtcpr.swap.reboot.record import Record
+from virtcpr.swap.reboot.restoring import Restoring
 
 # Every call to libvirt of a restore, of a guest that suspended itself before.
 CALLS = (
@@ -105,6 +106,24 @@ def test_new_dies_before_it_may_run_the_guest(reboot_stage: RebootStage, number:
     one = reboot_stage.saved(suspend=True)
     at(reboot_stage, number, reboot_stage.world.kill)
     assert isinstance(reboot_stage.restore(one), HostError)
+    waits(reboot_stage)
+
+
+def test_new_dies_when_it_has_loaded_and_was_not_told_to_run(
+    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest's file is as good as it was."""
+    one = reboot_stage.saved()
+    load = Restoring._load
+
+    def loading(self: Restoring) -> None:
+        load(self)
+        reboot_stage.world.kill()
+
+    monkeypatch.setattr(Restoring, "_load", loading)
+    error = reboot_stage.restore(one)
+    assert isinstance(error, HostError)
+    assert "has ended; its state waits in " in error.message
     waits(reboot_stage)
 
 

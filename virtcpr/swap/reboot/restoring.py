@@ -67,6 +67,8 @@ class Restoring:
             self._step("start", self._start)
             self._step("load", self._load)
             assert self.new is not None
+            if not self.new.alive():  # from RESUMING on its end would be the guest's
+                raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
             self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
             self._give_up(error)
