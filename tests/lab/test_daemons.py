@@ -28,7 +28,8 @@ def test_a_daemon_without_systemd(guests: Guests) -> None:
 
 
 def test_systemds_sockets_come_back(guests: Guests) -> None:
-    shell(f"kill $(pidof libvirtd) 2>/dev/null || :; systemctl start {UNITS}")
+    end = "for pid in $(pidof libvirtd); do kill $pid; timeout 60 tail --pid=$pid -f /dev/null; done"
+    shell(f"{end}; systemctl start {UNITS}")
     guests.start(SMALL)
 
     report = client.upgrade(SMALL.name, "--emulator", REBUILT)
