@@ -13,7 +13,8 @@ UNITS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.servi
 
 def test_a_daemon_without_systemd(guests: Guests) -> None:
     run("python3", "-", stdin=REBUILD)
-    shell(f"systemctl stop {UNITS}; libvirtd -d; virsh net-list >/dev/null")
+    # libvirtd 11.3 sometimes hangs when it is stopped, and has failed then: that is none of what is tested here.
+    shell(f"systemctl stop {UNITS}; systemctl reset-failed {UNITS}; libvirtd -d; virsh net-list >/dev/null")
     guests.start(SMALL)
     before = run("pidof", "libvirtd").out
 
@@ -21,8 +22,7 @@ def test_a_daemon_without_systemd(guests: Guests) -> None:
 
     assert report["domains"][0]["result"] == "upgraded", report
     assert run("pidof", "libvirtd").out != before
-    state = run("systemctl", "is-active", "libvirtd.service", check=False).out.strip()
-    assert state in ("inactive", "failed")  # libvirtd 11.3 sometimes hangs when it is stopped, and has failed then
+    assert run("systemctl", "is-active", "libvirtd.service", check=False).out.strip() == "inactive"
     assert virsh("domstate", SMALL.name).strip() == "running"
     guests.assert_well(SMALL)
 
