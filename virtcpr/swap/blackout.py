@@ -10,7 +10,7 @@ from virtcpr.errors import HostError
 from virtcpr.host import daemon
 from virtcpr.host.daemon import DriverLock
 from virtcpr.host.files import read_text
-from virtcpr.host.libvirt import Connection
+from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process
 from virtcpr.swap import adopt
 
@@ -18,15 +18,24 @@ from virtcpr.swap import adopt
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
     """Stopping the daemon interrupts the jobs of all its domains.  Raises HostError where there is one.
 
-    Those of ``stuck`` (UUIDs) have a job that only the daemon's end ends.
+    Those of ``stuck`` (UUIDs) have a job that only the daemon's end ends; one that has ended meanwhile has none.
     """
     for domain in connection.domains(running=True):
         if domain.uuid in stuck:
             continue
-        status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
-        busy = domain.job() or ", ".join(status.busy)
+        try:
+            busy = _job(domain)
+        except HostError:
+            if domain.active():
+                raise
+            continue
         if busy:
             raise HostError(f"libvirt is busy with {domain.name} ({busy}), and its daemon can't be stopped now")
+
+
+def _job(domain: Domain) -> str:
+    status = read(read_text(daemon.STATE_DIR / f"{domain.name}.xml"))
+    return domain.job() or ", ".join(status.busy)
 
 
 def during(
