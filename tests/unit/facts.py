@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import (
     BlockNode,
     Chardev,
+    Device,
     DomainFacts,
     Emulator,
     FdsetFd,
@@ -30,12 +32,19 @@ def process() -> ProcessFacts:
     return ProcessFacts(**raw)
 
 
+def line() -> CommandLine:
+    return CommandLine.parse(process().argv)
+
+
 def qemu() -> QemuFacts:
     raw: dict[str, Any] = dict(RECORDED["qemu"])
     lists = {"chardevs": Chardev, "fdsets": FdsetFd, "nodes": BlockNode, "memdevs": Memdev}
     for name, kind in lists.items():
         raw[name] = tuple(kind(**item) for item in raw[name])
-    for name in ("peripherals", "iothreads", "capabilities"):
+    drivers = {str(d["id"]): str(d["driver"]) for d in (o.properties() for o in line().named("device"))}
+    raw["devices"] = {name: Device(drivers[name]) for name in raw.pop("peripherals")}
+    raw["settings"] = {}
+    for name in ("iothreads", "capabilities"):
         raw[name] = frozenset(raw[name])
     for name in ("version_tuple", "jobs", "blocked_reasons"):
         raw[name] = tuple(raw[name])

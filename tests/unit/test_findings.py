@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.domain.facts import BlockNode, DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.facts import BlockNode, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.decision import decide
@@ -193,7 +193,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("hv-passthrough", (T, L, R, X), "Hyper-V", both(KVM, xml("<features>", "<features><hyperv mode='passthrough'/>"))),
     ("argv", (T, L, X), "can't be understood", process(argv=("qemu", "stray"))),
     ("changed", (T, L, X), "devices were added or removed since the guest started: +late",
-     qemu(peripherals=frozenset({"late"}))),
+     qemu(devices={"late": Device("virtio-blk-pci")})),
     ("changed", (T, L, X), "-iothread1", qemu(iothreads=frozenset())),
     ("changed", (T, L, X), "interface net0 was replaced", xml("<mac address='52:", "<mac address='53:")),
 )  # fmt: skip

@@ -73,6 +73,20 @@ class Memdev:
 
 
 @dataclass(frozen=True)
+class Device:
+    """A device that has an id.
+
+    Of one that was ``attached`` since the machine runs, whatever the command line says of that id: ``settings`` are
+    its driver's properties that aren't the default, as QOM has them, and ``bus`` is the one that it is plugged into.
+    """
+
+    driver: str
+    attached: bool = False
+    bus: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class QemuFacts:
     """What QEMU itself answers (query-*, qom-list, qom-get)."""
 
@@ -86,13 +100,19 @@ class QemuFacts:
     nodes: tuple[BlockNode, ...]
     memdevs: tuple[Memdev, ...]
     objects: Mapping[str, str]  # id → QOM type
-    peripherals: frozenset[str]
+    devices: Mapping[str, Device]
+    settings: Mapping[str, Mapping[str, object]]  # of objects that attached devices use, or that came since: id → QOM's
     iothreads: frozenset[str]
     jobs: tuple[str, ...]
     aux_ram_share: bool
     blocked_reasons: tuple[str, ...]  # of the mode that is set
     mode: str
     capabilities: frozenset[str]  # those that are on
+
+    @property
+    def attached(self) -> frozenset[str]:
+        """The devices that the command line doesn't know, or not any more."""
+        return frozenset(name for name, device in self.devices.items() if device.attached)
 
 
 @dataclass(frozen=True)

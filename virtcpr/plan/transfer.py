@@ -10,6 +10,7 @@ from itertools import count
 from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
 from virtcpr.plan.guest import Guest
@@ -112,7 +113,7 @@ def plan(facts: DomainFacts) -> Plan:
     assert facts.qemu is not None
     status = read(facts.status_xml)
     live = LiveDomain.of(facts.xml)
-    line = CommandLine.parse(facts.process.argv)
+    line = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml).line
     resources = _Resources(
         facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
     )

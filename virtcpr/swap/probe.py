@@ -9,7 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.domain import qmp
-from virtcpr.domain.facts import DomainFacts, Emulator, FdsetFd, HostFacts, Memdev, Port, ProcessFacts, QemuFacts
+from virtcpr.domain.facts import (
+    Device,
+    DomainFacts,
+    Emulator,
+    FdsetFd,
+    HostFacts,
+    Memdev,
+    Port,
+    ProcessFacts,
+    QemuFacts,
+)
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
 from virtcpr.errors import VirtcprError
@@ -87,7 +97,8 @@ def qemu_facts(ask: Ask, root: str) -> QemuFacts:
         nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True})),
         memdevs=tuple(_backend(ask, memdev, objects, root) for memdev in qmp.memdevs(ask("query-memdev"))),
         objects=objects,
-        peripherals=frozenset(qmp.children(ask("qom-list", {"path": "/machine/peripheral"}))),
+        devices=_devices(ask),
+        settings={},
         iothreads=frozenset(qmp.iothreads(ask("query-iothreads"))),
         jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
         aux_ram_share=_aux_ram_share(ask),
@@ -95,6 +106,10 @@ def qemu_facts(ask: Ask, root: str) -> QemuFacts:
         mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
     )
+
+
+def _devices(ask: Ask) -> dict[str, Device]:
+    return {name: Device(kind) for name, kind in qmp.children(ask("qom-list", {"path": "/machine/peripheral"})).items()}
 
 
 def _aux_ram_share(ask: Ask) -> bool:

@@ -19,6 +19,7 @@ from functools import cache
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts
+from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.twin import NoTwin, twin
 from virtcpr.errors import HostError, ParseError, QmpError, QmpRefused, VirtcprError
 from virtcpr.host import emulator, scratch
@@ -73,7 +74,10 @@ def rehearse(parts: Iterable[Part], mode: Mode = Mode.TRANSFER) -> None:
 def _twin(facts: DomainFacts) -> CommandLine:
     assert facts.process is not None, "only a domain with a plan is rehearsed"
     assert facts.qemu is not None
-    return twin(CommandLine.parse(facts.process.argv), facts.qemu.nodes)
+    now = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml)
+    if now.refused:
+        raise NoTwin(now.refused[0])
+    return twin(now.line, facts.qemu.nodes)
 
 
 def _key(facts: DomainFacts, line: CommandLine, firmware: str, mode: Mode) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import QemuFacts
+from virtcpr.domain.reconcile import reconcile
 from virtcpr.plan.findings import Hit, Subject
 
 
@@ -15,16 +16,18 @@ def unreadable(subject: Subject) -> Iterator[Hit]:
 
 
 def changed(subject: Subject) -> Iterator[Hit]:
-    """Everything that the command line and QEMU's answers don't agree on."""
-    if subject.line is not None:
-        for change in (*_sets(subject, subject.line), *_macs(subject, subject.line), *_files(subject, subject.line)):
-            yield {"change": change}
+    """What can't be rebuilt, and whatever the rebuilt command line and QEMU's answers still don't agree on."""
+    if subject.line is None:
+        return
+    now = reconcile(subject.line, subject.qemu, subject.facts.status_xml)
+    for change in now.refused or (*_sets(subject, now.line), *_macs(subject, now.line), *_files(subject, now.line)):
+        yield {"change": change}
 
 
 def _sets(subject: Subject, line: CommandLine) -> Iterator[str]:
     qemu = subject.qemu
     compared = (
-        ("devices", line.ids("device"), qemu.peripherals),
+        ("devices", line.ids("device"), frozenset(qemu.devices)),
         ("objects", line.ids("object"), _objects(qemu)),
         ("iothreads", _iothread_ids(line), qemu.iothreads),
         ("character devices", line.ids("chardev"), frozenset(c.label for c in qemu.chardevs)),

@@ -1,0 +1,11 @@
+"""Character devices, and the descriptors that libvirt gave QEMU for them."""
+
+from __future__ import annotations
+
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import QemuFacts
+from virtcpr.domain.reconcile.change import Change
+
+
+def change(line: CommandLine, qemu: QemuFacts) -> Change:
+    return Change()
