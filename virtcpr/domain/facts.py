@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+PERIPHERAL = "/machine/peripheral/"
+
 
 @dataclass(frozen=True)
 class Emulator:
@@ -52,12 +54,41 @@ class FdsetFd:
 
 
 @dataclass(frozen=True)
+class Below:
+    """What a block node is on top of, by name: where its data is (of a filter, what it filters), and its backing image."""
+
+    data: str | None = None
+    backing: str | None = None
+
+
+@dataclass(frozen=True)
 class BlockNode:
     name: str
     file: str
     driver: str
     threshold: int = 0  # bytes written after which QEMU sends an event; 0: none
     size: int | None = None  # bytes that a guest sees; None: QEMU doesn't say
+    read_only: bool = False
+    direct: bool = False  # past the host's page cache
+    no_flush: bool = False
+    detect_zeroes: str = "off"
+    below: Below | None = None  # None: no drive leads there, and QEMU says it of no other
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What a device has its medium in.  ``path`` is QEMU's name of the device: its id, or where it is in QOM."""
+
+    path: str
+    node: str | None  # None: no medium
+    throttle: Mapping[str, object] = field(default_factory=dict)  # as block_set_io_throttle takes it; empty: none
+
+    @property
+    def device(self) -> str:
+        """The id of the device on the command line; one that has none, as the machine's flash, is no part of it."""
+        if not self.path.startswith("/"):
+            return self.path
+        return self.path.removeprefix(PERIPHERAL).partition("/")[0] if self.path.startswith(PERIPHERAL) else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +139,7 @@ class QemuFacts:
     blocked_reasons: tuple[str, ...]  # of the mode that is set
     mode: str
     capabilities: frozenset[str]  # those that are on
+    drives: tuple[Drive, ...] = ()
 
     @property
     def attached(self) -> frozenset[str]:

@@ -94,7 +94,7 @@ def qemu_facts(ask: Ask, root: str) -> QemuFacts:
         status=qmp.text(qmp.obj(ask("query-status"))["status"]),
         chardevs=qmp.chardevs(ask("query-chardev")),
         fdsets=tuple(qmp.fdsets(ask("query-fdsets"))),
-        nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True})),
+        nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True}), ask("query-blockstats")),
         memdevs=tuple(_backend(ask, memdev, objects, root) for memdev in qmp.memdevs(ask("query-memdev"))),
         objects=objects,
         devices=_devices(ask),
@@ -105,6 +105,7 @@ def qemu_facts(ask: Ask, root: str) -> QemuFacts:
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
         mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
+        drives=qmp.drives(ask("query-block")),
     )
 
 

@@ -36,7 +36,8 @@ def reconcile(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Reconciled
         netdevs.change(line, qemu),
         devices.change(line, qemu),
     )
-    return Reconciled(_applied(line, changes), tuple(refusal for change in changes for refusal in change.refused))
+    now = blocks.with_drives(_applied(line, changes), qemu)
+    return Reconciled(now, tuple(refusal for change in changes for refusal in change.refused))
 
 
 def _applied(line: CommandLine, changes: tuple[Change, ...]) -> CommandLine:
