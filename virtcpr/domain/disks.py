@@ -49,9 +49,7 @@ def _disk(disk: etree._Element) -> Iterator[tuple[str, Recorded]]:
         yield node.get("name", ""), Recorded(name, options)
 
 
-def _chain(
-    name: str, element: etree._Element, kind: str, told: Mapping[str, str]
-) -> Iterator[tuple[str, Recorded]]:
+def _chain(name: str, element: etree._Element, kind: str, told: Mapping[str, str]) -> Iterator[tuple[str, Recorded]]:
     """The nodes of an image and of what backs it; ``element`` is <disk>, <backingStore> or <dataStore>."""
     source = element.find("source")
     if source is None:

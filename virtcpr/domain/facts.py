@@ -74,6 +74,16 @@ class BlockNode:
     detect_zeroes: str = "off"
     below: Below | None = None  # None: no drive leads there, and QEMU says it of no other
 
+    @property
+    def describe(self) -> str:
+        """In words that every release has in common: a file name that QEMU made up of options is spelled by release.
+
+        Without what only an active node says for sure: size, read-only.
+        """
+        file = "" if self.file.startswith("json:") else f", {self.file}"
+        threshold = f", threshold {self.threshold}" if self.threshold else ""
+        return f"{self.name} ({self.driver}{file}{threshold})"
+
 
 @dataclass(frozen=True)
 class Drive:

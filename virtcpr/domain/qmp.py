@@ -125,9 +125,12 @@ def drives(answer: Json) -> tuple[Drive, ...]:
 
 def _drive(drive: Mapping[str, Json]) -> Drive:
     inserted = obj(drive.get("inserted") or {})
-    # The limits are always there, the group only where there is a throttle (bdrv_block_device_info, block/qapi.c).
-    throttle = {key: inserted[key] for key in sorted(THROTTLE & inserted.keys())} if "group" in inserted else {}
-    return Drive(text(drive["qdev"]), text(inserted.get("node-name")) or None, throttle)
+    return Drive(text(drive["qdev"]), text(inserted.get("node-name")) or None, throttle(inserted))
+
+
+def throttle(inserted: Mapping[str, Json]) -> dict[str, Json]:
+    """The limits are always there, the group only where there is a throttle (bdrv_block_device_info, block/qapi.c)."""
+    return {key: inserted[key] for key in sorted(THROTTLE & inserted.keys())} if "group" in inserted else {}
 
 
 def memdevs(answer: Json) -> tuple[Memdev, ...]:

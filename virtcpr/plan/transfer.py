@@ -134,7 +134,7 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
-        replay=tuple(_replay(live)),
+        replay=(*_replay(live), *_limits(facts.qemu)),
         return_path="return-path" in facts.qemu.capabilities,
     )
 
@@ -151,6 +151,19 @@ def _replay(live: LiveDomain) -> Iterator[Command]:
         path = f"/machine/peripheral/{period[0]}"
         setting = {"path": path, "property": "guest-stats-polling-interval", "value": period[1]}
         yield Command("qom-set", setting)
+
+
+def _limits(qemu: QemuFacts) -> Iterator[Command]:
+    """I/O throttling and write thresholds, which libvirt sets by QMP also where the guest starts with them.
+
+    QEMU takes both before the guest has come in (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
+    """
+    for drive in qemu.drives:
+        if drive.throttle:
+            yield Command("block_set_io_throttle", {"id": drive.path, **drive.throttle})
+    for node in qemu.nodes:
+        if node.threshold:
+            yield Command("block-set-write-threshold", {"node-name": node.name, "write-threshold": node.threshold})
 
 
 @dataclass
