@@ -1,8 +1,8 @@
 """A guest as libvirt and QEMU show it, in views that a swap must leave as they are.
 
-    before = picture(name)
-    …
-    assert differences(before, picture(name)) == []
+before = picture(name)
+…
+assert differences(before, picture(name)) == []
 """
 
 from __future__ import annotations
