@@ -38,6 +38,8 @@ class ProcessFacts:
     taps: Mapping[str, tuple[int, ...]]  # interface → its queues' descriptors, in QEMU's own numbers
     listeners: Mapping[str, int]  # path of a listening unix socket → descriptor
     inet_listeners: tuple[int, ...]  # descriptors of listening TCP sockets
+    ports: Mapping[int, int] = field(default_factory=dict)  # each of these → the port
+    vhosts: int = 0  # descriptors of /dev/vhost-net
 
 
 @dataclass(frozen=True)

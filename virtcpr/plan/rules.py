@@ -262,8 +262,6 @@ DEVICES = (
          EDIT, "QEMU ui/vnc.c"),
     Rule("vnc-password", RUNS_ON, STOPPED, has("devices/graphics[@type='vnc'][@passwd]"),
          "the VNC display has a password, which the new process wouldn't know", EDIT, "QEMU ui/vnc.c"),
-    Rule("virtio-mem", (TRANSFER, EXEC), DOCUMENT, has("devices/memory[@model='virtio-mem']"),
-         "the domain has a virtio-mem device", RESTART, OURS),
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
          "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
@@ -279,11 +277,11 @@ DEVICES = (
          "libvirt qemuProcessSetupDisksTransient()"),
     Rule("reservations", RUNS_ON, DOCUMENT, has("devices/disk/source/reservations"),
          "the domain has a disk with a persistent reservation helper", RESTART, "QEMU scsi/pr-manager-helper.c"),
-    Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)][@type='tcp' or @type='udp']"
-             " | devices/rng/backend[@type='tcp' or @type='udp']"),
-         "the domain has a character device on a TCP or UDP port", DETACH, OURS),
-    Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix']/source[@mode='connect']"
-             " | devices/rng/backend[@type='unix']/source[@mode='connect']"),
+    Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)]/source[@tls='yes']"
+             " | devices/rng/backend/source[@tls='yes']"),
+         "the domain has a character device on a TCP port with TLS", DETACH, OURS),
+    Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix' or @type='tcp']/source[@mode='connect']"
+             " | devices/rng/backend[@type='unix' or @type='tcp']/source[@mode='connect']"),
          "the domain has a character device connected to a peer", DETACH, OURS),
     Rule("spice-channel", RUNS_ON, DOCUMENT, has("devices/*[@type='spicevmc' or @type='spiceport']"),
          "the domain has a SPICE channel", "detach it", OURS),

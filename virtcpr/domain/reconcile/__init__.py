@@ -31,9 +31,9 @@ def reconcile(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Reconciled
     """
     changes = (
         objects.change(line, qemu),
-        chardevs.change(line, qemu),
+        chardevs.change(line, qemu, status_xml),
         blocks.change(line, qemu, status_xml),
-        netdevs.change(line, qemu),
+        netdevs.change(line, qemu, status_xml),
         devices.change(line, qemu),
     )
     now = blocks.with_drives(_applied(line, changes), qemu)
