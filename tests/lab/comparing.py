@@ -86,8 +86,8 @@ def picture(name: str) -> View:
 
 
 def _plain(line: str) -> str:
-    """Without what a swap must change: pseudo-terminals."""
-    return re.sub(r"/dev/pts/\d+", "PTY", line)
+    """Without what a swap must change: pseudo-terminals; nor what libvirt finds out only when it reconnects."""
+    return re.sub(r"/dev/pts/\d+", "PTY", line).replace(" state='disconnected'", "")
 
 
 def _tree(lines: list[str]) -> dict[str, list[str]]:

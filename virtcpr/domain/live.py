@@ -167,7 +167,10 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 
 def normalised(text: str) -> tuple[str, ...]:
-    """The live XML without what a swap must change: pseudo-terminals and the emulator's path."""
+    """The live XML without what a swap must change: pseudo-terminals and the emulator's path.
+
+    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.
+    """
     root = parse(text)
     for node in root.iter("*"):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
@@ -175,6 +178,8 @@ def normalised(text: str) -> tuple[str, ...]:
             source = node.find("source")
             if source is not None:
                 _drop(source, "path")
+        if node.tag == "target" and node.get("state") == "disconnected":
+            _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
     return tuple(etree.tostring(root, encoding="unicode").splitlines())
