@@ -27,6 +27,7 @@ class Interface:
     mac: str | None
     link_down: bool
     backend: str | None
+    queues: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class LiveDomain:
                 mac=_attribute(node, "mac", "address"),
                 link_down=_attribute(node, "link", "state") == "down",
                 backend=_attribute(node, "backend", "type"),
+                queues=int(_attribute(node, "driver", "queues") or 1),
             )
 
     def memory_kib(self) -> int:
@@ -167,7 +169,12 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 
 def normalised(text: str) -> tuple[str, ...]:
-    """The live XML without what a swap must change: pseudo-terminals and the emulator's path."""
+    """The live XML without what a swap must change: pseudo-terminals and the emulator's path.
+
+    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.  Of a
+    drive whose medium was ejected it remembers the medium's number until then, and not its driver, which is always the
+    same.
+    """
     root = parse(text)
     for node in root.iter("*"):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
@@ -175,9 +182,19 @@ def normalised(text: str) -> tuple[str, ...]:
             source = node.find("source")
             if source is not None:
                 _drop(source, "path")
+        if node.tag == "disk" and not _has_medium(node):
+            for part in (*node.findall("source"), *node.findall("driver[@name='qemu']")):
+                node.remove(part)
+        if node.tag == "target" and node.get("state") == "disconnected":
+            _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
-    return tuple(etree.tostring(root, encoding="unicode").splitlines())
+    return tuple(line for line in etree.tostring(root, encoding="unicode").splitlines() if line.strip())
+
+
+def _has_medium(disk: etree._Element) -> bool:
+    source = disk.find("source")
+    return source is not None and (len(source) > 0 or set(source.attrib) - {"index"} != set())
 
 
 def _drop(node: etree._Element, attribute: str) -> None:
