@@ -263,7 +263,7 @@ def test_an_image_that_the_guest_no_longer_uses_blocks() -> None:
     nodes = tuple(replace(n, file="/elsewhere.iso") if n.name == "libvirt-1-storage" else n for n in domain.qemu.nodes)
     (finding,) = findings(qemu(nodes=nodes)(domain))
     assert finding.code == "changed"
-    assert "libvirt-1-storage now is /elsewhere.iso" in finding.message
+    assert "libvirt-1-storage is /elsewhere.iso, which isn't what libvirt's record has" in finding.message
 
 
 @pytest.mark.parametrize("broken", [qemu(mode="cpr-transfer"), file_ram(discard=True)])

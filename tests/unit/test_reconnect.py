@@ -62,6 +62,17 @@ DIFFERENT: tuple[tuple[Mapping[str, object], str], ...] = (
         "block nodes: without ",
     ),
     (
+        changed("query-blockstats", lambda a: a[0].pop("backing")),
+        "block graph: without libvirt-2-format on libvirt-2-storage and libvirt-3-format, libvirt-3-format on "
+        "libvirt-3-storage and nothing, libvirt-3-storage on nothing and nothing and with libvirt-2-format on "
+        "libvirt-2-storage and nothing",
+    ),
+    (
+        changed("query-block", lambda a: a[0]["inserted"].update(iops=100, group="slow")),
+        "disks: without virtio-disk0/virtio-backend on libvirt-2-format and with virtio-disk0/virtio-backend on "
+        "libvirt-2-format (group=slow iops=100)",
+    ),
+    (
         changed("query-chardev", lambda a: a[-1].update(filename="null")),
         "character devices: without charmonitor (unix:/var/lib/libvirt/qemu/domain-3-database/monitor.sock) and with "
         "charmonitor (null)",

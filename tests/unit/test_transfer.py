@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit import facts
 from virtcpr.domain.argv import CommandLine, Option
-from virtcpr.domain.facts import Chardev, DomainFacts, FdsetFd
+from virtcpr.domain.facts import Chardev, DomainFacts, Drive, FdsetFd
 from virtcpr.plan.transfer import Command, Unplannable, plan
 
 
@@ -114,6 +114,19 @@ def test_what_libvirt_told_old_qemu_is_replayed() -> None:
     assert plan(replace(facts.domain(), xml=xml)).replay == (
         Command("set_link", {"name": "net0", "up": False}),
         Command("qom-set", balloon),
+    )
+
+
+def test_limits_on_images_are_replayed() -> None:
+    """As QEMU tells them, by QEMU's name of the device, which libvirt uses, too."""
+    domain = facts.domain()
+    assert domain.qemu is not None
+    path = "/machine/peripheral/virtio-disk0/virtio-backend"
+    drives = (Drive(path, "libvirt-3-format", {"bps": 0, "iops": 50, "group": "g"}), Drive("sata0-0-1", None))
+    nodes = tuple(replace(n, threshold=4096 * (n.name == "libvirt-3-storage")) for n in domain.qemu.nodes)
+    assert plan(replace(domain, qemu=replace(domain.qemu, drives=drives, nodes=nodes))).replay == (
+        Command("block_set_io_throttle", {"id": path, "bps": 0, "iops": 50, "group": "g"}),
+        Command("block-set-write-threshold", {"node-name": "libvirt-3-storage", "write-threshold": 4096}),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.domain.facts import BlockNode, Port
+from virtcpr.domain.facts import Below, BlockNode, Drive, Port
 from virtcpr.plan.verification import Adopted, verify
 
 PID = 4711
@@ -49,7 +49,17 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"iothreads": frozenset({"iothread1", "stray"})}, "iothreads changed: +stray"),
     (
         {"nodes": (replace(NODE, file="/other.qcow2"), *facts.qemu().nodes[1:])},
-        f"block nodes changed: -{NODE.name} ({NODE.driver}, {NODE.file}) +{NODE.name} ({NODE.driver}, /other.qcow2)",
+        f"block nodes changed: -{NODE.name} ({NODE.driver}, {NODE.file}) read-only "
+        f"+{NODE.name} ({NODE.driver}, /other.qcow2) read-only",
+    ),
+    (
+        {"nodes": (replace(NODE, read_only=False, threshold=7, below=Below("a", "b")), *facts.qemu().nodes[1:])},
+        f"block nodes changed: -{NODE.name} ({NODE.driver}, {NODE.file}) read-only "
+        f"+{NODE.name} ({NODE.driver}, {NODE.file}, threshold 7) on a and b",
+    ),
+    (
+        {"drives": (Drive("/machine/peripheral/virtio-disk0/virtio-backend", "n", {"bps": 0, "iops": 9}),)},
+        "drives changed: +virtio-disk0 on n iops=9",
     ),
     (
         {"nodes": (*facts.qemu().nodes, BlockNode("more", 'json:{"driver": "raw"}', "raw"))},
@@ -77,6 +87,20 @@ def test_nothing_is_said_where_all_is_well() -> None:
 @pytest.mark.parametrize(("changes", "text"), WRONG, ids=[text[:30] for _, text in WRONG])
 def test_everything_else_is_said(changes: dict[str, Any], text: str) -> None:
     assert verify(BEFORE, replace(AFTER, **changes), PID) == (text,)
+
+
+def test_what_libvirt_forgets_of_an_ejected_medium_is_no_change() -> None:
+    """Until it is started again it remembers the number of the medium, and no driver."""
+    source = next(line for line in BEFORE.xml.splitlines() if "d1.iso" in line)
+    assert "index=" in source
+    driver = "<driver name='qemu'/>"
+    kind = "<driver name='qemu' type='raw'/>"
+    disks = BEFORE.xml.partition("<disk type='file' device='cdrom'>")
+    assert kind in disks[2]
+    before = disks[0] + disks[1] + disks[2].replace(source, "<source index='1'/>").replace(kind, "", 1)
+    after = disks[0] + disks[1] + disks[2].replace(source, "").replace(kind, driver, 1)
+    assert verify(replace(BEFORE, xml=before), replace(AFTER, xml=after), PID) == ()
+    assert verify(BEFORE, replace(AFTER, xml=after), PID) != ()
 
 
 def test_an_interface_that_is_gone_is_said_in_both_ways() -> None:

@@ -176,7 +176,7 @@ def normalised(text: str) -> tuple[str, ...]:
     same.
     """
     root = parse(text)
-    for node in root.iter("*"):
+    for node in list(root.iter("*")):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
             _drop(node, "tty")
             source = node.find("source")
@@ -189,7 +189,7 @@ def normalised(text: str) -> tuple[str, ...]:
             _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
-    return tuple(line for line in etree.tostring(root, encoding="unicode").splitlines() if line.strip())
+    return tuple(line for line in map(str.strip, etree.tostring(root, encoding="unicode").splitlines()) if line)
 
 
 def _has_medium(disk: etree._Element) -> bool:
@@ -205,6 +205,6 @@ def _drop(node: etree._Element, attribute: str) -> None:
 def differences(before: str, after: str) -> tuple[str, ...]:
     """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``."""
     old, new = normalised(before), normalised(after)
-    gone = [f"- {line.strip()}" for line in old if line not in new]
-    come = [f"+ {line.strip()}" for line in new if line not in old]
+    gone = [f"- {line}" for line in old if line not in new]
+    come = [f"+ {line}" for line in new if line not in old]
     return (*gone, *come)
