@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from virtcpr.errors import HostError
+from virtcpr.host import deadlock
 from virtcpr.host.proc import Process, lock_owner
 from virtcpr.host.run import run
 
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 
 STATE_DIR = Path("/run/libvirt/qemu")
 DRIVER_PID = STATE_DIR / "driver.pid"
-# libvirt 11.3 can deadlock in its own shutdown; it gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer),
-# and systemd after 90 s.  Its guests run on meanwhile.
+# Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Its guests
+# run on meanwhile.
 STOP_SECONDS = 120.0
 START_SECONDS = 60.0
 
@@ -123,7 +124,8 @@ class SystemdDaemon:
         units = [*self.sockets, self.service]
         assert self.process is not None, "only a daemon that runs is stopped"
         try:
-            run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+            with deadlock.broken(self.process):  # systemd starts nothing again that it was told to stop
+                run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
         except HostError as error:
             raise HostError(
                 f"libvirt's daemon ({self.service}) doesn't stop: {error.message}", hint=self._by_hand()
@@ -167,7 +169,8 @@ class PlainDaemon:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         finally:
             os.close(pidfd)
-        _await_end(self.process)
+        with deadlock.broken(self.process):
+            _await_end(self.process)
 
     def start(self) -> None:
         log.debug("starting %s", self.argv)
@@ -192,7 +195,7 @@ def _environment(process: Process) -> dict[str, str]:
 
 
 def _await_end(process: Process) -> None:
-    """Wait until it is gone.  Never by SIGKILL: the service would restart at once (Restart=on-failure)."""
+    """Wait until it is gone."""
     deadline = time.monotonic() + STOP_SECONDS
     while process.alive():
         if time.monotonic() > deadline:
