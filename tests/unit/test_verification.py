@@ -28,6 +28,7 @@ AFTER = Adopted(
     vcpus=frozenset({0, 1}),
     iothreads=frozenset({"iothread1"}),
     nodes=facts.qemu().nodes,
+    drives=facts.qemu().drives,
     ports=BEFORE.ports,
     outputs=BEFORE.outputs,
     agent=True,

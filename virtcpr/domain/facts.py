@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+PERIPHERAL = "/machine/peripheral/"
+
 
 @dataclass(frozen=True)
 class Emulator:
@@ -36,6 +38,8 @@ class ProcessFacts:
     taps: Mapping[str, tuple[int, ...]]  # interface → its queues' descriptors, in QEMU's own numbers
     listeners: Mapping[str, int]  # path of a listening unix socket → descriptor
     inet_listeners: tuple[int, ...]  # descriptors of listening TCP sockets
+    ports: Mapping[int, int] = field(default_factory=dict)  # each of these → the port
+    vhosts: int = 0  # descriptors of /dev/vhost-net
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,51 @@ class FdsetFd:
 
 
 @dataclass(frozen=True)
+class Below:
+    """What a block node is on top of, by name: where its data is (of a filter, what it filters), and its backing image."""
+
+    data: str | None = None
+    backing: str | None = None
+
+
+@dataclass(frozen=True)
 class BlockNode:
     name: str
     file: str
     driver: str
     threshold: int = 0  # bytes written after which QEMU sends an event; 0: none
     size: int | None = None  # bytes that a guest sees; None: QEMU doesn't say
+    read_only: bool = False
+    direct: bool = False  # past the host's page cache
+    no_flush: bool = False
+    detect_zeroes: str = "off"
+    below: Below | None = None  # None: no drive leads there, and QEMU says it of no other
+
+    @property
+    def describe(self) -> str:
+        """In words that every release has in common: a file name that QEMU made up of options is spelled by release.
+
+        Without what only an active node says for sure: size, read-only.
+        """
+        file = "" if self.file.startswith("json:") else f", {self.file}"
+        threshold = f", threshold {self.threshold}" if self.threshold else ""
+        return f"{self.name} ({self.driver}{file}{threshold})"
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What a device has its medium in.  ``path`` is QEMU's name of the device: its id, or where it is in QOM."""
+
+    path: str
+    node: str | None  # None: no medium
+    throttle: Mapping[str, object] = field(default_factory=dict)  # as block_set_io_throttle takes it; empty: none
+
+    @property
+    def device(self) -> str:
+        """The id of the device on the command line; one that has none, as the machine's flash, is no part of it."""
+        if not self.path.startswith("/"):
+            return self.path
+        return self.path.removeprefix(PERIPHERAL).partition("/")[0] if self.path.startswith(PERIPHERAL) else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +151,7 @@ class QemuFacts:
     blocked_reasons: tuple[str, ...]  # of the mode that is set
     mode: str
     capabilities: frozenset[str]  # those that are on
+    drives: tuple[Drive, ...] = ()
 
     @property
     def attached(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from virtcpr.domain.facts import BlockNode, Chardev, FdsetFd, Memdev
+from virtcpr.domain.facts import Below, BlockNode, Chardev, Drive, FdsetFd, Memdev
 from virtcpr.errors import ParseError
 
 Json = object
@@ -59,24 +59,78 @@ def fdsets(answer: Json) -> Iterator[FdsetFd]:
             yield FdsetFd(number(obj(one)["fdset-id"]), number(obj(member)["fd"]), text(opaque) if opaque else None)
 
 
-def block_nodes(answer: Json) -> tuple[BlockNode, ...]:
-    """query-named-block-nodes (flat) → every node that somebody named."""
+def block_nodes(answer: Json, stats: Json = None) -> tuple[BlockNode, ...]:
+    """query-named-block-nodes (flat) → every node that somebody named; query-blockstats says what each is on top of."""
     nodes = (obj(node) for node in items(answer))
+    below = block_graph(stats) if stats is not None else {}
     return tuple(
-        BlockNode(
-            text(node["node-name"]),
-            text(node.get("file")),
-            text(node.get("drv")),
-            number(node.get("write_threshold", 0)),
-            _size(node.get("image")),
-        )
+        _block_node(node, below)
         for node in nodes
         if text(node.get("node-name")) and not text(node.get("node-name")).startswith("#")
     )
 
 
+def _block_node(node: Mapping[str, Json], below: Mapping[str, Below]) -> BlockNode:
+    cache = obj(node.get("cache", {}))
+    name = text(node["node-name"])
+    return BlockNode(
+        name,
+        text(node.get("file")),
+        text(node.get("drv")),
+        number(node.get("write_threshold", 0)),
+        _size(node.get("image")),
+        read_only=node.get("ro") is True,
+        direct=cache.get("direct") is True,
+        no_flush=cache.get("no-flush") is True,
+        detect_zeroes=text(node.get("detect_zeroes")) or "off",
+        below=below.get(name),
+    )
+
+
 def _size(image: Json) -> int | None:
     return number(obj(image)["virtual-size"]) if image is not None else None
+
+
+def block_graph(stats: Json) -> dict[str, Below]:
+    """query-blockstats → of every node that a drive leads to, what it is on top of."""
+    found: dict[str, Below] = {}
+    left = [obj(drive) for drive in items(stats)]
+    while left:
+        node = left.pop()
+        under = {key: obj(node[key]) for key in ("parent", "backing") if key in node}
+        names = {key: text(child.get("node-name")) or None for key, child in under.items()}
+        if name := text(node.get("node-name")):
+            found[name] = Below(names.get("parent"), names.get("backing"))
+        left += under.values()
+    return found
+
+
+# What query-block says of a throttle besides (qapi/block-core.json BlockDeviceInfo) and block_set_io_throttle takes.
+THROTTLE = frozenset(
+    name
+    for kind in ("bps", "iops")
+    for name in (
+        *(kind + part for part in ("", "_rd", "_wr")),
+        *(kind + part + "_max" for part in ("", "_rd", "_wr")),
+        *(kind + part + "_max_length" for part in ("", "_rd", "_wr")),
+    )
+) | {"iops_size", "group"}
+
+
+def drives(answer: Json) -> tuple[Drive, ...]:
+    """query-block → every device that has a medium or could have one; not those of ``-drive``, which have a name."""
+    found = (obj(drive) for drive in items(answer))
+    return tuple(_drive(drive) for drive in found if text(drive.get("qdev")) and not text(drive.get("device")))
+
+
+def _drive(drive: Mapping[str, Json]) -> Drive:
+    inserted = obj(drive.get("inserted") or {})
+    return Drive(text(drive["qdev"]), text(inserted.get("node-name")) or None, throttle(inserted))
+
+
+def throttle(inserted: Mapping[str, Json]) -> dict[str, Json]:
+    """The limits are always there, the group only where there is a throttle (bdrv_block_device_info, block/qapi.c)."""
+    return {key: inserted[key] for key in sorted(THROTTLE & inserted.keys())} if "group" in inserted else {}
 
 
 def memdevs(answer: Json) -> tuple[Memdev, ...]:

@@ -182,22 +182,22 @@ def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, .
     return {name: tuple(numbers) for name, numbers in found.items()}
 
 
-def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, int], tuple[int, ...]]:
-    """(path → descriptor) of its listening unix sockets, and the descriptors of its listening TCP sockets."""
+def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, int], dict[int, int]]:
+    """(path → descriptor) of its listening unix sockets, and (descriptor → port) of its listening TCP sockets."""
     inodes = {target[8:-1]: number for number, target in targets.items() if target.startswith("socket:[")}
     unix = {}
     for line in (process.path / "net/unix").read_text().splitlines()[1:]:
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and int(fields[3], 16) & SO_ACCEPTCON and fields[6] in inodes:
             unix[fields[7]] = inodes[fields[6]]
-    inet = []
+    inet = {}
     for table in ("net/tcp", "net/tcp6"):
         with contextlib.suppress(OSError):
             for line in (process.path / table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == TCP_LISTEN and fields[9] in inodes:
-                    inet.append(inodes[fields[9]])
-    return unix, tuple(sorted(inet))
+                    inet[inodes[fields[9]]] = int(fields[1].rpartition(":")[2], 16)
+    return unix, dict(sorted(inet.items()))
 
 
 def holders(path: str) -> frozenset[int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from virtcpr.domain import qmp
+from virtcpr.domain.facts import PERIPHERAL
 from virtcpr.domain.status import StatusFile
 
 Reading = frozenset[str]
@@ -92,21 +93,29 @@ def _named(key: str) -> Callable[[object], Reading]:
 
 
 def _drives(answer: object) -> Reading:
-    """Device and the node behind it.  Devices outside /machine/peripheral have paths that differ by release."""
+    """Device, the node behind it, and its throttle.  Those outside of /machine/peripheral have paths that differ by
+    release."""
     found = []
     for drive in map(qmp.obj, qmp.items(answer)):
         path, name = qmp.text(drive.get("qdev")), qmp.text(drive.get("device"))
         inserted = qmp.obj(drive.get("inserted") or {})
-        device = path.removeprefix("/machine/peripheral/") if path.startswith("/machine/peripheral/") else name
-        found.append(f"{device or 'a built-in one'} on {qmp.text(inserted.get('node-name')) or 'nothing'}")
+        device = name if path.startswith("/") and not path.startswith(PERIPHERAL) else path.removeprefix(PERIPHERAL)
+        limits = "".join(f" {key}={value}" for key, value in qmp.throttle(inserted).items() if value)
+        found.append(
+            f"{device or 'a built-in one'} on {qmp.text(inserted.get('node-name')) or 'nothing'}"
+            + (f" ({limits.strip()})" if limits else "")
+        )
     return frozenset(found)
 
 
 def _nodes(answer: object) -> Reading:
-    """Name, driver and file; a file name that QEMU made up of options (``json:``) is spelled by release."""
+    return frozenset(node.describe for node in qmp.block_nodes(answer))
+
+
+def _graph(answer: object) -> Reading:
     return frozenset(
-        f"{node.name} ({node.driver}" + (")" if node.file.startswith("json:") else f", {node.file})")
-        for node in qmp.block_nodes(answer)
+        f"{name} on " + " and ".join(child or "nothing" for child in (below.data, below.backing))
+        for name, below in qmp.block_graph(answer).items()
     )
 
 
@@ -143,6 +152,7 @@ QUERIES = (
     Query("network cards", "query-rx-filter", _named("name"), optional=True),
     Query("disks", "query-block", _drives),
     Query("block nodes", "query-named-block-nodes", _nodes, {"flat": True}),
+    Query("block graph", "query-blockstats", _graph),
     Query("character devices", "query-chardev", _chardevs),
     Query("balloon", "query-balloon", _nothing, optional=True),
     Query("block jobs", "query-block-jobs", _named("device")),

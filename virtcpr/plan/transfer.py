@@ -134,7 +134,7 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
-        replay=tuple(_replay(live)),
+        replay=(*_replay(live), *_limits(facts.qemu)),
         return_path="return-path" in facts.qemu.capabilities,
     )
 
@@ -151,6 +151,19 @@ def _replay(live: LiveDomain) -> Iterator[Command]:
         path = f"/machine/peripheral/{period[0]}"
         setting = {"path": path, "property": "guest-stats-polling-interval", "value": period[1]}
         yield Command("qom-set", setting)
+
+
+def _limits(qemu: QemuFacts) -> Iterator[Command]:
+    """I/O throttling and write thresholds, which libvirt sets by QMP also where the guest starts with them.
+
+    QEMU takes both before the guest has come in (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
+    """
+    for drive in qemu.drives:
+        if drive.throttle:
+            yield Command("block_set_io_throttle", {"id": drive.path, **drive.throttle})
+    for node in qemu.nodes:
+        if node.threshold:
+            yield Command("block-set-write-threshold", {"node-name": node.name, "write-threshold": node.threshold})
 
 
 @dataclass
@@ -200,11 +213,24 @@ class _Resources:
             return None
         label = str(wanted.get("id"))
         name = next((c.filename for c in self.qemu.chardevs if c.label == label), "")
-        found = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", name)
-        source = self.process.listeners.get(found.group(1)) if found else None
-        if source is None or "fd" not in wanted:
+        source = self._listener(name)
+        if source is None or not ({"fd", "port"} & wanted.keys() and wanted.get("server") in ("on", "yes")):
             raise Unplannable(f"the socket of character device {label}")
-        return option.with_properties({"fd": self._carry(source, f"socket of {label}")})
+        bare = option.without("host", "port", "to", "ipv4", "ipv6", "reuseaddr", "nodelay")
+        return bare.with_properties({"fd": self._carry(source, f"socket of {label}")})
+
+    def _listener(self, filename: str) -> int | None:
+        """The listening socket of a character device that QEMU describes so (chardev/char-socket.c)."""
+        unix = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", filename)
+        if unix:
+            return self.process.listeners.get(unix.group(1))
+        found = self._tcp(filename)
+        return found[0] if len(found) == 1 else None
+
+    def _tcp(self, filename: str) -> list[int]:
+        """TCP sockets that listen on the port: a name may have several addresses."""
+        address = re.search(r"(?:tcp|telnet):[^ ]*:(\d+)(?:,|$)", filename)
+        return [fd for fd, port in self.process.ports.items() if address and port == int(address.group(1))]
 
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
@@ -231,7 +257,8 @@ class _Resources:
         if self.vnc_sockets:
             self.displays += [fd for path, fd in self.process.listeners.items() if path in self.vnc_sockets]
         else:
-            self.displays += self.process.inet_listeners
+            others = {fd for chardev in self.qemu.chardevs for fd in self._tcp(chardev.filename)}
+            self.displays += [fd for fd in self.process.inet_listeners if fd not in others]
         if not self.displays:
             raise Unplannable("the VNC display's socket")
         properties = option.properties()

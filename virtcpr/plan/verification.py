@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from virtcpr.domain import status
-from virtcpr.domain.facts import BlockNode, DomainFacts, Port
+from virtcpr.domain.facts import BlockNode, DomainFacts, Drive, Port
 from virtcpr.domain.live import differences
 
 
@@ -26,6 +26,7 @@ class Adopted:
     vcpus: frozenset[int]
     iothreads: frozenset[str]
     nodes: tuple[BlockNode, ...]
+    drives: tuple[Drive, ...]
     ports: Mapping[str, Port]
     outputs: Mapping[str, str]
     agent: bool | None
@@ -55,12 +56,20 @@ def _qemus(before: DomainFacts, after: Adopted) -> Iterator[str]:
     yield from _changed("vCPUs", map(str, status.read(before.status_xml).vcpus), map(str, after.vcpus))
     yield from _changed("iothreads", before.qemu.iothreads, after.iothreads)
     yield from _changed("block nodes", map(_node, before.qemu.nodes), map(_node, after.nodes))
+    yield from _changed("drives", map(_drive, before.qemu.drives), map(_drive, after.drives))
 
 
 def _node(node: BlockNode) -> str:
-    """As in ``plan.reconnect``: a name that QEMU made up of options is spelled by release."""
-    file = "" if node.file.startswith("json:") else f", {node.file}"
-    return f"{node.name} ({node.driver}{file})"
+    below = node.below
+    on = [] if below is None else [child for child in (below.data, below.backing) if child]
+    return " ".join(
+        [node.describe, *(["on", " and ".join(on)] if on else []), *(["read-only"] if node.read_only else [])]
+    )
+
+
+def _drive(drive: Drive) -> str:
+    limits = "".join(f" {key}={value}" for key, value in drive.throttle.items() if value)
+    return f"{drive.device or drive.path} on {drive.node or 'nothing'}{limits}"
 
 
 def _changed(what: str, before: Iterator[str] | frozenset[str], after: Iterator[str] | frozenset[str]) -> Iterator[str]:

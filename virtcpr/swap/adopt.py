@@ -65,7 +65,10 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
         version=qmp.version_text(*qmp.version(domain.monitor("query-version"))),
         vcpus=frozenset(threads),
         iothreads=frozenset(qmp.iothreads(domain.monitor("query-iothreads"))),
-        nodes=qmp.block_nodes(domain.monitor("query-named-block-nodes", {"flat": True})),
+        nodes=qmp.block_nodes(
+            domain.monitor("query-named-block-nodes", {"flat": True}), domain.monitor("query-blockstats")
+        ),
+        drives=qmp.drives(domain.monitor("query-block")),
         ports=probe.ports(live),
         outputs=probe.outputs(live, fdsets, Process.of(pid).fd_targets()),
         agent=domain.agent_answers(PING_SECONDS) if before.agent else None,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.domain import qmp
+from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import (
-    Device,
     DomainFacts,
     Emulator,
     FdsetFd,
@@ -22,7 +23,7 @@ from virtcpr.domain.facts import (
 )
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
-from virtcpr.errors import VirtcprError
+from virtcpr.errors import ParseError, VirtcprError
 from virtcpr.host import emulator as binary
 from virtcpr.host import memory, proc
 from virtcpr.host import ports as bridge
@@ -30,6 +31,7 @@ from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
 from virtcpr.host.proc import Process
+from virtcpr.swap import inventory
 
 Ask = Callable[..., object]
 PING_SECONDS = 1
@@ -77,14 +79,21 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         modules=proc.has_modules(process, package),
         taps=proc.taps(process, targets),
         listeners=unix,
-        inet_listeners=inet,
+        inet_listeners=tuple(inet),
+        ports=inet,
+        vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),
     )
 
 
-def qemu_facts(ask: Ask, root: str) -> QemuFacts:
-    """What QEMU says of itself; ``ask`` executes one QMP command, ``root`` is the file system that QEMU sees."""
+def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
+    """What QEMU says of itself.
+
+    ``ask`` executes one QMP command, ``root`` is the file system that QEMU sees, ``line`` its command line, None where
+    that can't be understood.
+    """
     version, package = qmp.version(ask("query-version"))
     objects = qmp.children(ask("qom-list", {"path": "/objects"}))
+    devices = inventory.devices(ask, line)
     jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
     return QemuFacts(
         version=qmp.version_text(version, package),
@@ -94,22 +103,19 @@ def qemu_facts(ask: Ask, root: str) -> QemuFacts:
         status=qmp.text(qmp.obj(ask("query-status"))["status"]),
         chardevs=qmp.chardevs(ask("query-chardev")),
         fdsets=tuple(qmp.fdsets(ask("query-fdsets"))),
-        nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True})),
+        nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True}), ask("query-blockstats")),
         memdevs=tuple(_backend(ask, memdev, objects, root) for memdev in qmp.memdevs(ask("query-memdev"))),
         objects=objects,
-        devices=_devices(ask),
-        settings={},
+        devices=devices,
+        settings=inventory.objects(ask, line, objects, devices),
         iothreads=frozenset(qmp.iothreads(ask("query-iothreads"))),
         jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
         aux_ram_share=_aux_ram_share(ask),
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
         mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
+        drives=qmp.drives(ask("query-block")),
     )
-
-
-def _devices(ask: Ask) -> dict[str, Device]:
-    return {name: Device(kind) for name, kind in qmp.children(ask("qom-list", {"path": "/machine/peripheral"})).items()}
 
 
 def _aux_ram_share(ask: Ask) -> bool:
@@ -153,6 +159,13 @@ def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int,
     held = {"QEMU's own output": 1, "QEMU's own errors": 2, **{f"{m.opaque} of set {m.fdset}": m.fd for m in fdsets}}
     files = {path: path for path in live.logs() if path in targets.values()}
     return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
+
+
+def _line(pid: int) -> CommandLine | None:
+    """A process's command line, None where it can't be understood: the rule 'argv' says so."""
+    with suppress(ParseError):
+        return CommandLine.parse(Process.of(pid).argv())
+    return None
 
 
 class Probe:
@@ -212,7 +225,7 @@ class Probe:
         path = STATE_DIR / f"{domain.name}.xml"
         status = read_text(path)  # before the first monitor command, which taints the domain
         pid = read(status).pid
-        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root")
+        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", _line(pid))
         live = LiveDomain.of(facts.xml)
         return replace(
             facts,

@@ -31,12 +31,13 @@ def reconcile(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Reconciled
     """
     changes = (
         objects.change(line, qemu),
-        chardevs.change(line, qemu),
+        chardevs.change(line, qemu, status_xml),
         blocks.change(line, qemu, status_xml),
-        netdevs.change(line, qemu),
+        netdevs.change(line, qemu, status_xml),
         devices.change(line, qemu),
     )
-    return Reconciled(_applied(line, changes), tuple(refusal for change in changes for refusal in change.refused))
+    now = blocks.with_drives(_applied(line, changes), qemu)
+    return Reconciled(now, tuple(refusal for change in changes for refusal in change.refused))
 
 
 def _applied(line: CommandLine, changes: tuple[Change, ...]) -> CommandLine:

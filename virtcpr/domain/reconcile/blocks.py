@@ -1,11 +1,185 @@
-"""Disk images: the graph of block nodes as it is, and what each drive holds."""
+"""Disk images: the graph of block nodes as it is, and what each drive holds.
+
+A node of the command line stays where QEMU still has one of that name, driver and file: what it was told besides, it was
+told for good.  What it is on top of may be another node now, and it may have become writable or no longer be.  Nodes that
+came since are made of libvirt's record; those that went are left out, and with them their files.
+"""
 
 from __future__ import annotations
 
-from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.facts import QemuFacts
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from virtcpr.domain.argv import CommandLine, Option, Properties
+from virtcpr.domain.disks import Recorded, recorded
+from virtcpr.domain.facts import BlockNode, QemuFacts
 from virtcpr.domain.reconcile.change import Change
+
+# Drivers whose file QEMU calls as it was told to.
+LOCAL = frozenset({"file", "host_device", "host_cdrom"})
+# Properties that name another node.
+CHILDREN = ("file", "backing", "data-file")
+
+
+@dataclass
+class _Graph:
+    """The nodes for the new command line: in their place, or to be added at its end in order."""
+
+    kept: dict[Option, Option | None] = field(default_factory=dict)
+    moved: dict[str, Option] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
 
 def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
-    return Change()
+    """Which -blockdev go, change and come; the disk's name is in what is refused."""
+    graph = _Graph()
+    nodes = {node.name: node for node in qemu.nodes}
+    old = {str(option.properties().get("node-name")): option for option in line.named("blockdev")}
+    stay = {name: new for name, option in old.items() if name in nodes and (new := _corrected(option, nodes[name]))}
+    record = recorded(status_xml) if nodes.keys() - stay.keys() else {}
+    for name in nodes.keys() - stay.keys():
+        _build(graph, nodes[name], record.get(name))
+    defined: set[str] = set()
+    for name, option in old.items():
+        new = stay.get(name)
+        if new is None:
+            graph.kept[option] = None
+        elif _children(new) <= defined:
+            defined.add(name)
+            graph.kept |= {option: new} if new != option else {}
+        else:  # what it is on top of comes later on
+            graph.kept[option] = None
+            graph.moved[name] = new
+    added = tuple(_in_order(graph.moved))
+    there = defined | graph.moved.keys()
+    missing = sorted(f"{name} on {child}" for name, new in {**stay, **graph.moved}.items()
+                     for child in _children(new) - there)  # fmt: skip
+    graph.refused += [f"block node {what}, which QEMU doesn't name" for what in missing]
+    return Change(graph.kept, added, tuple(sorted(graph.refused)))
+
+
+def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
+    """The same line with the node that each device has now, or none where its medium is out.
+
+    Whatever the device's own ``drive`` says: QEMU doesn't change that when nodes are put on top of one another, and that
+    of a USB disk is taken away when the device is made (usb_msd_storage_realize, hw/usb/dev-storage-classic.c).
+    """
+    drives = {drive.device: drive for drive in qemu.drives if drive.device}
+    nodes = {node.name for node in qemu.nodes}
+    options: list[Option] = []
+    for option in line.options:
+        name = option.properties().get("id") if option.name == "device" else None
+        drive = drives.get(str(name)) if name is not None else None
+        if drive is None:
+            options.append(option)
+        elif drive.node is None:
+            options.append(option.without("drive"))
+        elif drive.node in nodes and option.properties().get("drive") != drive.node:
+            options.append(option.with_properties({"drive": drive.node}))
+        else:
+            options.append(option)
+    return replace(line, options=tuple(options))
+
+
+def _corrected(option: Option, node: BlockNode) -> Option | None:
+    """The option as the node is now, or None where it is of another image."""
+    told = option.properties()
+    if told.get("driver") != node.driver or (node.driver in LOCAL and told.get("filename") != node.file):
+        return None
+    changes: dict[str, object] = {}
+    if "read-only" in told and (told["read-only"] in (True, "on")) != node.read_only:
+        changes["read-only"] = node.read_only
+    if "read-only" not in told and "auto-read-only" not in told and node.read_only:
+        changes["read-only"] = True
+    below = node.below
+    if below is not None and _is_filter(node):
+        changes |= {"file": below.data} if isinstance(told.get("file"), str) and told["file"] != below.data else {}
+    elif below is not None and told.get("backing") != below.backing and not (below.backing or "").startswith("#"):
+        changes |= {"backing": below.backing} if "backing" in told or below.backing else {}
+    return _with(option, changes) if changes else option
+
+
+def _is_filter(node: BlockNode) -> bool:
+    """QEMU calls what a filter is on top of both its data and its backing (bdrv_filter_or_cow_bs)."""
+    return node.below is not None and node.below.data is not None and node.below.data == node.below.backing
+
+
+def _with(option: Option, changes: Mapping[str, object]) -> Option:
+    """-blockdev with other properties; JSON, as only that has a word for no backing image."""
+    return _blockdev({**option.properties(), **changes})
+
+
+def _blockdev(properties: Properties) -> Option:
+    return Option("blockdev", json.dumps(properties, separators=(",", ":")))
+
+
+def _build(graph: _Graph, node: BlockNode, record: Recorded | None) -> None:
+    """Add a node that no command line tells of, or refuse it."""
+    problem = _problem(node, record)
+    if record is None or problem:
+        where = f"disk {record.disk}" if record else f"block node {node.name}"
+        graph.refused.append(f"{where} was attached or changed since the guest started, and {problem}")
+        return
+    options = dict(record.options)
+    options.setdefault("driver", node.driver)
+    if record.local:
+        options["filename"] = node.file
+    if _is_filter(node) and node.below is not None:
+        options["file"] = node.below.data
+    elif record.backing is not None or "file" in options:
+        options |= _backing(node, record)
+    if record.top:
+        options["read-only"] = node.read_only
+    if node.direct or node.no_flush:
+        options["cache"] = {"direct": node.direct, "no-flush": node.no_flush}
+    if node.detect_zeroes != "off":
+        options["detect-zeroes"] = node.detect_zeroes
+    if node.detect_zeroes == "unmap":  # QEMU has it only with the other (bdrv_parse_detect_zeroes, block.c)
+        options["discard"] = "unmap"
+    graph.moved[node.name] = _blockdev(options)
+
+
+def _backing(node: BlockNode, record: Recorded) -> Mapping[str, object]:
+    """The backing image of a format; a raw one has none, and QEMU refuses the word."""
+    if node.driver in ("raw", "luks"):
+        return {}
+    return {"backing": node.below.backing if node.below is not None else record.backing}
+
+
+def _problem(node: BlockNode, record: Recorded | None) -> str | None:
+    """Why a node can't be made of libvirt's record: it must be that which QEMU has."""
+    if record is None:
+        return "it isn't in libvirt's record"
+    if record.problem:
+        return record.problem
+    driver = record.options.get("driver")
+    if node.driver not in LOCAL if record.local else driver != node.driver:
+        return f"block node {node.name} is of driver {node.driver}, which isn't what libvirt's record has"
+    if record.local and record.path is not None and record.path != node.file:
+        return f"block node {node.name} is {node.file}, which isn't what libvirt's record has"
+    if record.local and node.file.startswith("/dev/fdset/"):
+        return f"block node {node.name} was opened by a descriptor"
+    return None
+
+
+def _children(option: Option) -> set[str]:
+    """The nodes that a node is told to be on top of."""
+    told = option.properties()
+    return {value for key in CHILDREN if isinstance(value := told.get(key), str)}
+
+
+def _in_order(nodes: Mapping[str, Option]) -> Iterator[Option]:
+    """Each after what it is on top of."""
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[Option]:
+        if name in done or name not in nodes:
+            return
+        done.add(name)
+        for child in sorted(_children(nodes[name])):
+            yield from visit(child)
+        yield nodes[name]
+
+    for name in sorted(nodes):
+        yield from visit(name)

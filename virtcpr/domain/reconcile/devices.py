@@ -2,10 +2,86 @@
 
 from __future__ import annotations
 
-from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.facts import QemuFacts
+import json
+import re
+from collections.abc import Iterable
+
+from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.facts import Device, QemuFacts
 from virtcpr.domain.reconcile.change import Change
+
+# Settings that QEMU finds out itself, or that tell how a device is just now.
+COMPUTED = frozenset(["attached", "busnr", "romsize", "cyls", "heads", "secs"])
+# A device's own size is that of its memory; the sizes that virtio-mem has are the guest's doing and are migrated.
+OF_MEMORY = frozenset(["size"])
+UNSET: tuple[object, ...] = ("", [], None)
+MEANT = frozenset(["romfile"])  # one whose empty value says something: no ROM
 
 
 def change(line: CommandLine, qemu: QemuFacts) -> Change:
-    return Change()
+    replaced: dict[Option, Option | None] = {}
+    for option in line.named("device"):
+        name = option.properties().get("id")
+        if isinstance(name, str) and (name not in qemu.devices or qemu.devices[name].attached):
+            replaced[option] = None
+    return Change(replaced, tuple(option_of(name, qemu.devices[name]) for name in _in_order(qemu)))
+
+
+def used(line: CommandLine, qemu: QemuFacts, setting: str) -> dict[str, bool]:
+    """What devices name in a setting (``netdev``, ``chardev``) → whether the one that does was attached since."""
+    found: dict[str, bool] = {}
+    for option in line.named("device"):
+        properties = option.properties()
+        device = qemu.devices.get(str(properties.get("id")))
+        if setting in properties and ("id" not in properties or (device is not None and not device.attached)):
+            found[str(properties[setting])] = False
+    attached = (device.settings for device in qemu.devices.values() if device.attached)
+    return found | {str(settings[setting]): True for settings in attached if setting in settings}
+
+
+def option_of(name: str, device: Device) -> Option:
+    """``-device`` that makes an attached one as it is."""
+    settings = {key: _given(key, value) for key, value in device.settings.items() if _is_given(key, value)}
+    bus = {} if device.bus is None else {"bus": device.bus}
+    properties = {"driver": device.driver, "id": name, **bus, **settings}
+    return Option("device", json.dumps(properties, separators=(",", ":")))
+
+
+def _is_given(key: str, value: object) -> bool:
+    if key in COMPUTED or key in OF_MEMORY or key.startswith("x-"):
+        return False
+    if key == "bootindex" and value == -1:  # none; the property tells no default
+        return False
+    return key in MEANT or value not in UNSET
+
+
+def _given(key: str, value: object) -> object:
+    """As a command line has it: of a PCI address slot and function, of a link what it leads to."""
+    if key == "addr" and isinstance(value, int) and value < 1 << 8:
+        return f"0x{value >> 3:x}.0x{value & 7:x}"
+    if isinstance(value, str) and value.startswith(("/objects/", "/machine/")):
+        return value.rpartition("/")[2]
+    return value
+
+
+def _in_order(qemu: QemuFacts) -> list[str]:
+    """The attached devices, each after the one whose bus it is on."""
+    names = sorted(qemu.attached, key=_natural)
+    ordered: list[str] = []
+    while names:
+        ready = [name for name in names if not _waits(qemu.devices[name], names)]
+        ordered += ready or names  # a circle can't be
+        names = [name for name in names if name not in ordered]
+    return ordered
+
+
+def _waits(device: Device, names: Iterable[str]) -> bool:
+    """Whether one of these has the bus that the device is on: a bus is named after its device, and numbered or not."""
+    return any(device.bus == name or (device.bus or "").startswith(f"{name}.") for name in names)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """vcpu2 before vcpu10."""
+    found = re.fullmatch(r"(.*?)(\d*)", name)
+    assert found is not None  # it matches anything
+    return found.group(1), int(found.group(2) or -1)

@@ -1,0 +1,104 @@
+"""What QEMU has plugged in, and which objects it has made, as far as its command line doesn't say it.
+
+``qom-get`` of a property answers what ``-device`` and ``-object`` would have to be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from virtcpr.domain import qmp
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import Device
+from virtcpr.errors import QmpRefused
+
+Ask = Callable[..., object]
+Settings = dict[str, object]
+
+PERIPHERAL = "/machine/peripheral"
+RUNTIME = "iothread"  # the kind of object whose settings libvirt changes in a running guest
+
+
+def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
+    """Every device that has an id; ``line`` is the command line, None where it can't be read.
+
+    ``hotplugged`` tells one that was attached from one of the same id on the command line (hw/core/qdev.c); new QEMU,
+    which gets both there, starts them as if they had always been there.
+    """
+    known = frozenset() if line is None else line.ids("device")
+    found = qmp.children(ask("qom-list", {"path": PERIPHERAL}))
+    attached = {
+        name for name in found if name not in known or _get(ask, f"{PERIPHERAL}/{name}", "hotplugged") is not False
+    }
+    if line is None:
+        return {name: Device(kind, name in attached) for name, kind in found.items()}
+    cpus = _cpus(ask) if any("-cpu" in found[name] for name in attached) else {}
+    defaults = {kind: _defaults(ask, kind) for kind in {found[name] for name in attached - cpus.keys()}}
+    plugged = {name: _attached(ask, name, found[name], defaults[found[name]]) for name in attached - cpus.keys()}
+    now = {name: cpu for name, cpu in cpus.items() if name in attached}
+    return {name: Device(kind) for name, kind in found.items()} | plugged | now
+
+
+def _cpus(ask: Ask) -> dict[str, Device]:
+    """vCPUs that have an id, by what ``-device`` needs of them: their place."""
+    found: dict[str, Device] = {}
+    for cpu in map(qmp.obj, qmp.items(ask("query-hotpluggable-cpus"))):
+        path = qmp.text(cpu.get("qom-path"))
+        if path.startswith(f"{PERIPHERAL}/"):
+            name = path.removeprefix(f"{PERIPHERAL}/")
+            found[name] = Device(qmp.text(cpu["type"]), attached=True, settings=qmp.obj(cpu["props"]))
+    return found
+
+
+def _defaults(ask: Ask, kind: str) -> Settings:
+    """Names of a driver's properties with their defaults, None where there is none.  Those that only the machine type
+    sets (``x-``) are left out."""
+    listed = map(qmp.obj, qmp.items(ask("device-list-properties", {"typename": kind})))
+    return {
+        qmp.text(one["name"]): one.get("default-value")
+        for one in listed
+        if not (qmp.text(one["type"]).startswith("child<") or qmp.text(one["name"]).startswith("x-"))
+    }
+
+
+def _attached(ask: Ask, name: str, kind: str, defaults: Settings) -> Device:
+    path = f"{PERIPHERAL}/{name}"
+    bus = qmp.text(_get(ask, path, "parent_bus")).rpartition("/")[2]
+    settings = {}
+    for setting, default in defaults.items():
+        value = _get(ask, path, setting)
+        if value is not None and value != default:
+            settings[setting] = value
+    return Device(kind, attached=True, bus=bus or None, settings=settings)
+
+
+def _get(ask: Ask, path: str, name: str) -> object:
+    """None where the property can't be read, or isn't there."""
+    try:
+        return ask("qom-get", {"path": path, "property": name})
+    except QmpRefused:
+        return None
+
+
+def objects(
+    ask: Ask, line: CommandLine | None, found: Mapping[str, str], plugged: Mapping[str, Device]
+) -> dict[str, Settings]:
+    """Settings of those objects (id → QOM type, ``found``) of which the command line may not tell the truth."""
+    known = frozenset() if line is None else line.ids("object")
+    used = {
+        str(value).removeprefix("/objects/")
+        for device in plugged.values()
+        for value in device.settings.values()
+        if str(value).startswith("/objects/")
+    }
+    return {
+        name: _object(ask, f"/objects/{name}")
+        for name, kind in found.items()
+        if (name not in known or name in used or kind == RUNTIME) and not kind.startswith("monitor-")
+    }
+
+
+def _object(ask: Ask, path: str) -> Settings:
+    listed = map(qmp.obj, qmp.items(ask("qom-list", {"path": path})))
+    names = [qmp.text(one["name"]) for one in listed if not qmp.text(one["type"]).startswith("child<")]
+    return {name: value for name in names if (value := _get(ask, path, name)) is not None}
