@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host import policies
 from virtcpr.host.cgroup import hierarchy
 from virtcpr.host.proc import Process
 
@@ -111,6 +112,7 @@ def _become(order: Launch, tell: int) -> None:
         environment = _environment(model)
         _join_cgroup(model)
         _mirror_limits(order.model)
+        _mirror_policies(order.model)
         label = _label(model)
         _join_mounts(order.model)
         os.chdir("/")
@@ -183,20 +185,30 @@ LIMITS = {
 
 
 def _mirror_limits(pid: int) -> None:
-    """Old's resource limits, OOM score, CPU affinity and nice value; only what differs is set."""
+    """Old's resource limits, OOM score, filter of core dumps, CPU affinity and nice value; only what differs is set."""
     for line in Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]:
         limit = LIMITS.get(line[:26].strip())
         if limit is not None:
             soft, hard = (resource.RLIM_INFINITY if w == "unlimited" else int(w) for w in line[26:].split()[:2])
             if resource.getrlimit(limit) != (soft, hard):
                 resource.setrlimit(limit, (soft, hard))
-    score = Path(f"/proc/{pid}/oom_score_adj").read_text()
-    if Path("/proc/self/oom_score_adj").read_text() != score:
-        Path("/proc/self/oom_score_adj").write_text(score)
+    for name, how in (("oom_score_adj", 10), ("coredump_filter", 16)):
+        wanted, own = (int(Path(f"/proc/{process}/{name}").read_text(), how) for process in (pid, "self"))
+        if own != wanted:
+            Path(f"/proc/self/{name}").write_text(str(wanted))
     os.sched_setaffinity(0, os.sched_getaffinity(pid))
     nice = os.getpriority(os.PRIO_PROCESS, pid)
     if os.getpriority(os.PRIO_PROCESS, 0) != nice:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def _mirror_policies(pid: int) -> None:
+    """NUMA policy, which libvirt sets between fork and exec (qemuProcessHook), and what else every thread that QEMU
+    makes inherits.  What can't be had is no reason not to start: the guest is compared with what it was."""
+    with suppress(OSError, ValueError, KeyError):
+        policies.set_memory_policy(policies.memory_policy(Path(f"/proc/{pid}")) or "default")
+    with suppress(OSError):
+        policies.set_io_priority(0, policies.io_priority(pid))
 
 
 def _label(model: Path) -> str | None:

@@ -264,7 +264,7 @@ class Upgrade:
             domain = self.connection.lookup(move.facts.uuid)
             if domain.state()[0] == "in shutdown":
                 raise fate.ended_in_new(move.facts.name, move.new.process.pid)
-            problems += adopt.verify(domain, move.facts, move.new.process.pid)
+            problems += adopt.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
             record.note(State.DONE)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled
