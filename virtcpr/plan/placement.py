@@ -32,12 +32,12 @@ def differences(before: Placement, after: Placement) -> Iterator[str]:
         for what, then, now in _changed(values, after.threads.get(name, {})):
             yield f"the {what} of {name} is {now}, it was {then}"
     for name, values in after.helpers.items():
-        yield from _strayed(name, values, (before.threads.get(MAIN, {}), *before.helpers.values()))
+        yield from _strayed(name, values, (*before.threads.values(), *before.helpers.values()))
 
 
 def _strayed(name: str, values: Values, usual: tuple[Values, ...]) -> Iterator[str]:
-    """QEMU and the kernel make threads of their own as they need them, and libvirt knows none of these: each must be
-    where one of old's was, or its main thread."""
+    """QEMU and the kernel make threads of their own as they need them, each where the one is that needs it: in the
+    place of some thread of old's."""
     for what in ("cgroup", "CPU affinity"):
         known = {one[what] for one in usual if what in one}
         if what in values and known and values[what] not in known:
