@@ -48,8 +48,8 @@ DEVICES = (
     ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>", {"spice-channel"}),
     ("<graphics type='spice' autoport='yes' listen='127.0.0.1'/>", {"spice"}),
     (
-        "<graphics type='vnc' port='-1' autoport='yes' websocket='-1' passwd='sesame'/>",
-        {"vnc-websocket", "vnc-password"},
+        "<graphics type='vnc' port='-1' autoport='yes' websocket='-1'/>",
+        {"vnc-websocket"},
     ),
     ("<interface type='user'><model type='virtio'/></interface>", {"interface"}),
     ("<interface type='user'><backend type='passt'/><model type='virtio'/></interface>", {"interface"}),

@@ -152,6 +152,11 @@ class LiveDomain:
         name = "org.qemu.guest_agent.0"
         return self.matches(f"devices/channel/target[@name='{name}' and @state='connected']")
 
+    def watchdog_action(self) -> str | None:
+        """What happens when the guest doesn't feed its watchdog, in libvirt's word; all watchdogs have the same."""
+        node = self.root.find("devices/watchdog")
+        return None if node is None else node.get("action")
+
     def balloon_period(self) -> tuple[str, int] | None:
         """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
         for node in self.all("devices/memballoon"):

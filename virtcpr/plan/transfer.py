@@ -13,7 +13,9 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
+from virtcpr.plan import replay
 from virtcpr.plan.guest import Guest
+from virtcpr.plan.replay import Command
 from virtcpr.plan.rules import RESOURCE
 from virtcpr.plan.steps import TRANSFER, Step
 
@@ -35,19 +37,6 @@ class Opened:
 
     number: int
     path: str
-
-
-@dataclass(frozen=True)
-class Command:
-    """A QMP command for new QEMU, before the guest's state comes in."""
-
-    name: str
-    arguments: Mapping[str, object]
-
-    @property
-    def describe(self) -> str:
-        """``set_link name=net0 up=False``"""
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,7 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
-        replay=tuple(_replay(live)),
+        replay=(*_replay(live), *replay.actions(line, live), *replay.password(line, facts.display_password)),
         return_path="return-path" in facts.qemu.capabilities,
     )
 
@@ -144,8 +133,6 @@ def _replay(live: LiveDomain) -> Iterator[Command]:
     for interface in live.interfaces():
         if interface.link_down:
             yield Command("set_link", {"name": interface.alias, "up": False})
-    if live.root.findtext("on_reboot") == "destroy":
-        yield Command("set-action", {"reboot": "shutdown"})
     period = live.balloon_period()
     if period is not None:
         path = f"/machine/peripheral/{period[0]}"
