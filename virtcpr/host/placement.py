@@ -38,6 +38,9 @@ def of_process(process: Process) -> dict[str, str]:
     for name in OTHER_NAMESPACES:
         with suppress(OSError):
             found[f"{name} namespace"] = os.readlink(process.path / "ns" / name)
+    if os.geteuid() != 0:  # where its daemon was started, or virtcpr: all threads are there, libvirt places none
+        with suppress(OSError):
+            found["cgroup"] = " ".join(_cgroups(process.path))
     with suppress(OSError):
         found["working directory"] = os.readlink(process.path / "cwd")
     with suppress(OSError):
@@ -51,7 +54,8 @@ def of_thread(process: Process, thread: int) -> dict[str, str]:
     found: dict[str, str] = {}
     task = process.path / "task" / str(thread)
     with suppress(OSError):
-        found["cgroup"] = " ".join(_cgroups(task))
+        if os.geteuid() == 0:
+            found["cgroup"] = " ".join(_cgroups(task))
         found["CPU affinity"] = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(thread)))
         found["scheduling"] = _scheduling(thread)
         found["nice value"] = str(os.getpriority(os.PRIO_PROCESS, thread))

@@ -29,9 +29,9 @@ from virtcpr.host import ports as bridge
 from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process
 
-QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 Ask = Callable[..., object]
 PING_SECONDS = 1
 IDLE_JOBS = frozenset({"concluded", "null"})
@@ -141,7 +141,7 @@ def configured(text: str, name: str) -> str | None:
 
 def _qemu_conf() -> str:
     try:
-        return QEMU_CONF.read_text()
+        return PATHS.qemu_conf.read_text()
     except OSError:
         return ""
 
