@@ -15,6 +15,7 @@ SEEN = {
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",
     "vnc-password": "test_displays.py",
+    "session": "test_session.py",
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",
     **dict.fromkeys(

@@ -86,7 +86,8 @@ def test_it_is_listed_checked_and_moved() -> None:
     before, old = virsh("dumpxml", NAME), process()
     (listed,) = report("list")["domains"]
     assert (listed["name"], listed["ready"]) == (NAME, "transfer")
-    assert report("check", NAME)["domains"][0]["findings"] == []
+    (checked,) = report("check", NAME)["domains"]
+    assert ([f["code"] for f in checked["findings"]], checked["modes"]["transfer"]) == (["session"], "ready")
 
     moved = report("upgrade", NAME, "--yes", "--emulator", REBUILT)
 

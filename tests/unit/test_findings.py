@@ -137,6 +137,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("job", (T, L, R, X), "a backup", status("<blockjobs ", "<backups><domainbackup/></backups><blockjobs ")),
     ("job", (T, L, R, X), "a reboot", status("<blockjobs ", "<fakereboot/><blockjobs ")),
     ("job", (T, L, R, X), "QEMU's job mirror0", qemu(jobs=("mirror0",))),
+    ("session", (R,), "a user's own libvirt", whole(session=True)),
     ("lock-manager", (T, L, X), "(sanlock)", whole(lock_manager="sanlock")),
     ("qemu-blocked", (T, L, R, X), "QEMU: non-migratable device: nvme",
      qemu(blocked_reasons=("non-migratable device: nvme",))),

@@ -167,6 +167,7 @@ class DomainFacts:
     outputs: Mapping[str, str] = field(default_factory=dict)
     agent: bool | None = None
     display_password: DisplayPassword | None = None
+    session: bool = False  # it is in a user's own libvirt
     saved: bool = False  # the next start takes up a managed save
     problem: str | None = None
     offline: bool = False

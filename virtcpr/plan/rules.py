@@ -94,6 +94,8 @@ STATE = (
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
     UNREADABLE,
+    Rule("session", (REBOOT,), LIBVIRT, state.of_a_user,
+         "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use", "use mode transfer", OURS),
     Rule("paused", ALL, RUNNING, state.paused, "the domain is paused by libvirt or QEMU ({reason})",
          "solve what stopped it, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
     Rule("state", ALL, RUNNING, state.in_another_state, "the domain is {state}", "wait until it runs",

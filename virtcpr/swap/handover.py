@@ -13,6 +13,7 @@ from typing import TypeVar
 from virtcpr.domain import status
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.model import Phase, Progress
@@ -254,7 +255,7 @@ class HandOver:
         words = f"; QEMU said: {said}" if said and said not in why else ""
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
-            hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
+            hint=f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
         ) from cause
 
     async def _is_news_alone(self) -> bool:

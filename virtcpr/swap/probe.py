@@ -29,7 +29,7 @@ from virtcpr.host import ports as bridge
 from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
-from virtcpr.host.paths import PATHS
+from virtcpr.host.paths import PATHS, SYSTEM
 from virtcpr.host.proc import Process
 
 Ask = Callable[..., object]
@@ -212,6 +212,7 @@ class Probe:
             emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
             host=self.host,
             lock_manager=self.lock_manager,
+            session=PATHS is not SYSTEM,
         )
 
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
