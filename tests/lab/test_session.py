@@ -78,6 +78,10 @@ def own_guest(lab: Lab) -> Iterator[None]:
     virsh("destroy", NAME)
 
 
+# Into a cgroup of its own first: as from another login.
+ELSEWHERE = "mkdir -p /sys/fs/cgroup/other; echo $$ >/sys/fs/cgroup/other/cgroup.procs; exec "
+
+
 def process() -> str:
     return run("cat", f"{RECORD}.pid").out.strip()
 
@@ -87,7 +91,8 @@ def test_it_is_listed_checked_and_moved() -> None:
     (listed,) = report("list")["domains"]
     assert (listed["name"], listed["ready"]) == (NAME, "transfer")
     (checked,) = report("check", NAME)["domains"]
-    assert ([f["code"] for f in checked["findings"]], checked["modes"]["transfer"]) == (["session"], "ready")
+    assert (checked["modes"]["transfer"], checked["modes"]["reboot"]) == ("ready", "blocked")
+    assert [f["code"] for f in checked["findings"] if "exec" not in f["modes"]] == ["session"]
 
     moved = report("upgrade", NAME, "--yes", "--emulator", REBUILT)
 
@@ -113,7 +118,11 @@ def test_where_virtcpr_is_killed_the_guest_runs_on() -> None:
     assert virsh("domstate", NAME).strip() == "running"
     assert process() == old
     assert run("pgrep", "-cu", USER, "qemu-system", check=False).out.strip() == "1"
-    assert report("upgrade", NAME, "--yes", "--emulator", EMULATOR)["domains"][0]["result"] == "upgraded"
+    from_another = shell(f"{ELSEWHERE}{' '.join(AS_USER)} {SWAP} {EMULATOR} -o json")
+    (domain,) = json.loads(from_another)["domains"]
+    assert domain["result"] == "upgraded"
+    (told,) = domain["findings"]
+    assert told["message"].startswith("the cgroup of new QEMU is /other, it was ")
 
 
 def test_what_is_not_a_users_to_do() -> None:
