@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 
 # ioprio_set, ioprio_get, set_mempolicy; the last architectures of Linux that number their calls for themselves.
@@ -16,6 +17,7 @@ IOPRIO_WHO_PROCESS = 1
 MODES = {"default": 0, "prefer": 1, "bind": 2, "interleave": 3, "local": 4, "prefer (many)": 5,
          "weighted interleave": 6}  # fmt: skip
 FLAGS = {"static": 1 << 15, "relative": 1 << 14, "balancing": 1 << 13}
+BITE = 128  # bytes; the file is made as it is read (fs/seq_file.c)
 BITS = ctypes.sizeof(ctypes.c_ulong) * 8
 
 
@@ -46,15 +48,24 @@ def memory_policy(task: Path) -> str | None:
     """
     try:
         binary = os.readlink(task / "exe").removesuffix(" (deleted)")
-        lines = (task / "numa_maps").read_text().splitlines()
+        with (task / "numa_maps").open("rb", buffering=0) as file:
+            for line in _lines(file):
+                _, _, rest = line.partition(" ")
+                policy, found, where = rest.partition(" file=")
+                if found and where.split()[0].removesuffix("\\040(deleted)") == binary:
+                    return policy
     except FileNotFoundError:
-        return None
-    for line in lines:
-        _, _, rest = line.partition(" ")
-        policy, found, where = rest.partition(" file=")
-        if found and where.split()[0].removesuffix("\\040(deleted)") == binary:
-            return policy
+        pass
     return None
+
+
+def _lines(file: FileIO) -> Iterator[str]:
+    """In small bites: the kernel counts the pages of each mapping that it is asked for, and of a guest's RAM that takes
+    seconds.  A program's own mappings come first."""
+    rest = b""
+    while bite := file.read(BITE):
+        *whole, rest = (rest + bite).split(b"\n")
+        yield from (os.fsdecode(line) for line in whole)
 
 
 def set_memory_policy(text: str) -> None:
