@@ -14,6 +14,8 @@ SEEN = {
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",
+    "vnc-password": "test_displays.py",
+    "session": "test_session.py",
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",
     **dict.fromkeys(
@@ -27,7 +29,7 @@ SEEN = {
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format", "virtiofs", "filesystem",
             "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display", "vnc-websocket",
-            "vnc-password", "virtio-mem", "interface", "multiqueue", "iotune", "transient-disk", "slice", "chardev-net",
+            "virtio-mem", "interface", "multiqueue", "iotune", "transient-disk", "slice", "chardev-net",
             "chardev-client", "spice-channel", "vdagent",
         ],
         "test_findings.py",

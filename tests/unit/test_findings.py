@@ -13,6 +13,7 @@ import pytest
 from tests.unit import facts
 from virtcpr.domain.facts import BlockNode, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import DisplayPassword
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings import apply, blocks
@@ -136,6 +137,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("job", (T, L, R, X), "a backup", status("<blockjobs ", "<backups><domainbackup/></backups><blockjobs ")),
     ("job", (T, L, R, X), "a reboot", status("<blockjobs ", "<fakereboot/><blockjobs ")),
     ("job", (T, L, R, X), "QEMU's job mirror0", qemu(jobs=("mirror0",))),
+    ("session", (R,), "a user's own libvirt", whole(session=True)),
     ("lock-manager", (T, L, X), "(sanlock)", whole(lock_manager="sanlock")),
     ("qemu-blocked", (T, L, R, X), "QEMU: non-migratable device: nvme",
      qemu(blocked_reasons=("non-migratable device: nvme",))),
@@ -171,7 +173,6 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
     ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
-    ("vnc-password", (T, L, X), "has a password", stopped(device("<graphics type='vnc' passwd='x'/>"))),
     ("virtio-mem", (T, X), "virtio-mem", device("<memory model='virtio-mem'/>")),
     ("interface", (T, L, X), "of type 'user'", xml("<interface type='network'>", "<interface type='user'>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
@@ -199,7 +200,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 )  # fmt: skip
 # Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
 # is asked for: test_reboot_plan.py.
-ELSEWHERE = {"resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
+ELSEWHERE = {"vnc-password", "resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
 
 
 @pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])
@@ -250,12 +251,14 @@ def test_all_are_reported() -> None:
     assert {"aux-ram-share", "ram-private", "qemu-old"} <= {f.code for f in findings(bad)}
 
 
-def test_a_vnc_password() -> None:
+def test_a_vnc_password_that_libvirt_does_not_know() -> None:
     domain = facts.domain()
     assert domain.process is not None
     argv = tuple("127.0.0.1:0,password=on" if word == "127.0.0.1:0" else word for word in domain.process.argv)
-    (finding,) = findings(process(argv=(*argv, "-vnc", "127.0.0.1:1,password=on"))(domain))
+    given = process(argv=(*argv, "-vnc", "127.0.0.1:1,password=on"))(domain)
+    (finding,) = findings(given)
     assert finding.code == "vnc-password"
+    assert findings(replace(given, display_password=DisplayPassword("sesame"))) == ()
 
 
 def test_an_image_that_the_guest_no_longer_uses_blocks() -> None:

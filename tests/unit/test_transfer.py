@@ -9,7 +9,8 @@ import pytest
 from tests.unit import facts
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import Chardev, DomainFacts, FdsetFd
-from virtcpr.plan.transfer import Command, Unplannable, plan
+from virtcpr.plan.replay import Command
+from virtcpr.plan.transfer import Unplannable, plan
 
 
 def with_options(*options: Option, without: str = "") -> DomainFacts:

@@ -152,6 +152,11 @@ class LiveDomain:
         name = "org.qemu.guest_agent.0"
         return self.matches(f"devices/channel/target[@name='{name}' and @state='connected']")
 
+    def watchdog_action(self) -> str | None:
+        """What happens when the guest doesn't feed its watchdog, in libvirt's word; all watchdogs have the same."""
+        node = self.root.find("devices/watchdog")
+        return None if node is None else node.get("action")
+
     def balloon_period(self) -> tuple[str, int] | None:
         """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
         for node in self.all("devices/memballoon"):
@@ -167,7 +172,8 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 
 def normalised(text: str) -> tuple[str, ...]:
-    """The live XML without what a swap must change: pseudo-terminals and the emulator's path."""
+    """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
+    path, the alias of a controller that is none."""
     root = parse(text)
     for node in root.iter("*"):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
@@ -176,6 +182,9 @@ def normalised(text: str) -> tuple[str, ...]:
             if source is not None:
                 _drop(source, "path")
         if node.tag == "emulator":
+            node.text = None
+        if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):
+            del node[:]  # its alias is gone when the daemon starts again: nothing of QEMU's has it
             node.text = None
     return tuple(etree.tostring(root, encoding="unicode").splitlines())
 

@@ -16,12 +16,13 @@ from typing import Protocol
 
 from virtcpr.errors import HostError
 from virtcpr.host import deadlock
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process, lock_owner
 from virtcpr.host.run import run
 
 log = logging.getLogger(__name__)
 
-STATE_DIR = Path("/run/libvirt/qemu")
+STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
 # Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Its guests
 # run on meanwhile.
@@ -59,10 +60,13 @@ def running() -> Daemon:
             hint="systemctl start libvirtd.socket, or virtqemud.socket",
         )
     process = Process.of(pid)
-    name = (process.path / "comm").read_text().strip()
-    if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
-        return SystemdDaemon.of(name, process)
-    return PlainDaemon(name, process, process.argv(), _environment(process))
+    try:
+        name = (process.path / "comm").read_text().strip()
+        if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
+            return SystemdDaemon.of(name, process)
+        return PlainDaemon(name, process, process.argv(), _environment(process))
+    except OSError as error:
+        raise HostError(f"libvirt's daemon (process {pid}) has just ended", hint="try again") from error
 
 
 def host_goes_down() -> bool:

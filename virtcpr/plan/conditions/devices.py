@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from virtcpr.plan.findings import Hit, Subject, Test
+from virtcpr.plan.replay import wants_password
 
 CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet"})
 
@@ -28,6 +29,6 @@ def interface_kind(subject: Subject) -> Iterator[Hit]:
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:
-    line = subject.line
-    if line and any(option.properties().get("password") in ("on", True) for option in line.named("vnc")):
+    """One that somebody else than libvirt told QEMU, or that libvirt has forgotten: QEMU doesn't say it again."""
+    if subject.line and wants_password(subject.line) and subject.facts.display_password is None:
         yield {}
