@@ -70,7 +70,7 @@ os.execv("/bin/sleep", ["sleep", "600"])
 def set_so(request: pytest.FixtureRequest) -> Iterator[Process]:
     child = subprocess.Popen([sys.executable, "-c", SETS, request.param])
     try:
-        while not Path(f"/proc/{child.pid}/comm").read_text().startswith("sleep"):
+        while "nanosleep" not in Path(f"/proc/{child.pid}/wchan").read_text():  # it is all there, not just named so
             assert child.poll() is None
         yield Process.of(child.pid)
     finally:
