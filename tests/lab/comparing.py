@@ -63,7 +63,7 @@ print(json.dumps({
               if not n["node-name"].startswith("#")},
     "drives": {d.get("qdev") or d["device"]: drive(d) for d in ask("query-block")},
     "chardevs": {c["label"]: c["filename"].removeprefix("disconnected:") for c in ask("query-chardev")},
-    "fdsets": {str(s["fdset-id"]): [fd.get("opaque") for fd in s["fds"]] for s in ask("query-fdsets")},
+    "fdsets": {str(s["fdset-id"]): [fd.get("opaque") for fd in s["fds"]] for s in ask("query-fdsets") if s["fds"]},
     "iothreads": {t.pop("id"): {k: v for k, v in t.items() if k != "thread-id"} for t in ask("query-iothreads")},
     "vcpus": sorted(c["cpu-index"] for c in ask("query-cpus-fast")),
     "memory": {m["data"]["id"]: {k: v for k, v in m["data"].items() if k != "hotplugged"}
@@ -86,8 +86,8 @@ def picture(name: str) -> View:
 
 
 def _plain(line: str) -> str:
-    """Without what a swap must change: pseudo-terminals."""
-    return re.sub(r"/dev/pts/\d+", "PTY", line)
+    """Without what a swap must change: pseudo-terminals; nor what libvirt finds out only when it reconnects."""
+    return re.sub(r"/dev/pts/\d+", "PTY", line).replace(" state='disconnected'", "")
 
 
 def _tree(lines: list[str]) -> dict[str, list[str]]:

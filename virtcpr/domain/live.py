@@ -27,6 +27,7 @@ class Interface:
     mac: str | None
     link_down: bool
     backend: str | None
+    queues: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class LiveDomain:
                 mac=_attribute(node, "mac", "address"),
                 link_down=_attribute(node, "link", "state") == "down",
                 backend=_attribute(node, "backend", "type"),
+                queues=int(_attribute(node, "driver", "queues") or 1),
             )
 
     def memory_kib(self) -> int:
@@ -173,7 +175,10 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 def normalised(text: str) -> tuple[str, ...]:
     """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
-    path, the alias of a controller that is none."""
+    path, the alias of a controller that is none.
+
+    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.
+    """
     root = parse(text)
     for node in root.iter("*"):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
@@ -181,6 +186,8 @@ def normalised(text: str) -> tuple[str, ...]:
             source = node.find("source")
             if source is not None:
                 _drop(source, "path")
+        if node.tag == "target" and node.get("state") == "disconnected":
+            _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
         if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):

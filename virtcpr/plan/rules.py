@@ -275,8 +275,13 @@ DEVICES = (
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
          "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
-    Rule("multiqueue", RUNS_ON, DOCUMENT, has("devices/interface/driver[@queues > 1]"),
-         "the domain has a network interface with several queues", EDIT, OURS),
+    Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
+         "connections of the guest through {interface}, a network of QEMU's own, end in the move",
+         "programs in the guest connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
+    Rule("multiqueue", RUNS_ON, RUNNING, devices.idle_queues,
+         "the guest uses {used} of the {queues} queues of {interface}, and QEMU has closed the others to the kernel",
+         "have the guest use all of them ('ethtool -L DEVICE combined {queues}' in the guest; it needs as many vCPUs), "
+         "or give the interface fewer and restart the guest", "Linux drivers/net/tun.c tun_set_queue()"),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
          "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
          "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),
@@ -290,6 +295,10 @@ DEVICES = (
     Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)]/source[@tls='yes']"
              " | devices/rng/backend/source[@tls='yes']"),
          "the domain has a character device on a TCP port with TLS", DETACH, OURS),
+    Rule("chardev-connected", (TRANSFER,), RUNNING, devices.clients,
+         "somebody is connected to the socket of {device}, and will have to connect again after the move",
+         "nothing needs to be done where the program on the other side does that by itself",
+         "QEMU chardev/char-socket.c", WARNING),
     Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix' or @type='tcp']/source[@mode='connect']"
              " | devices/rng/backend[@type='unix' or @type='tcp']/source[@mode='connect']"),
          "the domain has a character device connected to a peer", DETACH, OURS),

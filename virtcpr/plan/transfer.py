@@ -104,7 +104,7 @@ def plan(facts: DomainFacts) -> Plan:
     live = LiveDomain.of(facts.xml)
     line = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml).line
     resources = _Resources(
-        facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
+        line, facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
     )
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
     resources.refuse_unknown(option for option in line.options if option not in replaced)
@@ -128,10 +128,22 @@ def plan(facts: DomainFacts) -> Plan:
     )
 
 
+def _is_attached(netdev: Option) -> bool:
+    """Whether it isn't of the command line that the guest was started with: its descriptors have no numbers yet."""
+    properties = netdev.properties()
+    return str(properties.get("fd", properties.get("fds", ""))).split(":")[0] == "0"
+
+
+def _queues(netdev: Option) -> int:
+    properties = netdev.properties()
+    return len(str(properties.get("fds", "0")).split(":"))
+
+
 @dataclass
 class _Resources:
     """Finds each descriptor that the command line names by what it is, never by its number: that is long reused."""
 
+    line: CommandLine
     process: ProcessFacts
     qemu: QemuFacts
     targets: Mapping[str, str]
@@ -196,7 +208,10 @@ class _Resources:
 
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
-        if wanted.get("type", wanted.get("")) != "tap":
+        kind = wanted.get("type", wanted.get(""))
+        if kind == "user" and not {"hostfwd", "guestfwd"} & wanted.keys():
+            return None
+        if kind != "tap":
             raise Unplannable(f"network back end {option.value}")
         interface = self.targets.get(str(wanted.get("id")).removeprefix("host"), "")
         queues = self.process.taps.get(interface, ())
@@ -207,7 +222,28 @@ class _Resources:
         for vhost in ("vhostfd", "vhostfds"):
             if vhost in wanted:
                 changes[vhost] = ":".join(self._open("/dev/vhost-net") for _ in queues)
+        if _is_attached(option) and self._vhost(str(wanted.get("id"))):
+            changes["vhostfds" if key == "fds" else "vhostfd"] = ":".join(self._open("/dev/vhost-net") for _ in queues)
         return option.with_properties(changes)
+
+    def _vhost(self, netdev: str) -> bool:
+        """Whether the kernel moves the packets of an attached interface: nothing says so but the descriptors.
+
+        All that may are alike, or it can't be told.  Raises Unplannable.
+        """
+        taps = [o for o in self.line.named("netdev") if o.properties().get("type") == "tap"]
+        may = {str(o.properties().get("id")): _queues(o) for o in taps if _is_attached(o) and self._is_virtio(o)}
+        left = self.process.vhosts - sum(_queues(o) for o in taps if {"vhostfd", "vhostfds"} & o.properties().keys())
+        if netdev not in may or left == 0:
+            return False
+        if left != sum(may.values()):
+            raise Unplannable(f"the vhost descriptors of interface {netdev.removeprefix('host')}")
+        return True
+
+    def _is_virtio(self, netdev: Option) -> bool:
+        users = (device for device in self.qemu.devices.values() if device.attached)
+        name = netdev.properties().get("id")
+        return any(user.settings.get("netdev") == name and user.driver.startswith("virtio-") for user in users)
 
     def _open(self, path: str) -> str:
         number = next(self.numbers)

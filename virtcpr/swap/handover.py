@@ -22,7 +22,7 @@ from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import channel, fate, owners, placing, preflight
+from virtcpr.swap import channel, descriptors, fate, owners, placing, preflight
 from virtcpr.swap.ends import unless_one_dies
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
@@ -66,6 +66,7 @@ class HandOver:
         self._old: Monitor | None = None
         self._new: Monitor | None = None
         self._taps = Taps()
+        self._filled: tuple[str, ...] = ()
         self._expected: Answers | None = None
 
     async def run(self) -> None:
@@ -125,6 +126,7 @@ class HandOver:
         self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
     async def _migrate(self) -> None:
+        self._filled = await descriptors.fill(_there(self._old), self.old)
         self._taps.keep()
         await channel.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
 
@@ -243,6 +245,7 @@ class HandOver:
                 raise HostError("old QEMU has ended, and the guest with it")
             if self._old is not None:
                 guest = await self._resume()
+                await descriptors.let_go(self._old, self._filled)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
             raise

@@ -42,10 +42,11 @@ def _interfaces(status_xml: str) -> dict[str, etree._Element]:
 def _made(name: str, node: etree._Element | None) -> Option | None:
     if node is None or node.find("backend[@type='passt']") is not None:
         return None
-    kind = node.get("type", "")
+    actual = node.find("actual")  # what libvirt's network made of it
+    kind = (node if actual is None else actual).get("type", "")
     if kind == "user":
         return _option({"type": "user", **_addresses(node), "id": name})
-    if kind not in TAPS and node.find("actual") is None:
+    if kind not in TAPS:
         return None
     driver = node.find("driver")
     queues = int(driver.get("queues", "1")) if driver is not None else 1

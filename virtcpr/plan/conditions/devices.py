@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lxml import etree
+
 from virtcpr.plan.findings import Hit, Subject, Test
 from virtcpr.plan.replay import wants_password
 
-CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet"})
+CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "user"})
 
 
 def has(xpath: str) -> Test:
@@ -26,6 +28,37 @@ def interface_kind(subject: Subject) -> Iterator[Hit]:
         if interface.kind not in CARRIED_INTERFACES or passt:
             kind = f"'{interface.kind}'" + (" (passt)" if passt else "")
             yield {"interface": interface.alias or interface.mac or "", "kind": kind, "type": interface.kind}
+
+
+def user_interface(subject: Subject) -> Iterator[Hit]:
+    for interface in subject.live.interfaces():
+        if interface.kind == "user" and interface.backend != "passt":
+            yield {"interface": interface.alias or interface.mac or ""}
+
+
+def idle_queues(subject: Subject) -> Iterator[Hit]:
+    """A queue that is detached doesn't say which interface it is of, and new QEMU would ask it (net/tap-linux.c)."""
+    for interface in subject.live.interfaces():
+        used = len(subject.process.taps.get(interface.target or "", ()))
+        if used and used < interface.queues:
+            yield {"interface": interface.alias, "used": str(used), "queues": str(interface.queues)}
+
+
+def clients(subject: Subject) -> Iterator[Hit]:
+    """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
+    agents = {node.get("name", "") for node in subject.live.all("devices/channel/alias") if _is_agent(node)}
+    for chardev in subject.qemu.chardevs:
+        device = chardev.label.removeprefix("char")
+        if chardev.label == "charmonitor" or device in agents:
+            continue
+        if ",server" in chardev.filename and not chardev.filename.startswith("disconnected:"):
+            yield {"device": device}
+
+
+def _is_agent(alias: etree._Element) -> bool:
+    channel = alias.getparent()
+    target = None if channel is None else channel.find("target")
+    return target is not None and target.get("name") == "org.qemu.guest_agent.0"
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:

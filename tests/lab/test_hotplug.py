@@ -1,0 +1,153 @@
+"""Devices that come and go while the guest runs, and a swap after each: they are as they were, and can be taken out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.lab import client
+from tests.lab.client import run, shell, virsh
+from tests.lab.comparing import View, differences, picture
+from tests.lab.conftest import Guests
+from tests.lab.guests import DATABASE, LOGS, domain_xml, image_commands
+from tests.lab.machine import Lab
+from tests.lab.test_failure import EMULATOR
+from tests.lab.test_repeat import KEPT
+
+ROOMY = replace(DATABASE, name="roomy", number=60, vcpus=1)
+NAME = ROOMY.name
+MAC = "52:54:00:57:3c:"
+
+PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 16
+CELL = "<cpu><numa><cell id='0' cpus='0-3' memory='512' unit='MiB' memAccess='shared'/></numa></cpu>"
+ROOM = (
+    ("</devices>", f"{PORTS}<controller type='usb' model='qemu-xhci'/></devices>"),
+    ("<memory unit", '<maxMemory slots="4" unit="MiB">2048</maxMemory><memory unit'),
+    ("<vcpu>1</vcpu>", '<vcpu current="1">4</vcpu>'),
+    ("<features>", f"{CELL}<features>"),
+)
+
+
+def channel(kind: str, number: int, *inner: str) -> str:
+    """A channel of a name of its own."""
+    target = f"<target type='virtio' name='lab.{number}'/>"
+    return f"<channel type='{kind}'>{''.join(inner)}{target}</channel>"
+
+
+def interface(number: int, model: str, *inner: str, kind: str = "network") -> str:
+    source = "<source network='default'/>" if kind == "network" else ""
+    mac = f"<mac address='{MAC}{number:02x}'/>"
+    return f"<interface type='{kind}'>{mac}{source}<model type='{model}'/>{''.join(inner)}</interface>"
+
+
+TCP = "<source mode='bind' host='127.0.0.1' service='7801'/><protocol type='raw'/>"
+UDP = "<source mode='bind' host='127.0.0.1' service='7802'/><source mode='connect' host='127.0.0.1' service='7803'/>"
+# By what they are called in the docs' table.
+PLUGGED = {
+    "interface": interface(0x10, "virtio", "<driver name='qemu'/>"),
+    "interface without a ROM": interface(0x11, "e1000e", "<rom enabled='no'/>"),
+    "scsi controller": "<controller type='scsi' index='1' model='virtio-scsi'/>",
+    "virtio-serial controller": "<controller type='virtio-serial' index='1'/>",
+    "rng": "<rng model='virtio'><rate bytes='1024' period='500'/><backend model='random'>/dev/urandom</backend></rng>",
+    "rng builtin": "<rng model='virtio'><backend model='builtin'/></rng>",
+    "channel unix": channel("unix", 1),
+    "channel pty, logged": channel("pty", 2, f"<log file='{LOGS}/roomy-2.log' append='on'/>"),
+    "channel file": channel("file", 3, f"<source path='{LOGS}/roomy-3.log'/>"),
+    "channel null": channel("null", 4),
+    "channel tcp": channel("tcp", 5, TCP),
+    "channel udp": channel("udp", 6, UDP),
+    "dimm": "<memory model='dimm' access='shared'><target><size unit='MiB'>128</size><node>0</node></target></memory>",
+    "virtio-mem": "<memory model='virtio-mem'><target><size unit='MiB'>128</size><node>0</node>"
+    "<block unit='MiB'>2</block><requested unit='MiB'>64</requested></target></memory>",
+    "watchdog": "<watchdog model='i6300esb' action='reset'/>",
+    "usb tablet": "<input type='tablet' bus='usb'/>",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guests(lab: Lab) -> Iterator[Guests]:
+    """One guest for all of this module, started in OLD; NEW is installed, and OLD's binary kept beside it."""
+    made = Guests()
+    xml = domain_xml(ROOMY)
+    for old, new in ROOM:
+        assert old in xml
+        xml = xml.replace(old, new, 1)
+    commands = "\n".join(shlex.join(command) for command in image_commands(ROOMY))
+    made.adopt(ROOMY)
+    shell(f"{commands}\nvirsh -q define /dev/stdin; virsh -q start {NAME}", stdin=xml)
+    run("cp", EMULATOR, KEPT)
+    client.install_qemu("NEW")
+    made.watch(ROOMY)
+    yield made
+    made.end()
+
+
+def attach(*devices: str) -> None:
+    """As an administrator would, one after the other."""
+    shell("while IFS= read -r xml; do echo \"$xml\" | virsh -q attach-device roomy /dev/stdin --live; done",
+          stdin="".join(f"{device}\n" for device in devices))  # fmt: skip
+
+
+def detach(*aliases: str) -> None:
+    """Ask the guest to let go of them, and wait until it has."""
+    for alias in aliases:
+        virsh("detach-device-alias", NAME, alias, "--live")
+    gone = "; ".join(f"while virsh -q dumpxml {NAME} | grep -q \"<alias name='{alias}'\"; do sleep 0.2; done"
+                     for alias in aliases)  # fmt: skip
+    run("timeout", "60", "sh", "-c", gone)
+
+
+def swapped(guests: Guests, emulator: str) -> View:
+    """Move the guest: nothing of it is another afterwards, and it goes on."""
+    before = picture(NAME)
+    guests.witness.mark()
+    report = client.upgrade(NAME, "--emulator", emulator)
+    assert report["domains"][0]["result"] == "upgraded", report
+    assert report["domains"][0]["findings"] == [], report
+    after = picture(NAME)
+    assert differences(before, after) == []
+    guests.assert_well(ROOMY)
+    return after
+
+
+def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> None:
+    start = picture(NAME)
+    attach(*PLUGGED.values())
+    virsh("setvcpus", NAME, "3", "--live")
+    virsh("iothreadadd", NAME, "5", "--live")
+    virsh("iothreadset", NAME, "5", "--poll-max-ns", "50000", "--poll-grow", "2", "--poll-shrink", "3", "--live")
+    virsh("iothreadset", NAME, "1", "--poll-max-ns", "0", "--live")
+
+    full = swapped(guests, EMULATOR)
+
+    assert len(full["devices"]) == len(start["devices"]) + len(PLUGGED) + 2
+    assert full["iothreads"]["iothread5"]["poll-max-ns"] == 50000
+    assert full["iothreads"]["iothread1"]["poll-max-ns"] == 0
+    came = sorted(full["devices"].keys() - start["devices"].keys())
+    run("socat", "-u", "/dev/null", "TCP:127.0.0.1:7801")
+    virsh("iothreaddel", NAME, "5", "--live")
+    detach(*(name for name in came if not name.startswith(("vcpu", "virtio-serial"))))  # libvirt can't take that out
+    fewer = f"until [ $(virsh -q vcpucount {NAME} --live --current) = 1 ]; do virsh -q setvcpus {NAME} 1 --live; done"
+    run("timeout", "60", "sh", "-c", fewer)  # libvirt gives the guest five seconds at a time
+    assert picture(NAME)["devices"].keys() - {"virtio-serial1"} == start["devices"].keys()
+    swapped(guests, KEPT)
+    attach(PLUGGED["interface"], PLUGGED["channel unix"])
+    swapped(guests, EMULATOR)
+
+
+def test_what_it_was_started_with_can_go_and_come_back_as_something_else(guests: Guests) -> None:
+    """The same alias, another device: the command line still tells of the first."""
+    detach("net1", "channel0")
+    bare = swapped(guests, KEPT)
+    assert "net1" not in bare["devices"]
+    attach(interface(0x12, "e1000e"), channel("pty", 7))
+
+    again = swapped(guests, EMULATOR)
+
+    assert again["devices"]["net1"][0] == "e1000e"
+    assert again["chardevs"]["charchannel0"] == "pty"
+    detach("net1", "channel0")
+    swapped(guests, KEPT)

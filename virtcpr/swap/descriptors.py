@@ -1,0 +1,40 @@
+"""Descriptors that old QEMU believes to have.
+
+It notes the descriptors of RAM that it hands over by name, and forgets to strike out those of a device that was
+detached: without its bus the device has another name by then (system/physmem.c, qemu_ram_free and cpr_name; seen in
+10.0 with the boot ROM of a network card).  Handing one over fails, "Bad file descriptor", and with it the swap.  The
+kernel gives the lowest free number to whoever opens something: old gets empty memory for each, which is also what new
+needs behind such a name if another device is plugged in there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from virtcpr.host.proc import Process
+from virtcpr.host.qmp import Monitor
+
+MARGIN = 32  # numbers above its highest that it may have had open before
+
+
+async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
+    """Give old an empty memfd for every number that is free; the names to be given to ``let_go``.
+
+    Raises HostError where it refuses.
+    """
+    numbers = process.fd_targets().keys()
+    free = max(numbers, default=0) + 1 - len(numbers) + MARGIN
+    names = tuple(f"virtcpr-free{number}" for number in range(free))
+    for name in names:
+        fd = os.memfd_create(name)
+        try:
+            await old.execute("getfd", {"fdname": name}, fd=fd)
+        finally:
+            os.close(fd)
+    return names
+
+
+async def let_go(old: Monitor, names: tuple[str, ...]) -> None:
+    """Take them back: the guest stays in old."""
+    for name in names:
+        await old.execute("closefd", {"fdname": name})
