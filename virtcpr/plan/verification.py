@@ -25,6 +25,7 @@ class Adopted:
     version: str
     vcpus: frozenset[int]
     iothreads: frozenset[str]
+    devices: Mapping[str, str]  # id → driver
     nodes: tuple[BlockNode, ...]
     ports: Mapping[str, Port]
     outputs: Mapping[str, str]
@@ -54,7 +55,14 @@ def _qemus(before: DomainFacts, after: Adopted) -> Iterator[str]:
         yield f"QEMU says that it is {after.version}, not {before.emulator.version}"
     yield from _changed("vCPUs", map(str, status.read(before.status_xml).vcpus), map(str, after.vcpus))
     yield from _changed("iothreads", before.qemu.iothreads, after.iothreads)
+    devices = {name: device.driver for name, device in before.qemu.devices.items()}
+    yield from _changed("devices", map(_device, devices.items()), map(_device, after.devices.items()))
     yield from _changed("block nodes", map(_node, before.qemu.nodes), map(_node, after.nodes))
+
+
+def _device(device: tuple[str, str]) -> str:
+    name, driver = device
+    return f"{name} ({driver})"
 
 
 def _node(node: BlockNode) -> str:

@@ -65,6 +65,7 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
         version=qmp.version_text(*qmp.version(domain.monitor("query-version"))),
         vcpus=frozenset(threads),
         iothreads=frozenset(qmp.iothreads(domain.monitor("query-iothreads"))),
+        devices=qmp.children(domain.monitor("qom-list", {"path": "/machine/peripheral"})),
         nodes=qmp.block_nodes(domain.monitor("query-named-block-nodes", {"flat": True})),
         ports=probe.ports(live),
         outputs=probe.outputs(live, fdsets, Process.of(pid).fd_targets()),
