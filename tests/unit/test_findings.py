@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.domain.facts import BlockNode, Device, DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
 from virtcpr.model import Finding, Mode, Severity
@@ -173,18 +173,24 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
     ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
-    ("virtio-mem", (T, X), "virtio-mem", device("<memory model='virtio-mem'/>")),
-    ("interface", (T, L, X), "of type 'user'", xml("<interface type='network'>", "<interface type='user'>")),
+    ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
+    ("interface-user", (T,), "through net0, a network of QEMU's own",
+     xml("<interface type='network'>", "<interface type='user'>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
-    ("multiqueue", (T, L, X), "several queues", device("<interface type='network'><driver queues='4'/></interface>")),
+    ("multiqueue", (T, L, X), "uses 1 of the 4 queues of net0",
+     xml("<alias name='net0'/>", "<alias name='net0'/><driver queues='4'/>")),
     ("disk", (T, L, X), "NVMe", device("<disk type='nvme'/>")),
     ("iotune", (T, L, X), "throttling", device("<disk type='file'><iotune/></disk>")),
     ("transient-disk", (T, L, R, X), "transient", device("<disk type='file'><transient/></disk>")),
     ("reservations", (T, L, X), "reservation", device("<disk><source><reservations/></source></disk>")),
     ("slice", (T,), "slice", device("<disk><source><slices/></source></disk>")),
-    ("chardev-net", (T, L, X), "TCP or UDP", device("<serial type='tcp'><source mode='bind'/></serial>")),
+    ("chardev-net", (T, L, X), "with TLS", device("<serial type='tcp'><source mode='bind' tls='yes'/></serial>")),
     ("iotune", (T, L, X), "throttling", device("<disk type='file'><throttlefilters/></disk>")),
-    ("chardev-net", (T, L, X), "TCP or UDP", device("<rng><backend model='egd' type='tcp'/></rng>")),
+    ("chardev-client", (T, L, X), "a peer", device("<serial type='tcp'><source mode='connect'/></serial>")),
+    ("chardev-client", (T, L, X), "a peer",
+     device("<rng><backend model='egd' type='tcp'><source mode='connect'/></backend></rng>")),
+    ("chardev-connected", (T,), "the socket of serial1",
+     qemu(chardevs=(*facts.qemu().chardevs, Chardev("charserial1", "tcp:127.0.0.1:7801,server=on <-> 127.0.0.1:9")))),
     ("chardev-client", (T, L, X), "a peer",
      device("<channel type='unix'><source mode='connect' path='/x'/></channel>")),
     ("spice-channel", (T, L, X), "SPICE channel", device("<channel type='spicevmc'/>")),

@@ -15,6 +15,7 @@ from virtcpr.errors import ParseError
 WISH_NS = "urn:virtcpr:auto:1"
 # RAM that libvirt backs with hugepages: all of it, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
+AGENT = "org.qemu.guest_agent.0"
 # Memory devices that are shared, or have no RAM of their own, whatever the XML says.
 SHARED_BY_NATURE = frozenset({"virtio-pmem", "virtio-mem"})
 
@@ -151,8 +152,12 @@ class LiveDomain:
 
     def has_agent(self) -> bool:
         """Whether the guest has opened the channel of its agent."""
-        name = "org.qemu.guest_agent.0"
-        return self.matches(f"devices/channel/target[@name='{name}' and @state='connected']")
+        return self.matches(f"devices/channel/target[@name='{AGENT}' and @state='connected']")
+
+    def agents(self) -> frozenset[str]:
+        """Aliases of the guest agent's channels."""
+        channels = (node for node in self.all("devices/channel") if node.find(f"target[@name='{AGENT}']") is not None)
+        return frozenset(_attribute(node, "alias", "name") or "" for node in channels)
 
     def watchdog_action(self) -> str | None:
         """What happens when the guest doesn't feed its watchdog, in libvirt's word; all watchdogs have the same."""

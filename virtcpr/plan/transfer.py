@@ -134,6 +134,11 @@ def _is_attached(netdev: Option) -> bool:
     return str(properties.get("fd", properties.get("fds", ""))).split(":")[0] == "0"
 
 
+def _kind(netdev: Option) -> object:
+    properties = netdev.properties()
+    return properties.get("type", properties.get(""))
+
+
 def _queues(netdev: Option) -> int:
     properties = netdev.properties()
     return len(str(properties.get("fds", "0")).split(":"))
@@ -208,7 +213,7 @@ class _Resources:
 
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
-        kind = wanted.get("type", wanted.get(""))
+        kind = _kind(option)
         if kind == "user" and not {"hostfwd", "guestfwd"} & wanted.keys():
             return None
         if kind != "tap":
@@ -231,7 +236,7 @@ class _Resources:
 
         All that may are alike, or it can't be told.  Raises Unplannable.
         """
-        taps = [o for o in self.line.named("netdev") if o.properties().get("type") == "tap"]
+        taps = [o for o in self.line.named("netdev") if _kind(o) == "tap"]
         may = {str(o.properties().get("id")): _queues(o) for o in taps if _is_attached(o) and self._is_virtio(o)}
         left = self.process.vhosts - sum(_queues(o) for o in taps if {"vhostfd", "vhostfds"} & o.properties().keys())
         if netdev not in may or left == 0:

@@ -68,6 +68,7 @@ def verify(domain: Domain, before: DomainFacts, pid: int, placement: Placement |
         version=qmp.version_text(*qmp.version(domain.monitor("query-version"))),
         vcpus=frozenset(threads),
         iothreads=frozenset(iothreads),
+        devices=qmp.children(domain.monitor("qom-list", {"path": "/machine/peripheral"})),
         nodes=qmp.block_nodes(
             domain.monitor("query-named-block-nodes", {"flat": True}), domain.monitor("query-blockstats")
         ),

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lxml import etree
-
 from virtcpr.plan.findings import Hit, Subject, Test
 from virtcpr.plan.replay import wants_password
 
-CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "user"})
+CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "direct", "user"})
 
 
 def has(xpath: str) -> Test:
@@ -46,19 +44,13 @@ def idle_queues(subject: Subject) -> Iterator[Hit]:
 
 def clients(subject: Subject) -> Iterator[Hit]:
     """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
-    agents = {node.get("name", "") for node in subject.live.all("devices/channel/alias") if _is_agent(node)}
+    agents = subject.live.agents()
     for chardev in subject.qemu.chardevs:
         device = chardev.label.removeprefix("char")
         if chardev.label == "charmonitor" or device in agents:
             continue
         if ",server" in chardev.filename and not chardev.filename.startswith("disconnected:"):
             yield {"device": device}
-
-
-def _is_agent(alias: etree._Element) -> bool:
-    channel = alias.getparent()
-    target = None if channel is None else channel.find("target")
-    return target is not None and target.get("name") == "org.qemu.guest_agent.0"
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:
