@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -108,8 +109,11 @@ def begin() -> None:
 
 
 def looks() -> View:
-    """But for the geometry, of which a disk that has another size meanwhile has another (hd_geometry_guess)."""
+    """But for the geometry, of which a disk that has another size meanwhile has another (hd_geometry_guess), and for what
+    libvirt forgets of an ejected medium only when it is started again."""
     found = picture(NAME)
+    forgotten = r"\s*<(driver name='qemu'|source index='\d+')/>"
+    found["xml"] = [line for line in found["xml"] if not re.fullmatch(forgotten, line)]
     found["qtree"] = {
         name: [line for line in lines if not line.startswith("cyls = ")] for name, lines in found["qtree"].items()
     }

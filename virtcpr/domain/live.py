@@ -182,7 +182,9 @@ def normalised(text: str) -> tuple[str, ...]:
     """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
     path, the alias of a controller that is none.
 
-    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.
+    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.  Of a
+    drive whose medium was ejected it remembers the medium's number until then, and not its driver, which is always the
+    same.
     """
     root = parse(text)
     for node in root.iter("*"):
@@ -191,6 +193,9 @@ def normalised(text: str) -> tuple[str, ...]:
             source = node.find("source")
             if source is not None:
                 _drop(source, "path")
+        if node.tag == "disk" and not _has_medium(node):
+            for part in (*node.findall("source"), *node.findall("driver[@name='qemu']")):
+                node.remove(part)
         if node.tag == "target" and node.get("state") == "disconnected":
             _drop(node, "state")
         if node.tag == "emulator":
@@ -198,7 +203,12 @@ def normalised(text: str) -> tuple[str, ...]:
         if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):
             del node[:]  # its alias is gone when the daemon starts again: nothing of QEMU's has it
             node.text = None
-    return tuple(etree.tostring(root, encoding="unicode").splitlines())
+    return tuple(line for line in etree.tostring(root, encoding="unicode").splitlines() if line.strip())
+
+
+def _has_medium(disk: etree._Element) -> bool:
+    source = disk.find("source")
+    return source is not None and (len(source) > 0 or set(source.attrib) - {"index"} != set())
 
 
 def _drop(node: etree._Element, attribute: str) -> None:
