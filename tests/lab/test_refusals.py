@@ -76,7 +76,7 @@ def test_a_shut_off_domain(fresh: Start) -> None:
 
 
 def test_a_domain_paused_by_an_io_error(fresh: Start) -> None:
-    shell("mkdir -p /srv/full; mount -t tmpfs -o size=4m,mode=755 tmpfs /srv/full")
+    shell("mkdir -p /srv/full; mount -t tmpfs -o size=256k,mode=755 tmpfs /srv/full")
     fresh(replace(SMALL, disks=(Disk("virtio", "raw", path="/srv/full/own.raw"),)))
     run("timeout", "60", "sh", "-c", f"until virsh domstate {OWN} | grep -q paused; do sleep 0.2; done")
     before = started(OWN)

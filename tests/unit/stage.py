@@ -25,7 +25,7 @@ from virtcpr.host.qmp import Monitor
 from virtcpr.plan.reconnect import QUERIES
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan, plan
-from virtcpr.swap import held
+from virtcpr.swap import descriptors, held
 from virtcpr.swap.handover import HandOver
 from virtcpr.swap.journal import Entry, Journal
 from virtcpr.swap.spawn import NewQemu
@@ -160,6 +160,7 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
     )
     (tmp_path / "master-key.aes").write_bytes(bytes(32))
     monkeypatch.setattr(held, "DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(descriptors, "MARGIN", 2)
     monkeypatch.setattr(hooks, "put", lambda _: None)
     world = World(Qemu("old", old, "running"), Qemu("new", new, "inmigrate"))
     world.old.world = world.new.world = world

@@ -97,9 +97,10 @@ all agrees. A domain that was started a second time all the same is left alone, 
 journal that can't be read was removed, the record is given back when its own process answers, or has ended, and no
 other has the monitor.
 
-The **guardian** is a transient systemd unit (without systemd a child in its own session). It is armed before the daemon
-is stopped, settles the swap and starts the daemon when virtcpr dies, and is ended by virtcpr otherwise. Where nobody
-settles it, the daemon hook does when the daemon is started next, before libvirt reads its records.
+The **guardian** is a transient systemd unit; without systemd, and for a user's own libvirt, it is a child in its own
+session, which has the lock on the daemon's driver, too. It is armed before the daemon is stopped, settles the swap and
+starts the daemon when virtcpr dies, and is ended by virtcpr otherwise. Where nobody settles it, the daemon hook does
+when the daemon is started next, before libvirt reads its records; a user's own libvirt has no hook.
 
 This page is generated: `VIRTCPR_GOLDEN=write make unit`.
 """

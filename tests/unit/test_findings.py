@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
-from virtcpr.domain.facts import BlockNode, Device, DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import DisplayPassword
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings import apply, blocks
@@ -136,6 +137,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("job", (T, L, R, X), "a backup", status("<blockjobs ", "<backups><domainbackup/></backups><blockjobs ")),
     ("job", (T, L, R, X), "a reboot", status("<blockjobs ", "<fakereboot/><blockjobs ")),
     ("job", (T, L, R, X), "QEMU's job mirror0", qemu(jobs=("mirror0",))),
+    ("session", (R,), "a user's own libvirt", whole(session=True)),
     ("lock-manager", (T, L, X), "(sanlock)", whole(lock_manager="sanlock")),
     ("qemu-blocked", (T, L, R, X), "QEMU: non-migratable device: nvme",
      qemu(blocked_reasons=("non-migratable device: nvme",))),
@@ -171,18 +173,23 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
     ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
-    ("vnc-password", (T, L, X), "has a password", stopped(device("<graphics type='vnc' passwd='x'/>"))),
-    ("virtio-mem", (T, X), "virtio-mem", device("<memory model='virtio-mem'/>")),
-    ("interface", (T, L, X), "of type 'user'", xml("<interface type='network'>", "<interface type='user'>")),
+    ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
+    ("interface-user", (T,), "through net0, a network of QEMU's own",
+     xml("<interface type='network'>", "<interface type='user'>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
-    ("multiqueue", (T, L, X), "several queues", device("<interface type='network'><driver queues='4'/></interface>")),
+    ("multiqueue", (T, L, X), "uses 1 of the 4 queues of net0",
+     xml("<alias name='net0'/>", "<alias name='net0'/><driver queues='4'/>")),
     ("disk", (T, L, X), "NVMe", device("<disk type='nvme'/>")),
     ("iotune", (L, X), "throttling", device("<disk type='file'><iotune/></disk>")),
     ("transient-disk", (T, L, R, X), "transient", device("<disk type='file'><transient/></disk>")),
     ("reservations", (T, L, X), "reservation", device("<disk><source><reservations/></source></disk>")),
-    ("chardev-net", (T, L, X), "TCP or UDP", device("<serial type='tcp'><source mode='bind'/></serial>")),
+    ("chardev-net", (T, L, X), "with TLS", device("<serial type='tcp'><source mode='bind' tls='yes'/></serial>")),
     ("iotune", (L, X), "throttling", device("<disk type='file'><throttlefilters/></disk>")),
-    ("chardev-net", (T, L, X), "TCP or UDP", device("<rng><backend model='egd' type='tcp'/></rng>")),
+    ("chardev-client", (T, L, X), "a peer", device("<serial type='tcp'><source mode='connect'/></serial>")),
+    ("chardev-client", (T, L, X), "a peer",
+     device("<rng><backend model='egd' type='tcp'><source mode='connect'/></backend></rng>")),
+    ("chardev-connected", (T,), "the socket of serial1",
+     qemu(chardevs=(*facts.qemu().chardevs, Chardev("charserial1", "tcp:127.0.0.1:7801,server=on <-> 127.0.0.1:9")))),
     ("chardev-client", (T, L, X), "a peer",
      device("<channel type='unix'><source mode='connect' path='/x'/></channel>")),
     ("spice-channel", (T, L, X), "SPICE channel", device("<channel type='spicevmc'/>")),
@@ -198,7 +205,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 )  # fmt: skip
 # Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
 # is asked for: test_reboot_plan.py.
-ELSEWHERE = {"resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
+ELSEWHERE = {"vnc-password", "resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
 
 
 @pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])
@@ -249,12 +256,14 @@ def test_all_are_reported() -> None:
     assert {"aux-ram-share", "ram-private", "qemu-old"} <= {f.code for f in findings(bad)}
 
 
-def test_a_vnc_password() -> None:
+def test_a_vnc_password_that_libvirt_does_not_know() -> None:
     domain = facts.domain()
     assert domain.process is not None
     argv = tuple("127.0.0.1:0,password=on" if word == "127.0.0.1:0" else word for word in domain.process.argv)
-    (finding,) = findings(process(argv=(*argv, "-vnc", "127.0.0.1:1,password=on"))(domain))
+    given = process(argv=(*argv, "-vnc", "127.0.0.1:1,password=on"))(domain)
+    (finding,) = findings(given)
     assert finding.code == "vnc-password"
+    assert findings(replace(given, display_password=DisplayPassword("sesame"))) == ()
 
 
 def test_an_image_that_the_guest_no_longer_uses_blocks() -> None:

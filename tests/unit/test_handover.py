@@ -18,7 +18,7 @@ from virtcpr.host.qmp import Monitor
 from virtcpr.model import Settled
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.steps import Side, State
-from virtcpr.swap import held, journal, owners
+from virtcpr.swap import held, journal, owners, placing
 from virtcpr.swap.owners import MOVE_SECONDS
 from virtcpr.swap.settlement import Settlement
 
@@ -251,14 +251,14 @@ def test_a_record_that_was_spoiled_is_written_anew(
 
 def test_old_is_not_ended_once_new_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """New dies just after the point of no return, by itself: old can be reset, so it must be there still."""
-    place = owners.place
+    place = placing.place
 
-    async def placed(*sides: Any) -> list[str]:
-        problems = await place(*sides)
+    async def placed(*sides: Any) -> placing.Placed:
+        found = await place(*sides)
         stage.world.new.process.kill(10)
-        return problems
+        return found
 
-    monkeypatch.setattr(owners, "place", placed)
+    monkeypatch.setattr(placing, "place", placed)
     error = stage.run()
     assert isinstance(error, Unsettled)
     assert "'end-old' failed" in error.message

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.unit import facts
 from virtcpr.domain.argv import CommandLine, Option
-from virtcpr.domain.facts import Chardev, DomainFacts, Drive, FdsetFd
-from virtcpr.plan.transfer import Command, Unplannable, plan
+from virtcpr.domain.facts import Chardev, Device, DomainFacts, Drive, FdsetFd
+from virtcpr.plan.replay import Command
+from virtcpr.plan.transfer import Unplannable, plan
 
 
 def with_options(*options: Option, without: str = "") -> DomainFacts:
@@ -65,6 +67,88 @@ def test_vhost_is_opened_anew_for_every_queue() -> None:
     assert netdev.properties()["vhostfd"] == str(made.opened[0].number)
 
 
+NIC = Device("virtio-net-pci", attached=True, settings={"netdev": "hostnet0"})
+VHOST = Option("netdev", "tap,fd=30,vhostfd=31,id=hostnet9")
+
+
+def attached(driver: str = "virtio-net-pci", *, vhosts: int, more: tuple[Option, ...] = ()) -> DomainFacts:
+    """The recorded domain whose interface was attached while it ran, and which has so many of /dev/vhost-net open."""
+    domain = with_options(*more, without="netdev")
+    assert domain.process is not None
+    assert domain.qemu is not None
+    interface = "<interface type='bridge'><target dev='vnet9'/><alias name='net9'/></interface>"
+    return replace(
+        domain,
+        xml=domain.xml.replace("</devices>", f"{interface}</devices>"),
+        process=replace(domain.process, vhosts=vhosts, taps={"vnet0": (40,), "vnet9": (41,)}),
+        qemu=replace(domain.qemu, devices={**domain.qemu.devices, "net0": replace(NIC, driver=driver)}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "vhosts", "more", "opened"),
+    [
+        ("virtio-net-pci", 0, (), 0),
+        ("virtio-net-pci", 1, (), 1),
+        ("e1000e", 0, (), 0),
+        ("virtio-net-pci", 1, (VHOST,), 1),
+        ("virtio-net-pci", 2, (VHOST,), 2),
+    ],
+)
+def test_vhost_of_an_attached_interface_is_told_by_the_descriptors(
+    driver: str, vhosts: int, more: tuple[Option, ...], opened: int
+) -> None:
+    user = (Option("device", '{"driver":"virtio-net-pci","netdev":"hostnet9"}'),) if more else ()
+    made = plan(attached(driver, vhosts=vhosts, more=(*more, *user)))
+    assert [one.path for one in made.opened] == ["/dev/vhost-net"] * opened
+    (netdev,) = (o.properties() for o in CommandLine.parse(made.argv).named("netdev") if "hostnet0" in str(o.value))
+    assert ("vhostfd" in netdev) == (opened > len(more))
+
+
+def test_vhost_that_cannot_be_told_is_refused() -> None:
+    with pytest.raises(Unplannable, match="vhost descriptors of interface net0"):
+        plan(attached(vhosts=3))
+
+
+def with_tcp(*sockets: tuple[int, int]) -> DomainFacts:
+    """A serial port on TCP 7777 beside the VNC display; ``sockets``: descriptor and port of those that listen."""
+    domain = with_options(Option("chardev", "socket,id=charserial1,host=127.0.0.1,port=7777,server=on,wait=off"))
+    assert domain.process is not None
+    assert domain.qemu is not None
+    known = replace(domain.qemu, chardevs=(*domain.qemu.chardevs, Chardev("charserial1", TCP)))
+    listening = tuple(fd for fd, _ in sockets)
+    return replace(domain, qemu=known, process=replace(domain.process, inet_listeners=listening, ports=dict(sockets)))
+
+
+TCP = "disconnected:tcp:127.0.0.1:7777,server=on"
+
+
+def test_a_tcp_socket_goes_over_and_is_not_taken_for_the_display() -> None:
+    made = plan(with_tcp((50, 7777), (51, 5900)))
+    (option,) = (o for o in CommandLine.parse(made.argv).named("chardev") if "charserial1" in str(o.value))
+    (number,) = (one.number for one in made.carried if one.source == 50)
+    assert option.properties() == {
+        "": "socket", "id": "charserial1", "server": "on", "wait": "off", "fd": str(number)
+    }  # fmt: skip
+    assert made.displays == (51,)
+
+
+def test_a_name_with_several_addresses_is_refused() -> None:
+    with pytest.raises(Unplannable, match="the socket of character device charserial1"):
+        plan(with_tcp((50, 7777), (52, 7777), (51, 5900)))
+
+
+def test_qemus_own_network_needs_no_descriptor() -> None:
+    user = Option("netdev", '{"type":"user","id":"hostnet0"}')
+    assert user in CommandLine.parse(plan(with_options(user, without="netdev")).argv).options
+
+
+def test_a_port_that_qemus_own_network_listens_on_is_refused() -> None:
+    user = Option("netdev", '{"type":"user","id":"hostnet0","hostfwd":["tcp::1-:1"]}')
+    with pytest.raises(Unplannable, match="network back end"):
+        plan(with_options(user, without="netdev"))
+
+
 def test_a_descriptor_set_is_found_by_its_number_in_qemu() -> None:
     domain = with_options(Option("add-fd", "set=2,fd=33,opaque=serial0-log"))
     assert domain.qemu is not None
@@ -79,19 +163,39 @@ def test_the_display_starts_without_an_address_and_gets_olds_sockets() -> None:
     assert facts.process().inet_listeners == made.displays
 
 
+USER = Option("device", "virtio-net-pci,netdev=hostnet7")
+
+
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("options", "known", "said"),
     [
-        (Option("chardev", "socket,id=charnew,fd=30,server=on"), "the socket of character device charnew"),
-        (Option("add-fd", "set=9,fd=30"), "descriptor set 9"),
-        (Option("netdev", '{"type":"tap","fd":"3","id":"hostnet7"}'), "the tap queues of interface hostnet7"),
-        (Option("netdev", "stream,id=hostnet7,addr.type=fd,addr.str=3"), "network back end stream"),
-        (Option("object", "iommufd,id=i,fd=30"), "-object iommufd,id=i,fd=30"),
+        (
+            (Option("chardev", "socket,id=charnew,fd=30,server=on"),),
+            {"chardevs": (Chardev("charnew", "unix:/elsewhere,server=on"), *facts.qemu().chardevs)},
+            "the socket of character device charnew",
+        ),
+        (
+            (Option("netdev", '{"type":"tap","fd":"3","id":"hostnet7"}'), USER),
+            {},
+            "the tap queues of interface hostnet7",
+        ),
+        (
+            (Option("netdev", "stream,id=hostnet7,addr.type=fd,addr.str=3"), USER),
+            {},
+            "network back end stream",
+        ),
+        (
+            (Option("object", "iommufd,id=i,fd=30"),),
+            {"objects": {**facts.qemu().objects, "i": "iommufd"}},
+            "-object iommufd,id=i,fd=30",
+        ),
     ],
 )
-def test_what_cannot_be_identified_is_refused(option: Option, said: str) -> None:
+def test_what_cannot_be_identified_is_refused(options: tuple[Option, ...], known: dict[str, Any], said: str) -> None:
+    domain = with_options(*options)
+    assert domain.qemu is not None
     with pytest.raises(Unplannable) as refusal:
-        plan(with_options(option))
+        plan(replace(domain, qemu=replace(domain.qemu, **known)))
     finding = refusal.value.finding("office")
     assert finding.code == "resource"
     assert said in finding.message

@@ -35,7 +35,7 @@ def old(tmp_path: Path) -> Iterator[Process]:
 
 def become(monkeypatch: pytest.MonkeyPatch, order: Launch) -> bytes:
     """What the process that is to become new QEMU tells its launcher; nothing of this process is changed."""
-    for name in ("_join_cgroup", "_mirror_limits", "_join_mounts", "_drop_privileges", "_label"):
+    for name in ("_join_cgroup", "_mirror_limits", "_mirror_policies", "_join_mounts", "_drop_privileges", "_label"):
         monkeypatch.setattr(launch, name, lambda _: None)
     monkeypatch.setattr(launch, "_place", lambda _, tell: tell)
     reader, writer = os.pipe()

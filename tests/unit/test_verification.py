@@ -27,6 +27,7 @@ AFTER = Adopted(
     version=BEFORE.emulator.version,
     vcpus=frozenset({0, 1}),
     iothreads=frozenset({"iothread1"}),
+    devices={name: device.driver for name, device in facts.qemu().devices.items()},
     nodes=facts.qemu().nodes,
     drives=facts.qemu().drives,
     ports=BEFORE.ports,
@@ -41,12 +42,16 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"owners": frozenset({1})}, "libvirt talks to another process than 4711"),
     (
         {"xml": AFTER.xml.replace("state='disconnected'", "state='connected'")},
-        'the live XML changed: - <target type="virtio" name="org.qemu.guest_agent.0" state="disconnected"/>; '
+        'the live XML changed: - <target type="virtio" name="org.qemu.guest_agent.0"/>; '
         '+ <target type="virtio" name="org.qemu.guest_agent.0" state="connected"/>',
     ),
     ({"version": "9.9.9"}, f"QEMU says that it is 9.9.9, not {BEFORE.emulator.version}"),
     ({"vcpus": frozenset({0})}, "vCPUs changed: -1"),
     ({"iothreads": frozenset({"iothread1", "stray"})}, "iothreads changed: +stray"),
+    (
+        {"devices": {**AFTER.devices, "net0": "e1000e"}},
+        "devices changed: -net0 (virtio-net-pci) +net0 (e1000e)",
+    ),
     (
         {"nodes": (replace(NODE, file="/other.qcow2"), *facts.qemu().nodes[1:])},
         f"block nodes changed: -{NODE.name} ({NODE.driver}, {NODE.file}) read-only "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from virtcpr.domain.status import DisplayPassword
+
 PERIPHERAL = "/machine/peripheral/"
 
 
@@ -186,7 +188,8 @@ class DomainFacts:
     ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
     known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
     interfaces on the host; ``outputs`` says where its logs are written to, as /proc names it; ``agent``: whether the
-    guest agent answers, None where it wasn't asked.
+    guest agent answers, None where it wasn't asked; ``display_password``: of the VNC display, None where libvirt knows
+    none.
     """
 
     name: str
@@ -207,6 +210,8 @@ class DomainFacts:
     ports: Mapping[str, Port] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     agent: bool | None = None
+    display_password: DisplayPassword | None = None
+    session: bool = False  # it is in a user's own libvirt
     saved: bool = False  # the next start takes up a managed save
     problem: str | None = None
     offline: bool = False

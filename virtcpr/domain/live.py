@@ -15,6 +15,7 @@ from virtcpr.errors import ParseError
 WISH_NS = "urn:virtcpr:auto:1"
 # RAM that libvirt backs with hugepages: all of it, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
+AGENT = "org.qemu.guest_agent.0"
 # Memory devices that are shared, or have no RAM of their own, whatever the XML says.
 SHARED_BY_NATURE = frozenset({"virtio-pmem", "virtio-mem"})
 
@@ -151,8 +152,17 @@ class LiveDomain:
 
     def has_agent(self) -> bool:
         """Whether the guest has opened the channel of its agent."""
-        name = "org.qemu.guest_agent.0"
-        return self.matches(f"devices/channel/target[@name='{name}' and @state='connected']")
+        return self.matches(f"devices/channel/target[@name='{AGENT}' and @state='connected']")
+
+    def agents(self) -> frozenset[str]:
+        """Aliases of the guest agent's channels."""
+        channels = (node for node in self.all("devices/channel") if node.find(f"target[@name='{AGENT}']") is not None)
+        return frozenset(_attribute(node, "alias", "name") or "" for node in channels)
+
+    def watchdog_action(self) -> str | None:
+        """What happens when the guest doesn't feed its watchdog, in libvirt's word; all watchdogs have the same."""
+        node = self.root.find("devices/watchdog")
+        return None if node is None else node.get("action")
 
     def balloon_period(self) -> tuple[str, int] | None:
         """(alias, seconds) of the balloon whose statistics libvirt asks QEMU to collect."""
@@ -169,7 +179,8 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 
 def normalised(text: str) -> tuple[str, ...]:
-    """The live XML without what a swap must change: pseudo-terminals and the emulator's path.
+    """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
+    path, the alias of a controller that is none.
 
     Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.  Of a
     drive whose medium was ejected it remembers the medium's number until then, and not its driver, which is always the
@@ -188,6 +199,9 @@ def normalised(text: str) -> tuple[str, ...]:
         if node.tag == "target" and node.get("state") == "disconnected":
             _drop(node, "state")
         if node.tag == "emulator":
+            node.text = None
+        if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):
+            del node[:]  # its alias is gone when the daemon starts again: nothing of QEMU's has it
             node.text = None
     return tuple(line for line in map(str.strip, etree.tostring(root, encoding="unicode").splitlines()) if line)
 

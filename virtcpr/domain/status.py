@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from lxml import etree
 
@@ -66,6 +67,38 @@ def read(text: str) -> StatusFile:
         vcpus=frozenset(int(node.get("id", "-1")) for node in root.findall("vcpus/vcpu")),
         iothreads=_iothreads(root),
     )
+
+
+@dataclass(frozen=True)
+class DisplayPassword:
+    """What viewers of a VNC display must know.  ``expires`` as QEMU's expire_password takes it."""
+
+    word: str = field(repr=False)
+    expires: str = "never"
+
+
+def display_password(text: str, default: str | None) -> DisplayPassword | None:
+    """The VNC display's password as libvirt's record has it, or qemu.conf's (``default``); None where neither has one.
+
+    The record has it as it is now, and as it was told to QEMU; that of qemu.conf may have changed since.  An empty one
+    locks the display (qemuDomainChangeGraphicsPasswords, src/qemu/qemu_hotplug.c).
+    """
+    node = parse(text).find("domain/devices/graphics[@type='vnc']")
+    word = default if node is None else node.get("passwd", default)
+    if word is None:
+        return None
+    until = None if node is None else node.get("passwdValidTo")
+    if word == "":
+        return DisplayPassword(word, "now")
+    return DisplayPassword(word, "never" if until is None else str(_seconds(until)))
+
+
+def _seconds(text: str) -> int:
+    """UTC without saying so (virDomainGraphicsAuthDefParseXML).  Raises ParseError."""
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise ParseError(f"'{text}' isn't a time") from error
 
 
 def _iothreads(root: etree._Element) -> frozenset[str]:

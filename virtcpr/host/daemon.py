@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Protocol
 
 from virtcpr.errors import HostError
+from virtcpr.host import deadlock
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process, lock_owner
 from virtcpr.host.run import run
 
 log = logging.getLogger(__name__)
 
-STATE_DIR = Path("/run/libvirt/qemu")
+STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
-# libvirt 11.3 can deadlock in its own shutdown; it gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer),
-# and systemd after 90 s.  Its guests run on meanwhile.
+# Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Its guests
+# run on meanwhile.
 STOP_SECONDS = 120.0
 START_SECONDS = 60.0
 
@@ -58,10 +60,13 @@ def running() -> Daemon:
             hint="systemctl start libvirtd.socket, or virtqemud.socket",
         )
     process = Process.of(pid)
-    name = (process.path / "comm").read_text().strip()
-    if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
-        return SystemdDaemon.of(name, process)
-    return PlainDaemon(name, process, process.argv(), _environment(process))
+    try:
+        name = (process.path / "comm").read_text().strip()
+        if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
+            return SystemdDaemon.of(name, process)
+        return PlainDaemon(name, process, process.argv(), _environment(process))
+    except OSError as error:
+        raise HostError(f"libvirt's daemon (process {pid}) has just ended", hint="try again") from error
 
 
 def host_goes_down() -> bool:
@@ -123,7 +128,8 @@ class SystemdDaemon:
         units = [*self.sockets, self.service]
         assert self.process is not None, "only a daemon that runs is stopped"
         try:
-            run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+            with deadlock.broken(self.process):  # systemd starts nothing again that it was told to stop
+                run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
         except HostError as error:
             raise HostError(
                 f"libvirt's daemon ({self.service}) doesn't stop: {error.message}", hint=self._by_hand()
@@ -167,7 +173,8 @@ class PlainDaemon:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         finally:
             os.close(pidfd)
-        _await_end(self.process)
+        with deadlock.broken(self.process):
+            _await_end(self.process)
 
     def start(self) -> None:
         log.debug("starting %s", self.argv)
@@ -192,7 +199,7 @@ def _environment(process: Process) -> dict[str, str]:
 
 
 def _await_end(process: Process) -> None:
-    """Wait until it is gone.  Never by SIGKILL: the service would restart at once (Restart=on-failure)."""
+    """Wait until it is gone."""
     deadline = time.monotonic() + STOP_SECONDS
     while process.alive():
         if time.monotonic() > deadline:

@@ -7,13 +7,14 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from virtcpr.errors import HostError
+from virtcpr.host.daemon import DriverLock
 from virtcpr.host.files import write_private
 from virtcpr.host.lock import RUN_DIR
 from virtcpr.host.proc import Process
@@ -22,11 +23,15 @@ from virtcpr.host.run import run
 PROGRAM = "virtcpr.swap.guardian"
 RECIPE = RUN_DIR / "guardian.json"
 READY = "ready"
+LOCK, LOCKED, UNLOCK, UNLOCKED = "lock", "locked", "unlock", "unlocked"
 READY_SECONDS = 20.0
 SYSTEMD = Path("/run/systemd/system")
 
 
 class Guard(Protocol):
+    def lock(self) -> AbstractContextManager[object]:
+        """Keep the daemon's QEMU driver from starting until it is left.  Raises HostError where it has started."""
+
     def disarm(self) -> None:
         """End it: it won't act any more.  Raises nothing; a guard that acts late finds nothing to do."""
 
@@ -39,7 +44,7 @@ def arm(recipe: Mapping[str, object]) -> Guard:
     write_private(RECIPE, json.dumps(dict(recipe)))
     watched = Process.of(os.getpid())
     command = [sys.executable, "-I", "-m", PROGRAM, str(watched.pid), watched.started]
-    if SYSTEMD.is_dir():
+    if SYSTEMD.is_dir() and os.geteuid() == 0:
         return _unit(command, f"virtcpr-guardian-{watched.pid}.service")
     return _child(command)
 
@@ -58,6 +63,10 @@ class Unit:
     """In a unit of its own it survives also whoever ends all processes of our own unit."""
 
     name: str
+
+    def lock(self) -> DriverLock:
+        """Of this process: when it dies libvirt's hook settles what it left before the driver looks at it."""
+        return DriverLock()
 
     def disarm(self) -> None:
         with suppress(HostError):
@@ -81,6 +90,29 @@ def _unit(command: list[str], name: str) -> Unit:
 class Child:
     process: subprocess.Popen[str]
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The guardian has it, and keeps it when this process dies: a user's libvirt calls no hook that would settle
+        what is left first, and whoever asks for the daemon starts it."""
+        if (said := self._ask(LOCK)) != LOCKED:
+            raise HostError(said or "the guardian has ended")
+        try:
+            yield
+        finally:
+            self._ask(UNLOCK)
+
+    def _ask(self, what: str) -> str:
+        """What it answers; nothing where it is gone."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
+        except OSError:
+            return ""
+        ready, _, _ = select.select([self.process.stdout], [], [], READY_SECONDS)
+        return self.process.stdout.readline().strip() if ready else ""
+
     def disarm(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -89,7 +121,7 @@ class Child:
 def _child(command: list[str]) -> Child:
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
         )
     except OSError as error:
         raise HostError(f"the guardian can't be started: {error.strerror}") from error

@@ -16,11 +16,12 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host import policies
 from virtcpr.host.cgroup import hierarchy
 from virtcpr.host.proc import Process
 
@@ -111,6 +112,7 @@ def _become(order: Launch, tell: int) -> None:
         environment = _environment(model)
         _join_cgroup(model)
         _mirror_limits(order.model)
+        _mirror_policies(order.model)
         label = _label(model)
         _join_mounts(order.model)
         os.chdir("/")
@@ -140,13 +142,14 @@ def _environment(model: Path) -> dict[bytes, bytes]:
 
 def _join_cgroup(model: Path) -> None:
     """Into the cgroup of old's main thread, in every hierarchy that this process may write."""
+    own = Path("/proc/self/cgroup").read_text().splitlines()
     for line in (model / "cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         root = hierarchy(number, controllers)
-        if root is None:
+        if root is None or line in own:
             continue
         # systemd's own tree decides whose process it is and must be joined; the old hierarchies may be read-only.
-        with nullcontext() if number == "0" else suppress(OSError):
+        with nullcontext() if number == "0" and os.geteuid() == 0 else suppress(OSError):
             # A threaded cgroup takes threads only; a process goes to its domain's root first.
             target = Path(root + path)
             if (target / "cgroup.type").exists() and "threaded" in (target / "cgroup.type").read_text():
@@ -183,20 +186,38 @@ LIMITS = {
 
 
 def _mirror_limits(pid: int) -> None:
-    """Old's resource limits, OOM score, CPU affinity and nice value; only what differs is set."""
+    """Old's resource limits, OOM score, filter of core dumps, CPU affinity and nice value; only what differs is set."""
     for line in Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]:
         limit = LIMITS.get(line[:26].strip())
         if limit is not None:
             soft, hard = (resource.RLIM_INFINITY if w == "unlimited" else int(w) for w in line[26:].split()[:2])
             if resource.getrlimit(limit) != (soft, hard):
-                resource.setrlimit(limit, (soft, hard))
-    score = Path(f"/proc/{pid}/oom_score_adj").read_text()
-    if Path("/proc/self/oom_score_adj").read_text() != score:
-        Path("/proc/self/oom_score_adj").write_text(score)
+                with _as_far_as_allowed():
+                    resource.setrlimit(limit, (soft, hard))
+    for name, how in (("oom_score_adj", 10), ("coredump_filter", 16)):
+        wanted, own = (int(Path(f"/proc/{process}/{name}").read_text(), how) for process in (pid, "self"))
+        if own != wanted:
+            with _as_far_as_allowed():
+                Path(f"/proc/self/{name}").write_text(str(wanted))
     os.sched_setaffinity(0, os.sched_getaffinity(pid))
     nice = os.getpriority(os.PRIO_PROCESS, pid)
     if os.getpriority(os.PRIO_PROCESS, 0) != nice:
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        with _as_far_as_allowed():
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def _as_far_as_allowed() -> AbstractContextManager[None]:
+    """A user who isn't root may lower them only; what is missing then is told afterwards."""
+    return nullcontext() if os.geteuid() == 0 else suppress(OSError, ValueError)
+
+
+def _mirror_policies(pid: int) -> None:
+    """NUMA policy, which libvirt sets between fork and exec (qemuProcessHook), and what else every thread that QEMU
+    makes inherits.  What can't be had is no reason not to start: the guest is compared with what it was."""
+    with suppress(OSError, ValueError, KeyError):
+        policies.set_memory_policy(policies.memory_policy(Path(f"/proc/{pid}")) or "default")
+    with suppress(OSError):
+        policies.set_io_priority(0, policies.io_priority(pid))
 
 
 def _label(model: Path) -> str | None:
@@ -242,7 +263,9 @@ def _drop_privileges(status: Mapping[str, str]) -> None:
         if libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) == 1 and not sets["CapBnd"] >> number & 1:
             libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
     libc.prctl(PR_SET_KEEPCAPS, 1 if sets["CapPrm"] else 0, 0, 0, 0)
-    os.setgroups([int(group) for group in status["Groups"].split()])
+    groups = [int(group) for group in status["Groups"].split()]
+    if set(groups) != set(os.getgroups()):
+        os.setgroups(groups)
     gids, uids = ([int(i) for i in status[name].split()[:3]] for name in ("Gid", "Uid"))
     os.setresgid(gids[0], gids[1], gids[2])
     os.setresuid(uids[0], uids[1], uids[2])

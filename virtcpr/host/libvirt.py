@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -164,9 +165,15 @@ class Connection:
             ) from error
         self.uri = str(_call(self.handle.getURI))
         _refuse_remote(self.uri)
-        if _call(self.handle.getType) != "QEMU" or not self.uri.endswith("/system"):
+        if _call(self.handle.getType) != "QEMU" or not (self.uri.endswith("/system") or self._own()):
             self.close()
-            raise UsageError(f"{self.uri} isn't the system's QEMU driver", hint="use qemu:///system")
+            raise UsageError(
+                f"{self.uri} isn't the system's QEMU driver", hint="use qemu:///system; qemu:///session is a user's own"
+            )
+
+    def _own(self) -> bool:
+        """Whether it is this user's, who isn't root."""
+        return os.geteuid() != 0 and self.uri.endswith("/session")
 
     def close(self) -> None:
         """Let go of the daemon; a second time does nothing."""

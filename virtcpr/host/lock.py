@@ -9,8 +9,9 @@ from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.files import make_private
+from virtcpr.host.paths import PATHS
 
-RUN_DIR = Path("/run/virtcpr")
+RUN_DIR = PATHS.run
 
 
 class Lock:

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -171,15 +172,30 @@ def ticks_since_boot() -> int:
 
 
 def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
-    """Interface → the descriptors of its queues, in ascending order (fdinfo's ``iff:``, drivers/net/tun.c)."""
+    """Interface → the descriptors of its queues, in ascending order.
+
+    A tap's name is in fdinfo (``iff:``, drivers/net/tun.c); a macvtap's device is named after the interface's number.
+    """
     found: dict[str, list[int]] = {}
     for number, target in sorted(targets.items()):
-        if target != "/dev/net/tun":
-            continue
-        for line in (process.path / "fdinfo" / str(number)).read_text().splitlines():
-            if line.startswith("iff:"):
-                found.setdefault(line.split(":", 1)[1].strip(), []).append(number)
+        name = _macvtap(target) if target.startswith("/dev/tap") else ""
+        if target == "/dev/net/tun":
+            name = next(_values((process.path / "fdinfo" / str(number)).read_text(), "iff:"), "")
+        if name:
+            found.setdefault(name, []).append(number)
     return {name: tuple(numbers) for name, numbers in found.items()}
+
+
+def _macvtap(device: str) -> str:
+    """The interface behind /dev/tapN, or nothing."""
+    number = device.removeprefix("/dev/tap")
+    with contextlib.suppress(OSError, ValueError):
+        return socket.if_indextoname(int(number))
+    return ""
+
+
+def _values(text: str, key: str) -> Iterator[str]:
+    return (line.removeprefix(key).strip() for line in text.splitlines() if line.startswith(key))
 
 
 def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, int], dict[int, int]]:

@@ -17,6 +17,7 @@ from virtcpr.errors import QmpError, QmpRefused
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
+SECRET = ("password", "data")  # arguments of set_password and change-vnc-password; of secrets
 MIGRATION_ENDS = ("completed", "failed", "cancelled")  # MigrationStatus, qapi/migration.json
 
 
@@ -73,7 +74,7 @@ class Monitor:
 
         Raises QmpRefused with QEMU's own words, QmpError where no answer came in time.
         """
-        log.debug("%s: %s %s", self.name, command, arguments or "")
+        log.debug("%s: %s %s", self.name, command, _shown(arguments or {}))
         try:
             async with asyncio.timeout(self.timeout):
                 if fd is not None:
@@ -129,6 +130,10 @@ class Monitor:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _shown(arguments: Mapping[str, object]) -> dict[str, object]:
+    return {name: "***" if name in SECRET else value for name, value in arguments.items()}
 
 
 def _seconds(event: Message) -> float:

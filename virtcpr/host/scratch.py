@@ -151,7 +151,7 @@ def as_user(user: User | None) -> list[str]:
 
 
 def _ids(user: User | None) -> list[str]:
-    if user is None:
+    if user is None or os.geteuid() != 0:  # it is this user's own
         return []
     groups = ["--groups", ",".join(map(str, user.groups))] if user.groups else ["--clear-groups"]
     return [f"--reuid={user.uid}", f"--regid={user.gid}", *groups]

@@ -13,7 +13,9 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
+from virtcpr.plan import replay
 from virtcpr.plan.guest import Guest
+from virtcpr.plan.replay import Command
 from virtcpr.plan.rules import RESOURCE
 from virtcpr.plan.steps import TRANSFER, Step
 
@@ -35,19 +37,6 @@ class Opened:
 
     number: int
     path: str
-
-
-@dataclass(frozen=True)
-class Command:
-    """A QMP command for new QEMU, before the guest's state comes in."""
-
-    name: str
-    arguments: Mapping[str, object]
-
-    @property
-    def describe(self) -> str:
-        """``set_link name=net0 up=False``"""
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
 
 
 @dataclass(frozen=True)
@@ -134,42 +123,20 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
-        replay=(*_replay(live), *_limits(facts.qemu)),
+        replay=tuple(replay.commands(line, live, facts)),
         return_path="return-path" in facts.qemu.capabilities,
     )
-
-
-def _replay(live: LiveDomain) -> Iterator[Command]:
-    """What libvirt told old QEMU by QMP after it had started it."""
-    for interface in live.interfaces():
-        if interface.link_down:
-            yield Command("set_link", {"name": interface.alias, "up": False})
-    if live.root.findtext("on_reboot") == "destroy":
-        yield Command("set-action", {"reboot": "shutdown"})
-    period = live.balloon_period()
-    if period is not None:
-        path = f"/machine/peripheral/{period[0]}"
-        setting = {"path": path, "property": "guest-stats-polling-interval", "value": period[1]}
-        yield Command("qom-set", setting)
-
-
-def _limits(qemu: QemuFacts) -> Iterator[Command]:
-    """I/O throttling and write thresholds, which libvirt sets by QMP also where the guest starts with them.
-
-    QEMU takes both before the guest has come in (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
-    """
-    for drive in qemu.drives:
-        if drive.throttle:
-            yield Command("block_set_io_throttle", {"id": drive.path, **drive.throttle})
-    for node in qemu.nodes:
-        if node.threshold:
-            yield Command("block-set-write-threshold", {"node-name": node.name, "write-threshold": node.threshold})
 
 
 def _is_attached(netdev: Option) -> bool:
     """Whether it isn't of the command line that the guest was started with: its descriptors have no numbers yet."""
     properties = netdev.properties()
     return str(properties.get("fd", properties.get("fds", ""))).split(":")[0] == "0"
+
+
+def _kind(netdev: Option) -> object:
+    properties = netdev.properties()
+    return properties.get("type", properties.get(""))
 
 
 def _queues(netdev: Option) -> int:
@@ -246,7 +213,7 @@ class _Resources:
 
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
-        kind = wanted.get("type", wanted.get(""))
+        kind = _kind(option)
         if kind == "user" and not {"hostfwd", "guestfwd"} & wanted.keys():
             return None
         if kind != "tap":
@@ -269,7 +236,7 @@ class _Resources:
 
         All that may are alike, or it can't be told.  Raises Unplannable.
         """
-        taps = [o for o in self.line.named("netdev") if o.properties().get("type") == "tap"]
+        taps = [o for o in self.line.named("netdev") if _kind(o) == "tap"]
         may = {str(o.properties().get("id")): _queues(o) for o in taps if _is_attached(o) and self._is_virtio(o)}
         left = self.process.vhosts - sum(_queues(o) for o in taps if {"vhostfd", "vhostfds"} & o.properties().keys())
         if netdev not in may or left == 0:

@@ -25,6 +25,7 @@ class Adopted:
     version: str
     vcpus: frozenset[int]
     iothreads: frozenset[str]
+    devices: Mapping[str, str]  # id → driver
     nodes: tuple[BlockNode, ...]
     drives: tuple[Drive, ...]
     ports: Mapping[str, Port]
@@ -55,8 +56,15 @@ def _qemus(before: DomainFacts, after: Adopted) -> Iterator[str]:
         yield f"QEMU says that it is {after.version}, not {before.emulator.version}"
     yield from _changed("vCPUs", map(str, status.read(before.status_xml).vcpus), map(str, after.vcpus))
     yield from _changed("iothreads", before.qemu.iothreads, after.iothreads)
+    devices = {name: device.driver for name, device in before.qemu.devices.items()}
+    yield from _changed("devices", map(_device, devices.items()), map(_device, after.devices.items()))
     yield from _changed("block nodes", map(_node, before.qemu.nodes), map(_node, after.nodes))
     yield from _changed("drives", map(_drive, before.qemu.drives), map(_drive, after.drives))
+
+
+def _device(device: tuple[str, str]) -> str:
+    name, driver = device
+    return f"{name} ({driver})"
 
 
 def _node(node: BlockNode) -> str:

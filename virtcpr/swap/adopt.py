@@ -11,9 +11,11 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.proc import Process, owner_of_thread
+from virtcpr.plan.placement import Placement, differences
 from virtcpr.plan.verification import Adopted
 from virtcpr.plan.verification import verify as compare
 from virtcpr.swap import probe
+from virtcpr.swap.placing import names, picture
 
 SECONDS = 60.0
 PING_SECONDS = 5  # the daemon has the guest by then: it isn't part of the blackout
@@ -48,9 +50,10 @@ def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
         time.sleep(0.01)
 
 
-def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
-    """What isn't as it was, or as it must be, after adoption; nothing where all is well."""
+def verify(domain: Domain, before: DomainFacts, pid: int, placement: Placement | None) -> tuple[str, ...]:
+    """What isn't as it was, or as it must be, after adoption; nothing where all is well.  ``placement`` is old's."""
     threads = qmp.threads(domain.monitor("query-cpus-fast"))
+    iothreads = qmp.iothreads(domain.monitor("query-iothreads"))
     # Only now: a monitor command waits for the daemon's reconnect job, which brings the state up to date; asking for
     # the state waits for no job (qemuDomainQemuMonitorCommandWithFiles, qemuDomainGetState in src/qemu/qemu_driver.c).
     state, reason = domain.state()
@@ -64,7 +67,8 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
         owners=frozenset(owner_of_thread(thread) for thread in threads.values()),
         version=qmp.version_text(*qmp.version(domain.monitor("query-version"))),
         vcpus=frozenset(threads),
-        iothreads=frozenset(qmp.iothreads(domain.monitor("query-iothreads"))),
+        iothreads=frozenset(iothreads),
+        devices=qmp.children(domain.monitor("qom-list", {"path": "/machine/peripheral"})),
         nodes=qmp.block_nodes(
             domain.monitor("query-named-block-nodes", {"flat": True}), domain.monitor("query-blockstats")
         ),
@@ -73,4 +77,6 @@ def verify(domain: Domain, before: DomainFacts, pid: int) -> tuple[str, ...]:
         outputs=probe.outputs(live, fdsets, Process.of(pid).fd_targets()),
         agent=domain.agent_answers(PING_SECONDS) if before.agent else None,
     )
-    return compare(before, after, pid)
+    process = Process.of(pid)
+    now = picture(process, names(process, threads, iothreads))
+    return (*compare(before, after, pid), *(differences(placement, now) if placement else ()))

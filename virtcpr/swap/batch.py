@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 from virtcpr.errors import Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host import daemon, guard
-from virtcpr.host.daemon import Daemon, DriverLock
+from virtcpr.host.daemon import Daemon
 from virtcpr.host.guard import Guard
 from virtcpr.host.libvirt import Connection
 from virtcpr.host.lock import Lock
+from virtcpr.host.paths import NOT_ROOT, may_act
 from virtcpr.host.proc import Process
 from virtcpr.model import (
     ExitCode,
@@ -50,8 +51,8 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
     Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
     an earlier swap was interrupted.
     """
-    if os.geteuid() != 0:
-        raise HostError("only root can move guests", hint="run it with sudo")
+    if not may_act(request.uri):
+        raise HostError("only root can move guests", hint=NOT_ROOT)
     with Lock():
         journal.refuse_unsettled()
         record.refuse_unsettled()
@@ -161,7 +162,7 @@ class Upgrade:
                 self.guard.disarm()
             return
         try:
-            with DriverLock():
+            with self.guard.lock():
                 asyncio.run(self._hand_over_all(ready))
         except (HostError, OSError) as error:
             self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
@@ -264,7 +265,7 @@ class Upgrade:
             domain = self.connection.lookup(move.facts.uuid)
             if domain.state()[0] == "in shutdown":
                 raise fate.ended_in_new(move.facts.name, move.new.process.pid)
-            problems += adopt.verify(domain, move.facts, move.new.process.pid)
+            problems += adopt.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
             record.note(State.DONE)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled

@@ -10,7 +10,9 @@ needs behind such a name if another device is plugged in there.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 
@@ -22,7 +24,10 @@ async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
 
     Raises HostError where it refuses.
     """
-    numbers = process.fd_targets().keys()
+    try:
+        numbers = process.fd_targets().keys()
+    except OSError as error:
+        raise HostError(f"process {process.pid} can't be examined: {error.strerror}") from error
     free = max(numbers, default=0) + 1 - len(numbers) + MARGIN
     names = tuple(f"virtcpr-free{number}" for number in range(free))
     for name in names:
@@ -35,6 +40,7 @@ async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
 
 
 async def let_go(old: Monitor, names: tuple[str, ...]) -> None:
-    """Take them back: the guest stays in old."""
-    for name in names:
-        await old.execute("closefd", {"fdname": name})
+    """Take them back: the guest stays in old.  Raises nothing: that they are left is no reason to stop there."""
+    with suppress(QmpError):
+        for name in names:
+            await old.execute("closefd", {"fdname": name})

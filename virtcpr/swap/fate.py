@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from virtcpr.errors import Ended, HostError
+from virtcpr.host.paths import PATHS
 from virtcpr.host.qmp import Monitor
 from virtcpr.plan.transfer import Plan
 from virtcpr.swap import owners
@@ -44,7 +45,7 @@ def ended_in_new(name: str, pid: int) -> Ended:
     """The error for a guest that was moved and is no more: by itself, or because libvirt's daemon gave it up."""
     return Ended(
         f"{name} was moved, and then the guest shut itself down, or new QEMU (process {pid}) ended otherwise",
-        hint=f"virsh domstate --reason {name} says what happened; the log is /var/log/libvirt/qemu/{name}.log",
+        hint=f"virsh domstate --reason {name} says what happened; the log is {PATHS.qemu_log}/{name}.log",
     )
 
 

@@ -12,10 +12,11 @@ import logging
 import os
 import select
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from virtcpr.errors import HostError
 from virtcpr.host import guard, notify
+from virtcpr.host.daemon import DriverLock
 from virtcpr.host.proc import Gone, Process
 
 
@@ -27,12 +28,39 @@ def main(pid: str, started: str) -> int:
         watched = None
     notify.ready()
     print(guard.READY, flush=True)
-    if watched is not None:
-        ended = select.poll()
-        ended.register(watched, select.POLLIN)
-        ended.poll()
-        os.close(watched)
-    return settle()
+    with ExitStack() as held:
+        if watched is not None:
+            _watch(watched, held)
+            os.close(watched)
+        return settle()
+
+
+def _watch(watched: int, held: ExitStack) -> None:
+    """Until it ends.  On its word the driver's lock is taken, and what has it is in ``held``: it outlives its master,
+    and settling takes it over."""
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    poll.register(sys.stdin, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poll.poll()]
+        if watched in ready:
+            return
+        word = sys.stdin.readline().strip()
+        if not word:  # a unit has nobody who speaks to it
+            poll.unregister(sys.stdin)
+        elif word == guard.LOCK:
+            print(_locked(held), flush=True)
+        elif word == guard.UNLOCK:
+            held.close()
+            print(guard.UNLOCKED, flush=True)
+
+
+def _locked(held: ExitStack) -> str:
+    try:
+        held.enter_context(DriverLock())
+    except (HostError, OSError) as error:
+        return str(error)
+    return guard.LOCKED
 
 
 def settle() -> int:

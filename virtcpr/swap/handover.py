@@ -13,14 +13,16 @@ from typing import TypeVar
 from virtcpr.domain import status
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host import files
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.model import Phase, Progress
 from virtcpr.plan import reconnect
+from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import channel, descriptors, fate, owners, preflight
+from virtcpr.swap import channel, descriptors, fate, owners, placing, preflight
 from virtcpr.swap.ends import unless_one_dies
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
@@ -57,6 +59,7 @@ class HandOver:
         self.interruptible = True  # before the point of no return, and not yet on the way back
         self.phases: list[Phase] = []
         self.warnings: list[str] = []
+        self.placement: Placement | None = None  # of old, while it was there
         self.pause_ms: float | None = None
         self.stopped: str | None = None  # how the guest arrived in new, where it had stopped by itself
         self._paused_after = 0.0  # on the monotonic clock
@@ -202,7 +205,8 @@ class HandOver:
         self.pauses.end(self)
         await self._taps.let_go()
         old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
-        self.warnings += await owners.place(old, new)
+        placed = await placing.place(old, new)
+        self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
 
     async def _end_old(self) -> None:
         # Where new is gone old is all that is left of the guest.  One that is being killed is alive for an instant
@@ -254,7 +258,7 @@ class HandOver:
         words = f"; QEMU said: {said}" if said and said not in why else ""
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
-            hint="see the domain's log in /var/log/libvirt/qemu; try again when the cause is gone",
+            hint=f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
         ) from cause
 
     async def _is_news_alone(self) -> bool:

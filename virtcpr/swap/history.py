@@ -7,15 +7,15 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from virtcpr.errors import HostError
 from virtcpr.host.files import append_durably
+from virtcpr.host.paths import PATHS
 from virtcpr.model import DomainReport, HistoryEntry, HistoryReport, Mode, Phase, Result
 
 log = logging.getLogger(__name__)
-PATH = Path("/var/lib/virtcpr/history.jsonl")
+PATH = PATHS.state / "history.jsonl"
 
 
 def pauses(mode: Mode) -> dict[str, list[float]]:

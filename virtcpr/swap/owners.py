@@ -8,11 +8,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, ParseError, QmpError
-from virtcpr.host import files, machined, threads
+from virtcpr.host import files
 from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 from virtcpr.plan.guest import Guest
@@ -26,8 +25,6 @@ DYING_SECONDS = 1.0
 # libvirt and virsh open what the record names, as root: no path that QEMU makes up.
 PTY = re.compile(r"pty:/dev/pts/[0-9]+")
 RESERVE = 4096  # bytes that libvirt's record may grow by
-
-K = TypeVar("K")
 
 
 async def belongs(monitor: Monitor, process: Process) -> bool:
@@ -120,33 +117,6 @@ async def run_new(guest: Guest, new: Monitor) -> None:
     """With old dead, new is the only owner: a guest whose ``cont`` got lost is told once more."""
     if guest.runs and await run_state(new) == "paused":
         await new.execute("cont")
-
-
-async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> list[str]:
-    """New's threads where old's are, and machined told; both must be alive.  Returns what could not be done."""
-    (old_process, old_monitor), (new_process, new_monitor) = old, new
-    pairs = [(old_process.pid, new_process.pid)]
-    pairs += _counterparts(
-        qmp.threads(await old_monitor.execute("query-cpus-fast")),
-        qmp.threads(await new_monitor.execute("query-cpus-fast")),
-    )
-    pairs += _counterparts(
-        qmp.iothreads(await old_monitor.execute("query-iothreads")),
-        qmp.iothreads(await new_monitor.execute("query-iothreads")),
-    )
-    problems: list[str] = []
-    for before, after in pairs:
-        problems += threads.mirror((old_process.pid, before), (new_process.pid, after))
-    try:
-        await asyncio.to_thread(machined.follow, old_process.pid, new_process.pid)
-    except HostError as error:
-        problems.append(f"systemd-machined doesn't know the new process: {error.message}")
-    return problems
-
-
-def _counterparts(old: Mapping[K, int], new: Mapping[K, int]) -> list[tuple[int, int]]:
-    """Threads of the same vCPU or iothread."""
-    return [(thread, new[key]) for key, thread in old.items() if key in new]
 
 
 def end_old(old: Process) -> None:

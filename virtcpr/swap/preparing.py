@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files import keep, read_document
 from virtcpr.host.libvirt import Connection, Domain
 from virtcpr.host.lock import Lock
+from virtcpr.host.paths import NOT_ROOT, PATHS, may_act
 from virtcpr.host.templates import Template, template
 from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
 from virtcpr.plan.findings import blocks
@@ -27,7 +27,7 @@ from virtcpr.swap.interrupt import Interrupt
 from virtcpr.swap.probe import Probe
 from virtcpr.swap.selection import chosen
 
-BACKUPS = Path("/var/lib/virtcpr/xml")
+BACKUPS = PATHS.state / "xml"
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def open_preparation(request: Request, name: str | None, *, undo: bool) -> Itera
 
     Raises UsageError for an unknown domain or template, HostError where the host isn't as it must be.
     """
-    if os.geteuid() != 0:
-        raise HostError("only root can change domains", hint="run it with sudo")
+    if not may_act(request.uri):
+        raise HostError("only root can change domains", hint=NOT_ROOT)
     edit = Edit.of(request.mode or Mode.TRANSFER, name, undo=undo)
     with Connection(request.uri) as connection:
         yield Preparation(connection, edit, request)

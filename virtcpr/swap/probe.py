@@ -22,7 +22,7 @@ from virtcpr.domain.facts import (
     QemuFacts,
 )
 from virtcpr.domain.live import LiveDomain
-from virtcpr.domain.status import read
+from virtcpr.domain.status import display_password, read
 from virtcpr.errors import ParseError, VirtcprError
 from virtcpr.host import emulator as binary
 from virtcpr.host import memory, proc
@@ -30,6 +30,7 @@ from virtcpr.host import ports as bridge
 from virtcpr.host.daemon import STATE_DIR
 from virtcpr.host.files import kind_of, read_text
 from virtcpr.host.libvirt import Domain
+from virtcpr.host.paths import PATHS, SYSTEM
 from virtcpr.host.proc import Process
 from virtcpr.swap import inventory
 
@@ -138,14 +139,17 @@ def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) ->
     return replace(memdev, path=path, place=kind_of(Path(f"{root}{path}")), discard=get("discard-data") is True)
 
 
-def lock_manager() -> str | None:
-    """The lock manager that qemu.conf names; None is the default, none at all."""
-    try:
-        text = Path("/etc/libvirt/qemu.conf").read_text()
-    except OSError:
-        return None
-    found = re.findall(r'^\s*lock_manager\s*=\s*"([^"]*)"', text, re.MULTILINE)
+def configured(text: str, name: str) -> str | None:
+    """A word that qemu.conf sets; None where it doesn't."""
+    found = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
     return found[-1] if found else None
+
+
+def _qemu_conf() -> str:
+    try:
+        return PATHS.qemu_conf.read_text()
+    except OSError:
+        return ""
 
 
 def ports(live: LiveDomain) -> dict[str, Port]:
@@ -176,7 +180,9 @@ class Probe:
         self.emulator = emulator
         self.ping = ping
         self.emulators = Emulators()
-        self.lock_manager = lock_manager()
+        conf = _qemu_conf()
+        self.lock_manager = configured(conf, "lock_manager")
+        self.vnc_password = configured(conf, "vnc_password")
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
     def facts(self, domain: Domain) -> DomainFacts:
@@ -219,6 +225,7 @@ class Probe:
             emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
             host=self.host,
             lock_manager=self.lock_manager,
+            session=PATHS is not SYSTEM,
         )
 
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
@@ -237,4 +244,5 @@ class Probe:
             status_xml=status,
             process=process_facts(pid, qemu.package),
             qemu=qemu,
+            display_password=display_password(status, self.vnc_password),
         )

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 from virtcpr.errors import HostError
 from virtcpr.host.lock import Lock
+from virtcpr.host.paths import PATHS
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
 from virtcpr.swap import interrupted
 from virtcpr.swap.reboot import leftovers, settling
@@ -25,7 +26,7 @@ def recover(
     names it.  Raises HostError where the host isn't as it must be; what becomes of one domain never keeps another from
     being settled.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and not PATHS.run.is_dir():  # nor was anything of this user's own ever moved
         raise HostError("only root can settle swaps", hint="run it with sudo")
     with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook leaves the daemon to whoever has the lock
         swaps = interrupted.settle(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)

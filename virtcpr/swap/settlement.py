@@ -19,7 +19,7 @@ from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.recovery import BEFORE, New, Old, Verdict, verdict
 from virtcpr.plan.steps import State
-from virtcpr.swap import aside, held, owners, preflight
+from virtcpr.swap import aside, held, owners, placing, preflight
 from virtcpr.swap.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ class Settlement:
         old, new = self._monitors.get(self.old), self._monitors.get(self.new)
         notes = []
         if old is not None and new is not None:
-            notes += await owners.place((self.old, old), (self.new, new))
+            notes += (await placing.place((self.old, old), (self.new, new))).problems
         await asyncio.to_thread(owners.end_old, self.old)
         if new is None:
             self._record_blindly()

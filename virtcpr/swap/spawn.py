@@ -13,6 +13,7 @@ from virtcpr.domain.secrets import masked_words
 from virtcpr.errors import HostError
 from virtcpr.host import files, proc
 from virtcpr.host.launch import Launch, launch
+from virtcpr.host.paths import PATHS
 from virtcpr.host.proc import Process
 from virtcpr.plan.transfer import Plan
 
@@ -20,7 +21,7 @@ READY_SECONDS = 30.0
 END_SECONDS = 30.0
 MAX_WORDS = 6  # lines of QEMU's own that a message quotes
 MAX_LOG = 1 << 16  # bytes of its log that are looked at: QEMU writes as much as it likes
-LOG_DIR = Path("/var/log/libvirt/qemu")
+LOG_DIR = PATHS.qemu_log
 
 
 @dataclass

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lxml import etree
-
 from virtcpr.plan.findings import Hit, Subject, Test
+from virtcpr.plan.replay import wants_password
 
-CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "user"})
+CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "direct", "user"})
 
 
 def has(xpath: str) -> Test:
@@ -45,7 +44,7 @@ def idle_queues(subject: Subject) -> Iterator[Hit]:
 
 def clients(subject: Subject) -> Iterator[Hit]:
     """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
-    agents = {node.get("name", "") for node in subject.live.all("devices/channel/alias") if _is_agent(node)}
+    agents = subject.live.agents()
     for chardev in subject.qemu.chardevs:
         device = chardev.label.removeprefix("char")
         if chardev.label == "charmonitor" or device in agents:
@@ -54,13 +53,7 @@ def clients(subject: Subject) -> Iterator[Hit]:
             yield {"device": device}
 
 
-def _is_agent(alias: etree._Element) -> bool:
-    channel = alias.getparent()
-    target = None if channel is None else channel.find("target")
-    return target is not None and target.get("name") == "org.qemu.guest_agent.0"
-
-
 def vnc_password(subject: Subject) -> Iterator[Hit]:
-    line = subject.line
-    if line and any(option.properties().get("password") in ("on", True) for option in line.named("vnc")):
+    """One that somebody else than libvirt told QEMU, or that libvirt has forgotten: QEMU doesn't say it again."""
+    if subject.line and wants_password(subject.line) and subject.facts.display_password is None:
         yield {}

@@ -24,6 +24,11 @@ def not_readable(subject: Subject) -> Iterator[Hit]:
         yield {"problem": subject.facts.problem}
 
 
+def of_a_user(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.session:
+        yield {}
+
+
 def paused(subject: Subject) -> Iterator[Hit]:
     if subject.facts.state == "paused" and subject.facts.reason != "user":
         yield {"reason": subject.facts.reason}

@@ -22,6 +22,7 @@ from typing import Any
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host import ram
 from virtcpr.host.files import SUFFIX, make_private, read_text, replace_durably, write_private
+from virtcpr.host.paths import PATHS
 from virtcpr.host.ram import Identity
 from virtcpr.host.stream import Digest
 from virtcpr.plan.saved import Purpose, Stage
@@ -30,7 +31,7 @@ from virtcpr.swap.journal import SETTLE
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-DIRECTORY, RECORD, STATE = Path("/var/lib/virtcpr/saved"), "record.json", "state"  # known to hooks/libvirt-qemu, too
+DIRECTORY, RECORD, STATE = PATHS.state / "saved", "record.json", "state"  # known to hooks/libvirt-qemu, too
 HOST = Path("/etc/machine-id")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 DISCARD = (

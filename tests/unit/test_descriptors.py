@@ -1,0 +1,71 @@
+"""Numbers that old QEMU believes to have open are open when it hands them over."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from virtcpr.errors import HostError, QmpError
+from virtcpr.host.proc import Process
+from virtcpr.host.qmp import Monitor
+from virtcpr.swap import descriptors
+
+
+@dataclass
+class Old:
+    """QEMU's side of ``getfd`` and ``closefd``: it has this process's own descriptors."""
+
+    given: dict[str, int] = field(default_factory=dict)
+    refuses: bool = False
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
+    ) -> None:
+        name = str((arguments or {})["fdname"])
+        if self.refuses:
+            raise QmpError("refused")
+        if command == "getfd":
+            assert fd is not None
+            self.given[name] = os.fstat(fd).st_size
+        else:
+            del self.given[name]
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    """One that has its highest descriptor well above the others."""
+    high = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 40)
+    with subprocess.Popen(["sleep", "600"], pass_fds=(high,)) as sleeper:
+        os.close(high)
+        yield Process.of(sleeper.pid)
+        sleeper.kill()
+
+
+def test_every_free_number_and_some_above(process: Process) -> None:
+    old = Old()
+    highest = max(process.fd_targets())
+    assert highest >= 40
+    free = highest + 1 - len(process.fd_targets())
+    names = asyncio.run(descriptors.fill(cast(Monitor, old), process))
+    assert len(names) == len(old.given) == free + descriptors.MARGIN
+    assert set(old.given.values()) == {0}
+
+    asyncio.run(descriptors.let_go(cast(Monitor, old), names))
+
+    assert old.given == {}
+
+
+def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:
+    asyncio.run(descriptors.let_go(cast(Monitor, Old(refuses=True)), ("virtcpr-free0",)))
+
+
+def test_a_process_that_is_gone() -> None:
+    with pytest.raises(HostError, match="process 4194304 can't be examined: No such file"):
+        asyncio.run(descriptors.fill(cast(Monitor, Old()), Process(4194304, "1")))

@@ -1,0 +1,117 @@
+"""Where QEMU runs, before and after: the kernel's own words are read and set here, in a process that may be changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from virtcpr.host import placement, policies, threads
+from virtcpr.host.proc import Process
+from virtcpr.plan.placement import MAIN, Placement, differences
+
+BEFORE = Placement(
+    process={"umask": "0002", "limit 'Max open files'": "1024/1024"},
+    threads={
+        MAIN: {"cgroup": "/emulator", "CPU affinity": "0", "scheduling": "other 0"},
+        "vCPU 0": {"cgroup": "/vcpu0", "CPU affinity": "1", "scheduling": "fifo 3"},
+    },
+    helpers={"thread 7": {"cgroup": "/emulator", "CPU affinity": "0,1"}},
+)
+
+
+def test_what_is_as_it_was_is_not_mentioned() -> None:
+    """Threads of QEMU's own come and go; what can't be read on one side isn't compared."""
+    more = {"thread 8": {"cgroup": "/emulator", "CPU affinity": "0"}, "thread 9": {"CPU affinity": "0,1"}, "gone": {}}
+    assert list(differences(BEFORE, replace(BEFORE, helpers=more, process={"umask": "0002"}))) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (replace(BEFORE, process={"umask": "0022"}), "the umask of new QEMU is 0022, it was 0002"),
+        (
+            replace(BEFORE, threads={**BEFORE.threads, "vCPU 0": {"scheduling": "other 0"}}),
+            "the scheduling of vCPU 0 is other 0, it was fifo 3",
+        ),
+        (replace(BEFORE, threads={MAIN: BEFORE.threads[MAIN]}), "vCPU 0 has no thread any more"),
+        (
+            replace(BEFORE, helpers={"thread 8": {"cgroup": "/", "CPU affinity": "0"}}),
+            "the cgroup of thread 8 is /, those of old QEMU had /emulator or /vcpu0",
+        ),
+        (
+            replace(BEFORE, helpers={"thread 8": {"CPU affinity": "2"}}),
+            "the CPU affinity of thread 8 is 2, those of old QEMU had 0 or 0,1 or 1",
+        ),
+    ],
+)
+def test_what_is_not_where_it_was_is_told(after: Placement, said: str) -> None:
+    assert list(differences(BEFORE, after)) == [said]
+
+
+SETS = """
+import os, sys
+from virtcpr.host import policies
+policies.set_memory_policy(sys.argv[1])
+policies.set_io_priority(0, 2 << 13 | 6)
+os.sched_setaffinity(0, {0})
+os.setpriority(os.PRIO_PROCESS, 0, 5)
+os.execv("/bin/sleep", ["sleep", "600"])
+"""
+
+
+@pytest.fixture
+def set_so(request: pytest.FixtureRequest) -> Iterator[Process]:
+    child = subprocess.Popen([sys.executable, "-c", SETS, request.param])
+    try:
+        while "nanosleep" not in Path(f"/proc/{child.pid}/wchan").read_text():  # it is all there, not just named so
+            assert child.poll() is None
+        yield Process.of(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    "set_so", ["bind:0", "prefer:0", "interleave=static:0", "local", "default"], indirect=True, ids=str
+)
+def test_a_memory_policy_is_read_and_set_as_the_kernel_spells_it(
+    set_so: Process, request: pytest.FixtureRequest
+) -> None:
+    if (found := policies.memory_policy(Path("/proc/self"))) is None:
+        pytest.skip("a kernel without NUMA")
+    assert found == "default"
+    wanted = request.node.callspec.params["set_so"]
+    assert policies.memory_policy(set_so.path) == wanted
+    assert placement.of_process(set_so)["NUMA policy"] == wanted
+
+
+def test_a_memory_policy_that_nobody_knows_is_not_set() -> None:
+    for text in ("newest:0", "bind=odd:0"):
+        with pytest.raises(KeyError):
+            policies.set_memory_policy(text)
+
+
+@pytest.mark.parametrize("set_so", ["default"], indirect=True)
+def test_a_thread_gets_what_its_counterpart_has(set_so: Process) -> None:
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        assert other.native_id is not None
+        own, process = other.native_id, Process.of(os.getpid())
+        assert threads.mirror((set_so.pid, set_so.pid), (process.pid, own)) == ()
+        wanted = placement.of_thread(set_so, set_so.pid)
+        assert wanted["I/O priority"] == str(2 << 13 | 6)
+        assert (wanted["CPU affinity"], wanted["nice value"], wanted["scheduling"]) == ("0", "5", "other 0")
+        assert placement.of_thread(process, own) == wanted
+        assert placement.of_thread(set_so, own) == {}, "another's thread"
+    finally:
+        over.set()
+        other.join()

@@ -1,0 +1,88 @@
+"""A user's own libvirt (``qemu:///session``): where its things are, who may move its guests, who keeps it down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from virtcpr.errors import HostError
+from virtcpr.host import daemon, guard, paths
+from virtcpr.host.daemon import DriverLock
+from virtcpr.host.proc import Process, lock_owner
+
+
+@pytest.mark.parametrize(
+    ("environment", "run", "state", "log"),
+    [
+        (
+            {"HOME": "/home/a", "XDG_RUNTIME_DIR": "/run/user/7"},
+            "/run/user/7/virtcpr",
+            "/home/a/.local/state/virtcpr",
+            "/home/a/.cache/libvirt/qemu/log",
+        ),
+        (
+            {"HOME": "/home/a"},
+            "/home/a/.cache/virtcpr",
+            "/home/a/.local/state/virtcpr",
+            "/home/a/.cache/libvirt/qemu/log",
+        ),
+        (
+            {"HOME": "/home/a", "XDG_RUNTIME_DIR": "/r", "XDG_STATE_HOME": "/s", "XDG_CACHE_HOME": "/c"},
+            "/r/virtcpr",
+            "/s/virtcpr",
+            "/c/libvirt/qemu/log",
+        ),
+    ],
+)
+def test_a_users_things_are_where_xdg_has_them(environment: dict[str, str], run: str, state: str, log: str) -> None:
+    found = paths.of_user(environment)
+    assert (found.run, found.state, found.qemu_log) == (Path(run), Path(state), Path(log))
+    assert found.status == found.run.parent / "libvirt/qemu/run"
+
+
+def test_who_may_do_something_to_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert [paths.may_act(uri) for uri in (None, "qemu:///system", "qemu:///session")] == [False, False, True]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert paths.may_act(None)
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> guard.Child:
+    """A guardian whose driver.pid is in a directory of this test's."""
+    monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
+    own = f"import sys, pathlib; from virtcpr.host import daemon; daemon.DRIVER_PID = pathlib.Path({str(tmp_path)!r}, "
+    own += "'driver.pid'); from virtcpr.swap import guardian; guardian.settle = lambda: sys.stdin.read(); "
+    me = Process.of(os.getpid())
+    return guard._child([sys.executable, "-c", own + f"guardian.main({str(me.pid)!r}, {me.started!r})"])
+
+
+def test_the_guardian_keeps_the_driver_locked_until_it_is_told(child: guard.Child, tmp_path: Path) -> None:
+    try:
+        with child.lock():
+            assert lock_owner(tmp_path / "driver.pid") == child.process.pid
+            with pytest.raises(HostError, match=rf"was started again meanwhile \(process {child.process.pid}\)"):
+                DriverLock().__enter__()
+        assert lock_owner(tmp_path / "driver.pid") is None
+        with child.lock():
+            assert lock_owner(tmp_path / "driver.pid") == child.process.pid
+    finally:
+        child.disarm()
+    with pytest.raises(HostError, match="the guardian has ended"), child.lock():
+        pass
+
+
+def test_what_keeps_it_from_locking_is_told(child: guard.Child, tmp_path: Path) -> None:
+    holder = f"import fcntl, sys; f = open({str(tmp_path / 'driver.pid')!r}, 'w'); fcntl.lockf(f, 2 | 4, 1, 0)"
+    script = f"{holder}; print('', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(HostError, match=rf"was started again meanwhile \(process {other.pid}\)"), child.lock():
+            pass
+        other.kill()
+    child.disarm()

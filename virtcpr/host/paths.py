@@ -1,0 +1,58 @@
+"""Where things are: of the system's libvirt for root, of a user's own (``qemu:///session``) for everybody else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SESSION = "qemu:///session"
+NOT_ROOT = f"run it with sudo; guests of your own: virtcpr -c {SESSION}"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """``run``: ours, until the host goes down; ``state``: ours, for longer; ``status``: libvirt's status files and the
+    lock of its QEMU driver; ``qemu_conf``, ``qemu_log``: libvirt's, too."""
+
+    run: Path
+    state: Path
+    status: Path
+    qemu_conf: Path
+    qemu_log: Path
+
+
+SYSTEM = Paths(
+    run=Path("/run/virtcpr"),
+    state=Path("/var/lib/virtcpr"),
+    status=Path("/run/libvirt/qemu"),
+    qemu_conf=Path("/etc/libvirt/qemu.conf"),
+    qemu_log=Path("/var/log/libvirt/qemu"),
+)
+
+
+def of_user(environment: Mapping[str, str]) -> Paths:
+    """Those of an unprivileged daemon (libvirt, src/qemu/qemu_conf.c, virQEMUDriverConfigNew; src/util/virutil.c)."""
+    home = Path(environment.get("HOME") or "/")
+
+    def xdg(name: str, default: str) -> Path:
+        return Path(environment.get(f"XDG_{name}_HOME") or home / default)
+
+    cache = xdg("CACHE", ".cache")
+    run = Path(environment.get("XDG_RUNTIME_DIR") or cache)
+    return Paths(
+        run=run / "virtcpr",
+        state=xdg("STATE", ".local/state") / "virtcpr",
+        status=run / "libvirt/qemu/run",
+        qemu_conf=xdg("CONFIG", ".config") / "libvirt/qemu.conf",
+        qemu_log=cache / "libvirt/qemu/log",
+    )
+
+
+PATHS = SYSTEM if os.geteuid() == 0 else of_user(os.environ)
+
+
+def may_act(uri: str | None) -> bool:
+    """Whether this user may do something to the guests of this libvirt: root to the system's, others to their own."""
+    return os.geteuid() == 0 or uri == SESSION

@@ -1,0 +1,88 @@
+"""What the kernel keeps of each thread and Python has no calls for: priority of I/O, and where memory comes from."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from io import FileIO
+from pathlib import Path
+
+# ioprio_set, ioprio_get, set_mempolicy; the last architectures of Linux that number their calls for themselves.
+OWN_NUMBERS = {"x86_64": (251, 252, 238), "ppc64le": (273, 274, 261), "s390x": (282, 283, 270)}
+NUMBERS = (30, 31, 237)  # include/uapi/asm-generic/unistd.h
+IOPRIO_WHO_PROCESS = 1
+# As /proc/PID/numa_maps spells them (mm/mempolicy.c, mpol_to_str): the policy, and its flags behind a "=".
+MODES = {"default": 0, "prefer": 1, "bind": 2, "interleave": 3, "local": 4, "prefer (many)": 5,
+         "weighted interleave": 6}  # fmt: skip
+FLAGS = {"static": 1 << 15, "relative": 1 << 14, "balancing": 1 << 13}
+BITE = 128  # bytes; the file is made as it is read (fs/seq_file.c)
+BITS = ctypes.sizeof(ctypes.c_ulong) * 8
+
+
+def _call(which: int, *arguments: object) -> int:
+    """Raises OSError."""
+    number = OWN_NUMBERS.get(platform.machine(), NUMBERS)[which]
+    result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def io_priority(thread: int) -> int:
+    """Class and level in one, as ioprio_get(2) has it.  Raises OSError."""
+    return _call(1, IOPRIO_WHO_PROCESS, thread)
+
+
+def set_io_priority(thread: int, value: int) -> None:
+    """Raises OSError."""
+    _call(0, IOPRIO_WHO_PROCESS, thread, value)
+
+
+def memory_policy(task: Path) -> str | None:
+    """The NUMA policy of a thread (``/proc/PID/task/TID``), as numa_maps spells it; None where the kernel has none.
+
+    No call tells another thread's; its mappings that have no policy of their own show it, and a program's text,
+    which nobody gives one, is such a mapping (fs/proc/task_mmu.c, show_numa_map).
+    """
+    try:
+        binary = os.readlink(task / "exe").removesuffix(" (deleted)")
+        with (task / "numa_maps").open("rb", buffering=0) as file:
+            for line in _lines(file):
+                _, _, rest = line.partition(" ")
+                policy, found, where = rest.partition(" file=")
+                if found and where.split()[0].removesuffix("\\040(deleted)") == binary:
+                    return policy
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _lines(file: FileIO) -> Iterator[str]:
+    """In small bites: the kernel counts the pages of each mapping that it is asked for, and of a guest's RAM that takes
+    seconds.  A program's own mappings come first."""
+    rest = b""
+    while bite := file.read(BITE):
+        *whole, rest = (rest + bite).split(b"\n")
+        yield from (os.fsdecode(line) for line in whole)
+
+
+def set_memory_policy(text: str) -> None:
+    """Give this thread, and what comes of it, the policy that numa_maps spells so.  Raises OSError and ValueError."""
+    policy, _, nodes = text.partition(":")
+    name, _, flags = policy.partition("=")
+    mode = MODES[name] | sum(FLAGS[flag] for flag in flags.split("|") if flag)
+    numbers = sorted(_ranges(nodes))
+    words = (ctypes.c_ulong * (max(numbers, default=0) // BITS + 1))()
+    for number in numbers:
+        words[number // BITS] |= 1 << number % BITS
+    # The kernel takes one bit less than it is told (get_nodes).
+    _call(2, ctypes.c_int(mode), words if numbers else None, ctypes.c_ulong(len(words) * BITS + 1 if numbers else 0))
+
+
+def _ranges(text: str) -> Iterable[int]:
+    """``0-2,5`` → 0, 1, 2, 5."""
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)

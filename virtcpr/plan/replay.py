@@ -1,0 +1,90 @@
+"""What only QMP can tell new QEMU: what libvirt told the old one after it had started it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import DomainFacts, QemuFacts
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import DisplayPassword
+
+SECRET = frozenset({"password"})
+# libvirt's words for what a watchdog does that aren't QEMU's (qemuDomainAttachWatchdog, src/qemu/qemu_hotplug.c).
+WATCHDOG = {"dump": "pause"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A QMP command for new QEMU, before the guest's state comes in."""
+
+    name: str
+    arguments: Mapping[str, object]
+
+    @property
+    def describe(self) -> str:
+        """``set_link name=net0 up=False``; for people, without what is secret."""
+        shown = ((key, "***" if key in SECRET else value) for key, value in self.arguments.items())
+        return " ".join([self.name, *(f"{key}={value}" for key, value in shown)])
+
+
+def commands(line: CommandLine, live: LiveDomain, facts: DomainFacts) -> Iterator[Command]:
+    """All of them, in the order in which they are given.  ``line`` is what new is started with."""
+    assert facts.qemu is not None, "only a domain that runs is moved"
+    yield from links(live)
+    yield from limits(facts.qemu)
+    yield from actions(line, live)
+    yield from password(line, facts.display_password)
+
+
+def links(live: LiveDomain) -> Iterator[Command]:
+    """Cables that were pulled, and how often the guest tells of its memory."""
+    for interface in live.interfaces():
+        if interface.link_down:
+            yield Command("set_link", {"name": interface.alias, "up": False})
+    period = live.balloon_period()
+    if period is not None:
+        path = f"/machine/peripheral/{period[0]}"
+        setting = {"path": path, "property": "guest-stats-polling-interval", "value": period[1]}
+        yield Command("qom-set", setting)
+
+
+def limits(qemu: QemuFacts) -> Iterator[Command]:
+    """I/O throttling and write thresholds, which libvirt sets by QMP also where the guest starts with them.
+
+    QEMU takes both before the guest has come in (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
+    """
+    for drive in qemu.drives:
+        if drive.throttle:
+            yield Command("block_set_io_throttle", {"id": drive.path, **drive.throttle})
+    for node in qemu.nodes:
+        if node.threshold:
+            yield Command("block-set-write-threshold", {"node-name": node.name, "write-threshold": node.threshold})
+
+
+def wants_password(line: CommandLine) -> bool:
+    """Whether the VNC display was started with one that is told by QMP: until then nobody gets in."""
+    return any(option.properties().get("password") in ("on", True) for option in line.named("vnc"))
+
+
+def password(line: CommandLine, known: DisplayPassword | None) -> Iterator[Command]:
+    """As libvirt does it, at the start and for `virsh update-device` (qemuDomainChangeGraphicsPasswords)."""
+    if known is None or not wants_password(line):
+        return
+    yield Command("set_password", {"protocol": "vnc", "password": known.word})
+    yield Command("expire_password", {"protocol": "vnc", "time": known.expires})
+
+
+def actions(line: CommandLine, live: LiveDomain) -> Iterator[Command]:
+    """What QEMU does when the guest reboots, or its watchdog isn't fed.
+
+    `virsh set-lifecycle-action` tells QEMU of reboots only: what follows the end of a guest and its crash libvirt does
+    by itself (qemuDomainSetLifecycleAction).  That of a watchdog which was attached stands on no command line.
+    """
+    if live.root.findtext("on_reboot") == "destroy":
+        yield Command("set-action", {"reboot": "shutdown"})
+    given = [option.value for option in line.named("watchdog-action")]
+    action = live.watchdog_action()
+    if action is not None and (wanted := WATCHDOG.get(action, action)) not in given:
+        yield Command("set-action", {"watchdog": wanted})
