@@ -200,11 +200,8 @@ from virtcpr.swap.taps import Taps
 
 def opened():
     fd = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", b"lab%d", 0x5102) if not fds else struct.pack("16sH22x", name(), 0x5102))
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", b"lab0", 0x5102))
     return fd
-
-def name():
-    return struct.unpack("16s24x", fcntl.ioctl(fds[0], 0x800454D2, bytes(40)))[0]
 
 def attached():
     return [not struct.unpack("16sH22x", fcntl.ioctl(fd, 0x800454D2, bytes(40)))[1] & 0x400 for fd in fds]
@@ -213,9 +210,7 @@ def detach(number):
     "As new QEMU does when it makes the device; it aborts where that fails."
     fcntl.ioctl(fds[number], 0x400454D9, struct.pack("16xH22x", 0x400))
 
-fds = []
-for _ in range(3):
-    fds.append(opened())
+fds = [opened() for _ in range(3)]
 detach(2)  # the guest uses two
 
 async def swap(then):
