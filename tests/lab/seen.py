@@ -30,7 +30,7 @@ SEEN = {
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format", "virtiofs", "filesystem",
             "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display", "vnc-websocket",
-            "interface", "iotune", "transient-disk", "slice", "chardev-client", "spice-channel",
+            "interface", "iotune", "transient-disk", "chardev-client", "spice-channel",
             "vdagent",
         ],
         "test_findings.py",

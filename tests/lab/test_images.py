@@ -1,4 +1,4 @@
-"""Disk images that aren't what the guest started with, and what libvirt sets on them: the same on both sides of a swap."""
+"""Disk images that aren't what the guest started with, and what libvirt sets on them: as they are, on both sides."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def begin() -> None:
 
 
 def looks() -> View:
-    """But for the geometry, of which a disk that has another size meanwhile has another (hd_geometry_guess), and for what
-    libvirt forgets of an ejected medium only when it is started again."""
+    """But for the geometry, which a disk takes from its size when it is made (hd_geometry_guess), and for what libvirt
+    forgets of an ejected medium only when it is started again."""
     found = picture(NAME)
     forgotten = r"\s*<(driver name='qemu'|source index='\d+')/>"
     found["xml"] = [line for line in found["xml"] if not re.fullmatch(forgotten, line)]
@@ -208,9 +208,8 @@ def test_commits_and_pulls(guest: Guest) -> None:
     assert run("sha256sum", *left).out == sums
 
     commit("vda", "--active", "--pivot", "--base", BASE)
-    left = (image("s2vda"), TOP)
-    overwrite(*left)
-    watch = Opened(*left)
+    overwrite(image("s2vda"), TOP)
+    watch = Opened(image("s2vda"), TOP)
     guest.moves()
     run("head", "-c0", TOP)
     assert watch.end() == [TOP], "the watch sees who opens a file"

@@ -22,7 +22,7 @@ class Recorded:
     """A block node of a disk.
 
     ``options`` are those of its -blockdev, but for what QEMU says itself: file name of a local image, cache, read-only,
-    backing image.  ``path`` is the file name in the record, where it has one.  ``problem``: what there is no way for yet.
+    backing image.  ``path`` is the file name in the record, where it has one.  ``problem``: why it can't be made anew.
     """
 
     disk: str  # as libvirt calls it

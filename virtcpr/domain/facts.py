@@ -59,7 +59,7 @@ class FdsetFd:
 
 @dataclass(frozen=True)
 class Below:
-    """What a block node is on top of, by name: where its data is (of a filter, what it filters), and its backing image."""
+    """What a block node is on top of, by name: where its data is, or what it filters, and its backing image."""
 
     data: str | None = None
     backing: str | None = None

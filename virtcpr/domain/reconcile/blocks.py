@@ -1,8 +1,8 @@
 """Disk images: the graph of block nodes as it is, and what each drive holds.
 
-A node of the command line stays where QEMU still has one of that name, driver and file: what it was told besides, it was
-told for good.  What it is on top of may be another node now, and it may have become writable or no longer be.  Nodes that
-came since are made of libvirt's record; those that went are left out, and with them their files.
+A node of the command line stays where QEMU still has one of that name, driver and file: what it was told besides, it
+was told for good.  What it is on top of may be another node now, and it may have become writable, or no longer be so.
+Nodes that came since are made of libvirt's record; those that went are left out, and with them their files.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
 def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
     """The same line with the node that each device has now, or none where its medium is out.
 
-    Whatever the device's own ``drive`` says: QEMU doesn't change that when nodes are put on top of one another, and that
-    of a USB disk is taken away when the device is made (usb_msd_storage_realize, hw/usb/dev-storage-classic.c).
+    Whatever its own ``drive`` says: on the command line that is of the start, and of a USB disk QEMU takes it away when
+    the device is made (usb_msd_storage_realize, hw/usb/dev-storage-classic.c).
     """
     drives = {drive.device: drive for drive in qemu.drives if drive.device}
     nodes = {node.name for node in qemu.nodes}
