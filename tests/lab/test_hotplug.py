@@ -19,7 +19,7 @@ from tests.lab.machine import Lab
 from tests.lab.test_failure import EMULATOR
 from tests.lab.test_repeat import KEPT
 
-ROOMY = replace(DATABASE, name="roomy", number=60)
+ROOMY = replace(DATABASE, name="roomy", number=60, balloon=True)
 NAME = ROOMY.name
 MAC = "52:54:00:57:3c:"
 
@@ -146,11 +146,14 @@ def vcpus(count: int) -> None:
 
 def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> None:
     start = picture(NAME)
+    assert start["balloon"] == 512 << 20
     attach(*PLUGGED.values())
     virsh("setvcpus", NAME, "4", "--live")
     virsh("iothreadadd", NAME, "5", "--live")
     virsh("iothreadset", NAME, "5", "--poll-max-ns", "50000", "--poll-grow", "2", "--poll-shrink", "3", "--live")
     virsh("iothreadset", NAME, "1", "--poll-max-ns", "0", "--live")
+    virsh("dommemstat", NAME, "--period", "5", "--live")
+    virsh("setmem", NAME, "480M", "--live")
     shell("systemd-run -q --unit=caller socat -u TCP:127.0.0.1:7801 /dev/null")
     run("timeout", "10", "sh", "-c", "until ss -tn | grep -q 7801; do sleep 0.1; done")
 
@@ -159,8 +162,13 @@ def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> No
     assert len(full["devices"]) == len(start["devices"]) + len(PLUGGED) + 2
     assert full["iothreads"]["iothread5"]["poll-max-ns"] == 50000
     assert full["iothreads"]["iothread1"]["poll-max-ns"] == 0
+    assert full["balloon"] < 512 << 20
+    path = "/machine/peripheral/balloon0"
+    assert client.monitor(NAME, "qom-get", path=path, property="guest-stats-polling-interval") == 5
     run("socat", "-u", "/dev/null", "TCP:127.0.0.1:7801")
     virsh("iothreaddel", NAME, "5", "--live")
+    for size in ("32M", "0"):  # the guest has to give it back before it can go
+        virsh("update-memory-device", NAME, "--alias", "virtiomem0", "--requested-size", size, "--live")
     came = sorted(full["devices"].keys() - start["devices"].keys())
     detach(*(name for name in came if not name.startswith(("vcpu", "virtio-serial"))))  # libvirt can't take that out
     vcpus(2)
