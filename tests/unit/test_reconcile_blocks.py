@@ -297,3 +297,13 @@ def test_throttles_as_block_set_io_throttle_takes_them() -> None:
     assert limits["virtio-disk1"]["group"] == "gg"
     assert (limits["virtio-disk1"]["bps_max"], limits["virtio-disk1"]["bps_max_length"]) == (20000000, 3)
     assert {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"} <= limits["virtio-disk19"].keys()
+
+
+def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> None:
+    line = CommandLine("/qemu", (Option("drive", "file=/a.iso,if=ide,media=cdrom"), Option("drive", "file=nbd://h/x")))
+    there = qmp.legacy_drives([{"device": "ide0-cd0", "inserted": {"file": "/a.iso"}}])
+    assert blocks.change(line, replace(qemu(()), legacy=there), status()).refused == ()
+    out = qmp.legacy_drives([{"device": "ide0-cd0"}])
+    assert blocks.change(line, replace(qemu(()), legacy=out), status()).refused == (
+        "QEMU was started with the drive /a.iso, and has it no more",
+    )

@@ -58,9 +58,9 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
         f"+{NODE.name} ({NODE.driver}, /other.qcow2) read-only",
     ),
     (
-        {"nodes": (replace(NODE, read_only=False, threshold=7, below=Below("a", "b")), *facts.qemu().nodes[1:])},
+        {"nodes": (replace(NODE, read_only=False, below=Below("a", "b")), *facts.qemu().nodes[1:])},
         f"block nodes changed: -{NODE.name} ({NODE.driver}, {NODE.file}) read-only "
-        f"+{NODE.name} ({NODE.driver}, {NODE.file}, threshold 7) on a and b",
+        f"+{NODE.name} ({NODE.driver}, {NODE.file}) on a and b",
     ),
     (
         {"drives": (Drive("/machine/peripheral/virtio-disk0/virtio-backend", "n", {"bps": 0, "iops": 9}),)},

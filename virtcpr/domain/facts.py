@@ -82,11 +82,11 @@ class BlockNode:
     def describe(self) -> str:
         """In words that every release has in common: a file name that QEMU made up of options is spelled by release.
 
-        Without what only an active node says for sure: size, read-only.
+        Without what only an active node says for sure (size, read-only), and the threshold, which is gone once it is
+        reached.
         """
         file = "" if self.file.startswith("json:") else f", {self.file}"
-        threshold = f", threshold {self.threshold}" if self.threshold else ""
-        return f"{self.name} ({self.driver}{file}{threshold})"
+        return f"{self.name} ({self.driver}{file})"
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,9 @@ class QemuFacts:
     mode: str
     capabilities: frozenset[str]  # those that are on
     drives: tuple[Drive, ...] = ()
+    legacy: frozenset[str] | None = (
+        None  # the files in drives of ``-drive``, which libvirt has none of; None: not asked
+    )
 
     @property
     def attached(self) -> frozenset[str]:

@@ -128,6 +128,14 @@ def _drive(drive: Mapping[str, Json]) -> Drive:
     return Drive(text(drive["qdev"]), text(inserted.get("node-name")) or None, throttle(inserted))
 
 
+def legacy_drives(answer: Json) -> frozenset[str]:
+    """query-block → the files that are in drives of ``-drive``."""
+    found = (obj(drive) for drive in items(answer))
+    return frozenset(
+        text(obj(drive["inserted"])["file"]) for drive in found if drive.get("device") and "inserted" in drive
+    )
+
+
 def throttle(inserted: Mapping[str, Json]) -> dict[str, Json]:
     """The limits are always there, the group only where there is a throttle (bdrv_block_device_info, block/qapi.c)."""
     return {key: inserted[key] for key in sorted(THROTTLE & inserted.keys())} if "group" in inserted else {}

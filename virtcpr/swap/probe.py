@@ -93,6 +93,7 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
     that can't be understood.
     """
     version, package = qmp.version(ask("query-version"))
+    block = ask("query-block")
     objects = qmp.children(ask("qom-list", {"path": "/objects"}))
     devices = inventory.devices(ask, line)
     jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
@@ -115,7 +116,8 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
         mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
-        drives=qmp.drives(ask("query-block")),
+        drives=qmp.drives(block),
+        legacy=qmp.legacy_drives(block),
     )
 
 

@@ -56,7 +56,16 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
     missing = sorted(f"{name} on {child}" for name, new in {**stay, **graph.moved}.items()
                      for child in _children(new) - there)  # fmt: skip
     graph.refused += [f"block node {what}, which QEMU doesn't name" for what in missing]
+    graph.refused += _stale_drives(line, qemu)
     return Change(graph.kept, added, tuple(sorted(graph.refused)))
+
+
+def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
+    """Of ``-drive``, which an administrator gave QEMU past libvirt: those whose medium is another one now, or out."""
+    for option in line.named("drive"):
+        file = str(option.properties().get("file", ""))
+        if qemu.legacy is not None and file.startswith("/") and file not in qemu.legacy:
+            yield f"QEMU was started with the drive {file}, and has it no more"
 
 
 def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
