@@ -113,7 +113,7 @@ def test_another_device_of_the_same_alias_takes_the_place_of_the_first() -> None
     card = replace(NIC, driver="e1000e", settings={**NIC.settings, "netdev": "hostnet0"})
     result = reconcile(facts.line(), with_devices(net0=card), STATUS)
     assert [one["driver"] for one in added(result, "device")] == ["e1000e"]
-    assert {o.properties()["id"] for o in result.line.named("netdev")} == {"hostnet0"}
+    assert [o.properties()["id"] for o in result.line.named("netdev")] == ["hostnet0"]
     assert list(result.line.ids("device")) == list(facts.line().ids("device"))
 
 
