@@ -307,3 +307,11 @@ def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> Non
     assert blocks.change(line, replace(qemu(()), legacy=out), status()).refused == (
         "QEMU was started with the drive /a.iso, and has it no more",
     )
+
+
+def test_a_floppy_drive_stays_of_its_kind_without_its_medium() -> None:
+    floppy = '{"driver":"floppy","unit":0,"drive":"a","id":"fdc0-0-0"}'
+    line = CommandLine("/qemu", (Option("device", floppy),))
+    assert blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", "a", floppy="144"),))) == line
+    (device,) = blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", None, floppy="144"),))).options
+    assert device.properties() == {"driver": "floppy", "unit": 0, "id": "fdc0-0-0", "drive-type": "144"}

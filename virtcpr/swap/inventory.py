@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.facts import Device
+from virtcpr.domain.facts import Device, Drive
 from virtcpr.errors import QmpRefused
 
 Ask = Callable[..., object]
@@ -78,6 +79,16 @@ def _get(ask: Ask, path: str, name: str) -> object:
         return ask("qom-get", {"path": path, "property": name})
     except QmpRefused:
         return None
+
+
+def drives(ask: Ask, found: tuple[Drive, ...], known: Mapping[str, Device]) -> tuple[Drive, ...]:
+    """The drives, and of floppy drives their kind."""
+    return tuple(
+        replace(drive, floppy=qmp.text(_get(ask, f"{PERIPHERAL}/{drive.device}", "drive-type")) or None)
+        if drive.device in known and known[drive.device].driver == "floppy"
+        else drive
+        for drive in found
+    )
 
 
 def objects(
