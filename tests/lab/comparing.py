@@ -17,7 +17,7 @@ View = dict[str, Any]
 
 # In the lab, one connection for all of it: a virsh for every question would take seconds.
 LOOK = r"""
-import json, re, sys
+import ctypes, fcntl, json, os, struct, sys
 import libvirt, libvirt_qemu
 
 domain = libvirt.open("qemu:///system").lookupByName(sys.argv[1])
@@ -53,6 +53,20 @@ def balloon():
     except LookupError:  # QEMU refused
         return None
 
+def queues():
+    "Interface -> which queues of its tap are attached (TUNGETIFF; IFF_DETACH_QUEUE)."
+    with open("/run/libvirt/qemu/" + sys.argv[1] + ".pid") as file:
+        pid = int(file.read())
+    process = os.pidfd_open(pid)
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        if os.readlink(f"/proc/{pid}/fd/{number}") == "/dev/net/tun":
+            fd = ctypes.CDLL(None).syscall(438, process, int(number), 0)
+            name, flags = struct.unpack("16sH22x", fcntl.ioctl(fd, 0x800454D2, bytes(40)))
+            found.setdefault(name.rstrip(b"\0").decode(), []).append(not flags & 0x400)
+            os.close(fd)
+    return {name: sorted(attached) for name, attached in found.items()}
+
 qtree = ask("human-monitor-command", **{"command-line": "info qtree"})
 print(json.dumps({
     "xml": domain.XMLDesc(0).splitlines(),
@@ -70,6 +84,7 @@ print(json.dumps({
                for m in ask("query-memory-devices")},
     "balloon": balloon(),
     "network cards": {r["name"]: [r["main-mac"], r["link"] if "link" in r else None] for r in ask("query-rx-filter")},
+    "queues": queues(),
     "qtree": qtree.splitlines(),
 }))
 """

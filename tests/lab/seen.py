@@ -18,7 +18,7 @@ SEEN = {
     "session": "test_session.py",
     "transient": "test_prepare.py",
     "managed-save": "test_prepare.py",
-    **dict.fromkeys(["interface-user", "multiqueue", "chardev-connected"], "test_hotplug.py"),
+    **dict.fromkeys(["interface-user", "chardev-connected"], "test_hotplug.py"),
     **dict.fromkeys(
         ["other-template", "ram-file-taken", "ram-backend-cells", "ram-backend-twice", "ram-nameless"],
         "test_prepare_reboot.py",

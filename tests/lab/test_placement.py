@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 from tests.lab import client
@@ -29,7 +30,6 @@ P=$(cat /run/libvirt/qemu/{PLACED.name}.pid)
 virsh -q vcpupin {PLACED.name} 0 0 --live
 virsh -q emulatorpin {PLACED.name} 1 --live
 virsh -q iothreadpin {PLACED.name} 1 0 --live
-prlimit --pid $P --nofile=1000: --core=0:100
 echo 321 > /proc/$P/oom_score_adj
 echo 0x3 > /proc/$P/coredump_filter
 scope=/sys/fs/cgroup/machine.slice/{PLACED.name}.scope
@@ -84,6 +84,7 @@ def look() -> dict[str, list[object]]:
 
 def test_every_thread_stays_where_it_is(guests: Guests) -> None:
     run("python3", "-", stdin=REBUILD)
+    shell("echo 'max_files = 2000' >> /etc/libvirt/qemu.conf; systemctl restart libvirtd")
     for command in image_commands(PLACED):
         run(*command)
     xml = domain_xml(PLACED).replace("<features>", f"{TUNED}<features>", 1)
@@ -94,6 +95,7 @@ def test_every_thread_stays_where_it_is(guests: Guests) -> None:
     before, document = look(), virsh("dumpxml", PLACED.name)
     assert before.keys() == {"main", "CPU 0/TCG", "CPU 1/TCG", "IO iothread1", "process"}
     assert before["process"][3] == ["bind:0"]
+    assert re.search(r"^Max open files +2000 +2000 ", str(before["process"][0]), re.MULTILINE)
     assert "libvirt/vcpu0" in str(before["CPU 0/TCG"][2])
     guests.witness.mark()
 

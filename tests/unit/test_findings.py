@@ -177,8 +177,6 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("interface-user", (T,), "through net0, a network of QEMU's own",
      xml("<interface type='network'>", "<interface type='user'>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
-    ("multiqueue", (T, L, X), "uses 1 of the 4 queues of net0",
-     xml("<alias name='net0'/>", "<alias name='net0'/><driver queues='4'/>")),
     ("disk", (T, L, X), "NVMe", device("<disk type='nvme'/>")),
     ("iotune", (L, X), "throttling", device("<disk type='file'><iotune/></disk>")),
     ("transient-disk", (T, L, R, X), "transient", device("<disk type='file'><transient/></disk>")),

@@ -28,7 +28,6 @@ class Interface:
     mac: str | None
     link_down: bool
     backend: str | None
-    queues: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ class LiveDomain:
                 mac=_attribute(node, "mac", "address"),
                 link_down=_attribute(node, "link", "state") == "down",
                 backend=_attribute(node, "backend", "type"),
-                queues=int(_attribute(node, "driver", "queues") or 1),
             )
 
     def memory_kib(self) -> int:

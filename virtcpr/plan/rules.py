@@ -278,10 +278,6 @@ DEVICES = (
     Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
          "connections of the guest through {interface}, a network of QEMU's own, end in the move",
          "programs in the guest connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
-    Rule("multiqueue", RUNS_ON, RUNNING, devices.idle_queues,
-         "the guest uses {used} of the {queues} queues of {interface}, and QEMU has closed the others to the kernel",
-         "have the guest use all of them ('ethtool -L DEVICE combined {queues}' in the guest; it needs as many vCPUs), "
-         "or give the interface fewer and restart the guest", "Linux drivers/net/tun.c tun_set_queue()"),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
          "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
          "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),

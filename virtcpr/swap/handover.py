@@ -161,6 +161,7 @@ class HandOver:
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await fate.as_planned(self.plan, _there(self._old))
+        self._taps.hand_over()
         self._paused_after = time.monotonic()
         self.pauses.begin(self)
         await channel.incoming(_there(self._new), self.plan.main_socket)

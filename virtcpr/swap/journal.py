@@ -46,7 +46,7 @@ class Entry:
     new_started: str | None = None
     argv: tuple[str, ...] = ()
     daemon: Mapping[str, object] | None = None
-    taps: tuple[tuple[int, int, int], ...] = ()
+    taps: tuple[tuple[int, ...], ...] = ()
     expected: Mapping[str, tuple[str, ...]] | None = None
 
     @property
@@ -159,7 +159,7 @@ def _entry(document: Any, uuid: str) -> Entry:
             "state": State(known["state"]),
             "guest": Guest(**guest),
             "argv": tuple(known["argv"]),
-            "taps": tuple((int(a), int(b), int(c)) for a, b, c in known["taps"]),
+            "taps": tuple(tuple(int(number) for number in one) for one in known["taps"]),
             "expected": _expected(known["expected"]),
         }
     )

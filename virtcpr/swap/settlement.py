@@ -192,11 +192,11 @@ class Settlement:
     def _restore_taps(self) -> list[str]:
         """What new changed when it opened them.  Nothing may keep old from resuming: returns what failed."""
         failed = []
-        for source, header, offload in self.journal.entry.taps:
+        for source, header, offload, *attached in self.journal.entry.taps:
             try:
                 fd = self.old.clone_fd(source)
                 try:
-                    TapQueue(source, fd, header, offload).restore()
+                    TapQueue(source, fd, header, offload, attached != [0]).restore()
                 finally:
                     os.close(fd)
             except (VirtcprError, OSError) as error:

@@ -34,14 +34,6 @@ def user_interface(subject: Subject) -> Iterator[Hit]:
             yield {"interface": interface.alias or interface.mac or ""}
 
 
-def idle_queues(subject: Subject) -> Iterator[Hit]:
-    """A queue that is detached doesn't say which interface it is of, and new QEMU would ask it (net/tap-linux.c)."""
-    for interface in subject.live.interfaces():
-        used = len(subject.process.taps.get(interface.target or "", ()))
-        if used and used < interface.queues:
-            yield {"interface": interface.alias, "used": str(used), "queues": str(interface.queues)}
-
-
 def clients(subject: Subject) -> Iterator[Hit]:
     """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
     agents = subject.live.agents()
