@@ -17,7 +17,7 @@ from tests.unit import facts
 from virtcpr.domain import disks, qmp
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import Below, BlockNode, Drive, QemuFacts
-from virtcpr.domain.reconcile import blocks
+from virtcpr.domain.reconcile import blocks, objects
 from virtcpr.domain.reconcile.change import Change
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "data/images.json").read_text())
@@ -315,3 +315,20 @@ def test_a_floppy_drive_stays_of_its_kind_without_its_medium() -> None:
     assert blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", "a", floppy="144"),))) == line
     (device,) = blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", None, floppy="144"),))).options
     assert device.properties() == {"driver": "floppy", "unit": 0, "id": "fdc0-0-0", "drive-type": "144"}
+
+
+def test_limits_of_a_group_are_given_again_only_where_they_changed() -> None:
+    """QEMU says all of them, libvirt gives those without the length of bursts."""
+    given = {"iops-total": 100, "bps-total": 0, "iops-total-max": 0}
+    option = Option("object", json.dumps({"qom-type": "throttle-group", "id": "throttle-x", "limits": given}))
+    line = CommandLine("/qemu", (option,))
+    said = {**given, "iops-total-max-length": 1, "bps-write": 0}
+
+    def changed(limits: dict[str, int]) -> Change:
+        known = replace(qemu(), objects={"throttle-x": "throttle-group"}, settings={"throttle-x": {"limits": limits}})
+        return objects.change(line, known)
+
+    assert changed(said) == Change()
+    (new,) = changed({**said, "iops-total": 77}).replaced.values()
+    assert new is not None
+    assert new.properties()["limits"] == {**said, "iops-total": 77}

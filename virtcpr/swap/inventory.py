@@ -17,7 +17,7 @@ Ask = Callable[..., object]
 Settings = dict[str, object]
 
 PERIPHERAL = "/machine/peripheral"
-RUNTIME = "iothread"  # the kind of object whose settings libvirt changes in a running guest
+RUNTIME = ("iothread", "throttle-group")  # kinds of objects whose settings libvirt changes in a running guest
 
 
 def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
@@ -105,7 +105,7 @@ def objects(
     return {
         name: _object(ask, f"/objects/{name}")
         for name, kind in found.items()
-        if (name not in known or name in used or kind == RUNTIME) and not kind.startswith("monitor-")
+        if (name not in known or name in used or kind in RUNTIME) and not kind.startswith("monitor-")
     }
 
 
