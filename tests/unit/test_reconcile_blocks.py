@@ -332,3 +332,16 @@ def test_limits_of_a_group_are_given_again_only_where_they_changed() -> None:
     (new,) = changed({**said, "iops-total": 77}).replaced.values()
     assert new is not None
     assert new.properties()["limits"] == {**said, "iops-total": 77}
+
+
+def test_a_throttle_on_top_of_a_disk() -> None:
+    filters = "<privateData><nodenames><nodename type='throttle-filter' name='t' group='g'/></nodenames></privateData>"
+    node = BlockNode("t", "json:{}", "throttle", below=Below("a", "a"))
+    raw = DISK.replace("type='qcow2'", "type='raw'").replace("<nodename type='format' name='top'/>", "")
+    added = blocks.change(
+        line_of(), qemu((node, A_NODE), ()), status(raw.replace("</disk>", f"{filters}</disk>"))
+    ).added
+    assert [option.properties() for option in added] == [
+        {"node-name": "a", "driver": "file", "filename": "/a", "read-only": False},
+        {"node-name": "t", "driver": "throttle", "throttle-group": "throttle-g", "file": "a"},
+    ]
