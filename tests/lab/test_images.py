@@ -202,8 +202,7 @@ def overwrite(*paths: str) -> str:
 
 def test_snapshots(guest: Guest) -> None:
     """On images of all kinds."""
-    snapshot("s1", "vda", "sda", "vdb", "vdc", "vdd", "vde", "vdf")
-    guest.moves()
+    snapshot("s1", "vda", "sda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg")
     snapshot("s2", "vda", "sda")
     guest.moves()
 
@@ -232,14 +231,17 @@ def test_commits_and_pulls(guest: Guest) -> None:
 
 
 def test_copies(guest: Guest) -> None:
-    """To another format and back."""
-    for path, kind in ((image("copy1"), "qcow2"), (image("copy2"), "raw")):
-        source = next(line.split()[1] for line in virsh("domblklist", NAME).splitlines() if line.split()[:1] == ["vdb"])
-        virsh("blockcopy", NAME, "vdb", path, "--format", kind, "--transient-job", "--wait", "--pivot")
-        overwrite(source)
-        watch = Opened(source)
-        guest.moves()
-        assert watch.end() == []
+    """To an image of the same format and to one of another."""
+    targets = {"sda": "raw", "vdb": "raw", "vdd": "qcow2"}
+    listed = (line.split() for line in virsh("domblklist", NAME).splitlines() if line)
+    sources = [words[1] for words in listed if words[0] in targets]
+    for target, kind in targets.items():
+        path = image(f"copy-{target}")
+        virsh("blockcopy", NAME, target, path, "--format", kind, "--transient-job", "--wait", "--pivot")
+    overwrite(*sources)
+    watch = Opened(*sources)
+    guest.moves()
+    assert watch.end() == []
 
 
 def test_limits(guest: Guest) -> None:
