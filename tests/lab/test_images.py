@@ -85,7 +85,7 @@ HOT = (
     disk("vdm", "virtio", source="protocol='nbd' name='two'", inside=NBD_TCP),
     disk("sdm", "scsi", inside="<slices><slice type='storage' offset='1048576' size='2097152'/></slices>"),
     disk("sdn", "scsi", more="<readonly/>", device="cdrom"),
-    disk("sdo", "scsi", more="<throttlefilters><throttlefilter group='limit0'/></throttlefilters>"),
+    disk("sdj", "scsi", more="<throttlefilters><throttlefilter group='limit0'/></throttlefilters>"),
 )
 IMAGE_COMMANDS = f"""
 cd {IMAGES}
@@ -94,7 +94,7 @@ qemu-img create -q -f qcow2 $luks {NAME}-vdc 16M
 qemu-img create -q -f qcow2 $luks {NAME}-vdl 16M
 qemu-img create -q -f qcow2 -o data_file={NAME}-vde.data,data_file_raw=on {NAME}-vde 16M
 qemu-img create -q -f qcow2 {NAME}-sdk 16M
-for D in vdd vdg sdb sdc sdd vdk sdl sdm sdn sdo iso1 iso2; do truncate -s 8M {NAME}-$D; done
+for D in vdd vdg sdb sdc sdd vdk sdl sdm sdn sdj iso1 iso2; do truncate -s 8M {NAME}-$D; done
 truncate -s 1440K {NAME}-fda {NAME}-floppy
 truncate -s 8M /srv/one /srv/two
 systemd-run -q --unit=nbd-one qemu-nbd -t -e 4 -f raw -k /run/virtcpr-nbd.sock -x one /srv/one
@@ -295,9 +295,9 @@ def test_attached_disks(guest: Guest) -> None:
     snapshot("s3", "vdk", "sdk", "vdl")
     guest.moves()
     commit("sdk", "--active", "--pivot")
-    for target in ("vdk", "sdk", "sdl", "vdl", "vdm", "sdm", "sdn", "sdo"):
+    for target in ("vdk", "sdk", "sdl", "vdl", "vdm", "sdm", "sdn", "sdj"):
         virsh("detach-disk", NAME, target)
-    wait = f"while virsh domblklist {NAME} | grep -qE 'vdk|sdk|sdl|vdl|vdm|sdm|sdn|sdo'; do sleep 0.2; done"
+    wait = f"while virsh domblklist {NAME} | grep -qE 'vdk|sdk|sdl|vdl|vdm|sdm|sdn|sdj'; do sleep 0.2; done"
     run("timeout", "30", "sh", "-c", wait)
     watch = Opened(image("sdl"), image("s3vdk"), image("sdk"))
     guest.moves()
