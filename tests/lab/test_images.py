@@ -66,10 +66,15 @@ COLD = (
     ),
     disk("vde", "virtio", "type='qcow2' copy_on_read='on'"),
     disk("vdf", "virtio", source="protocol='nbd' name='one'", inside=NBD_UNIX),
+    disk("vdg", "virtio", more="<throttlefilters><throttlefilter group='limit0'/></throttlefilters>"),
     disk("sdb", "scsi", more="<readonly/>"),
     disk("sdc", "scsi", more="<shareable/>"),
     disk("sdd", "sata", more="<readonly/>", device="cdrom"),
     disk("fda", "fdc", device="floppy"),
+)
+GROUP = (
+    "<throttlegroups><throttlegroup><group_name>limit0</group_name><total_iops_sec>100</total_iops_sec></throttlegroup>"
+    "</throttlegroups>"
 )
 PORTS = "<controller type='pci' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 14
 HOT = (
@@ -80,6 +85,7 @@ HOT = (
     disk("vdm", "virtio", source="protocol='nbd' name='two'", inside=NBD_TCP),
     disk("sdm", "scsi", inside="<slices><slice type='storage' offset='1048576' size='2097152'/></slices>"),
     disk("sdn", "scsi", more="<readonly/>", device="cdrom"),
+    disk("sdj", "scsi", more="<throttlefilters><throttlefilter group='limit0'/></throttlefilters>"),
 )
 IMAGE_COMMANDS = f"""
 cd {IMAGES}
@@ -88,7 +94,7 @@ qemu-img create -q -f qcow2 $luks {NAME}-vdc 16M
 qemu-img create -q -f qcow2 $luks {NAME}-vdl 16M
 qemu-img create -q -f qcow2 -o data_file={NAME}-vde.data,data_file_raw=on {NAME}-vde 16M
 qemu-img create -q -f qcow2 {NAME}-sdk 16M
-for D in vdd sdb sdc sdd vdk sdl sdm sdn iso1 iso2; do truncate -s 8M {NAME}-$D; done
+for D in vdd vdg sdb sdc sdd vdk sdl sdm sdn sdj iso1 iso2; do truncate -s 8M {NAME}-$D; done
 truncate -s 1440K {NAME}-fda {NAME}-floppy
 truncate -s 8M /srv/one /srv/two
 systemd-run -q --unit=nbd-one qemu-nbd -t -e 4 -f raw -k /run/virtcpr-nbd.sock -x one /srv/one
@@ -104,7 +110,11 @@ printf sesame > /root/sesame; virsh -q secret-set-value {SECRET} --file /root/se
 def begin() -> None:
     commands = "\n".join(" ".join(command) for command in image_commands(OWN))
     shell(commands + IMAGE_COMMANDS)
-    xml = domain_xml(OWN).replace("<devices>", f"<devices>{PORTS}").replace("</devices>", f"{''.join(COLD)}</devices>")
+    xml = (
+        domain_xml(OWN)
+        .replace("<devices>", f"{GROUP}<devices>{PORTS}")
+        .replace("</devices>", f"{''.join(COLD)}</devices>")
+    )
     shell(f"virsh -q define /dev/stdin; virsh -q start {NAME}", stdin=xml)
 
 
@@ -118,10 +128,12 @@ def looks() -> View:
         name: [line for line in lines if not line.startswith("cyls = ")] for name, lines in found["qtree"].items()
     }
     found["graph"] = {stat["qdev"]: json.dumps(under(stat)) for stat in client.monitor(NAME, "query-blockstats")}
-    found["nodes"] |= {
-        node["node-name"] + " is": [node["write_threshold"], node["detect_zeroes"], node["cache"], node["encrypted"]]
-        for node in client.monitor(NAME, "query-named-block-nodes", flat=True)
-    }
+    for node in client.monitor(NAME, "query-named-block-nodes", flat=True):
+        bitmaps = [bitmap["name"] for bitmap in node.get("dirty-bitmaps", []) if bitmap["persistent"]]
+        told = [node[key] for key in ("write_threshold", "detect_zeroes", "cache", "encrypted")]
+        found["nodes"][node["node-name"] + " is"] = [*told, *bitmaps]
+    group = {"path": "/objects/throttle-limit0", "property": "limits"}
+    found["limits"] = [client.monitor(NAME, "qom-get", **group)]
     return found
 
 
@@ -164,12 +176,16 @@ def guest(lab: Lab) -> Iterator[Guest]:
     world.end()
 
 
-def snapshot(name: str, *disks: str) -> None:
+def specs(*of_some: str, rest: str) -> list[str]:
+    """``--diskspec`` of some disks, and of the others."""
+    named = {spec.partition(",")[0] for spec in of_some}
     targets = [line.split()[0] for line in virsh("domblklist", NAME).splitlines() if line]
-    specs = [
-        f"{target},file={image(name + target)}" if target in disks else f"{target},snapshot=no" for target in targets
-    ]
-    words = [word for spec in specs for word in ("--diskspec", spec)]
+    found = (*of_some, *(f"{target},{rest}" for target in targets if target not in named))
+    return [word for spec in found for word in ("--diskspec", spec)]
+
+
+def snapshot(name: str, *disks: str) -> None:
+    words = specs(*(f"{target},file={image(name + target)}" for target in disks), rest="snapshot=no")
     virsh("snapshot-create-as", NAME, name, "--disk-only", "--no-metadata", *words)
 
 
@@ -186,8 +202,7 @@ def overwrite(*paths: str) -> str:
 
 def test_snapshots(guest: Guest) -> None:
     """On images of all kinds."""
-    snapshot("s1", "vda", "sda", "vdb", "vdc", "vdd", "vde", "vdf")
-    guest.moves()
+    snapshot("s1", "vda", "sda", "vdb", "vdc", "vdd", "vde", "vdf", "vdg")
     snapshot("s2", "vda", "sda")
     guest.moves()
 
@@ -216,21 +231,27 @@ def test_commits_and_pulls(guest: Guest) -> None:
 
 
 def test_copies(guest: Guest) -> None:
-    """To another format and back."""
-    for path, kind in ((image("copy1"), "qcow2"), (image("copy2"), "raw")):
-        source = next(line.split()[1] for line in virsh("domblklist", NAME).splitlines() if line.split()[:1] == ["vdb"])
-        virsh("blockcopy", NAME, "vdb", path, "--format", kind, "--transient-job", "--wait", "--pivot")
-        overwrite(source)
-        watch = Opened(source)
-        guest.moves()
-        assert watch.end() == []
+    """To an image of the same format and to one of another."""
+    targets = {"sda": "raw", "vdb": "raw", "vdd": "qcow2"}
+    listed = (line.split() for line in virsh("domblklist", NAME).splitlines() if line)
+    sources = [words[1] for words in listed if words[0] in targets]
+    for target, kind in targets.items():
+        path = image(f"copy-{target}")
+        virsh("blockcopy", NAME, target, path, "--format", kind, "--transient-job", "--wait", "--pivot")
+    overwrite(*sources)
+    watch = Opened(*sources)
+    guest.moves()
+    assert watch.end() == []
 
 
 def test_limits(guest: Guest) -> None:
-    """Throttling, alone and in a group, write thresholds, a new size."""
+    """Throttling, alone and in a group, write thresholds, a new size; and what backups know of what was written."""
+    checkpoint = specs("vdc,checkpoint=bitmap", rest="checkpoint=no")
+    virsh("checkpoint-create-as", NAME, "since", *checkpoint)
     virsh("blkdeviotune", NAME, "vda", "--total-iops-sec", "400", "--total-iops-sec-max", "500")
     for target in ("sda", "vdb"):
         virsh("blkdeviotune", NAME, target, "--write-bytes-sec", "8000000", "--group-name", "slow")
+    virsh("domthrottlegroupset", NAME, "limit0", "--total-iops-sec", "77", "--live")
     virsh("domblkthreshold", NAME, "vdc", "4M")
     virsh("blockresize", NAME, "sda", "80M")
     guest.moves()
@@ -240,6 +261,7 @@ def test_limits(guest: Guest) -> None:
         virsh("blkdeviotune", NAME, target, "--write-bytes-sec", "0")
     virsh("domblkthreshold", NAME, "vdc", "0")
     guest.moves()
+    virsh("checkpoint-delete", NAME, "since")
 
 
 def test_media(guest: Guest) -> None:
@@ -273,9 +295,9 @@ def test_attached_disks(guest: Guest) -> None:
     snapshot("s3", "vdk", "sdk", "vdl")
     guest.moves()
     commit("sdk", "--active", "--pivot")
-    for target in ("vdk", "sdk", "sdl", "vdl", "vdm", "sdm", "sdn"):
+    for target in ("vdk", "sdk", "sdl", "vdl", "vdm", "sdm", "sdn", "sdj"):
         virsh("detach-disk", NAME, target)
-    wait = f"while virsh domblklist {NAME} | grep -qE 'vdk|sdk|sdl|vdl|vdm|sdm|sdn'; do sleep 0.2; done"
+    wait = f"while virsh domblklist {NAME} | grep -qE 'vdk|sdk|sdl|vdl|vdm|sdm|sdn|sdj'; do sleep 0.2; done"
     run("timeout", "30", "sh", "-c", wait)
     watch = Opened(image("sdl"), image("s3vdk"), image("sdk"))
     guest.moves()

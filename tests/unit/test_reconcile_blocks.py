@@ -17,7 +17,7 @@ from tests.unit import facts
 from virtcpr.domain import disks, qmp
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import Below, BlockNode, Drive, QemuFacts
-from virtcpr.domain.reconcile import blocks
+from virtcpr.domain.reconcile import blocks, objects
 from virtcpr.domain.reconcile.change import Change
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "data/images.json").read_text())
@@ -307,3 +307,41 @@ def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> Non
     assert blocks.change(line, replace(qemu(()), legacy=out), status()).refused == (
         "QEMU was started with the drive /a.iso, and has it no more",
     )
+
+
+def test_a_floppy_drive_stays_of_its_kind_without_its_medium() -> None:
+    floppy = '{"driver":"floppy","unit":0,"drive":"a","id":"fdc0-0-0"}'
+    line = CommandLine("/qemu", (Option("device", floppy),))
+    assert blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", "a", floppy="144"),))) == line
+    (device,) = blocks.with_drives(line, qemu((A_NODE,), (Drive("fdc0-0-0", None, floppy="144"),))).options
+    assert device.properties() == {"driver": "floppy", "unit": 0, "id": "fdc0-0-0", "drive-type": "144"}
+
+
+def test_limits_of_a_group_are_given_again_only_where_they_changed() -> None:
+    """QEMU says all of them, libvirt gives those without the length of bursts."""
+    given = {"iops-total": 100, "bps-total": 0, "iops-total-max": 0}
+    option = Option("object", json.dumps({"qom-type": "throttle-group", "id": "throttle-x", "limits": given}))
+    line = CommandLine("/qemu", (option,))
+    said = {**given, "iops-total-max-length": 1, "bps-write": 0}
+
+    def changed(limits: dict[str, int]) -> Change:
+        known = replace(qemu(), objects={"throttle-x": "throttle-group"}, settings={"throttle-x": {"limits": limits}})
+        return objects.change(line, known)
+
+    assert changed(said) == Change()
+    (new,) = changed({**said, "iops-total": 77}).replaced.values()
+    assert new is not None
+    assert new.properties()["limits"] == {**said, "iops-total": 77}
+
+
+def test_a_throttle_on_top_of_a_disk() -> None:
+    filters = "<privateData><nodenames><nodename type='throttle-filter' name='t' group='g'/></nodenames></privateData>"
+    node = BlockNode("t", "json:{}", "throttle", below=Below("a", "a"))
+    raw = DISK.replace("type='qcow2'", "type='raw'").replace("<nodename type='format' name='top'/>", "")
+    added = blocks.change(
+        line_of(), qemu((node, A_NODE), ()), status(raw.replace("</disk>", f"{filters}</disk>"))
+    ).added
+    assert [option.properties() for option in added] == [
+        {"node-name": "a", "driver": "file", "filename": "/a", "read-only": False},
+        {"node-name": "t", "driver": "throttle", "throttle-group": "throttle-g", "file": "a"},
+    ]

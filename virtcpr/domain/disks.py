@@ -44,9 +44,20 @@ def _disk(disk: etree._Element) -> Iterator[tuple[str, Recorded]]:
     driver = disk.find("driver")
     told = {} if driver is None else {str(key): str(value) for key, value in driver.attrib.items()}
     yield from _chain(name, disk, told.get("type", "raw"), told)
-    for node in disk.iterfind("privateData/nodenames/nodename[@type='copyOnRead']"):
-        options = {"driver": "copy-on-read", "node-name": node.get("name", ""), "discard": "unmap"}
-        yield node.get("name", ""), Recorded(name, options)
+    for node in disk.iterfind("privateData/nodenames/nodename"):
+        if options := _filter(node):
+            yield node.get("name", ""), Recorded(name, {"node-name": node.get("name", ""), **options})
+
+
+def _filter(node: etree._Element) -> Mapping[str, object]:
+    """What is on top of the whole chain, whatever that is just now."""
+    match node.get("type"):
+        case "copyOnRead":
+            return {"driver": "copy-on-read", "discard": "unmap"}
+        case "throttle-filter":
+            return {"driver": "throttle", "throttle-group": f"throttle-{node.get('group')}"}
+        case _:
+            return {}
 
 
 def _chain(name: str, element: etree._Element, kind: str, told: Mapping[str, str]) -> Iterator[tuple[str, Recorded]]:

@@ -96,6 +96,7 @@ class Drive:
     path: str
     node: str | None  # None: no medium
     throttle: Mapping[str, object] = field(default_factory=dict)  # as block_set_io_throttle takes it; empty: none
+    floppy: str | None = None  # the kind of floppy drive that QEMU made of it when it had its first medium
 
     @property
     def device(self) -> str:

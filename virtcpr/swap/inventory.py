@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.facts import Device
+from virtcpr.domain.facts import Device, Drive
 from virtcpr.errors import QmpRefused
 
 Ask = Callable[..., object]
 Settings = dict[str, object]
 
 PERIPHERAL = "/machine/peripheral"
-RUNTIME = "iothread"  # the kind of object whose settings libvirt changes in a running guest
+RUNTIME = ("iothread", "throttle-group")  # kinds of objects whose settings libvirt changes in a running guest
 
 
 def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
@@ -80,6 +81,16 @@ def _get(ask: Ask, path: str, name: str) -> object:
         return None
 
 
+def drives(ask: Ask, found: tuple[Drive, ...], known: Mapping[str, Device]) -> tuple[Drive, ...]:
+    """The drives, and of floppy drives their kind."""
+    return tuple(
+        replace(drive, floppy=qmp.text(_get(ask, f"{PERIPHERAL}/{drive.device}", "drive-type")) or None)
+        if drive.device in known and known[drive.device].driver == "floppy"
+        else drive
+        for drive in found
+    )
+
+
 def objects(
     ask: Ask, line: CommandLine | None, found: Mapping[str, str], plugged: Mapping[str, Device]
 ) -> dict[str, Settings]:
@@ -94,7 +105,7 @@ def objects(
     return {
         name: _object(ask, f"/objects/{name}")
         for name, kind in found.items()
-        if (name not in known or name in used or kind == RUNTIME) and not kind.startswith("monitor-")
+        if (name not in known or name in used or kind in RUNTIME) and not kind.startswith("monitor-")
     }
 
 

@@ -116,7 +116,7 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
         mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
-        drives=qmp.drives(block),
+        drives=inventory.drives(ask, qmp.drives(block), devices),
         legacy=qmp.legacy_drives(block),
     )
 

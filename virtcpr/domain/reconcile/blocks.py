@@ -8,12 +8,12 @@ Nodes that came since are made of libvirt's record; those that went are left out
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from virtcpr.domain.argv import CommandLine, Option, Properties
 from virtcpr.domain.disks import Recorded, recorded
-from virtcpr.domain.facts import BlockNode, QemuFacts
+from virtcpr.domain.facts import BlockNode, Drive, QemuFacts
 from virtcpr.domain.reconcile.change import Change
 
 # Drivers whose file QEMU calls as it was told to.
@@ -76,19 +76,17 @@ def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
     """
     drives = {drive.device: drive for drive in qemu.drives if drive.device}
     nodes = {node.name for node in qemu.nodes}
-    options: list[Option] = []
-    for option in line.options:
-        name = option.properties().get("id") if option.name == "device" else None
-        drive = drives.get(str(name)) if name is not None else None
-        if drive is None:
-            options.append(option)
-        elif drive.node is None:
-            options.append(option.without("drive"))
-        elif drive.node in nodes and option.properties().get("drive") != drive.node:
-            options.append(option.with_properties({"drive": drive.node}))
-        else:
-            options.append(option)
-    return replace(line, options=tuple(options))
+    return replace(line, options=tuple(_with_drive(option, drives, nodes) for option in line.options))
+
+
+def _with_drive(option: Option, drives: Mapping[str, Drive], nodes: Container[str]) -> Option:
+    told = option.properties() if option.name == "device" else {}
+    drive = drives.get(str(told.get("id")))
+    if drive is None or told.get("drive") == drive.node or not (drive.node is None or drive.node in nodes):
+        return option
+    changed = option.without("drive") if drive.node is None else option.with_properties({"drive": drive.node})
+    # QEMU makes of a floppy drive what its medium needs (pick_drive_type, hw/block/fdc.c): it must stay what it is.
+    return changed.with_properties({"drive-type": drive.floppy}) if drive.floppy else changed
 
 
 def _corrected(option: Option, node: BlockNode) -> Option | None:

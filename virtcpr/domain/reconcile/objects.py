@@ -107,7 +107,10 @@ def _differs(given: Settings, now: Settings, defaults: Settings) -> bool:
 
 
 def _text(value: object) -> str:
-    """In one spelling, of JSON and of ``key=value``."""
+    """In one spelling, of JSON and of ``key=value``; of limits those that are set (throttle_config_init,
+    util/throttle.c: the others are 0, bursts of one second)."""
+    if isinstance(value, Mapping):
+        return str(sorted((key, said) for key, said in value.items() if said != (1 if key.endswith("-length") else 0)))
     if isinstance(value, bool):
         return "on" if value else "off"
     return {"yes": "on", "true": "on", "no": "off", "false": "off"}.get(str(value), str(value))
