@@ -175,7 +175,7 @@ def normalised(text: str) -> tuple[str, ...]:
     """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
     path, the alias of a controller that is none."""
     root = parse(text)
-    for node in root.iter("*"):
+    for node in list(root.iter("*")):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
             _drop(node, "tty")
             source = node.find("source")
