@@ -61,13 +61,14 @@ for task in process.glob("task/*"):
     if task.name != pid and not name.startswith(("CPU ", "IO iothread")):
         continue
     status = (task / "status").read_text().splitlines()
+    cgroup = next(line for line in (task / "cgroup").read_text().splitlines() if line.startswith("0::"))
     views["main" if task.name == pid else name] = [
-        tell("chrt", "-p", task.name).splitlines()[0], tell("ionice", "-p", task.name), (task / "cgroup").read_text(),
+        tell("chrt", "-p", task.name).splitlines()[0], tell("ionice", "-p", task.name), cgroup,
         (task / "stat").read_text().rpartition(")")[2].split()[16],
         *[line for line in status if line.startswith(("Cpus_allowed_list", "Mems_allowed_list"))],
     ]
 status = (process / "status").read_text().splitlines()
-kept = ("Umask", "Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
+kept = ("Umask", "Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp:")
 views["process"] = [
     *[(process / name).read_text() for name in ("limits", "oom_score_adj", "coredump_filter")],
     sorted({{line.split()[1] for line in (process / "numa_maps").read_text().splitlines()}}),
