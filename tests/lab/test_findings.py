@@ -112,6 +112,21 @@ def moved() -> None:
     assert report["domains"][0]["result"] == "upgraded", report
 
 
+def test_what_only_mode_reboot_can_move() -> None:
+    """The remedy of these findings; a TPM keeps its state, which is part of the guest's."""
+    names = {"filesystem", "tpm", "redirdev", "smartcard", "spice", "vnc-websocket", "spice-channel"}
+    own = "".join(text for text, codes in DEVICES if codes <= names)
+    start(device(own), replace(OWN, prepared=False, ram_file=True))
+    before = virsh("dumpxml", OWN.name)
+    remedies = {code: finding["remedy"] for code, finding in found().items() if code in names}
+    assert remedies.keys() == names
+    assert all(f"'virtcpr upgrade --mode reboot {OWN.name}'" in remedy for remedy in remedies.values())
+    report = client.upgrade(OWN.name, "--mode", "reboot", "--emulator", REBUILT)
+    assert report["domains"][0]["result"] == "upgraded", report
+    for kind in ("<tpm", "<graphics", "<redirdev", "<smartcard", "<filesystem", "<channel"):
+        assert virsh("dumpxml", OWN.name).count(kind) == before.count(kind) > 0
+
+
 def test_devices_that_cannot_follow() -> None:
     """All of them in one guest: every one is named, not the first only; without them nothing is left."""
     every = "".join(text for text, _ in DEVICES)
@@ -137,21 +152,6 @@ def test_devices_that_cannot_follow() -> None:
     ],
     ids=["display", "transient-disk", "qemu-blocked"],
 )
-def test_what_only_mode_reboot_can_move() -> None:
-    """The remedy of these findings; a TPM keeps its state, which is part of the guest's."""
-    names = {"filesystem", "tpm", "redirdev", "smartcard", "spice", "vnc-websocket", "spice-channel"}
-    own = "".join(text for text, codes in DEVICES if codes <= names)
-    start(device(own), replace(OWN, prepared=False, ram_file=True))
-    before = virsh("dumpxml", OWN.name)
-    remedies = {code: finding["remedy"] for code, finding in found().items() if code in names}
-    assert remedies.keys() == names
-    assert all(f"'virtcpr upgrade --mode reboot {OWN.name}'" in remedy for remedy in remedies.values())
-    report = client.upgrade(OWN.name, "--mode", "reboot", "--emulator", REBUILT)
-    assert report["domains"][0]["result"] == "upgraded", report
-    for kind in ("<tpm", "<graphics", "<redirdev", "<smartcard", "<filesystem", "<channel"):
-        assert virsh("dumpxml", OWN.name).count(kind) == before.count(kind) > 0
-
-
 def test_what_goes_with_nothing_else(edit: Edit, codes: set[str]) -> None:
     start(edit)
     assert found().keys() == codes

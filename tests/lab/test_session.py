@@ -44,13 +44,13 @@ DOMAIN = f"""
 SWAP = f"virtcpr {' '.join(URI)} upgrade {NAME} --yes --emulator"
 # virtcpr is killed when it says that it is at a step; somebody asks for the daemon all the while.
 KILLED = f"""
-P=$(cat {RECORD}.pid)
-{SWAP} {EMULATOR} 2>/tmp/said &
+{SWAP} {EMULATOR} >/dev/null 2>/tmp/said &
 V=$!
-until grep -q attach /tmp/said; do :; done
+timeout 60 sh -c 'until grep -q attach /tmp/said; do :; done' || {{ cat /tmp/said >&2; exit 1; }}
 kill -9 $V
 settled='[ -z "$(ls {RUNTIME}/virtcpr/journal)" ]'
-timeout 60 sh -c "until $settled; do virsh -q {" ".join(URI)} list >/dev/null 2>&1 || :; done"
+timeout 60 sh -c "until $settled; do virsh -q {" ".join(URI)} list >/dev/null 2>&1 || :; done" ||
+    {{ cat /tmp/said >&2; exit 1; }}
 """
 
 
@@ -115,7 +115,7 @@ def test_it_is_listed_checked_and_moved() -> None:
 def test_where_virtcpr_is_killed_the_guest_runs_on() -> None:
     """No hook of libvirt's settles it first: the guardian keeps the daemon out meanwhile."""
     old = process()
-    user("sh", "-c", KILLED)
+    run(*AS_USER, "sh", "-c", KILLED, timeout=150)
     assert virsh("domstate", NAME).strip() == "running"
     assert process() == old
     assert run("pgrep", "-cu", USER, "qemu-system", check=False).out.strip() == "1"

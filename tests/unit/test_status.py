@@ -75,7 +75,8 @@ def test_differences_of_the_xml() -> None:
 
 def test_the_alias_of_a_controller_that_is_none_is_no_difference() -> None:
     """libvirt gives it one when it starts the guest, and doesn't read it back; the others keep theirs."""
-    xml = "<domain><devices><controller type='usb' model='{}'>{}</controller></devices></domain>"
+    serial = "<serial type='pty'><source path='/dev/pts/{}'/></serial>"
+    xml = "<domain><devices><controller type='usb' model='{}'>{}</controller>" + serial + "</devices></domain>"
     alias = "\n  <alias name='usb'/>\n"
-    assert differences(xml.format("none", alias), xml.format("none", "")) == ()
-    assert differences(xml.format("qemu-xhci", alias), xml.format("qemu-xhci", "")) != ()
+    assert differences(xml.format("none", alias, 1), xml.format("none", "", 2)) == ()
+    assert differences(xml.format("qemu-xhci", alias, 1), xml.format("qemu-xhci", "", 1)) != ()
