@@ -17,6 +17,7 @@ SEEN = {
     "vnc-password": "test_displays.py",
     "session": "test_session.py",
     "transient": "test_prepare.py",
+    "interface-rom": "test_prepare.py",
     "managed-save": "test_prepare.py",
     **dict.fromkeys(["interface-user", "chardev-connected"], "test_hotplug.py"),
     **dict.fromkeys(

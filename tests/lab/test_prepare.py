@@ -256,7 +256,8 @@ def test_a_managed_save_is_pointed_out(other: Shape) -> None:
     virsh("managedsave", other.name)
     (done,) = prepare(other.name)
     assert done["result"] == "prepared"
-    assert [f["code"] for f in done["findings"]] == ["managed-save"]
+    assert [f["code"] for f in done["findings"]] == ["interface-rom", "managed-save"]
+    assert "<rom enabled='no'/>" in done["findings"][0]["remedy"]
     virsh("managedsave-remove", other.name)
 
 

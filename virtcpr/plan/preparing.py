@@ -87,6 +87,12 @@ PREPARING: tuple[Rule, ...] = (
          "memory",
          "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
          Severity.WARNING),
+    Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/interface[not(rom/@enabled='no')]"),
+         "with aux-ram-share QEMU loses track of an interface's boot ROM when the interface is detached: another one in "
+         "the same slot can overwrite a disk image of the guest, or end it",
+         "attach no interface where one was detached, until the guest has been started anew; or give those that come "
+         "and go <rom enabled='no'/>",
+         "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
     Rule("managed-save", ALL, Needs.LIBVIRT, _saved,
          "the domain has a managed save: the next start takes that up, with the XML of then",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
