@@ -88,8 +88,8 @@ PREPARING: tuple[Rule, ...] = (
          "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
          Severity.WARNING),
     Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/interface[not(rom/@enabled='no')]"),
-         "with aux-ram-share QEMU loses track of an interface's boot ROM when the interface is detached: another one in "
-         "the same slot can overwrite a disk image of the guest, or end it",
+         "with aux-ram-share QEMU loses track of an interface's boot ROM when the interface is detached: another one "
+         "in the same slot can overwrite a disk image of the guest, or end it",
          "attach no interface where one was detached, until the guest has been started anew; or give those that come "
          "and go <rom enabled='no'/>",
          "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
