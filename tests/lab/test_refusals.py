@@ -127,7 +127,8 @@ def test_an_image_that_libvirt_does_not_know(fresh: Start) -> None:
     """Attached past libvirt: nobody can tell how it would have to be opened anew."""
     fresh(SMALL)
     run("truncate", "-s", "8M", f"{IMAGES}/late.raw")
-    client.monitor(OWN, "blockdev-add", driver="file", filename=f"{IMAGES}/late.raw", **{"node-name": "late"})
+    image = {"driver": "file", "filename": f"{IMAGES}/late.raw", "node-name": "late", "read-only": True}
+    client.monitor(OWN, "blockdev-add", **image)
     before = started(OWN)
     found = texts(refused(OWN))
     assert found["changed"][0] == (
