@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -119,11 +118,8 @@ def begin() -> None:
 
 
 def looks() -> View:
-    """But for the geometry, which a disk takes from its size when it is made (hd_geometry_guess), and for what libvirt
-    forgets of an ejected medium only when it is started again."""
+    """But for the geometry, which a disk takes from its size when it is made (hd_geometry_guess)."""
     found = picture(NAME)
-    forgotten = r"\s*<(driver name='qemu'|source index='\d+')/>"
-    found["xml"] = [line for line in found["xml"] if not re.fullmatch(forgotten, line)]
     found["qtree"] = {
         name: [line for line in lines if not line.startswith("cyls = ")] for name, lines in found["qtree"].items()
     }

@@ -25,7 +25,7 @@ from tests.lab.test_failure import EMULATOR, leftovers
 from tests.lab.test_repeat import KEPT
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
-WALKS, STEPS = (8, 40) if FULL else (3, 12)
+WALKS, STEPS = (8, 40) if FULL else (2, 9)
 WALKER = replace(DATABASE, name="walker", vcpus=1)
 NAME = WALKER.name
 PORTS = 12  # for what is attached
