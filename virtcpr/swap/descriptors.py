@@ -4,7 +4,9 @@ It notes the descriptors of RAM that it hands over by name, and forgets to strik
 detached: without its bus the device has another name by then (system/physmem.c, qemu_ram_free and cpr_name; seen in
 10.0 with the boot ROM of a network card).  Handing one over fails, "Bad file descriptor", and with it the swap.  The
 kernel gives the lowest free number to whoever opens something: old gets empty memory for each, which is also what new
-needs behind such a name if another device is plugged in there.
+needs behind such a name if another device is plugged in there.  (Old, where nobody moves it,
+takes the stale number for that device's ROM, and closes it where it isn't memory, whatever it is by then:
+qemu_ram_alloc_internal.)
 """
 
 from __future__ import annotations
