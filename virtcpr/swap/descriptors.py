@@ -4,9 +4,10 @@ It notes the descriptors of RAM that it hands over by name, and forgets to strik
 detached: without its bus the device has another name by then (system/physmem.c, qemu_ram_free and cpr_name; seen in
 10.0 with the boot ROM of a network card).  Handing one over fails, "Bad file descriptor", and with it the swap.  The
 kernel gives the lowest free number to whoever opens something: old gets empty memory for each, which is also what new
-needs behind such a name if another device is plugged in there.  (Old, where nobody moves it,
-takes the stale number for that device's ROM, and closes it where it isn't memory, whatever it is by then:
-qemu_ram_alloc_internal.)
+needs behind such a name if another device is plugged in there.
+
+Where nobody moves it, old itself takes the stale number for the ROM of the next device there (qemu_ram_alloc_internal):
+it closed a tap's queue, and wrote the ROM into a disk image.  ``prepare`` warns of that (finding interface-rom).
 """
 
 from __future__ import annotations
