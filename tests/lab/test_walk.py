@@ -6,9 +6,7 @@ In `make test` the walk is a short one, the same every time; in `make chaos` it 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle
 from typing import ClassVar
 
 import pytest
@@ -47,7 +45,7 @@ class Walk(RuleBasedStateMachine):
     """One walk; the guest is the same for all.  What was done is undone at its end."""
 
     guests: ClassVar[Guests]
-    emulators: ClassVar[Iterator[str]]
+    installed: ClassVar[str]  # QEMU's version
     made: ClassVar[int] = 0  # images, over all walks
     vcpus: ClassVar[int] = 1  # one that came stays
 
@@ -169,10 +167,14 @@ class Walk(RuleBasedStateMachine):
         if self.steps % 3:
             return
         before = picture(NAME)
-        report = client.upgrade(NAME, "--emulator", next(self.emulators))
+        emulator = KEPT if client.qemu_version(NAME) == self.installed else EMULATOR
+        report = client.upgrade(NAME, "--emulator", emulator)
         assert report["domains"][0]["result"] == "upgraded", report
         assert report["domains"][0]["findings"] == [], report
-        assert differences(before, picture(NAME)) == []
+        changed = differences(before, picture(NAME))
+        if self.suspended:  # whether it has a channel open QEMU says when it runs again
+            changed = [one for one in changed if "<target type='virtio' name='org.qemu" not in one]
+        assert changed == []
         assert leftovers() == ""
 
     @invariant()
@@ -229,7 +231,7 @@ def test_whatever_virsh_did_a_swap_carries(guests: Guests) -> None:
     guests.watch(WALKER)
     run("cp", EMULATOR, KEPT)
     client.install_qemu("NEW")
-    Walk.guests, Walk.emulators = guests, cycle((EMULATOR, KEPT))
+    Walk.guests, Walk.installed = guests, client.upstream(client.versions()["NEW"])
     walk = settings(
         max_examples=WALKS,
         stateful_step_count=STEPS,

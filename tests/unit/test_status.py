@@ -80,3 +80,10 @@ def test_the_alias_of_a_controller_that_is_none_is_no_difference() -> None:
     alias = "\n  <alias name='usb'/>\n"
     assert differences(xml.format("none", alias, 1), xml.format("none", "", 2)) == ()
     assert differences(xml.format("qemu-xhci", alias, 1), xml.format("qemu-xhci", "", 1)) != ()
+
+
+def test_a_channel_that_a_suspended_guest_has_open_is_told_of_only_when_it_runs() -> None:
+    xml = "<domain><devices><channel type='unix'><target type='virtio' name='a'{}/></channel></devices></domain>"
+    before, after = xml.format(" state='connected'"), xml.format(" state='disconnected'")
+    assert differences(before, after, asleep=True) == ()
+    assert differences(before, after) != ()

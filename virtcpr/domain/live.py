@@ -176,13 +176,14 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
     return None if found is None else found.get(name)
 
 
-def normalised(text: str) -> tuple[str, ...]:
+def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:
     """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
     path, the alias of a controller that is none.
 
     Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.  Of a
     drive whose medium was ejected it remembers the medium's number until then, and not its driver, which is always the
-    same.
+    same.  ``asleep``: of a guest that doesn't run QEMU says only when it does again that it has a channel open
+    (virtio_serial_post_load_timer_cb, hw/char/virtio-serial-bus.c, on the guest's own clock).
     """
     root = parse(text)
     for node in list(root.iter("*")):
@@ -194,7 +195,7 @@ def normalised(text: str) -> tuple[str, ...]:
         if node.tag == "disk" and not _has_medium(node):
             for part in (*node.findall("source"), *node.findall("driver[@name='qemu']")):
                 node.remove(part)
-        if node.tag == "target" and node.get("state") == "disconnected":
+        if node.tag == "target" and (asleep or node.get("state") == "disconnected"):
             _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
@@ -214,9 +215,10 @@ def _drop(node: etree._Element, attribute: str) -> None:
         del node.attrib[attribute]
 
 
-def differences(before: str, after: str) -> tuple[str, ...]:
-    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``."""
-    old, new = normalised(before), normalised(after)
+def differences(before: str, after: str, *, asleep: bool = False) -> tuple[str, ...]:
+    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``; ``asleep``: of a
+    guest that doesn't run."""
+    old, new = normalised(before, asleep=asleep), normalised(after, asleep=asleep)
     gone = [f"- {line}" for line in old if line not in new]
     come = [f"+ {line}" for line in new if line not in old]
     return (*gone, *come)

@@ -45,7 +45,7 @@ def _libvirts(before: DomainFacts, after: Adopted, pid: int) -> Iterator[str]:
         yield f"libvirt says that the domain is {after.state} ({after.reason}), it was {before.state}"
     if after.owners != {pid}:
         yield f"libvirt talks to another process than {pid}"
-    changed = differences(before.xml, after.xml)
+    changed = differences(before.xml, after.xml, asleep=before.state != "running")
     if changed:
         yield "the live XML changed: " + "; ".join(changed)
 
