@@ -69,3 +69,10 @@ def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:
 def test_a_process_that_is_gone() -> None:
     with pytest.raises(HostError, match="process 4194304 can't be examined: No such file"):
         asyncio.run(descriptors.fill(cast(Monitor, Old()), Process(4194304, "1")))
+
+
+def test_a_number_as_high_as_can_be_does_not_keep_the_daemon_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "MOST", 3)
+    old = Old()
+    assert len(asyncio.run(descriptors.fill(cast(Monitor, old), Process.of(os.getpid())))) == 3
+    asyncio.run(descriptors.let_go(cast(Monitor, old), tuple(old.given)))

@@ -20,6 +20,7 @@ from virtcpr.host.proc import Process
 from virtcpr.host.qmp import Monitor
 
 MARGIN = 32  # numbers above its highest that it may have had open before
+MOST = 1024  # a QEMU that its guest has taken over may have opened one as high as it likes, and the daemon is down
 
 
 async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
@@ -31,7 +32,7 @@ async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
         numbers = process.fd_targets().keys()
     except OSError as error:
         raise HostError(f"process {process.pid} can't be examined: {error.strerror}") from error
-    free = max(numbers, default=0) + 1 - len(numbers) + MARGIN
+    free = min(max(numbers, default=0) + 1 - len(numbers) + MARGIN, MOST)
     names = tuple(f"virtcpr-free{number}" for number in range(free))
     for name in names:
         fd = os.memfd_create(name)
