@@ -66,7 +66,9 @@ static int suspend(void)
 {
     int fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return errno;
+    network_up(0);
     int failure = write(fd, "mem", 3) == 3 ? 0 : errno;
+    network_up(1);
     close(fd);
     return failure;
 }

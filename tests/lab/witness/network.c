@@ -1,4 +1,4 @@
-/* Static addresses on the first two NICs. */
+/* Static addresses on the first two NICs, and whether these are up. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
@@ -28,16 +28,33 @@ static int wait_for(int fd, struct ifreq *nic)
     return 0;
 }
 
+static int set_up(int fd, struct ifreq *nic, int up)
+{
+    if (ioctl(fd, SIOCGIFFLAGS, nic) < 0) return -1;
+    nic->ifr_flags = up ? nic->ifr_flags | IFF_UP : nic->ifr_flags & ~IFF_UP;
+    return ioctl(fd, SIOCSIFFLAGS, nic);
+}
+
 static void setup(const char *name, const char *ip)
 {
     struct ifreq nic = {0};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     snprintf(nic.ifr_name, sizeof nic.ifr_name, "%s", name);
     if (wait_for(fd, &nic) < 0 || set_address(fd, &nic, SIOCSIFADDR, ip) < 0 ||
-        set_address(fd, &nic, SIOCSIFNETMASK, "255.255.255.0") < 0 || ioctl(fd, SIOCGIFFLAGS, &nic) < 0)
+        set_address(fd, &nic, SIOCSIFNETMASK, "255.255.255.0") < 0 || set_up(fd, &nic, 1) < 0)
         failed(name);
-    nic.ifr_flags |= IFF_UP;
-    if (ioctl(fd, SIOCSIFFLAGS, &nic) < 0) failed(name);
+    close(fd);
+}
+
+/* Linux 6.12 sends through virtio-net while that is put to sleep, and crashes; not where the NIC is down by then. */
+void network_up(int up)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (int number = 0; number < 2; number++) {
+        struct ifreq nic = {0};
+        snprintf(nic.ifr_name, sizeof nic.ifr_name, "eth%d", number);
+        if (*(number ? options.ip2 : options.ip) && set_up(fd, &nic, up) < 0) failed(nic.ifr_name);
+    }
     close(fd);
 }
 

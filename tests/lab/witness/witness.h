@@ -56,6 +56,7 @@ void console_input(void *unused);
 /* The other parts, one a file. */
 void modules_load(void);
 void network_setup(void);
+void network_up(int up);
 void heartbeat(void *unused);
 void echo(void *unused);
 void ram(void *unused);
