@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_hugepages_stay_hugepages(guests: Guests) -> None:
     """Shared but in a directory's nameless file they would be lost: refused, until they are a memfd."""
     one = shape("huge")
     guests.adopt(one)
-    trap = arguments("-machine", "aux-ram-share=on")
+    trap = arguments("-machine", "aux-ram-share=on", "-global", "virtio-net-pci-base.romfile=")
     define(one, lambda xml: trap(backing("<hugepages/><access mode='shared'/>")(xml)))
     virsh("start", one.name)
     shares_everything(one.name)
@@ -250,15 +251,51 @@ def test_a_transient_domain(other: Shape) -> None:
     assert client.virtcpr("check", other.name, "--mode", "transfer").code == 4
 
 
-def test_a_managed_save_is_pointed_out(other: Shape) -> None:
-    define(other, str)
+def test_what_is_pointed_out(other: Shape) -> None:
+    """A managed save, and that the domain keeps the boot ROMs that it boots from."""
+    define(other, lambda xml: xml.replace('<model type="virtio" />', '<model type="virtio" /><boot order="1"/>'))
     virsh("start", other.name)
     virsh("managedsave", other.name)
     (done,) = prepare(other.name)
     assert done["result"] == "prepared"
-    assert [f["code"] for f in done["findings"]] == ["interface-rom", "managed-save"]
-    assert "<rom enabled='no'/>" in done["findings"][0]["remedy"]
+    assert [f["code"] for f in done["findings"]] == ["managed-save", "interface-rom"]
+    assert "its interfaces keep their boot ROMs (virtio)" in done["findings"][1]["message"]
+    assert "<rom enabled='no'/>" in done["findings"][1]["remedy"]
+    assert "romfile" not in stored(other.name)
     virsh("managedsave-remove", other.name)
+
+
+def test_an_interface_comes_back_to_where_one_was_detached(other: Shape, guests: Guests) -> None:
+    """With a boot ROM it would take one of the images for it, and write to that."""
+    define(other, str)
+    prepare(other.name)
+    virsh("start", other.name)
+    guests.watch(other)
+    assert detached(other.name) == detached(other.name)
+    for letter in "abcd":
+        shell(f"truncate -s 1M /var/lib/libvirt/images/{other.name}-{letter}.img")
+        virsh("attach-disk", other.name, f"/var/lib/libvirt/images/{other.name}-{letter}.img", f"sd{letter}",
+              "--targetbus", "usb", "--live")  # fmt: skip
+
+    detached(other.name)
+
+    assert client.upgrade("--emulator", REBUILT, other.name)["exit_code"] == 0
+    detached(other.name)
+    guests.assert_well(other)
+    images = f"/var/lib/libvirt/images/{other.name}-?.img"
+    assert run("sh", "-c", f"cat {images} | tr -d '\\0' | wc -c").out.strip() == "0"
+    shell(f"rm -f {images}")
+
+
+def detached(name: str) -> str:
+    """Attach an interface, and detach it when the guest has it; the slot that it was in."""
+    mac = "52:54:00:00:99:01"
+    virsh("attach-interface", name, "network", "default", "--model", "virtio", "--mac", mac, "--live")
+    assert "virtio-net-pci.rom" not in virsh("qemu-monitor-command", "--hmp", name, "info ramblock")
+    (slot,) = re.findall(rf"{mac}.*?<address ([^>]*)/>", virsh("dumpxml", name), re.DOTALL)
+    virsh("detach-interface", name, "network", "--mac", mac, "--live")
+    run("timeout", "30", "sh", "-c", f"while virsh dumpxml {name} | grep -q {mac}; do sleep 0.1; done")
+    return str(slot)
 
 
 def test_not_root(other: Shape) -> None:

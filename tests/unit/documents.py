@@ -60,6 +60,7 @@ ODD = (
     node("resource", node("partition", text="/machine")),
     Node("u:x", {"xmlns:u": "urn:unknown", "u:access": "private"}, [Node("u:access", {"mode": "private"})]),
 )
+BOOTS = (node("os", node("boot", dev="hd")), node("os", node("boot", dev="hd"), node("boot", dev="network")))
 ARGUMENTS = (
     ("-machine", "aux-ram-share=on"),
     ("-machine", "aux-ram-share=off"),
@@ -70,6 +71,8 @@ ARGUMENTS = (
     ("-machine", "aux-ram-share"),
     ("-machine", "a=b,,c,bare,a=c,aux-ram-share=false"),
     ("-machine", '{"type":"q35"'),
+    ("-global", "virtio-net-pci-base.romfile="),
+    ("-global", "e1000.romfile=x"),
     ("-machine", ""),
     ("-machine", "x=a,,aux-ram-share=off"),
     ("-name", "-machine"),
@@ -123,12 +126,22 @@ def dimm(draw: st.DrawFn) -> Node:
 
 
 @st.composite
+def interface(draw: st.DrawFn) -> Node:
+    model = draw(
+        st.sampled_from([[], *([node("model", type=one)] for one in ("virtio", "e1000", "e1000e", "rtl8139"))])
+    )
+    rest = draw(st.sampled_from([[], [], [node("rom", enabled="no")], [node("boot", order="2")]]))
+    return Node("interface", {"type": "network"}, [*model, *rest])
+
+
+@st.composite
 def devices(draw: st.DrawFn) -> Node | None:
     if draw(st.integers(0, 3)) == 0:
         return None
     disk = node("disk", node("source", file="/a > b & 'c'"), node("target", dev="vda"), type="file")
     dimms = draw(st.lists(dimm(), max_size=3))
-    return Node("devices", children=[disk, *dimms, node("memballoon", model="virtio")])
+    interfaces = draw(st.lists(interface(), max_size=2))
+    return Node("devices", children=[disk, *dimms, *interfaces, node("memballoon", model="virtio")])
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,7 @@ def domains(draw: st.DrawFn) -> str:
     binding = draw(st.sampled_from([*BINDINGS, None]))
     lines = [] if binding is None else draw(command_lines(binding))
     given = [draw(NAMES), draw(metadata()), node("memory", text="1024", unit="MiB"), draw(backing())]
-    given += [draw(maybe(node("currentMemory", text="1024"))), draw(cpu()), draw(devices())]
+    given += [draw(maybe(node("currentMemory", text="1024"))), draw(maybe(*BOOTS)), draw(cpu()), draw(devices())]
     children = [*filter(None, given), *draw(st.lists(st.sampled_from(ODD), max_size=2)), *lines]
     if draw(st.integers(0, 4)) == 0:
         children = draw(st.permutations(children))

@@ -51,16 +51,31 @@ def shape(element: etree._Element) -> Shape:
     return str(element.tag), words, tuple(one for one in inside if one)
 
 
-def machine_words(root: etree._Element) -> Iterator[tuple[etree._Element, list[str]]]:
-    """The values of -machine in an argument list that may be odd, cut at their commas."""
+def options(root: etree._Element) -> Iterator[tuple[str, etree._Element]]:
+    """The options that have a value, with it, of an argument list that may be odd."""
     left = [arg for line in root.findall(f"{{{QEMU}}}commandline") for arg in line.findall(f"{{{QEMU}}}arg")]
     while left:
         name = left.pop(0).get("value", "")
         if not name.startswith("-") or name == "-no-reboot" or not left:
             continue
-        value = left.pop(0)
+        yield name, left.pop(0)
+
+
+def machine_words(root: etree._Element) -> Iterator[tuple[etree._Element, list[str]]]:
+    """The values of -machine, cut at their commas."""
+    for name, value in options(root):
         if name in ("-M", "-machine", "--machine"):
             yield value, value.get("value", "").replace(",,", "\0").split(",")
+
+
+def boot_roms_are_left(root: etree._Element) -> bool:
+    """Whether an interface has one that the domain doesn't boot from."""
+    if root.find("os/boot[@dev='network']") is not None or root.find("devices/interface/boot") is not None:
+        return False
+    taken = {value.get("value") for name, value in options(root) if name == "-global"}
+    models = {model.get("type") for model in root.iterfind("devices/interface/model")}
+    wanted = {f"{'virtio-net-pci-base' if one == 'virtio' else one}.romfile=" for one in models | {"virtio"}}
+    return not wanted <= taken
 
 
 def aux_ram_share(root: etree._Element) -> str | None:
@@ -80,6 +95,7 @@ def is_ready(root: etree._Element) -> bool:
         and all(cell.get("memAccess") == "shared" for cell in root.iterfind("cpu/numa/cell"))
         and all(dimm.get("access") == "shared" for dimm in root.iterfind("devices/memory[@model='dimm']"))
         and aux_ram_share(root) in ("on", "yes", "true", "y")
+        and not boot_roms_are_left(root)
     )
 
 
@@ -90,6 +106,11 @@ def without_what_prepare_touches(text: str) -> Shape:
         value.set("value", rest.replace("\0", ",,"))
         name = value.getprevious()
         if not rest and name is not None and name.get("value") == "-machine":
+            drop(name)
+            drop(value)
+    for word, value in [*options(root)]:
+        name = value.getprevious()
+        if word == "-global" and value.get("value", "").endswith(".romfile=") and name is not None:
             drop(name)
             drop(value)
     for path, attribute in (

@@ -38,8 +38,8 @@ def prepare(
 ) -> PrepareReport:
     """Change the persistent XML of domains so that their next boot can be moved.
 
-    For the mode transfer: shared RAM, aux-ram-share=on.  For reboot: RAM in a file that has a name, so that it stays in
-    place; --template reboot-dax puts it on a DAX device.  A domain can be made ready for both.
+    For the mode transfer: shared RAM, aux-ram-share=on, no boot ROMs.  For reboot: RAM in a file that has a name, so
+    that it stays in place; --template reboot-dax puts it on a DAX device.  A domain can be made ready for both.
 
     The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  What is
     ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes all of it back.

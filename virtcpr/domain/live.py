@@ -128,6 +128,18 @@ class LiveDomain:
         given = (value_of(pair.option, "memory-backend") for pair in pairs(self.root) if pair.option.name == "machine")
         return next(reversed([value for value in given if value is not None]), None)
 
+    def boot_roms(self) -> frozenset[str]:
+        """Models of the interfaces that have a boot ROM: the XML and QEMU's arguments in it can take it away."""
+        defaults = {pair.option.value for pair in pairs(self.root) if pair.option.name == "global"}
+        found = set()
+        for interface in self.all("devices/interface"):
+            model = _attribute(interface, "model", "type") or "default"
+            device = "virtio-net-pci-base" if model.startswith("virtio") else model
+            given = _attribute(interface, "rom", "file") is not None or f"{device}.romfile=" not in defaults
+            if given and _attribute(interface, "rom", "enabled") != "no":
+                found.add(model)
+        return frozenset(found)
+
     def ram_files(self) -> frozenset[tuple[str, str]]:
         """(path, offset) of the shared files that QEMU's arguments in the XML make RAM of."""
         found = [properties_of(pair.option) for pair in pairs(self.root) if pair.option.name == "object"]

@@ -53,6 +53,12 @@ def _on_one_backend(xpath: str) -> Test:
     return found
 
 
+def _roms(subject: Subject) -> Iterator[Hit]:
+    models = sorted(subject.live.boot_roms())
+    if models:
+        yield {"models": ", ".join(models)}
+
+
 def _nameless(subject: Subject) -> Iterator[Hit]:
     if subject.live.ram_backend() is None and subject.live.matches(HUGEPAGES):
         yield {}
@@ -87,12 +93,6 @@ PREPARING: tuple[Rule, ...] = (
          "memory",
          "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
          Severity.WARNING),
-    Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/interface[not(rom/@enabled='no')]"),
-         "with aux-ram-share QEMU loses track of an interface's boot ROM when the interface is detached: another one "
-         "in the same slot can overwrite a disk image of the guest, or end it",
-         "attach no interface where one was detached, until the guest has been started anew; or give those that come "
-         "and go <rom enabled='no'/>",
-         "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
     Rule("managed-save", ALL, Needs.LIBVIRT, _saved,
          "the domain has a managed save: the next start takes that up, with the XML of then",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
@@ -101,6 +101,12 @@ PREPARING: tuple[Rule, ...] = (
     FILE_TAKEN,
 )
 EDITED: tuple[Rule, ...] = (
+    Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, _roms,
+         "its interfaces keep their boot ROMs ({models}): with aux-ram-share QEMU loses track of that of an interface "
+         "that is detached, and another one in the same slot can overwrite a disk image of the guest, or end it",
+         "attach no interface where one was detached, until the guest has been started anew; or give those that it "
+         "doesn't boot from <rom enabled='no'/>",
+         "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
     Rule("ram-backend-cells", PREPARED, Needs.DOCUMENT, _on_one_backend("cpu/numa/cell"),
          "all RAM would be on one backend ({backend}), and the domain has NUMA cells, each with its own: QEMU refuses "
          "to start with both",

@@ -7,7 +7,8 @@ kernel gives the lowest free number to whoever opens something: old gets empty m
 needs behind such a name if another device is plugged in there.
 
 Where nobody moves it, old itself takes the stale number for the ROM of the next device there (qemu_ram_alloc_internal):
-it closed a tap's queue, and wrote the ROM into a disk image.  ``prepare`` warns of that (finding interface-rom).
+it closed a tap's queue, and wrote the ROM into a disk image.  So ``prepare`` takes boot ROMs away.  A stale number that
+is a disk image's by now goes to new as it is, which runs no other risk with it than old does.
 """
 
 from __future__ import annotations
