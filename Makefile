@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.stamp
 RUN    := $(VENV)/bin/python
+# How many tests run at once, each in a lab of its own: one leaves half of two CPUs idle.
+LABS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos unit lint bench lab clean
@@ -23,7 +25,7 @@ demo: $(STAMP)
 
 # One pytest run, last: its summary is the last line.
 test: $(STAMP) lab
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses $(LABS) --dist loadfile
 
 # Again with the same kills: VIRTCPR_CHAOS_SEED=, which the run prints.
 chaos: $(STAMP) lab

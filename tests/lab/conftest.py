@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from tests.lab import client
 from tests.lab.client import LabCommandError, Witness
 from tests.lab.guests import Shape
 from tests.lab.machine import Lab, default_store
-from tests.lab.matrix import REBOOTS, SEEN
 
 if TYPE_CHECKING:
     from tests.lab.striking import Host
@@ -39,8 +39,13 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def built_lab() -> Iterator[Lab]:
+    """With tests in several processes (pytest-xdist) each has its own."""
     lab = Lab(default_store())
     lab.build()
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        lab = lab.another(worker)
+        os.environ["VIRTCPR_LAB"] = str(lab.store)  # for what runs commands in it
     yield lab
     lab.down()
 
@@ -115,11 +120,3 @@ def guests(lab: Lab) -> Iterator[Guests]:
     made = Guests()
     yield made
     made.end()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = [*SEEN.text(), *REBOOTS.text()]
-    if lines:
-        terminalreporter.section("chaos")
-        for line in lines:
-            terminalreporter.line(line)

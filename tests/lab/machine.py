@@ -90,6 +90,19 @@ class Lab:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def another(self, name: str) -> Lab:
+        """One beside this one, of the same image; to be built before."""
+        other = Lab(self.store / "others" / name)
+        other.store.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (other.store / "images").symlink_to(self.store / "images")
+        return other
+
+    def end_others(self) -> None:
+        """Stop all that are beside this one, whoever started them."""
+        for store in self.store.glob("others/*"):
+            Lab(store).down()
+
     def build(self) -> Path:
         with self._locked():
             return self._build()
@@ -100,6 +113,7 @@ class Lab:
         wanted = self.store / "images" / image.key(source)
         if not wanted.is_dir():
             self._stop()
+            self.end_others()
         return image.build(self.store, source)
 
     def up(self) -> None:
@@ -122,6 +136,7 @@ class Lab:
     def down(self) -> None:
         with self._locked():
             self._stop()
+            self.end_others()
 
     def reboot(self) -> None:
         """Power off hard and boot again with the same disk, as a host that lost its power."""

@@ -11,6 +11,7 @@ from tests.lab import moments_reboot
 from tests.lab.moments import LOST, MOMENTS, NEW, OLD, RESET
 
 OUTCOMES = (OLD, NEW, RESET, LOST)
+Told = tuple[list[tuple[tuple[str, str], str]], list[float], list[float], list[str]]
 
 
 @dataclass
@@ -30,6 +31,18 @@ class Matrix:
 
     def add(self, moment: str, column: str, outcome: str) -> None:
         self.cells[moment, column] = outcome
+
+    def told(self) -> Told:
+        """What was seen, for another process."""
+        return list(self.cells.items()), self.answers, self.both, self.lines
+
+    def hear(self, told: Told) -> None:
+        """Add what was seen in another process."""
+        cells, answers, both, lines = told
+        self.cells |= {(moment, column): outcome for (moment, column), outcome in cells}
+        self.answers += answers
+        self.both += both
+        self.lines += lines
 
     def text(self) -> Iterator[str]:
         if self.cells:

@@ -106,7 +106,7 @@ def test_one_that_does_not_end_keeps_its_record(born: Note, orphan: Process, mon
     assert Path(born.status_path).exists()
 
 
-@pytest.mark.parametrize("since", [0, ticks_since_boot() + 10**6])
+@pytest.mark.parametrize("since", [0, pytest.param(ticks_since_boot() + 10**6, id="later")])
 def test_a_qemu_that_was_there_before_is_not_ended(born: Note, orphan: Process, since: int) -> None:
     """The guest was restored once, and may run in it, out of libvirt's sight."""
     (problem,) = leftovers.strip([replace(born, since=since)])

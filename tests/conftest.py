@@ -1,0 +1,43 @@
+"""What concerns all tests at once, in however many processes they run: what chaos saw, and labs that are left over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lab.machine import Lab, default_store
+from tests.lab.matrix import REBOOTS, SEEN
+
+MATRICES = (SEEN, REBOOTS)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _is_worker(session.config):
+        output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
+        output["chaos"] = [matrix.told() for matrix in MATRICES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended; one that crashed says nothing."""
+    for matrix, told in zip(MATRICES, getattr(node, "workeroutput", {}).get("chaos", ()), strict=False):
+        matrix.hear(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = [line for matrix in MATRICES for line in matrix.text()]
+    if lines:
+        terminalreporter.section("chaos")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Workers that were interrupted stop nothing."""
+    if not _is_worker(config):
+        Lab(default_store()).end_others()
