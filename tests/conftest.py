@@ -38,6 +38,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Workers that were interrupted stop nothing."""
-    if not _is_worker(config):
+    """Workers that were interrupted stop nothing; their labs are this run's, as the store is."""
+    if not _is_worker(config) and config.getoption("numprocesses", default=None):
         Lab(default_store()).end_others()
