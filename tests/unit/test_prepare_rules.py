@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from lxml import etree
 
 from tests.unit.documents import QEMU, VIRTCPR
 from tests.unit.test_prepare import domain, drop, parsed, template, transfer
 from virtcpr.domain.edit.prepare import Edited, prepare, recorded, undo
-from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import ParseError
 
 
@@ -186,33 +183,6 @@ def test_a_domain_that_is_ready_stays_as_it_is() -> None:
         "<qemu:commandline>", f"{backing}<qemu:commandline>"
     )
     assert transfer(text) == Edited(text)
-
-
-@pytest.mark.parametrize(
-    ("interfaces", "taken", "left"),
-    [
-        ("", ["virtio-net-pci-base"], {"default"}),
-        ("<model type='virtio-transitional'/>", ["virtio-net-pci-base"], set()),
-        ("<model type='e1000'/>", ["virtio-net-pci-base", "e1000"], set()),
-        ("<model type='e1000e'/>", ["virtio-net-pci-base", "e1000e"], set()),
-        ("<model type='rtl8139'/>", ["virtio-net-pci-base", "rtl8139"], set()),
-        ("<model type='pcnet'/>", ["virtio-net-pci-base"], {"pcnet"}),
-        ("<model type='pcnet'/><rom enabled='no'/>", ["virtio-net-pci-base"], set()),
-        ("<model type='virtio'/><rom file='/x'/>", ["virtio-net-pci-base"], {"virtio"}),
-        ("<model type='virtio'/><boot order='2'/>", [], {"virtio"}),
-    ],
-)
-def test_boot_roms_are_taken_from_interfaces_that_nothing_boots_from(
-    interfaces: str, taken: list[str], left: set[str]
-) -> None:
-    once = transfer(domain(f"<devices><interface type='network'>{interfaces}</interface></devices>")).text
-    assert re.findall(r"<qemu:arg value='([\w-]+)\.romfile='", once) == taken
-    assert LiveDomain.of(once).boot_roms() == left
-
-
-def test_a_domain_that_boots_from_the_network_keeps_its_boot_roms() -> None:
-    text = domain("<os><boot dev='hd'/><boot dev='network'/></os>")
-    assert "romfile" not in transfer(text).text
 
 
 def test_undo_touches_no_argument_that_prepare_did_not() -> None:
