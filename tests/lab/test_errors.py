@@ -183,7 +183,7 @@ def test_a_guest_suspended_after_planning(guest: Guest) -> None:
     report = upgrade(at={"spawn": f"virsh suspend {NAME}"})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (5, "rolled-back")
-    assert f"{NAME} changed between planning and the swap" in said(report)
+    assert f"{NAME} changed between planning and the swap (domstatus)" in said(report)
     assert virsh("domstate", "--reason", NAME).strip() == "paused (user)"
     virsh("resume", NAME)
     guest.assert_well(process)

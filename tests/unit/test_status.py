@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit import facts
 from virtcpr.domain.live import differences
-from virtcpr.domain.status import Successor, read, rewrite, same
+from virtcpr.domain.status import Successor, changes, read, rewrite
 from virtcpr.errors import ParseError
 
 TEXT = facts.domain().status_xml
@@ -63,8 +63,16 @@ def test_the_emulator_and_our_taint() -> None:
 def test_a_taint_is_no_change_but_a_device_is() -> None:
     tainted = TEXT.replace("<taint flag='custom-argv'/>\n", "<taint flag='custom-argv'/>\n  <taint flag='x'/>\n")
     assert tainted != TEXT
-    assert same(TEXT, tainted)
-    assert not same(TEXT, TEXT.replace("<device alias='net0'/>", ""))
+    assert changes(TEXT, tainted) == ()
+    assert changes(TEXT, TEXT.replace("<device alias='net0'/>", "")) == ("devices",)
+
+
+def test_changes_are_said_without_values() -> None:
+    assert changes(TEXT, TEXT.replace("state='running'", "state='paused'")) == ("domstatus",)
+    assert changes(TEXT, TEXT.replace("dev='vnet0'", "dev='vnet1'")) == ("domain/devices/interface/target",)
+    description = TEXT.replace("</uuid>", "</uuid><description>secret</description>")
+    assert changes(TEXT, description) == ("domain",)
+    assert changes(description, description.replace("secret", "other")) == ("domain/description",)
 
 
 def test_differences_of_the_xml() -> None:

@@ -6,7 +6,7 @@ src/conf/domain_conf.c).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -116,19 +116,25 @@ def _in_force(node: etree._Element | None) -> bool:
     return node.get("type") not in ("none",) or node.get("async") not in (None, "none")
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two readings of a status file are of the same domain in the same state.
+def changes(one: str, other: str) -> tuple[str, ...]:
+    """Paths of what isn't the same in two readings of a domain's status file, from its root on; no values, which can be
+    secret.
 
     Taints don't count: asking through the daemon adds one.
     """
-    return _untainted(one) == _untainted(other)
+    return tuple(dict.fromkeys(_changes(parse(one), parse(other), "")))
 
 
-def _untainted(text: str) -> str:
-    root = parse(text)
-    for taint in root.findall("taint"):
-        root.remove(taint)
-    return etree.tostring(root, encoding="unicode", with_tail=False)
+def _changes(one: etree._Element, other: etree._Element, path: str) -> Iterator[str]:
+    said = [(sorted(node.items()), (node.text or "").strip()) for node in (one, other)]
+    if said[0] != said[1]:
+        yield path or str(one.tag)
+    old, new = ([node for node in side.iterchildren(etree.Element) if node.tag != "taint"] for side in (one, other))
+    if [node.tag for node in old] != [node.tag for node in new]:
+        yield path or str(one.tag)
+        return
+    for before, after in zip(old, new, strict=True):
+        yield from _changes(before, after, f"{path}/{before.tag!s}".lstrip("/"))
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,10 @@ class HandOver:
         if not self.old.alive():
             raise fate.gone(self.plan)
         now = files.read_text(Path(self.plan.status_path))
-        if not status.same(now, self.plan.status_xml):
-            raise HostError(f"{self.plan.name} changed between planning and the swap", hint="try again")
+        changed = status.changes(self.plan.status_xml, now)
+        if changed:
+            what = ", ".join(changed[:3])
+            raise HostError(f"{self.plan.name} changed between planning and the swap ({what})", hint="try again")
         name = f"{self.plan.name} (old QEMU)"
         monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
         try:
