@@ -23,7 +23,7 @@ ROOMY = replace(DATABASE, name="roomy", number=60, balloon=True)
 NAME = ROOMY.name
 MAC = "52:54:00:57:3c:"
 
-PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 16
+PORTS = "<controller type='pci' index='0' model='pcie-root'/>" + "<controller type='pci' model='pcie-root-port'/>" * 17
 CELL = "<cpu><numa><cell id='0' cpus='0-3' memory='512' unit='MiB' memAccess='shared'/></numa></cpu>"
 ROOM = (
     ("</devices>", f"{PORTS}<controller type='usb' model='qemu-xhci'/></devices>"),
@@ -47,6 +47,7 @@ def interface(number: int, model: str, *inner: str, kind: str = "network") -> st
 
 
 TCP = "<source mode='bind' host='127.0.0.1' service='7801'/><protocol type='raw'/>"
+TELNET = "<source mode='bind' host='127.0.0.1' service='7804'/><protocol type='telnet'/>"
 UDP = "<source mode='bind' host='127.0.0.1' service='7802'/><source mode='connect' host='127.0.0.1' service='7803'/>"
 DIMM = "<memory model='dimm' access='shared'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
 # The lab has no udev, which makes the device of a macvtap.
@@ -64,6 +65,7 @@ PLUGGED = {
     "interface without a ROM": interface(0x11, "e1000e", "<rom enabled='no'/>"),
     "interface user": interface(0x13, "virtio", kind="user"),
     "interface direct": interface(0x14, "virtio", "<source dev='virbr0' mode='bridge'/>", kind="direct"),
+    "interface ethernet": interface(0x16, "virtio", "<target dev='lab-tap'/>", kind="ethernet"),
     "scsi controller": "<controller type='scsi' index='1' model='virtio-scsi'/>",
     "virtio-serial controller": "<controller type='virtio-serial' index='1'/>",
     "rng": "<rng model='virtio'><rate bytes='1024' period='500'/><backend model='random'>/dev/urandom</backend></rng>",
@@ -74,6 +76,7 @@ PLUGGED = {
     "channel null": channel("null", 4),
     "channel tcp": channel("tcp", 5, TCP),
     "channel udp": channel("udp", 6, UDP),
+    "channel telnet": channel("tcp", 8, TELNET),
     "dimm": DIMM,
     "second dimm": DIMM,
     "virtio-mem": "<memory model='virtio-mem'><target><size unit='MiB'>128</size><node>0</node>"
@@ -135,6 +138,17 @@ def swapped(guests: Guests, *, warnings: tuple[str, ...] = ()) -> View:
     return after
 
 
+def rebooted(guests: Guests) -> None:
+    """The guest comes up again with all that it had, and can let go of it."""
+    kept = ("devices", "objects", "nodes", "chardevs", "vcpus", "memory", "network cards")
+    before = picture(NAME)
+    virsh("reset", NAME)
+    guests.watch(ROOMY)
+    after = picture(NAME)
+    assert {view: after[view] for view in kept} == {view: before[view] for view in kept}
+    guests.assert_well(ROOMY)
+
+
 def found() -> dict[str, str]:
     """What `check` says for mode transfer, by code."""
     report = json.loads(client.virtcpr("check", NAME, "--mode", "transfer", "-o", "json").out)
@@ -191,6 +205,7 @@ def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> No
     assert client.monitor(NAME, "qom-get", path=path, property="guest-stats-polling-interval") == 5
     attach(PLUGGED["interface"], PLUGGED["channel unix"])
     swapped(guests)
+    rebooted(guests)
 
 
 def test_what_it_was_started_with_can_go_and_come_back_as_something_else(guests: Guests) -> None:

@@ -158,6 +158,16 @@ class Guest:
         assert changed == [], changed
         self.world.assert_well(OWN)
 
+    def reboots(self) -> None:
+        """It comes up again with all that it had."""
+        kept = ("devices", "nodes", "drives", "graph")
+        before = looks()
+        virsh("reset", NAME)
+        self.world.watch(OWN)
+        after = looks()
+        assert {view: after[view] for view in kept} == {view: before[view] for view in kept}
+        self.world.assert_well(OWN)
+
 
 @pytest.fixture(scope="module")
 def guest(lab: Lab) -> Iterator[Guest]:
@@ -237,6 +247,7 @@ def test_copies(guest: Guest) -> None:
     overwrite(*sources)
     watch = Opened(*sources)
     guest.moves()
+    guest.reboots()
     assert watch.end() == []
 
 
@@ -288,6 +299,7 @@ def test_attached_disks(guest: Guest) -> None:
     for text in HOT:
         shell(f"virsh -q attach-device {NAME} /dev/stdin", stdin=text)
     guest.moves()
+    guest.reboots()
     snapshot("s3", "vdk", "sdk", "vdl")
     guest.moves()
     commit("sdk", "--active", "--pivot")

@@ -13,6 +13,8 @@ from tests.lab.machine import Lab
 from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
 
 AARCH64 = "/usr/lib/virtcpr-lab/aarch64/usr/bin/qemu-system-aarch64"
+RISCV64 = "/usr/lib/virtcpr-lab/riscv64/usr/bin/qemu-system-riscv64"
+OPENSBI = "/usr/lib/virtcpr-lab/riscv64/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin"
 DOMAIN = """
 <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{name}</name><memory unit='MiB'>128</memory><vcpu>{vcpus}</vcpu>
@@ -45,22 +47,46 @@ ARM = {
     "<target dev='vda' bus='virtio'/></disk>"
     "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
 }
+RISCV = {
+    "name": "riscv",
+    "vcpus": "2",
+    "emulator": RISCV64,
+    "machine": f"<os><type arch='riscv64' machine='virt'>hvm</type><loader type='rom'>{OPENSBI}</loader></os>",
+    "devices": ARM["devices"].replace("arm.", "riscv."),
+}
+# Its firmware runs in SMM, and alone writes to its variables; the lab has no system that it would let boot.
+SECURE = {
+    "name": "secure",
+    "vcpus": "2",
+    "emulator": EMULATOR,
+    "machine": "<os><type arch='x86_64' machine='q35'>hvm</type>"
+    "<loader readonly='yes' secure='yes' type='pflash' format='raw'>/usr/share/OVMF/OVMF_CODE_4M.secboot.fd</loader>"
+    "<nvram template='/usr/share/OVMF/OVMF_VARS_4M.ms.fd'/></os><features><acpi/><apic/><smm state='on'/></features>",
+    "devices": "",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def rebuilt(lab: Lab) -> Iterator[None]:
     run("python3", "-", stdin=REBUILD)
-    run("python3", "-", stdin=REBUILD.replace(repr(EMULATOR), repr(AARCH64)).replace(repr(REBUILT), f"'{AARCH64}-2'"))
-    run("qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/arm.qcow2", "16M")
+    for emulator, name in ((AARCH64, "arm"), (RISCV64, "riscv")):
+        other = REBUILD.replace(repr(EMULATOR), repr(emulator)).replace(repr(REBUILT), f"'{emulator}-2'")
+        run("python3", "-", stdin=other)
+        run("qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/{name}.qcow2", "16M")
     yield
-    for machine in (MICROVM, ARM):
+    for machine in (MICROVM, ARM, RISCV, SECURE):
         client.remove(machine["name"])
 
 
 @pytest.mark.parametrize(
     ("machine", "other", "expected"),
-    [(MICROVM, REBUILT, ["machine-unversioned"]), (ARM, f"{AARCH64}-2", [])],
-    ids=["microvm", "aarch64"],
+    [
+        (MICROVM, REBUILT, ["machine-unversioned"]),
+        (ARM, f"{AARCH64}-2", []),
+        (RISCV, f"{RISCV64}-2", ["machine-unversioned"]),
+        (SECURE, REBUILT, []),
+    ],
+    ids=["microvm", "aarch64", "riscv64", "secure boot"],
 )
 def test_another_machine_moves_there_and_back(machine: dict[str, str], other: str, expected: list[str]) -> None:
     """What isn't stopped stays: the same devices and images, the vCPUs where they were, and virsh works on it."""

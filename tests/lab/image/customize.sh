@@ -46,9 +46,14 @@ kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" { pri
 mkdir -p /usr/lib/virtcpr-lab
 (cd /tmp && apt-get download "$kernel" && dpkg -x "$kernel"_*.deb /usr/lib/virtcpr-lab/kernel && rm "$kernel"_*.deb)
 
-# An emulator of another architecture, to be refused: unpacked, not installed.
-(cd /tmp && apt-get download "qemu-system-arm=$old" && dpkg -x qemu-system-arm_*.deb /usr/lib/virtcpr-lab/aarch64 &&
-    rm qemu-system-arm_*.deb)
+# Emulators of other architectures: unpacked, not installed.
+foreign() { # DIRECTORY PACKAGE...
+    root=/usr/lib/virtcpr-lab/$1
+    shift
+    (cd /tmp && apt-get download "$@" && for deb in *.deb; do dpkg -x "$deb" "$root"; done && rm ./*.deb)
+}
+foreign aarch64 "qemu-system-arm=$old"
+foreign riscv64 "qemu-system-riscv=$old" opensbi
 
 # Debian leaves the default network for the administrator to start.
 ln -sf /etc/libvirt/qemu/networks/default.xml /etc/libvirt/qemu/networks/autostart/default.xml
