@@ -13,15 +13,27 @@ from __future__ import annotations
 
 import array
 import fcntl
+import os
 import socket
 import struct
 from dataclasses import dataclass
 
 TUNGETIFF, TUNGETVNETHDRSZ = 0x800454D2, 0x800454D7  # linux/if_tun.h
 TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE = 0x400454D0, 0x400454D8, 0x400454D9
-TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
+# What TUNSETOFFLOAD asks for, by the names of the features that stand for it (drivers/net/tun.c, set_offload).
+OFFLOADS = {
+    "tx-checksum-ip-generic": 0x01,
+    "tx-tcp-segmentation": 0x02,
+    "tx-tcp6-segmentation": 0x04,
+    "tx-tcp-ecn-segmentation": 0x08,
+    "tx-udp-segmentation": 0x60,
+}
+UNKNOWN = -1  # offloads that the kernel doesn't show
 IFF_VNET_HDR, IFF_MULTI_QUEUE, IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE = 0x4000, 0x0100, 0x0200, 0x0400
-SIOCETHTOOL, ETHTOOL_GTXCSUM, ETHTOOL_GTSO = 0x8946, 0x16, 0x1E  # linux/sockios.h, linux/ethtool.h
+# linux/sockios.h, linux/ethtool.h
+SIOCETHTOOL, ETHTOOL_GSSET_INFO, ETHTOOL_GSTRINGS, ETHTOOL_GFEATURES = 0x8946, 0x37, 0x1B, 0x3A
+ETH_SS_FEATURES, ETH_GSTRING_LEN = 4, 32
+TUN = "/dev/net/tun"
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,9 @@ class TapQueue:
         name, flags = _interface(fd)
         if not flags & IFF_VNET_HDR:
             return None
-        return cls(source, fd, _header(fd), _offload(name), attached=not flags & IFF_DETACH_QUEUE)
+        # A macvtap's are the queue's own, and its interface has others (drivers/net/tap.c, set_offload).
+        offload = _offload(name) if os.readlink(f"/proc/self/fd/{fd}") == TUN else UNKNOWN
+        return cls(source, fd, _header(fd), offload, attached=not flags & IFF_DETACH_QUEUE)
 
     def keep_header(self) -> bool:
         """Put old's header length back where new has changed it; whether it had."""
@@ -65,7 +79,8 @@ class TapQueue:
         """Put everything back as old had it."""
         self.attach(self.attached)
         self.keep_header()
-        fcntl.ioctl(self.fd, TUNSETOFFLOAD, self.offload)
+        if self.offload != UNKNOWN:
+            fcntl.ioctl(self.fd, TUNSETOFFLOAD, self.offload)
 
 
 def _interface(fd: int) -> tuple[bytes, int]:
@@ -79,16 +94,25 @@ def _header(fd: int) -> int:
 
 
 def _offload(interface: bytes) -> int:
-    """TUN_F_* as far as the interface shows them: the kernel has no call that reads them back."""
-    if not _feature(interface, ETHTOOL_GTXCSUM):
-        return 0
-    segmentation = TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
-    return TUN_F_CSUM | (segmentation if _feature(interface, ETHTOOL_GTSO) else 0)
-
-
-def _feature(interface: bytes, command: int) -> bool:
-    value = array.array("I", [command, 0])
-    address, _ = value.buffer_info()
+    """TUN_F_* as the interface shows them: the kernel has no call that reads them back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, SIOCETHTOOL, struct.pack("16sQ16x", interface, address))
-    return bool(value[1])
+        info = _ask(control, interface, struct.pack("IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0))
+        (count,) = struct.unpack("16xI", info)
+        head, blocks = struct.pack("III", ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count), -(-count // 32)
+        names = _ask(control, interface, head + bytes(count * ETH_GSTRING_LEN))[len(head) :]
+        features = _ask(control, interface, struct.pack("II", ETHTOOL_GFEATURES, blocks) + bytes(blocks * 16))
+    active = [struct.unpack_from("8xI", features, 8 + block * 16)[0] for block in range(blocks)]
+    found = 0
+    for number in range(count):
+        name = names[number * ETH_GSTRING_LEN : (number + 1) * ETH_GSTRING_LEN].rstrip(b"\0").decode()
+        if active[number // 32] >> number % 32 & 1:
+            found |= OFFLOADS.get(name, 0)
+    return found
+
+
+def _ask(control: socket.socket, interface: bytes, request: bytes) -> bytes:
+    """An ethtool command's answer, which comes where the request was."""
+    value = array.array("B", request)
+    address, _ = value.buffer_info()
+    fcntl.ioctl(control, SIOCETHTOOL, struct.pack("16sQ16x", interface, address))
+    return value.tobytes()

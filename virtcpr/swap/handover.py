@@ -123,7 +123,7 @@ class HandOver:
 
     async def _arm(self) -> None:
         await channel.arm(_there(self._old), self.plan.name)
-        # As late as can be: a guest that boots changes them itself.  Only from `migrate` on does new touch them.
+        # As late as can be: the guest changes them itself.  Only from `migrate` on does new touch them.
         self._taps = Taps(self.new.taps)
         self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
@@ -137,7 +137,8 @@ class HandOver:
         connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
         self._new = await self._unless_one_dies(connecting)
         self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
-        await _is(self._new, self.new.process)
+        await _is(self._new, self.new.process)  # it answers, so it has made its devices
+        await self._taps.settle()
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
         await owners.capabilities(self._new, {"events": True})
 
@@ -158,7 +159,8 @@ class HandOver:
         sides = (self.old, _there(self._old)), (self.new.process, _there(self._new))
         self._expected = await preflight.first(self.plan.guest, *sides, self.pauses.over)
         listed = {what: tuple(sorted(said)) for what, said in self._expected.items()}
-        self.journal.write(State.MIGRATING, expected=listed)
+        self._taps.note()
+        self.journal.write(State.MIGRATING, expected=listed, taps=self._taps.settings)
 
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
@@ -206,7 +208,6 @@ class HandOver:
 
     async def _place(self) -> None:
         self.pauses.end(self)
-        await self._taps.let_go()
         old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
         placed = await placing.place(old, new)
         self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
