@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -161,6 +162,15 @@ def test_the_display_starts_without_an_address_and_gets_olds_sockets() -> None:
     (vnc,) = CommandLine.parse(made.argv).named("vnc")
     assert vnc.value == "none,audiodev=audio1"
     assert facts.process().inet_listeners == made.displays
+
+
+def test_a_display_that_only_libvirt_leads_to_has_no_sockets() -> None:
+    domain = facts.domain()
+    graphics = "<graphics type='vnc'><listen type='none'/></graphics>"
+    xml = re.sub(r"<graphics.*?</graphics>", graphics, domain.xml, flags=re.DOTALL)
+    assert graphics in xml
+    made = plan(replace(domain, xml=xml))
+    assert (made.displays, "audiodev=audio1" in " ".join(made.argv)) == ((), True)
 
 
 USER = Option("device", "virtio-net-pci,netdev=hostnet7")

@@ -42,6 +42,7 @@ class ProcessFacts:
     inet_listeners: tuple[int, ...]  # descriptors of listening TCP sockets
     ports: Mapping[int, int] = field(default_factory=dict)  # each of these → the port
     vhosts: int = 0  # descriptors of /dev/vhost-net
+    age: float = 0.0  # seconds since it was started
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,11 @@ def running_since(process: Process) -> float:
     return int(boot.split()[1]) + int(process.started) / os.sysconf("SC_CLK_TCK")
 
 
+def age(process: Process) -> float:
+    """Seconds since it was started."""
+    return (ticks_since_boot() - int(process.started)) / os.sysconf("SC_CLK_TCK")
+
+
 def ticks_since_boot() -> int:
     """Now, as the start of a process is given (proc_pid_stat(5), starttime)."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from virtcpr.domain.argv import CommandLine, Option, successor
+from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.reconcile import reconcile
@@ -104,10 +105,16 @@ def plan(facts: DomainFacts) -> Plan:
     live = LiveDomain.of(facts.xml)
     line = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml).line
     resources = _Resources(
-        line, facts.process, facts.qemu, {i.alias: i.target or "" for i in live.interfaces()}, live.vnc_sockets()
+        line,
+        facts.process,
+        facts.qemu,
+        {i.alias: i.target or "" for i in live.interfaces()},
+        live.vnc_sockets(),
+        vnc_listens=not live.matches("devices/graphics[@type='vnc']/listen[@type='none']"),
     )
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
     resources.refuse_unknown(option for option in line.options if option not in replaced)
+    replaced |= {option: later(option, facts.process.age) for option in line.named("rtc")}
     return Plan(
         name=facts.name,
         uuid=facts.uuid,
@@ -153,6 +160,7 @@ class _Resources:
     qemu: QemuFacts
     targets: Mapping[str, str]
     vnc_sockets: frozenset[str]
+    vnc_listens: bool  # else viewers come through libvirt alone (virDomainOpenGraphicsFD)
     numbers: Iterator[int] = field(default_factory=lambda: count(FIRST_FD))
     carried: list[Carried] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
@@ -257,6 +265,8 @@ class _Resources:
 
     def _vnc(self, option: Option) -> Option:
         """New starts without an address and gets old's listening sockets (``display-update``) before the hand-over."""
+        if not self.vnc_listens:
+            return option
         if self.vnc_sockets:
             self.displays += [fd for path, fd in self.process.listeners.items() if path in self.vnc_sockets]
         else:

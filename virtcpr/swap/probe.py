@@ -83,6 +83,7 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         inet_listeners=tuple(inet),
         ports=inet,
         vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),
+        age=proc.age(process),
     )
 
 
