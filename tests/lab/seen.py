@@ -19,7 +19,8 @@ SEEN = {
     "transient": "test_prepare.py",
     "interface-rom": "test_prepare.py",
     "managed-save": "test_prepare.py",
-    **dict.fromkeys(["interface-user", "chardev-connected"], "test_hotplug.py"),
+    "machine-unversioned": "test_machines.py",
+    **dict.fromkeys(["interface-user", "interface-queues", "chardev-connected"], "test_hotplug.py"),
     **dict.fromkeys(
         ["other-template", "ram-file-taken", "ram-backend-cells", "ram-backend-twice", "ram-nameless"],
         "test_prepare_reboot.py",
@@ -48,7 +49,6 @@ NOT_IN_LAB = {
     "input-evdev": NEEDS_HARDWARE,
     "ksm": "the lab's kernel has no KSM of its own",
     "state": "a crashed or suspended guest of the lab's kind can't be made",
-    "machine-unversioned": "from XML only: libvirt gives every machine type of x86 that it can start a version",
     "emulator-cpr": NEEDS_OLD_QEMU,
     "emulator-reboot": NEEDS_OLD_QEMU,
     "qemu-old": NEEDS_OLD_QEMU,

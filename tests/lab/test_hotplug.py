@@ -229,9 +229,17 @@ def test_queues_that_the_guest_does_not_use(guests: Guests) -> None:
     until(lambda: [False, False, True, True] in picture(NAME)["queues"].values())
     swapped(guests)
 
+    macvtap = "<source dev='virbr0' mode='bridge'/><driver name='qemu' queues='2'/>"
+    attach(interface(0x16, "virtio", macvtap, kind="direct"))
+    assert found().keys() == {"interface-queues"}
+    assert client.upgrade(NAME, "--emulator", KEPT)["exit_code"] == 4
+    virsh("detach-interface", NAME, "direct", "--mac", f"{MAC}16", "--live")
+    until(lambda: found() == {})
+
 
 TWO_QUEUES = """
 import asyncio, fcntl, os, struct
+from virtcpr.host.tap import TapQueue
 from virtcpr.swap.taps import Taps
 
 def opened():
@@ -242,27 +250,50 @@ def opened():
 def attached():
     return [not struct.unpack("16sH22x", fcntl.ioctl(fd, 0x800454D2, bytes(40)))[1] & 0x400 for fd in fds]
 
-def detach(number):
-    "As new QEMU does when it makes the device; it aborts where that fails."
-    fcntl.ioctl(fds[number], 0x400454D9, struct.pack("16xH22x", 0x400))
+def header(length=None):
+    "As QEMU does when it makes the device, and when the guest's driver starts."
+    if length:
+        fcntl.ioctl(fds[0], 0x400454D8, struct.pack("i", length))
+    return struct.unpack("i", fcntl.ioctl(fds[0], 0x800454D7, bytes(4)))[0]
 
+def use(number, flag):
+    "As QEMU does; it aborts where that fails."
+    fcntl.ioctl(fds[number], 0x400454D9, struct.pack("16xH22x", flag))
+
+ATTACH, DETACH = 0x200, 0x400
 fds = [opened() for _ in range(3)]
-detach(2)  # the guest uses two
 
 async def swap(then):
+    use(2, DETACH)  # the guest uses two
+    header(12)
+    fcntl.ioctl(fds[0], 0x400454D0, 5)  # offloads: checksums, and segmentation of TCP over IPv6 alone
     taps = Taps(enumerate(fds))
     taps.keep()
     assert attached() == [True, True, True]
-    for number in (1, 2):
-        detach(number)
-    while attached() != [True, True, False]:  # old has its own back
+    for number in (1, 2):  # new makes its device
+        use(number, DETACH)
+    header(10)
+    fcntl.ioctl(fds[0], 0x400454D0, 0)
+    while (attached(), header()) != ([True, True, False], 12):  # old has its own back
         await asyncio.sleep(0)
+    await taps.settle()
+    assert (attached(), header(), TapQueue.of(0, fds[0]).offload) == ([True, True, False], 12, 5)
+    use(2, ATTACH)  # the guest's driver in old starts anew
+    header(10)
+    await asyncio.sleep(0.01)
+    assert (attached(), header()) == ([True, True, True], 10)
+    taps.note()
     taps.hand_over()
     assert attached() == [True, False, False]  # as new believes
-    await taps.let_go()
+    header(12)
     if then == "back":
         taps.restore()
-        assert attached() == [True, True, False]
+        assert (attached(), header()) == ([True, True, True], 10)
+    else:
+        for number in (1, 2):
+            use(number, ATTACH)
+        await taps.let_go()
+        assert (attached(), header()) == ([True, True, True], 12)
 
 asyncio.run(asyncio.wait_for(swap("back"), 10))
 asyncio.run(asyncio.wait_for(swap("on"), 10))
@@ -270,5 +301,5 @@ asyncio.run(asyncio.wait_for(swap("on"), 10))
 
 
 def test_queues_are_as_each_qemu_believes_them_to_be(lab: Lab) -> None:
-    """Old keeps its own as long as the guest runs there, and has them again where the swap goes back."""
+    """Old keeps its own as long as the guest runs there, also what the guest changes, and where the swap goes back."""
     run("python3", "-", stdin=TWO_QUEUES)

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,9 @@ def test_an_emulator_that_hangs_is_ended_with_what_it_started(tmp_path: Path, mo
     script.chmod(0o755)
     with pytest.raises(emulator.NotAnEmulator, match="isn't QEMU, or is broken"):
         asyncio.run(emulator.inspect(str(script)))
-    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not child.exists() or ") Z " in child.read_text()
+    child = int((tmp_path / "child").read_text())
+    with suppress(HostError):  # what is killed is there for an instant still
+        assert Process.of(child).ends(10)
 
 
 def test_a_guest_that_is_asked_has_its_deadline_back(stage: Stage) -> None:

@@ -176,6 +176,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
     ("interface-user", (T,), "through net0, a network of QEMU's own",
      xml("<interface type='network'>", "<interface type='user'>")),
+    ("interface-queues", (T,), "macvtap interface with several queues",
+     device("<interface type='direct'><driver queues='2'/></interface>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
     ("disk", (T, L, X), "NVMe", device("<disk type='nvme'/>")),
     ("iotune", (L, X), "throttling", device("<disk type='file'><iotune/></disk>")),

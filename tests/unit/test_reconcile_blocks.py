@@ -309,6 +309,38 @@ def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ([Option("cdrom", "/a.iso")], "-cdrom, of which it doesn't say what it has now"),
+        ([Option("hda", "/a"), Option("snapshot")], "-hda, of which it doesn't say"),
+        ([Option("drive", "driver=raw,file.filename=/a,if=ide")], "file.filename=/a,if=ide, of which it doesn't say"),
+        ([Option("drive", "file.driver=file,file.filename=/a")], "of which it doesn't say"),
+        ([Option("drive", "file=/a.iso,snapshot=on")], "/a.iso, whose changes are in a file that is gone with it"),
+        ([Option("snapshot"), Option("drive", "file=nbd://h/x")], "nbd://h/x, whose changes are in a file"),
+    ],
+)
+def test_drives_of_an_administrators_own_that_may_be_others_now_are_refused(options: list[Option], why: str) -> None:
+    there = qmp.legacy_drives([{"device": "ide0-cd0", "inserted": {"file": "/a.iso"}}])
+    change = blocks.change(CommandLine("/qemu", tuple(options)), replace(qemu(()), legacy=there), status())
+    assert why in change.refused[0]
+
+
+def test_only_formats_that_can_have_one_are_given_a_backing_image() -> None:
+    disk = (
+        "<disk type='file'><driver name='qemu' type='{0}'><metadata_cache><max_size unit='bytes'>4096</max_size>"
+        "</metadata_cache></driver><source file='/a'><privateData><nodenames><nodename type='storage' name='s'/>"
+        "<nodename type='format' name='f'/></nodenames></privateData></source><backingStore/><target dev='vda'/></disk>"
+    )
+    for kind, backing in (("vdi", False), ("vpc", False), ("qcow2", True), ("qed", True)):
+        nodes = (BlockNode("s", "/a", "file"), BlockNode("f", "/a", kind, below=Below("s", None)))
+        change = blocks.change(CommandLine("/qemu", ()), qemu(nodes), status(disk.format(kind)))
+        assert change.refused == ()
+        made = change.added[-1].properties()
+        assert ("backing" in made) is backing
+        assert made["cache-size"] == 4096
+
+
 def test_a_floppy_drive_stays_of_its_kind_without_its_medium() -> None:
     floppy = '{"driver":"floppy","unit":0,"drive":"a","id":"fdc0-0-0"}'
     line = CommandLine("/qemu", (Option("device", floppy),))

@@ -67,6 +67,8 @@ def _chain(name: str, element: etree._Element, kind: str, told: Mapping[str, str
         return
     backing = element.find("backingStore")
     under = None if backing is None else backing.find("source")
+    cache = element.findtext("driver/metadata_cache/max_size") or element.findtext("format/metadata_cache/max_size")
+    told = {**told, **({"metadata_cache": cache} if cache else {})}
     data = source.find("dataStore")
     nodes = _names(source)
     top = nodes.get("format") or nodes.get("slice-storage") or nodes.get("storage")
@@ -173,6 +175,8 @@ def _format(
             options["encrypt"] = {"format": "luks", "key-secret": secret}
     if told.get("discard_no_unref") == "on":
         options["discard-no-unref"] = True
+    if "metadata_cache" in told:
+        options["cache-size"] = int(told["metadata_cache"])  # bytes, as libvirt writes it
     if data := _top(source.find("dataStore/source")):
         options["data-file"] = data
     options["file"] = below

@@ -18,6 +18,10 @@ from virtcpr.domain.reconcile.change import Change
 
 # Drivers whose file QEMU calls as it was told to.
 LOCAL = frozenset({"file", "host_device", "host_cdrom"})
+# Formats that are on top of another image (qapi/block-core.json, BlockdevOptionsGenericCOWFormat).
+LAYERED = frozenset({"qcow", "qcow2", "qed", "vmdk"})
+# Options that stand for a -drive.
+SHORT = frozenset({"hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash"})
 # Properties that name another node.
 CHILDREN = ("file", "backing", "data-file")
 
@@ -61,10 +65,19 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
 
 
 def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
-    """Of ``-drive``, which an administrator gave QEMU past libvirt: those whose medium is another one now, or out."""
-    for option in line.named("drive"):
-        file = str(option.properties().get("file", ""))
-        if qemu.legacy is not None and file.startswith("/") and file not in qemu.legacy:
+    """Of ``-drive`` and the like, which an administrator gave QEMU past libvirt: those whose medium is another one now
+    or out, as far as can be told, and those whose changes are in a file that only old QEMU has."""
+    throwaway = any(line.named("snapshot"))
+    for option in line.options:
+        told = option.properties() if option.name == "drive" else {}
+        file = str(told.get("file", ""))
+        if option.name in SHORT:
+            yield f"QEMU was started with the drive -{option.name}, of which it doesn't say what it has now"
+        elif option.name == "drive" and (throwaway or told.get("snapshot") in (True, "on")):
+            yield f"QEMU was started with the drive {file}, whose changes are in a file that is gone with it (snapshot)"
+        elif not file and any(key == "driver" or key.startswith("file.") for key in told):
+            yield f"QEMU was started with the drive {option.value}, of which it doesn't say what it has now"
+        elif qemu.legacy is not None and file.startswith("/") and file not in qemu.legacy:
             yield f"QEMU was started with the drive {file}, and has it no more"
 
 
@@ -148,8 +161,8 @@ def _build(graph: _Graph, node: BlockNode, record: Recorded | None) -> None:
 
 
 def _backing(node: BlockNode, record: Recorded) -> Mapping[str, object]:
-    """The backing image of a format; a raw one has none, and QEMU refuses the word."""
-    if node.driver in ("raw", "luks"):
+    """The backing image of a format that can have one; for the others QEMU refuses the word."""
+    if node.driver not in LAYERED:
         return {}
     return {"backing": node.below.backing if node.below is not None else record.backing}
 

@@ -51,7 +51,8 @@ def _made(name: str, node: etree._Element | None) -> Option | None:
     driver = node.find("driver")
     queues = int(driver.get("queues", "1")) if driver is not None else 1
     fds = {"fd": "0"} if queues < 2 else {"fds": ":".join(["0"] * queues)}
-    return _option({"type": "tap", **fds, "id": name})
+    bounded = node.findtext("tune/sndbuf")
+    return _option({"type": "tap", **fds, "id": name, **({"sndbuf": bounded} if bounded else {})})
 
 
 def _addresses(node: etree._Element) -> dict[str, str]:
