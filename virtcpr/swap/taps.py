@@ -31,6 +31,11 @@ class Taps:
         """As the journal keeps them: number in old, header length, offloads, whether it is attached."""
         return tuple((queue.source, queue.header, queue.offload, int(queue.attached)) for queue in self._queues)
 
+    @property
+    def spare(self) -> bool:
+        """Whether there are queues that the guest doesn't use: not yet, it may be."""
+        return not all(queue.attached for queue in self._queues)
+
     def note(self) -> None:
         """They are as old's guest wants them."""
         found = (TapQueue.of(source, fd) for source, fd in self._fds)

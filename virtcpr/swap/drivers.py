@@ -1,0 +1,31 @@
+"""Whether the guest's network drivers are at work, or still to start."""
+
+from __future__ import annotations
+
+from virtcpr.domain import qmp
+from virtcpr.errors import HostError, QmpRefused
+from virtcpr.host.qmp import Monitor
+
+PAIR = 3  # virtqueues of an interface with one pair of queues, and its control queue
+
+
+async def at_work(old: Monitor, name: str) -> None:
+    """See that no driver is about to take queues of an interface with several.
+
+    Old QEMU aborts when it does that in the instant in which all of them are attached for new (``Taps.keep``;
+    hw/net/virtio-net.c, virtio_net_set_queue_pairs).  Raises HostError for one that hasn't started, as in a guest that
+    boots.  QEMU may come to have no such command (``x-``): then nothing is known.
+    """
+    try:
+        for card in map(qmp.obj, qmp.items(await old.execute("x-query-virtio"))):
+            if card.get("name") != "virtio-net":
+                continue
+            status = qmp.obj(await old.execute("x-query-virtio-status", {"path": card["path"]}))
+            words = str(qmp.obj(status["status"]).get("statuses"))
+            if qmp.number(status["num-vqs"]) > PAIR and "DRIVER_OK" not in words:
+                raise HostError(
+                    f"{name}: the guest boots, or has no driver for an interface with several queues",
+                    hint=f"try again when it is up, or 'virtcpr upgrade --mode reboot {name}'",
+                )
+    except QmpRefused:
+        return
