@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -38,6 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Workers that were interrupted stop nothing; their labs are this run's, as the store is."""
-    if not _is_worker(config) and config.getoption("numprocesses", default=None):
-        Lab(default_store()).end_others()
+    """Workers that were interrupted stop nothing; only root has labs."""
+    if os.geteuid() == 0 and not _is_worker(config):
+        Lab(default_store()).end_others(os.getpid())

@@ -44,7 +44,7 @@ def built_lab() -> Iterator[Lab]:
     lab.build()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
-        lab = lab.another(worker)
+        lab = lab.another(os.getppid(), worker)
         os.environ["VIRTCPR_LAB"] = str(lab.store)  # for what runs commands in it
     yield lab
     lab.down()

@@ -90,18 +90,21 @@ class Lab:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def another(self, name: str) -> Lab:
-        """One beside this one, of the same image; to be built before."""
-        other = Lab(self.store / "others" / name)
+    def another(self, owner: int, name: str) -> Lab:
+        """One beside this one, of the same image, which is there; ``owner`` is the process that ends it."""
+        other = Lab(self.store / "others" / f"{owner}-{name}")
         other.store.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (other.store / "images").symlink_to(self.store / "images")
         return other
 
-    def end_others(self) -> None:
-        """Stop all that are beside this one, whoever started them."""
+    def end_others(self, owner: int | None = None) -> None:
+        """Stop those beside this one that the process started, and those whose process is gone; all, without one."""
         for store in self.store.glob("others/*"):
-            Lab(store).down()
+            theirs = int(store.name.partition("-")[0])
+            if owner in (None, theirs) or not Path(f"/proc/{theirs}").exists():
+                Lab(store).down()
+                shutil.rmtree(store)
 
     def build(self) -> Path:
         with self._locked():
@@ -136,7 +139,6 @@ class Lab:
     def down(self) -> None:
         with self._locked():
             self._stop()
-            self.end_others()
 
     def reboot(self) -> None:
         """Power off hard and boot again with the same disk, as a host that lost its power."""

@@ -141,6 +141,7 @@ class HandOver:
         self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
         await _is(self._new, self.new.process)  # it answers, so it has made its devices
         await self._taps.settle()
+        self.journal.write(State.MIGRATING, taps=())  # whoever goes back from here finds them as they are to be
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
         await owners.capabilities(self._new, {"events": True})
 
