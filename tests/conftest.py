@@ -17,6 +17,11 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Labs of a run that was killed would take the CPUs of this one."""
+    _end_labs(config)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if _is_worker(session.config):
         output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
@@ -39,6 +44,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Workers that were interrupted stop nothing; only root has labs."""
+    """Workers that were interrupted stop nothing."""
+    _end_labs(config)
+
+
+def _end_labs(config: pytest.Config) -> None:
+    """This run's and those of runs that are gone; only root has labs."""
     if os.geteuid() == 0 and not _is_worker(config):
         Lab(default_store()).end_others(os.getpid())

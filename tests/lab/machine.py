@@ -92,19 +92,20 @@ class Lab:
 
     def another(self, owner: int, name: str) -> Lab:
         """One beside this one, of the same image, which is there; ``owner`` is the process that ends it."""
-        other = Lab(self.store / "others" / f"{owner}-{name}")
+        other = Lab(self.store / "others" / f"{owner}-{Process.of(owner).started}-{name}")
         other.store.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (other.store / "images").symlink_to(self.store / "images")
         return other
 
-    def end_others(self, owner: int | None = None) -> None:
-        """Stop those beside this one that the process started, and those whose process is gone; all, without one."""
+    def end_others(self, owner: int = 0, *, alive: bool = False) -> None:
+        """Stop those beside this one that the process started, and those whose process is gone; ``alive``: all."""
         for store in self.store.glob("others/*"):
-            theirs = int(store.name.partition("-")[0])
-            if owner in (None, theirs) or not Path(f"/proc/{theirs}").exists():
+            pid, started = store.name.split("-")[:2]
+            if alive or int(pid) == owner or not Process(int(pid), started).alive():
                 Lab(store).down()
-                shutil.rmtree(store)
+                if (store / "images").is_symlink():  # else it is being built
+                    shutil.rmtree(store)
 
     def build(self) -> Path:
         with self._locked():

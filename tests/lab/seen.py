@@ -18,6 +18,7 @@ SEEN = {
     "session": "test_session.py",
     "transient": "test_prepare.py",
     "interface-rom": "test_prepare.py",
+    "network-boot": "test_prepare.py",
     "managed-save": "test_prepare.py",
     "machine-unversioned": "test_machines.py",
     **dict.fromkeys(["interface-user", "interface-queues", "chardev-connected"], "test_hotplug.py"),

@@ -64,6 +64,14 @@ SECURE = {
     "<nvram template='/usr/share/OVMF/OVMF_VARS_4M.ms.fd'/></os><features><acpi/><apic/><smm state='on'/></features>",
     "devices": "",
 }
+QUEUES = {
+    "name": "queues",
+    "vcpus": "2",
+    "emulator": EMULATOR,
+    "machine": "<os><type arch='x86_64' machine='q35'>hvm</type></os>",
+    "devices": "<interface type='network'><source network='default'/><model type='virtio'/><driver queues='2'/>"
+    "</interface>",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +82,7 @@ def rebuilt(lab: Lab) -> Iterator[None]:
         run("python3", "-", stdin=other)
         run("qemu-img", "create", "-q", "-f", "qcow2", f"{IMAGES}/{name}.qcow2", "16M")
     yield
-    for machine in (MICROVM, ARM, RISCV, SECURE):
+    for machine in (MICROVM, ARM, RISCV, SECURE, QUEUES):
         client.remove(machine["name"])
 
 
@@ -105,6 +113,23 @@ def test_another_machine_moves_there_and_back(machine: dict[str, str], other: st
     virsh("suspend", name)
     virsh("resume", name)
     assert virsh("domstate", name).strip() == "running"
+
+
+def test_a_guest_that_has_not_taken_its_queues_is_left_alone() -> None:
+    """It may be about to; this one never does, as it has nothing to boot from."""
+    name = QUEUES["name"]
+    shell(f"virsh -q define /dev/stdin; virsh -q start {name}", stdin=DOMAIN.format(**QUEUES))
+    process = client.pid(name)
+
+    done = client.virtcpr("upgrade", name, "--emulator", REBUILT, "--yes")
+
+    assert done.code == 5, done
+    said = " ".join((done.out + done.err).split())
+    assert "the guest boots, or its driver knows no interface with several queues" in said
+    assert "try again when it is up, or 'virtcpr upgrade --mode reboot queues'" in said
+    assert (client.pid(name), client.monitor(name, "query-status")["status"]) == (process, "running")
+    virsh("suspend", name)  # nothing can happen then
+    assert client.upgrade(name, "--emulator", REBUILT)["domains"][0]["result"] == "upgraded"
 
 
 def views(name: str) -> tuple[object, ...]:

@@ -265,6 +265,19 @@ def test_what_is_pointed_out(other: Shape) -> None:
     virsh("managedsave-remove", other.name)
 
 
+def test_a_prepared_domain_is_to_boot_from_the_network(other: Shape) -> None:
+    define(other, str)
+    prepare(other.name)
+    xml = stored(other.name).replace("<model type='virtio'/>", "<model type='virtio'/><boot order='1'/>")
+    shell("virsh -q define /dev/stdin", stdin=xml)
+
+    assert "network-boot" in [f["code"] for f in prepare(other.name)[0]["findings"]]
+
+    client.virtcpr("prepare", "--undo", "--yes", other.name, check=True)
+    assert [f["code"] for f in prepare(other.name)[0]["findings"]] == ["interface-rom"]
+    assert "romfile" not in stored(other.name)
+
+
 def test_an_interface_comes_back_to_where_one_was_detached(other: Shape, guests: Guests) -> None:
     """With a boot ROM it would take one of the images for it, and write to that."""
     define(other, str)

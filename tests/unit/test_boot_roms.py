@@ -32,6 +32,14 @@ def test_boot_roms_are_taken_from_interfaces_that_nothing_boots_from(
     assert LiveDomain.of(once).boot_roms() == left
 
 
+@pytest.mark.parametrize("os", ["<os firmware='efi'/>", "<os><loader type='pflash'>/code</loader></os>"])
+def test_uefi_boots_from_others_than_virtio_by_their_roms(os: str) -> None:
+    interfaces = "<interface><model type='e1000e'/></interface><interface><model type='virtio'/></interface>"
+    once = transfer(domain(f"{os}<devices>{interfaces}</devices>")).text
+    assert re.findall(r"<qemu:arg value='([\w-]+)\.romfile='", once) == ["virtio-net-pci-base"]
+    assert LiveDomain.of(once).boot_roms() == {"e1000e"}
+
+
 def test_a_domain_that_boots_from_the_network_keeps_its_boot_roms() -> None:
     text = domain("<os><boot dev='hd'/><boot dev='network'/></os>")
     assert "romfile" not in transfer(text).text

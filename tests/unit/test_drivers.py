@@ -18,11 +18,15 @@ STARTED = [
 ]
 
 
-class Answers:
-    """As QEMU 10.0 answers."""
+SEVERAL = ["VIRTIO_NET_F_MQ: Multiqueue with automatic receive steering supported"]
+OTHER = ["VIRTIO_NET_F_CTRL_VQ: Control channel available"]
 
-    def __init__(self, queues: int, statuses: list[str] | None) -> None:
-        self.queues, self.statuses = queues, statuses
+
+class Answers:
+    """As QEMU 10.0 answers; ``statuses`` None: it doesn't know the question."""
+
+    def __init__(self, offered: list[str], statuses: list[str] | None, taken: list[str]) -> None:
+        self.offered, self.statuses, self.taken = offered, statuses, taken
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> object:
         if self.statuses is None:
@@ -30,19 +34,26 @@ class Answers:
         if command == "x-query-virtio":
             return [{"name": "virtio-blk", "path": "/disk"}, {"name": "virtio-net", "path": "/net"}]
         assert (command, arguments) == ("x-query-virtio-status", {"path": "/net"})
-        return {"num-vqs": self.queues, "status": {"statuses": self.statuses}}
+        return {
+            "status": {"statuses": self.statuses},
+            "host-features": {"dev-features": self.offered},
+            "guest-features": {"dev-features": self.taken},
+        }
 
 
-def ask(queues: int, statuses: list[str] | None) -> None:
-    asyncio.run(at_work(cast("Monitor", Answers(queues, statuses)), "web"))
+def ask(offered: list[str], statuses: list[str] | None, taken: list[str]) -> None:
+    asyncio.run(at_work(cast("Monitor", Answers(offered, statuses, taken)), "web"))
 
 
-@pytest.mark.parametrize(("queues", "statuses"), [(9, STARTED), (3, []), (9, None)])
-def test_it_goes_on(queues: int, statuses: list[str] | None) -> None:
-    ask(queues, statuses)
+@pytest.mark.parametrize(
+    ("offered", "statuses", "taken"), [(SEVERAL, STARTED, SEVERAL), (OTHER, [], []), (SEVERAL, None, [])]
+)
+def test_it_goes_on(offered: list[str], statuses: list[str] | None, taken: list[str]) -> None:
+    ask(offered, statuses, taken)
 
 
-def test_a_guest_that_boots_is_left_alone() -> None:
-    with pytest.raises(HostError, match="web: the guest boots, or has no driver") as raised:
-        ask(9, STARTED[:1])
+@pytest.mark.parametrize(("statuses", "taken"), [([], []), (STARTED[:1], []), (STARTED[:1], SEVERAL), (STARTED, OTHER)])
+def test_a_guest_that_boots_is_left_alone(statuses: list[str], taken: list[str]) -> None:
+    with pytest.raises(HostError, match="web: the guest boots, or its driver knows no interface") as raised:
+        ask(SEVERAL, statuses, taken)
     assert raised.value.hint == "try again when it is up, or 'virtcpr upgrade --mode reboot web'"

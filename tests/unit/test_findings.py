@@ -176,6 +176,9 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
     ("interface-user", (T,), "through net0, a network of QEMU's own",
      xml("<interface type='network'>", "<interface type='user'>")),
+    ("network-boot", (T,), "took its interfaces' boot ROMs away",
+     xml("<qemu:arg value='-machine'/>", "<qemu:arg value='-global'/><qemu:arg value='e1000.romfile='/>"
+         "</qemu:commandline><os><boot dev='network'/></os><qemu:commandline><qemu:arg value='-machine'/>")),
     ("interface-queues", (T,), "macvtap interface with several queues",
      device("<interface type='direct'><driver queues='2'/></interface>")),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),

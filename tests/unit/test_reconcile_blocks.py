@@ -300,20 +300,23 @@ def test_throttles_as_block_set_io_throttle_takes_them() -> None:
 
 
 def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> None:
-    line = CommandLine("/qemu", (Option("drive", "file=/a.iso,if=ide,media=cdrom"), Option("drive", "file=nbd://h/x")))
+    whole = (Option("pflash", "/code"), Option("cdrom", "/a.iso"), Option("drive", "if=none,id=empty"))
+    line = CommandLine(
+        "/qemu", (Option("drive", "file=/a.iso,if=ide,media=cdrom"), Option("drive", "file=nbd://h/x"), *whole)
+    )
     there = qmp.legacy_drives([{"device": "ide0-cd0", "inserted": {"file": "/a.iso"}}])
     assert blocks.change(line, replace(qemu(()), legacy=there), status()).refused == ()
     out = qmp.legacy_drives([{"device": "ide0-cd0"}])
-    assert blocks.change(line, replace(qemu(()), legacy=out), status()).refused == (
-        "QEMU was started with the drive /a.iso, and has it no more",
-    )
+    assert set(blocks.change(line, replace(qemu(()), legacy=out), status()).refused) == {
+        "QEMU was started with the drive /a.iso, and has it no more"
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ([Option("cdrom", "/a.iso")], "-cdrom, of which it doesn't say what it has now"),
-        ([Option("hda", "/a"), Option("snapshot")], "-hda, of which it doesn't say"),
+        ([Option("cdrom", "/b.iso")], "/b.iso, and has it no more"),
+        ([Option("hda", "/a.iso"), Option("snapshot")], "/a.iso, whose changes are in a file"),
         ([Option("drive", "driver=raw,file.filename=/a,if=ide")], "file.filename=/a,if=ide, of which it doesn't say"),
         ([Option("drive", "file.driver=file,file.filename=/a")], "of which it doesn't say"),
         ([Option("drive", "file=/a.iso,snapshot=on")], "/a.iso, whose changes are in a file that is gone with it"),

@@ -133,12 +133,21 @@ class LiveDomain:
         defaults = {pair.option.value for pair in pairs(self.root) if pair.option.name == "global"}
         found = set()
         for interface in self.all("devices/interface"):
+            if interface.get("type") == "hostdev":
+                continue
             model = _attribute(interface, "model", "type") or "default"
             device = "virtio-net-pci-base" if model.startswith("virtio") else model
             given = _attribute(interface, "rom", "file") is not None or f"{device}.romfile=" not in defaults
             if given and _attribute(interface, "rom", "enabled") != "no":
                 found.add(model)
         return frozenset(found)
+
+    def lost_boot_roms(self) -> bool:
+        """Whether a BIOS is to boot from the network, and QEMU's arguments in the XML take boot ROMs away."""
+        boots = self.matches("os/boot[@dev='network'] | devices/interface/boot")
+        uefi = self.matches("os[@firmware='efi'] | os/loader")  # it has a driver of its own for what is taken there
+        taken = (pair.option for pair in pairs(self.root) if pair.option.name == "global")
+        return boots and not uefi and any((option.value or "").endswith(".romfile=") for option in taken)
 
     def ram_files(self) -> frozenset[tuple[str, str]]:
         """(path, offset) of the shared files that QEMU's arguments in the XML make RAM of."""

@@ -27,6 +27,8 @@ OFFLOADS = {
     "tx-tcp6-segmentation": 0x04,
     "tx-tcp-ecn-segmentation": 0x08,
     "tx-udp-segmentation": 0x60,
+    "tx-udp_tnl-segmentation": 0x80,
+    "tx-udp_tnl-csum-segmentation": 0x100,
 }
 UNKNOWN = -1  # offloads that the kernel doesn't show
 IFF_VNET_HDR, IFF_MULTI_QUEUE, IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE = 0x4000, 0x0100, 0x0200, 0x0400

@@ -268,7 +268,8 @@ class Upgrade:
             problems += adopt.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
             record.note(State.DONE)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, Ended) or not move.new.process.alive():  # nothing is left to be settled
+            # Nothing is left to be settled then.  One that libvirt kills closes its monitor before it is gone.
+            if isinstance(error, Ended) or move.new.process.ends(owners.DYING_SECONDS):
                 self._close(record)
                 move.fail(fate.ended_in_new(move.facts.name, move.new.process.pid))
                 return

@@ -263,9 +263,10 @@ class HandOver:
                 hint=SETTLE,
             ) from cause
         words = f"; QEMU said: {said}" if said and said not in why else ""
+        hint = cause.hint if isinstance(cause, VirtcprError) else None
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
-            hint=f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
+            hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
         ) from cause
 
     async def _is_news_alone(self) -> bool:

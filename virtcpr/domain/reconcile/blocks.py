@@ -20,8 +20,8 @@ from virtcpr.domain.reconcile.change import Change
 LOCAL = frozenset({"file", "host_device", "host_cdrom"})
 # Formats that are on top of another image (qapi/block-core.json, BlockdevOptionsGenericCOWFormat).
 LAYERED = frozenset({"qcow", "qcow2", "qed", "vmdk"})
-# Options that stand for a -drive.
-SHORT = frozenset({"hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash"})
+# Options that stand for a -drive whose medium can be changed, or its changes kept in a file of QEMU's own.
+SHORT = frozenset({"hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd"})
 # Properties that name another node.
 CHILDREN = ("file", "backing", "data-file")
 
@@ -69,11 +69,11 @@ def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
     or out, as far as can be told, and those whose changes are in a file that only old QEMU has."""
     throwaway = any(line.named("snapshot"))
     for option in line.options:
-        told = option.properties() if option.name == "drive" else {}
-        file = str(told.get("file", ""))
-        if option.name in SHORT:
-            yield f"QEMU was started with the drive -{option.name}, of which it doesn't say what it has now"
-        elif option.name == "drive" and (throwaway or told.get("snapshot") in (True, "on")):
+        short, told = option.name in SHORT, option.properties() if option.name == "drive" else {}
+        if not short and not told:
+            continue
+        file = option.value or "" if short else str(told.get("file", ""))
+        if throwaway or told.get("snapshot") in (True, "on"):
             yield f"QEMU was started with the drive {file}, whose changes are in a file that is gone with it (snapshot)"
         elif not file and any(key == "driver" or key.startswith("file.") for key in told):
             yield f"QEMU was started with the drive {option.value}, of which it doesn't say what it has now"

@@ -34,6 +34,12 @@ def user_interface(subject: Subject) -> Iterator[Hit]:
             yield {"interface": interface.alias or interface.mac or ""}
 
 
+def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
+    """Now, or from the next start on."""
+    if any(document.lost_boot_roms() for document in (subject.live, subject.stored) if document is not None):
+        yield {}
+
+
 def clients(subject: Subject) -> Iterator[Hit]:
     """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
     agents = subject.live.agents()
