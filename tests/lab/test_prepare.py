@@ -268,8 +268,7 @@ def test_what_is_pointed_out(other: Shape) -> None:
 def test_a_prepared_domain_is_to_boot_from_the_network(other: Shape) -> None:
     define(other, str)
     prepare(other.name)
-    xml = stored(other.name).replace("<model type='virtio'/>", "<model type='virtio'/><boot order='1'/>")
-    shell("virsh -q define /dev/stdin", stdin=xml)
+    shell("virsh -q define /dev/stdin", stdin=stored(other.name).replace("<boot dev='hd'/>", "<boot dev='network'/>"))
 
     assert "network-boot" in [f["code"] for f in prepare(other.name)[0]["findings"]]
 
