@@ -12,6 +12,7 @@ from tests.lab import client
 from tests.lab.client import Done, run, shell
 from tests.lab.guests import WITNESS
 from tests.lab.machine import Lab
+from tests.lab.striking import INSIDE
 from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
 
 USER, NUMBER, NAME = "alice", 1500, "own"
@@ -42,11 +43,12 @@ DOMAIN = f"""
 </domain>
 """
 SWAP = f"virtcpr {' '.join(URI)} upgrade {NAME} --yes --emulator"
-# virtcpr is killed when it says that it is at a step; somebody asks for the daemon all the while.
+# virtcpr is killed where it stands still, before a step; somebody asks for the daemon all the while.
 KILLED = f"""
-{SWAP} {EMULATOR} >/tmp/result 2>/tmp/said &
+python3 /tmp/halt.py 'before attach' {SWAP.removeprefix("virtcpr ")} {EMULATOR} >/tmp/result 2>/tmp/said &
 V=$!
-timeout 60 sh -c 'until grep -q attach /tmp/said; do :; done' || {{ cat /tmp/said /tmp/result >&2; exit 1; }}
+timeout 60 sh -c "until grep -q '^State:.T' /proc/$V/status; do :; done" ||
+    {{ cat /tmp/said /tmp/result >&2; exit 1; }}
 kill -9 $V
 settled='[ -z "$(ls {RUNTIME}/virtcpr/journal)" ]'
 timeout 60 sh -c "until $settled; do virsh -q {" ".join(URI)} list >/dev/null 2>&1 || :; done" ||
@@ -118,6 +120,7 @@ def test_it_is_listed_checked_and_moved() -> None:
 def test_where_virtcpr_is_killed_the_guest_runs_on() -> None:
     """No hook of libvirt's settles it first: the guardian keeps the daemon out meanwhile."""
     old = process()
+    shell("cat > /tmp/halt.py", stdin=(INSIDE / "halt.py").read_text())
     run(*AS_USER, "sh", "-c", KILLED, timeout=150)
     assert virsh("domstate", NAME).strip() == "running"
     assert process() == old

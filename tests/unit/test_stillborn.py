@@ -43,6 +43,8 @@ def born(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Note:
 @pytest.fixture
 def orphan() -> Iterator[Process]:
     child = subprocess.Popen([*WAITS_FOR_EVER, "-uuid", DOMAIN.uuid, *restart.WAITING], stdin=subprocess.PIPE)
+    while not Path(f"/proc/{child.pid}/cmdline").read_bytes():  # the kernel tells of the start an instant before
+        os.sched_yield()
     yield Process.of(child.pid)
     child.kill()
     child.wait()
