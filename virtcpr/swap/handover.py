@@ -22,7 +22,7 @@ from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import SPAWN, Side, State, Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import channel, descriptors, drivers, fate, owners, placing, preflight
+from virtcpr.swap import channel, descriptors, fate, owners, placing, preflight
 from virtcpr.swap.ends import unless_one_dies
 from virtcpr.swap.journal import SETTLE, Journal
 from virtcpr.swap.owners import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
@@ -125,8 +125,6 @@ class HandOver:
         await channel.arm(_there(self._old), self.plan.name)
         # As late as can be: the guest changes them itself.  Only from `migrate` on does new touch them.
         self._taps = Taps(self.new.taps)
-        if self.plan.runs and self._taps.spare:
-            await drivers.at_work(_there(self._old), self.plan.name)
         self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
     async def _migrate(self) -> None:

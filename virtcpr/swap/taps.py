@@ -2,6 +2,7 @@
 
 The guest in old changes them, too, whenever its driver starts, is reset or is told to use other queues, and QEMU aborts
 where a queue isn't as it believes.  So what new does is undone for as long as it makes its devices, and no longer.
+Whether a driver is about to start QEMU isn't asked: x-query-virtio-status ends 11.1.3 where none has.
 """
 
 from __future__ import annotations
@@ -30,11 +31,6 @@ class Taps:
     def settings(self) -> tuple[tuple[int, ...], ...]:
         """As the journal keeps them: number in old, header length, offloads, whether it is attached."""
         return tuple((queue.source, queue.header, queue.offload, int(queue.attached)) for queue in self._queues)
-
-    @property
-    def spare(self) -> bool:
-        """Whether there are queues that the guest doesn't use: not yet, it may be."""
-        return not all(queue.attached for queue in self._queues)
 
     def note(self) -> None:
         """They are as old's guest wants them."""
