@@ -55,7 +55,7 @@ def test_module_runs_and_help_is_light() -> None:
         "asyncio",
         "qemu",
         "rich.console",
-        "virtcpr.swap",
+        "virtcpr.actions",
         "virtcpr.host",
         "virtcpr.domain",
     )

@@ -12,9 +12,9 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DISCARDED, RESTORED, SAVED, UUID
 from tests.contract.test_json import VALIDATOR, checked
-from virtcpr.cli import live, table, tables
 from virtcpr.cli.backend import Watch
-from virtcpr.cli.text import size
+from virtcpr.cli.output import layout, progress, tables
+from virtcpr.cli.output.text import size
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport
 
 Golden = Callable[[str, str], None]
@@ -163,7 +163,7 @@ def test_the_display_has_a_line_for_what_is_done(
         seen.append(domains)
         yield lambda event: None
 
-    monkeypatch.setattr(live, "watching", watching)
+    monkeypatch.setattr(progress, "watching", watching)
     restored = RESTORED
     if "--discard" in args:
         lab, unreadable = RESTORED.domains[1:]
@@ -228,7 +228,7 @@ def test_the_schema_looks_at_what_was_kept(cli: Cli, member: str) -> None:
 
 
 def test_a_narrow_terminal() -> None:
-    drawn = table.draw(tables.save(SAVED), color=False, width=60)
+    drawn = layout.draw(tables.save(SAVED), color=False, width=60)
     assert "web     saved        10.0.2   1.5 MiB     in place" in drawn
 
 
@@ -236,7 +236,7 @@ def test_a_narrow_terminal() -> None:
 def test_names_are_shown_not_obeyed(name: str) -> None:
     domain = KeptDomain(name, UUID.format(1), Keeping.SAVED, saved_at="2026-05-04T03:02:01\x1b[31m")
     for drawn in (tables.save(SaveReport((domain,), ExitCode.DONE)), tables.keeping((domain,))):
-        shown = table.draw(drawn, color=False, width=200)
+        shown = layout.draw(drawn, color=False, width=200)
         assert "\x1b" not in shown
         assert name.replace("\x1b", "\\x1b") in shown
 

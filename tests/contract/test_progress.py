@@ -20,8 +20,9 @@ import pytest
 
 from tests.contract.conftest import Cli, Tty
 from tests.contract.fake import FakeBackend
-from virtcpr.cli import live, log
-from virtcpr.cli.live import Board, Line
+from virtcpr.cli import log
+from virtcpr.cli.output import progress
+from virtcpr.cli.output.progress import Board, Line
 from virtcpr.cli.session import Session
 from virtcpr.model import Keeping, Progress, Result
 
@@ -53,7 +54,7 @@ def test_quiet_shows_none(cli: Cli) -> None:
     ],
 )
 def test_plain(event: Progress, line: str) -> None:
-    assert live.plain(event) == line
+    assert progress.plain(event) == line
 
 
 def test_board() -> None:
@@ -91,8 +92,8 @@ def test_plain_lines_of_save_and_restore(cli: Cli, args: tuple[str, ...], seen: 
 
 def test_a_stopped_terminal_does_not_stop_the_swap(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-S in the middle of the swap: the swap goes on, and its result comes."""
-    monkeypatch.setattr(live, "END_SECONDS", 0.2)
-    monkeypatch.setattr(live, "_print", lambda events: time.sleep(60))
+    monkeypatch.setattr(progress, "END_SECONDS", 0.2)
+    monkeypatch.setattr(progress, "_print", lambda events: time.sleep(60))
     begun = time.monotonic()
     outcome = cli("upgrade", "web", "-y")
     assert time.monotonic() - begun < 5
@@ -103,7 +104,7 @@ def test_a_broken_display_does_not_break_the_swap(cli: Cli, monkeypatch: pytest.
     def broken(events: object) -> None:
         raise OSError("the terminal is gone")
 
-    monkeypatch.setattr(live, "_print", broken)
+    monkeypatch.setattr(progress, "_print", broken)
     assert cli("upgrade", "web", "-y").code == 0
 
 

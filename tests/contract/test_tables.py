@@ -9,7 +9,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DB, LAB, MAIL, NEW, OLD, WARNING, WEB, outlook_of
-from virtcpr.cli import table, tables
+from virtcpr.cli.output import layout, tables
 from virtcpr.model import DomainReport, ExitCode, Finding, ListReport, Result, Severity, Side, UpgradeReport
 
 Golden = Callable[[str, str], None]
@@ -33,22 +33,22 @@ def test_empty_list(cli: Cli) -> None:
 
 
 def test_outlook(golden: Golden) -> None:
-    drawn = table.draw(tables.outlook([outlook_of(one) for one in ALL.domains]), color=False, width=80)
+    drawn = layout.draw(tables.outlook([outlook_of(one) for one in ALL.domains]), color=False, width=80)
     golden("outlook.txt", drawn + "\n")
 
 
 def test_a_narrow_terminal(golden: Golden) -> None:
-    golden("upgrade-60.txt", table.draw(tables.upgrade(ALL), color=False, width=60) + "\n")
+    golden("upgrade-60.txt", layout.draw(tables.upgrade(ALL), color=False, width=60) + "\n")
 
 
 def test_color(golden: Golden) -> None:
-    golden("upgrade-color.txt", table.draw(tables.upgrade(ALL), color=True, width=100) + "\n")
+    golden("upgrade-color.txt", layout.draw(tables.upgrade(ALL), color=True, width=100) + "\n")
 
 
 def test_short_versions_still_differ() -> None:
     """Where only the package differs, it is what has to be shown."""
     report = DomainReport("web", WEB.uuid, Result.UPGRADED, None, Side("10.0.2 (Debian 1)"), Side("10.0.2 (Debian 2)"))
-    drawn = table.draw(tables.upgrade(UpgradeReport((report,), ExitCode.DONE)), color=False, width=20)
+    drawn = layout.draw(tables.upgrade(UpgradeReport((report,), ExitCode.DONE)), color=False, width=20)
     assert "10.0.2 (Debian 1) → 10.0.2 (Debian 2)" in drawn
 
 
@@ -71,7 +71,7 @@ def test_short_versions_still_differ() -> None:
 def test_names_are_shown_not_obeyed(name: str, shown: str, color: bool) -> None:
     finding = Finding("x", Severity.INFO, name, name)
     report = DomainReport(name, WEB.uuid, Result.CURRENT, None, OLD, NEW, findings=(finding,))
-    drawn = table.draw(tables.upgrade(UpgradeReport((report,), ExitCode.DONE)), color=color, width=1000)
+    drawn = layout.draw(tables.upgrade(UpgradeReport((report,), ExitCode.DONE)), color=color, width=1000)
     row = drawn.split("\n")[1]
     assert row.startswith(shown + "  ")
     assert "current" in row
@@ -81,13 +81,13 @@ def test_names_are_shown_not_obeyed(name: str, shown: str, color: bool) -> None:
 
 def test_wide_characters_keep_the_columns() -> None:
     reports = tuple(DomainReport(name, WEB.uuid, Result.CURRENT, None, OLD, OLD) for name in ("网络", "abcd"))
-    drawn = table.draw(tables.upgrade(UpgradeReport(reports, ExitCode.DONE)), color=False, width=200)
+    drawn = layout.draw(tables.upgrade(UpgradeReport(reports, ExitCode.DONE)), color=False, width=200)
     _, wide, narrow, _ = drawn.split("\n")
     assert wide.index("current") + 2 == narrow.index("current")
 
 
 def test_a_warning_of_an_upgraded_domain_has_its_remedy_under_it() -> None:
-    lines = table.draw(tables.upgrade(UpgradeReport((WEB,), ExitCode.DONE)), color=False, width=200).split("\n")
+    lines = layout.draw(tables.upgrade(UpgradeReport((WEB,), ExitCode.DONE)), color=False, width=200).split("\n")
     assert lines[2:] == [
         f"  warning vnc-dropped: {WARNING.message}",
         f"    {WARNING.remedy}",

@@ -18,13 +18,14 @@ import sys
 from typing import Any
 
 from virtcpr import __main__
-from virtcpr.host.qmp import Monitor
+from virtcpr.actions.records import journal
+from virtcpr.actions.transfer import batch, guest_events, handover
+from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Progress
 from virtcpr.plan.steps import Step
 from virtcpr.plan.transfer import Plan
-from virtcpr.swap import batch, fate, handover, journal
 
-run, do, look = batch.Upgrade.run, handover.HandOver._do, fate.as_planned
+run, do, look = batch.Upgrade.run, handover.HandOver._do, guest_events.as_planned
 
 
 def main(order: dict[str, Any]) -> int:
@@ -59,7 +60,7 @@ def main(order: dict[str, Any]) -> int:
             words["pause"][0] = "seen"  # at `connect`; the next one is before the pause
 
     batch.Upgrade.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
-    fate.as_planned = look_and_say
+    guest_events.as_planned = look_and_say
     return __main__.main()
 
 

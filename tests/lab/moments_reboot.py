@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.lab.moments import LOST, NEW, OLD
-from virtcpr.plan.saved import Found, Purpose, Remedy, Stage, remedy
+from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
 
 WAITS = "waits"  # in its file, for `restore`
 CALLED = {

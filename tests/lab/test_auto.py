@@ -16,7 +16,7 @@ from tests.lab.client import LAB, run, shell, virsh
 from tests.lab.conftest import Guests
 from tests.lab.guests import SMALL
 from tests.lab.machine import Lab
-from virtcpr.swap.results import DOMAIN_ID, SUMMARY_ID
+from virtcpr.actions.auto.notify import DOMAIN_ID, SUMMARY_ID
 
 WEB, MAIL, DB = (
     replace(SMALL, name=name, number=60 + n, memory_mib=160, ram_mib=16, interval_us=10_000, prepared=name != "db")
@@ -29,7 +29,7 @@ RESULTS = f'[results]\nprometheus = "{METRICS}"\nmail = "root"\n'
 HEARD = "/root/heard"
 QUIET_SECONDS = 3  # instead of what is shipped, with which test_by_itself is
 QUIET = (
-    "import sys; from virtcpr.host import packages; packages.QUIET_SECONDS = float(sys.argv[1]); "
+    "import sys; from virtcpr.host.system import packages; packages.QUIET_SECONDS = float(sys.argv[1]); "
     'sys.argv[1:] = ["auto", "--pending"]; from virtcpr.__main__ import main; sys.exit(main())'
 )
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"

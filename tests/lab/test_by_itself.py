@@ -34,7 +34,7 @@ NOTIFIER = "/etc/virtcpr/notify.d/test"
 TIMER_DROP_IN = "/run/systemd/system/virtcpr-auto.timer.d/test.conf"
 SERVICE_DROP_IN = "/run/systemd/system/virtcpr-auto.service.d/test.conf"
 QUICK = (
-    "/usr/bin/python3 -c 'import sys; from virtcpr.host import packages; packages.QUIET_SECONDS = 2; "
+    "/usr/bin/python3 -c 'import sys; from virtcpr.host.system import packages; packages.QUIET_SECONDS = 2; "
     'sys.argv[1:] = ["auto", "--pending"]; from virtcpr.__main__ import main; sys.exit(main())\''
 )
 # Without its hook into apt.  It looks at a cgroup of systemd's in the old hierarchy first, which the lab sees where the

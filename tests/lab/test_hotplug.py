@@ -240,7 +240,7 @@ def test_queues_that_the_guest_does_not_use(guests: Guests) -> None:
 TWO_QUEUES = """
 import asyncio, fcntl, os, struct
 from virtcpr.host.tap import TapQueue
-from virtcpr.swap.taps import Taps
+from virtcpr.actions.transfer.taps import Taps
 
 def opened():
     fd = os.open("/dev/net/tun", os.O_RDWR)

@@ -14,20 +14,21 @@ from typing import Any, cast
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.inspect.probe import Emulators
+from virtcpr.actions.reboot import leftovers, settle
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.reboot.save_guest import FD, Saving
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import Record
 from virtcpr.domain import restart
 from virtcpr.domain.facts import DomainFacts, Emulator, Memdev
 from virtcpr.errors import HostError, QmpRefused, VirtcprError
-from virtcpr.host import ram
-from virtcpr.host.libvirt import Connection, Domain
-from virtcpr.host.proc import Process
+from virtcpr.host.files import ram_files
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes.proc import Process
 from virtcpr.model import Recovered
 from virtcpr.plan import reboot
-from virtcpr.plan.saved import Purpose, Stage
-from virtcpr.swap.probe import Emulators
-from virtcpr.swap.reboot import leftovers, record, settling
-from virtcpr.swap.reboot.record import Record
-from virtcpr.swap.reboot.restoring import Restoring
-from virtcpr.swap.reboot.saving import FD, Saving
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 DOMAIN = facts.domain()
 UUID, NAME = DOMAIN.uuid, DOMAIN.name
@@ -235,7 +236,7 @@ class FakeConnection:
         world = self.world
         assert not world.active()
         assert restart.waits(xml)
-        kept = (ram.STARTING / UUID).read_text().strip()
+        kept = (ram_files.STARTING / UUID).read_text().strip()
         world.ids += 1
         if world.hook and kept:
             own = world.ram / f"{world.ids}-{NAME}"
@@ -243,7 +244,7 @@ class FakeConnection:
             for path in Path(kept).iterdir():
                 os.link(path, own / path.name)
         new = world.start("-incoming", "defer", status="inmigrate")
-        saved = record.load(UUID, world.directory / "saved").saved
+        saved = saves.load(UUID, world.directory / "saved").saved
         new.asleep = saved.wake
         return FakeDomain(world)
 
@@ -288,7 +289,7 @@ class RebootStage:
 
     @property
     def record(self) -> Record:
-        return record.load(UUID, self.world.directory / "saved")
+        return saves.load(UUID, self.world.directory / "saved")
 
     def restore(self, one: Record, *, read: bool = True) -> VirtcprError | None:
         restoring = Restoring(self.connection, one, DOMAIN.emulator, self.steps.append)
@@ -297,12 +298,12 @@ class RebootStage:
     def settle(self, *, dry_run: bool = False) -> Recovered:
         """By another virtcpr, which nothing befalls."""
         self.world.at, self.world.silent = None, False
-        return settling.settle(self.connection, self.record, cast(Emulators, Shelf()), dry_run=dry_run)
+        return settle.settle(self.connection, self.record, cast(Emulators, Shelf()), dry_run=dry_run)
 
     @property
     def stage(self) -> Stage | None:
         """What the file says; None where there is none."""
-        return self.record.saved.stage if record.waiting(self.world.directory / "saved") else None
+        return self.record.saved.stage if saves.waiting(self.world.directory / "saved") else None
 
     def left(self) -> set[str]:
         """All that virtcpr has put somewhere, notes of leftovers apart."""
@@ -312,7 +313,7 @@ class RebootStage:
             "record": world.directory / f"saved/{UUID}/record.json",
             "state": world.directory / f"saved/{UUID}/state",
             "RAM": world.ram / f"virtcpr-{UUID}",
-            "start allowed": ram.STARTING / UUID,
+            "start allowed": ram_files.STARTING / UUID,
         }
         return {what for what, path in places.items() if path.exists()}
 
@@ -343,9 +344,9 @@ def reboot_stage(
 ) -> RebootStage:
     """A running guest; its RAM is in a file in libvirt's directory of it."""
     monkeypatch.setattr(Record.__init__, "__defaults__", (tmp_path / "saved",))
-    monkeypatch.setattr(ram, "STARTING", tmp_path / "starting")
+    monkeypatch.setattr(ram_files, "STARTING", tmp_path / "starting")
     monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
-    monkeypatch.setattr(record.load, "__defaults__", (tmp_path / "saved",))
+    monkeypatch.setattr(saves.load, "__defaults__", (tmp_path / "saved",))
     world = World(tmp_path, children, replace(DOMAIN, status_path=str(tmp_path / "d1.xml")))
     old = world.start(status="running")
     memory = Memdev("pc.ram", True, "memory-backend-file", str(tmp_path / f"ram/1-{NAME}/pc.ram"), "file")
@@ -364,5 +365,5 @@ def reboot_stage(
         world.at, world.silent = None, False
         return stage.connection
 
-    monkeypatch.setattr(settling, "_connected", connected)
+    monkeypatch.setattr(settle, "_connected", connected)
     return stage

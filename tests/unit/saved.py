@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from virtcpr.host import ram
-from virtcpr.host.stream import Digest
-from virtcpr.plan.saved import Purpose, Stage
-from virtcpr.swap.reboot import record
-from virtcpr.swap.reboot.record import RamFile, Record, Saved
-from virtcpr.swap.reboot.saving import images
+from virtcpr.actions.reboot.save_guest import images
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import RamFile, Record, Saved
+from virtcpr.host.files import ram_files
+from virtcpr.host.qemu.stream import Digest
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 STATE = b"what QEMU wrote" * 1000
@@ -27,7 +27,7 @@ def a_record(directory: Path, stage: Stage = Stage.SAVED, **changes: Any) -> Rec
         f"<domain type='kvm'><name>web</name><os><type machine='pc-q35-10.0'>hvm</type></os><devices>"
         f"<emulator>/usr/bin/qemu</emulator><disk type='file'><source file='{disk}'/></disk></devices></domain>"
     )
-    host, boot = record.here()
+    host, boot = saves.here()
     saved = Saved(
         name="web",
         uuid=UUID,
@@ -46,9 +46,9 @@ def a_record(directory: Path, stage: Stage = Stage.SAVED, **changes: Any) -> Rec
         old_started="1",
         host=host,
         boot=boot,
-        saved_at=record.now(),
+        saved_at=saves.now(),
         ignores_shared=True,
-        ram=(RamFile(str(memory), str(memory), ram.identity(str(memory))),),
+        ram=(RamFile(str(memory), str(memory), ram_files.identity(str(memory))),),
         state=Digest(len(STATE), hashlib.sha256(STATE).hexdigest()),
         images=images(xml),
     )

@@ -18,17 +18,18 @@ import pytest
 
 from tests.unit import facts
 from tests.unit.qemu_answers import RECORDED, key
+from virtcpr.actions.records import quarantine
+from virtcpr.actions.records.journal import Entry, Journal
+from virtcpr.actions.transfer import stale_fds
+from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.errors import QmpError, VirtcprError
-from virtcpr.host import hooks
-from virtcpr.host.proc import Process
-from virtcpr.host.qmp import Monitor
+from virtcpr.host.libvirt import hooks
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.reconnect import QUERIES
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan, plan
-from virtcpr.swap import descriptors, held
-from virtcpr.swap.handover import HandOver
-from virtcpr.swap.journal import Entry, Journal
-from virtcpr.swap.spawn import NewQemu
 
 OPTIONAL = {query.command for query in QUERIES if query.optional}
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
@@ -159,8 +160,8 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
         plan(domain), pid=old.pid, started=old.started, status_path=str(status), taps=(), displays=(), replay=()
     )
     (tmp_path / "master-key.aes").write_bytes(bytes(32))
-    monkeypatch.setattr(held, "DIRECTORY", tmp_path / "held")
-    monkeypatch.setattr(descriptors, "MARGIN", 2)
+    monkeypatch.setattr(quarantine, "DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(stale_fds, "MARGIN", 2)
     monkeypatch.setattr(hooks, "put", lambda _: None)
     world = World(Qemu("old", old, "running"), Qemu("new", new, "inmigrate"))
     world.old.world = world.new.world = world

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions.auto import notify, pending
+from virtcpr.actions.auto import run as auto
+from virtcpr.actions.auto.pending import Note
+from virtcpr.actions.daemon import blackout
 from virtcpr.errors import HostError, ParseError, Unsettled, UsageError, VirtcprError
-from virtcpr.host import packages, settings
+from virtcpr.host.files import config_files
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.system import packages
 from virtcpr.model import (
     AutoReport,
     DomainReport,
@@ -27,9 +33,6 @@ from virtcpr.model import (
 from virtcpr.plan import auto as judging
 from virtcpr.plan.auto import AutoPlan, Candidate
 from virtcpr.plan.policy import Auto, Policy, Window
-from virtcpr.swap import auto, blackout, pending, results
-from virtcpr.swap.interrupt import Interrupt
-from virtcpr.swap.pending import Note
 
 OLD, NEW = Side("10.0.2", 1), Side("10.0.13")
 APPLY = Policy(auto=Auto.APPLY, parallel=3)
@@ -230,7 +233,7 @@ def host(tmp_path: Path, upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(packages, "busy", lambda: made.busy)
     monkeypatch.setattr(pending, "SYSTEMD", tmp_path)
     monkeypatch.setattr(pending, "run", lambda argv: made.timer.append(argv[2]))
-    monkeypatch.setattr(results, "tell", lambda _rules, report, *_: made.told.append(report))
+    monkeypatch.setattr(notify, "tell", lambda _rules, report, *_: made.told.append(report))
     made.trigger()
     return made
 
@@ -351,6 +354,6 @@ def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
+    monkeypatch.setattr(config_files, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
     assert auto.configured().auto is Auto.OFF
     assert 0 <= auto.minute_of_day() < 24 * 60

@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.daemon import blackout
 from virtcpr.errors import HostError
-from virtcpr.host import daemon
-from virtcpr.host.libvirt import Connection
-from virtcpr.swap import blackout
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.connection import Connection
 
 DOMAIN = facts.domain()
 

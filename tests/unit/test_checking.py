@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit.saved import STATE, a_record
+from virtcpr.actions.reboot import validate
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import RamFile, Record
 from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError, ParseError
-from virtcpr.plan.saved import Purpose
-from virtcpr.swap.reboot import checking, record
-from virtcpr.swap.reboot.record import RamFile, Record
+from virtcpr.plan.reboot_recovery import Purpose
 
 QEMU = Emulator("/usr/bin/qemu", "10.0.13", machines=frozenset({"pc-q35-10.0"}))
 Change = Callable[[Path, Record], object]
@@ -75,8 +76,8 @@ REASONS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("read", [True, False])
 def test_what_is_as_it_was_may_be_restored(tmp_path: Path, read: bool) -> None:
-    checking.look(a_record(tmp_path), QEMU, read=read)
-    checking.look(record.load(a_record(tmp_path).saved.uuid, tmp_path / "saved"), QEMU, read=read)
+    validate.look(a_record(tmp_path), QEMU, read=read)
+    validate.look(saves.load(a_record(tmp_path).saved.uuid, tmp_path / "saved"), QEMU, read=read)
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -85,13 +86,13 @@ def test_every_reason(tmp_path: Path, reason: str) -> None:
     change, words = REASONS[reason]
     change(tmp_path, one)
     with pytest.raises(HostError) as refused:
-        checking.look(one, QEMU)
+        validate.look(one, QEMU)
     message = refused.value.message
     assert message.startswith("web can't be restored: ")
     assert words in message
     assert message.endswith(f"; its state waits in {one.directory}")
     assert message.count(";") == 1  # one reason
-    assert refused.value.hint == record.DISCARD.format(name="web")
+    assert refused.value.hint == saves.DISCARD.format(name="web")
 
 
 def test_all_are_named(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_all_are_named(tmp_path: Path) -> None:
     for reason in ("host", "state cut", "ram gone", "disk gone"):
         REASONS[reason][0](tmp_path, one)
     with pytest.raises(HostError) as refused:
-        checking.look(one, QEMU)
+        validate.look(one, QEMU)
     assert all(REASONS[reason][1] in refused.value.message for reason in ("host", "state cut", "ram gone", "disk gone"))
 
 
@@ -112,31 +113,31 @@ def test_all_are_named(tmp_path: Path) -> None:
 )
 def test_an_emulator_that_cannot_load_it(tmp_path: Path, emulator: Emulator, words: str) -> None:
     with pytest.raises(HostError) as refused:
-        checking.look(a_record(tmp_path), emulator)
+        validate.look(a_record(tmp_path), emulator)
     assert words in refused.value.message
 
 
 def test_another_boot_is_no_reason_for_what_was_saved_for_it(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     saved(boot="another")(tmp_path, one)
-    checking.look(one, QEMU)
+    validate.look(one, QEMU)
 
 
 def test_a_state_that_is_read_as_it_is_loaded_is_not_read_before(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     one.state_path.write_bytes(b"other")
-    checking.look(one, QEMU, read=False)
+    validate.look(one, QEMU, read=False)
 
 
 def test_a_device_has_no_time_of_its_last_change(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     dax = RamFile("/dev/zero", "/dev/zero", one.saved.ram[0].identity)
     saved(ram=(dax,))(tmp_path, one)
-    checking.look(one, QEMU)
+    validate.look(one, QEMU)
 
 
 def test_xml_that_cannot_be_understood(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     saved(xml="<domain")(tmp_path, one)
     with pytest.raises(ParseError):
-        checking.look(one, QEMU)
+        validate.look(one, QEMU)

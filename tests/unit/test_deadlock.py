@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from virtcpr.host import deadlock
-from virtcpr.host.proc import Process
+from virtcpr.host.libvirt import deadlock
+from virtcpr.host.processes.proc import Process
 
 # The threads of libvirtd 11.3 that was seen to hang, by name; what each waits in is as there.
 DAEMON = """

@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 
+from virtcpr.actions.transfer import stale_fds
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host.proc import Process
-from virtcpr.host.qmp import Monitor
-from virtcpr.swap import descriptors
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
 
 
 @dataclass
@@ -53,26 +53,26 @@ def test_every_free_number_and_some_above(process: Process) -> None:
     highest = max(process.fd_targets())
     assert highest >= 40
     free = highest + 1 - len(process.fd_targets())
-    names = asyncio.run(descriptors.fill(cast(Monitor, old), process))
-    assert len(names) == len(old.given) == free + descriptors.MARGIN
+    names = asyncio.run(stale_fds.fill(cast(Monitor, old), process))
+    assert len(names) == len(old.given) == free + stale_fds.MARGIN
     assert set(old.given.values()) == {0}
 
-    asyncio.run(descriptors.let_go(cast(Monitor, old), names))
+    asyncio.run(stale_fds.let_go(cast(Monitor, old), names))
 
     assert old.given == {}
 
 
 def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:
-    asyncio.run(descriptors.let_go(cast(Monitor, Old(refuses=True)), ("virtcpr-free0",)))
+    asyncio.run(stale_fds.let_go(cast(Monitor, Old(refuses=True)), ("virtcpr-free0",)))
 
 
 def test_a_process_that_is_gone() -> None:
     with pytest.raises(HostError, match="process 4194304 can't be examined: No such file"):
-        asyncio.run(descriptors.fill(cast(Monitor, Old()), Process(4194304, "1")))
+        asyncio.run(stale_fds.fill(cast(Monitor, Old()), Process(4194304, "1")))
 
 
 def test_a_number_as_high_as_can_be_does_not_keep_the_daemon_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "MOST", 3)
+    monkeypatch.setattr(stale_fds, "MOST", 3)
     old = Old()
-    assert len(asyncio.run(descriptors.fill(cast(Monitor, old), Process.of(os.getpid())))) == 3
-    asyncio.run(descriptors.let_go(cast(Monitor, old), tuple(old.given)))
+    assert len(asyncio.run(stale_fds.fill(cast(Monitor, old), Process.of(os.getpid())))) == 3
+    asyncio.run(stale_fds.let_go(cast(Monitor, old), tuple(old.given)))

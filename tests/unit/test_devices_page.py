@@ -6,7 +6,7 @@ import re
 
 from tests.unit.test_docs import GROUPS, ROOT
 from virtcpr.model import Mode, Severity
-from virtcpr.plan.rules import DEVICES
+from virtcpr.plan.findings.table import DEVICES
 
 PAGE = ROOT / "docs/devices.md"
 # Findings on devices that aren't the page's subject: modes other than transfer, and what only KVM has.

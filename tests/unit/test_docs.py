@@ -10,24 +10,24 @@ import pytest
 
 from tests.lab.seen import NOT_IN_LAB, SEEN
 from virtcpr.model import Mode
-from virtcpr.plan import rules
-from virtcpr.plan.findings import Needs, Rule
-from virtcpr.plan.preparing import EDITED, PREPARING
-from virtcpr.plan.recovery import New, Old, verdict
-from virtcpr.plan.saved import Found, Purpose, Stage, remedy
+from virtcpr.plan.findings import table
+from virtcpr.plan.findings.prepare_rules import EDITED, PREPARING
+from virtcpr.plan.findings.rule import Needs, Rule
+from virtcpr.plan.reboot_recovery import Found, Purpose, Stage, remedy
 from virtcpr.plan.steps import State
+from virtcpr.plan.transfer_recovery import New, Old, verdict
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/findings.md"
 GROUPS: tuple[tuple[str, Sequence[Rule]], ...] = (
-    ("State", rules.STATE),
-    ("Emulator", rules.EMULATORS),
-    ("Memory", rules.MEMORY),
-    ("QEMU and libvirt at work", rules.MIGRATION),
-    ("Devices", rules.DEVICES),
-    ("Changed since the start", rules.DRIFT),
-    ("Rehearsal", rules.REHEARSAL),
-    ("Saving", rules.SAVING),
+    ("State", table.STATE),
+    ("Emulator", table.EMULATORS),
+    ("Memory", table.MEMORY),
+    ("QEMU and libvirt at work", table.MIGRATION),
+    ("Devices", table.DEVICES),
+    ("Changed since the start", table.DRIFT),
+    ("Rehearsal", table.REHEARSAL),
+    ("Saving", table.SAVING),
     ("Preparing", (*PREPARING, *EDITED)),
 )
 HEAD = """# Findings
@@ -46,10 +46,10 @@ This page is generated: `VIRTCPR_GOLDEN=write make unit`.
 
 
 def page() -> str:
-    return HEAD + "".join(f"\n## {title}\n\n" + "\n".join(table(group)) + "\n" for title, group in GROUPS)
+    return HEAD + "".join(f"\n## {title}\n\n" + "\n".join(rows(group)) + "\n" for title, group in GROUPS)
 
 
-def table(group: Sequence[Rule]) -> Iterator[str]:
+def rows(group: Sequence[Rule]) -> Iterator[str]:
     yield "| code | severity | modes | message | remedy | known from | seen |"
     yield "|---|---|---|---|---|---|---|"
     for rule in group:

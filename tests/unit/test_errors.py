@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from tests.unit.stage import UUID, FakeMonitor, Stage
+from virtcpr.actions.records import journal
+from virtcpr.actions.records.journal import Journal
+from virtcpr.actions.transfer import guest_events
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled
-from virtcpr.host import emulator, files, launch, libvirt
-from virtcpr.host.lock import Lock
-from virtcpr.host.proc import Process
+from virtcpr.host.files import atomic
+from virtcpr.host.libvirt import connection
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import emulator, launch
+from virtcpr.host.system.lock import Lock
 from virtcpr.plan.steps import State
-from virtcpr.swap import fate, journal
-from virtcpr.swap.journal import Journal
 
 # The clock is set in the middle of a swap.
 
@@ -39,7 +42,7 @@ from virtcpr.swap.journal import Journal
 def test_a_pause_that_cannot_be_right_is_not_reported(
     stopped: float | None, resumed: float | None, expected: float | None
 ) -> None:
-    assert fate.pause(stopped, resumed, 0.5) == expected
+    assert guest_events.pause(stopped, resumed, 0.5) == expected
 
 
 def test_a_clock_that_is_set_in_the_pause(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +71,7 @@ def arrives(stage: Stage, state: str) -> None:
     new.answer = answered  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("state", fate.OWN_STOPS)
+@pytest.mark.parametrize("state", guest_events.OWN_STOPS)
 def test_a_guest_that_has_stopped_is_handed_over_as_it_is(stage: Stage, state: str) -> None:
     arrives(stage, state)
     assert stage.run() is None
@@ -193,19 +196,19 @@ def test_a_journal_that_cannot_be_removed(stage: Stage, monkeypatch: pytest.Monk
 def test_what_is_reserved_is_used_up_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "web.xml"
     path.write_text("before")
-    files.reserve(path, 9000)
+    atomic.reserve(path, 9000)
     assert (tmp_path / "web.xml.virtcpr").stat().st_size == 9000
-    files.replace_durably(path, "after")
+    atomic.replace_durably(path, "after")
     assert path.read_text() == "after"
     assert [one.name for one in tmp_path.iterdir()] == ["web.xml"]
-    files.reserve(path, 9000)
-    files.unreserve(path)
+    atomic.reserve(path, 9000)
+    atomic.unreserve(path)
     assert [one.name for one in tmp_path.iterdir()] == ["web.xml"]
 
 
 def test_a_directory_where_nothing_can_be_reserved(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="couldn't be written: No such file or directory"):
-        files.reserve(tmp_path / "away/web.xml", 9000)
+        atomic.reserve(tmp_path / "away/web.xml", 9000)
 
 
 def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -223,15 +226,15 @@ def test_a_call_that_libvirt_never_answers() -> None:
     with pytest.raises(
         HostError, match=r"libvirt's daemon didn't answer within 0\.05 s: it hangs, or the QEMU"
     ) as late:
-        libvirt._within(0.05, never.wait)
+        connection._within(0.05, never.wait)
     assert "virsh list" in str(late.value.hint)
     never.set()
 
 
 def test_a_call_that_raises() -> None:
     with pytest.raises(ZeroDivisionError):
-        libvirt._within(5, lambda: 1 / 0)
-    assert libvirt._within(5, divmod, 7, 2) == (3, 1)
+        connection._within(5, lambda: 1 / 0)
+    assert connection._within(5, divmod, 7, 2) == (3, 1)
 
 
 @pytest.fixture
@@ -267,8 +270,8 @@ def test_an_emulator_that_hangs_is_ended_with_what_it_started(tmp_path: Path, mo
 
 
 def test_a_guest_that_is_asked_has_its_deadline_back(stage: Stage) -> None:
-    from virtcpr.swap import owners
+    from virtcpr.actions.transfer import ownership
 
     monitor = FakeMonitor(stage.world.old, "old", timeout=7.0)
-    assert asyncio.run(owners.answers(monitor))  # type: ignore[arg-type]
+    assert asyncio.run(ownership.answers(monitor))  # type: ignore[arg-type]
     assert monitor.timeout == 7.0

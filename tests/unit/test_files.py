@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import files
-from virtcpr.host.lock import Lock
+from virtcpr.host.files import atomic
+from virtcpr.host.system.lock import Lock
 
 WRITERS: tuple[Callable[[Path], object], ...] = (
-    lambda path: files.write_private(path, "text"),
-    lambda path: files.append_durably(path, "text"),
-    lambda path: files.keep(path.parent, path.name, "text"),
+    lambda path: atomic.write_private(path, "text"),
+    lambda path: atomic.append_durably(path, "text"),
+    lambda path: atomic.keep(path.parent, path.name, "text"),
 )
 
 

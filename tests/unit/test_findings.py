@@ -16,8 +16,8 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.decision import decide
-from virtcpr.plan.findings import apply, blocks
-from virtcpr.plan.rules import RULES
+from virtcpr.plan.findings.rule import apply, blocks
+from virtcpr.plan.findings.table import RULES
 
 Change = Callable[[DomainFacts], DomainFacts]
 T, L, R, X = Mode.TRANSFER, Mode.LIVE, Mode.REBOOT, Mode.EXEC

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions import guardian, recover
 from virtcpr.errors import HostError
-from virtcpr.host import daemon, guard
-from virtcpr.host.proc import Process
-from virtcpr.swap import guardian, recovery
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.proc import Process
 
 
 def test_it_is_ready_and_ends_when_it_is_told() -> None:
@@ -64,7 +65,7 @@ def test_nobody_needs_to_listen_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
     recipe = tmp_path / "guardian.json"
     recipe.write_text("{}")
     monkeypatch.setattr(guard, "RECIPE", recipe)
-    monkeypatch.setattr(recovery, "recover", fails)
+    monkeypatch.setattr(recover, "recover", fails)
     monkeypatch.setattr(daemon, "running", fails)
     monkeypatch.setattr(daemon, "from_recipe", lambda _recipe: Stopped())
     reader, writer = os.pipe()

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from tests.unit.stage import OPTIONAL, UUID, FakeMonitor, Stage, dies_soon
+from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.transfer import ownership, place_threads
+from virtcpr.actions.transfer.ownership import MOVE_SECONDS
+from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import QmpError, RolledBack, Unsettled
-from virtcpr.host.proc import Process
-from virtcpr.host.qmp import Monitor
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Settled
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.steps import Side, State
-from virtcpr.swap import held, journal, owners, placing
-from virtcpr.swap.owners import MOVE_SECONDS
-from virtcpr.swap.settlement import Settlement
 
 
 def commands() -> int:
@@ -176,9 +177,9 @@ def tamper(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[
             await record(guest, new, process)
             action()
 
-        monkeypatch.setattr(owners, "record", tampered)
+        monkeypatch.setattr(ownership, "record", tampered)
 
-    record = owners.record
+    record = ownership.record
     return arrange
 
 
@@ -208,7 +209,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(
     assert "libvirt shows the domain shut off, or not at all, and refuses to start it" in outcome.text
     assert not status.exists()
     assert not status.with_suffix(".pid").exists()
-    assert held.names() == [status.stem]
+    assert quarantine.names() == [status.stem]
     assert stage.world.new.process.alive()
     assert stage.world.new.status == "running"
     assert not stage.world.old.process.alive()
@@ -220,7 +221,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(
     assert outcome.settled is Settled.FORWARD
     assert f'pid="{stage.world.new.process.pid}"' in status.read_text()
     assert status.with_suffix(".pid").read_text() == f"{stage.world.new.process.pid}\n"
-    assert held.names() == []
+    assert quarantine.names() == []
     assert journal.pending(stage.journal.path.parent) == []
 
 
@@ -251,14 +252,14 @@ def test_a_record_that_was_spoiled_is_written_anew(
 
 def test_old_is_not_ended_once_new_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """New dies just after the point of no return, by itself: old can be reset, so it must be there still."""
-    place = placing.place
+    place = place_threads.place
 
-    async def placed(*sides: Any) -> placing.Placed:
+    async def placed(*sides: Any) -> place_threads.Placed:
         found = await place(*sides)
         stage.world.new.process.kill(10)
         return found
 
-    monkeypatch.setattr(placing, "place", placed)
+    monkeypatch.setattr(place_threads, "place", placed)
     error = stage.run()
     assert isinstance(error, Unsettled)
     assert "'end-old' failed" in error.message

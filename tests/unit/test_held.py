@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.transfer import reconnect_check, settle_quarantined
 from virtcpr.errors import HostError
-from virtcpr.host import daemon, hooks
+from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan.reconnect import Disagreement
-from virtcpr.swap import aside, held, journal, preflight
 
 RECORD = facts.domain().status_xml
 UUID = "eb4f8de1-b197-42ee-ac39-d4287286b204"
@@ -29,7 +30,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     state = tmp_path / "libvirt"
     state.mkdir()
     monkeypatch.setattr(daemon, "STATE_DIR", state)
-    monkeypatch.setattr(held, "DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(quarantine, "DIRECTORY", tmp_path / "held")
     monkeypatch.setattr(journal, "pending", list)
     monkeypatch.setattr(hooks, "DIRECTORY", tmp_path / "hooks")
     monkeypatch.setattr(hooks, "put", lambda _: None)
@@ -39,33 +40,33 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_hold_and_put_back(places: Path) -> None:
-    said = held.hold(places / "web.xml")
+    said = quarantine.hold(places / "web.xml")
     assert said.endswith("libvirt shows the domain shut off, or not at all, and refuses to start it")
     assert list(places.iterdir()) == []
-    assert held.names() == ["web"]
-    assert held.text("web") == RECORD
-    assert held.DIRECTORY.stat().st_mode & 0o777 == 0o700
+    assert quarantine.names() == ["web"]
+    assert quarantine.text("web") == RECORD
+    assert quarantine.DIRECTORY.stat().st_mode & 0o777 == 0o700
 
-    held.put_back(places / "web.xml")
+    quarantine.put_back(places / "web.xml")
 
     assert (places / "web.xml").read_text() == RECORD
     assert (places / "web.pid").read_text() == "1275\n"
-    assert list(held.DIRECTORY.iterdir()) == []
+    assert list(quarantine.DIRECTORY.iterdir()) == []
 
 
 def test_libvirts_own_record_is_the_better_one(places: Path) -> None:
-    held.hold(places / "web.xml")
+    quarantine.hold(places / "web.xml")
     (places / "web.xml").write_text("newer")
-    held.put_back(places / "web.xml")
+    quarantine.put_back(places / "web.xml")
     assert (places / "web.xml").read_text() == "newer"
-    assert held.names() == []
+    assert quarantine.names() == []
 
 
 def test_a_domain_that_libvirt_gave_up_is_refused_all_the_same(places: Path) -> None:
     (places / "web.xml").unlink()
-    held.hold(places / "web.xml")
-    assert held.names() == ["web"]
-    held.put_back(places / "web.xml")
+    quarantine.hold(places / "web.xml")
+    assert quarantine.names() == ["web"]
+    quarantine.put_back(places / "web.xml")
     assert not (places / "web.xml").exists()
 
 
@@ -74,16 +75,16 @@ def test_it_is_said_where_nothing_refuses_a_start(places: Path, monkeypatch: pyt
         raise HostError("somebody else's")
 
     monkeypatch.setattr(hooks, "put", put)
-    assert held.hold(places / "web.xml").endswith(
+    assert quarantine.hold(places / "web.xml").endswith(
         "and must never start it, for then there are two (libvirt's hook that refuses it isn't in place)"
     )
 
 
 def test_what_cannot_be_held_is_said(places: Path) -> None:
-    held.DIRECTORY.write_text("in the way")
+    quarantine.DIRECTORY.write_text("in the way")
     with pytest.raises(HostError, match=r"web.xml can't be held aside: File exists"):
-        held.hold(places / "web.xml")
-    outcome = aside.hold(Recovered("web", UUID, "", "", "", Settled.UNKNOWN, "why"), places / "web.xml")
+        quarantine.hold(places / "web.xml")
+    outcome = settle_quarantined.hold(Recovered("web", UUID, "", "", "", Settled.UNKNOWN, "why"), places / "web.xml")
     assert outcome.text.startswith("why; libvirt's record ")
     assert (places / "web.xml").read_text() == RECORD
 
@@ -91,13 +92,13 @@ def test_what_cannot_be_held_is_said(places: Path) -> None:
 def test_a_domain_whose_journal_cannot_be_read_is_found_by_its_uuid(places: Path) -> None:
     (places / "broken.xml").write_text("<domstatus")
     unread = Recovered("", UUID, "", "", "", Settled.UNKNOWN, "the journal can't be read")
-    (outcome,) = aside.hold_all([unread])
+    (outcome,) = settle_quarantined.hold_all([unread])
     assert outcome.name == "web"
     assert outcome.text.startswith("the journal can't be read; libvirt's record of it is held aside in ")
     assert outcome.text.endswith("'virtcpr recover web' looks again")
-    assert held.names() == ["web"]
-    assert aside.hold_all([unread]) == [outcome]
-    assert aside.hold_all([Recovered("", "another", "", "", "", Settled.UNKNOWN, "why")])[0].text == "why"
+    assert quarantine.names() == ["web"]
+    assert settle_quarantined.hold_all([unread]) == [outcome]
+    assert settle_quarantined.hold_all([Recovered("", "another", "", "", "", Settled.UNKNOWN, "why")])[0].text == "why"
 
 
 # Without a journal.
@@ -110,7 +111,7 @@ def guest(places: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     text = re.sub("pid='1275'", f"pid='{process.pid}'", RECORD, count=1)
     text = text.replace("/var/lib/libvirt/qemu/domain-1-d1/monitor.sock", f"{tmp_path}/monitor.sock")
     (places / "web.xml").write_text(text)
-    held.hold(places / "web.xml")
+    quarantine.hold(places / "web.xml")
     yield process
     process.kill()
     process.wait()
@@ -120,37 +121,37 @@ def answer(monkeypatch: pytest.MonkeyPatch, *found: Disagreement) -> None:
     async def second(*_: object) -> tuple[Disagreement, ...]:
         return found
 
-    monkeypatch.setattr(preflight, "second", second)
+    monkeypatch.setattr(reconnect_check, "second", second)
 
 
 def test_libvirt_gets_back_what_it_would_take(
     places: Path, guest: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, Disagreement("a trifle", kills=False))
-    assert aside.left(()) == aside.left(("web",)) == ["web"]
-    assert aside.left(("db",)) == []
-    outcome = asyncio.run(aside.give_back("web"))
+    assert settle_quarantined.left(()) == settle_quarantined.left(("web",)) == ["web"]
+    assert settle_quarantined.left(("db",)) == []
+    outcome = asyncio.run(settle_quarantined.give_back("web"))
     assert (outcome.settled, outcome.uuid) == (Settled.NOTHING, UUID)
     assert outcome.text == f"libvirt has its record again (process {guest.pid})"
     assert (places / "web.xml").exists()
-    assert held.names() == []
+    assert quarantine.names() == []
 
 
 def test_what_it_would_kill_stays_held(
     places: Path, guest: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, Disagreement("vCPUs: without 1"))
-    outcome = asyncio.run(aside.give_back("web"))
+    outcome = asyncio.run(settle_quarantined.give_back("web"))
     assert outcome.settled is Settled.UNKNOWN
     assert outcome.text.startswith("libvirt would kill it: vCPUs: without 1; libvirt's record of it is held aside")
     assert not (places / "web.xml").exists()
-    assert held.names() == ["web"]
+    assert quarantine.names() == ["web"]
 
 
 def test_a_guest_that_has_ended_is_libvirts_to_clean_up(places: Path, guest: subprocess.Popen[bytes]) -> None:
     guest.kill()
     guest.wait()
-    outcome = asyncio.run(aside.give_back("web"))
+    outcome = asyncio.run(settle_quarantined.give_back("web"))
     assert (outcome.settled, outcome.text) == (
         Settled.NOTHING,
         "the guest has ended; libvirt has its record again",
@@ -164,10 +165,10 @@ def test_another_process_behind_its_monitor_may_have_the_guest(
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.bind(f"{tmp_path}/monitor.sock")
         monitor.listen()
-        outcome = asyncio.run(aside.give_back("web"))
+        outcome = asyncio.run(settle_quarantined.give_back("web"))
     assert outcome.settled is Settled.UNKNOWN
     assert f"another process than libvirt's record names may have the guest: [{os.getpid()}]" in outcome.text
-    assert held.names() == ["web"]
+    assert quarantine.names() == ["web"]
 
 
 def test_a_domain_with_a_journal_is_settled_by_it(
@@ -175,4 +176,4 @@ def test_a_domain_with_a_journal_is_settled_by_it(
 ) -> None:
     """Also where that journal can't be read: it says that somebody else may have the guest."""
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
-    assert aside.left(()) == []
+    assert settle_quarantined.left(()) == []

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions.records import history
 from virtcpr.errors import HostError
 from virtcpr.model import DomainReport, Mode, Phase, Result, Side
-from virtcpr.swap import history
 
 WEB = DomainReport(
     "web", "u1", Result.UPGRADED, Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.2, (Phase("spawn", 210.0),)

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from virtcpr.actions import hooks as command
+from virtcpr.actions.reboot import leftovers
+from virtcpr.actions.records import quarantine, saves
 from virtcpr.domain import restart
 from virtcpr.errors import HostError
-from virtcpr.host import hooks
+from virtcpr.host.libvirt import hooks
 from virtcpr.model import HookAction, HookState
-from virtcpr.swap import held
-from virtcpr.swap import hooks as command
-from virtcpr.swap.reboot import leftovers, record
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
@@ -127,7 +127,7 @@ def test_another_domain_may_start(tmp_path: Path) -> None:
 def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them libvirt would start it a second time."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(held, "names", lambda: ["web"])
+    monkeypatch.setattr(quarantine, "names", lambda: ["web"])
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
     with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
@@ -137,9 +137,9 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
 def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(held, "names", list)
-    monkeypatch.setattr(record, "waiting", lambda: [UUID, "broken"])
-    monkeypatch.setattr(record, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
+    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(saves, "waiting", lambda: [UUID, "broken"])
+    monkeypatch.setattr(saves, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
     with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
@@ -180,13 +180,13 @@ def announced(tmp_path: Path, kept: str = "") -> None:
 
 
 def test_the_hooks_know_where_it_is() -> None:
-    text = (Path(hooks.__file__).parents[1] / "hooks/libvirt-qemu").read_text()
-    assert f"{record.DIRECTORY}/" in text
-    assert all(name in text for name in (record.RECORD, record.STATE))
-    assert str(leftovers.DIRECTORY) in (Path(hooks.__file__).parents[1] / "hooks/libvirt-daemon").read_text()
+    text = (Path(hooks.__file__).parents[2] / "hooks/libvirt-qemu").read_text()
+    assert f"{saves.DIRECTORY}/" in text
+    assert all(name in text for name in (saves.RECORD, saves.STATE))
+    assert str(leftovers.DIRECTORY) in (Path(hooks.__file__).parents[2] / "hooks/libvirt-daemon").read_text()
 
 
-@pytest.mark.parametrize("file", [record.RECORD, record.STATE])
+@pytest.mark.parametrize("file", [saves.RECORD, saves.STATE])
 def test_a_saved_guest_is_not_started_afresh(tmp_path: Path, file: str) -> None:
     saved(tmp_path, file)
     done = run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml(number=None))

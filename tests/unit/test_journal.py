@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.records import journal
+from virtcpr.actions.records.journal import Entry, Journal
 from virtcpr.errors import HostError
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import plan
-from virtcpr.swap import journal
-from virtcpr.swap.journal import Entry, Journal
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 

@@ -21,8 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "domain": {"model", "errors"},
     "plan": {"model", "errors", "domain"},
     "host": {"model", "errors"},
-    "swap": {"model", "errors", "domain", "plan", "host"},
-    "cli": {"", "model", "errors", "domain", "plan", "swap"},
+    "actions": {"model", "errors", "domain", "plan", "host"},
+    "cli": {"", "model", "errors", "domain", "plan", "actions"},
 }
 # Modules that only some parts may import.
 WALLS: dict[str, set[str]] = {
@@ -39,7 +39,7 @@ WALLS: dict[str, set[str]] = {
 }
 # plan is pure: no system, no clock, no log.
 NOT_IN_PLAN = {"os", "subprocess", "socket", "asyncio", "time", "datetime", "logging", "pathlib", "libvirt"}
-# The one module of cli that may reach swap.
+# The one module of cli that may reach actions.
 DOOR = "virtcpr/cli/backend.py"
 
 pytestmark = pytest.mark.lint
@@ -72,8 +72,8 @@ class Import:
         if self.reaches is not None:
             if self.reaches not in ALLOWED[self.part] | {self.part}:
                 return f"{self.part} may not import virtcpr.{self.reaches}"
-            if self.part == "cli" and self.reaches == "swap" and self.path != DOOR:
-                return f"cli reaches swap through {DOOR} only"
+            if self.part == "cli" and self.reaches == "actions" and self.path != DOOR:
+                return f"cli reaches actions through {DOOR} only"
         elif top in WALLS and self.part not in WALLS[top]:
             return f"{top} belongs in {' and '.join(WALLS[top]) or 'no part'}, not in {self.part}"
         if self.part == "plan" and top in NOT_IN_PLAN:
@@ -123,21 +123,21 @@ def test_layers(path: str) -> None:
     ("path", "source", "why"),
     [
         ("virtcpr/model.py", "from virtcpr.plan.steps import Step", "model may not import virtcpr.plan"),
-        ("virtcpr/errors.py", "import virtcpr.host.proc", "errors may not import virtcpr.host"),
+        ("virtcpr/errors.py", "import virtcpr.host.processes.proc", "errors may not import virtcpr.host"),
         ("virtcpr/domain/argv.py", "from virtcpr import host", "domain may not import virtcpr.host"),
         ("virtcpr/domain/argv.py", "from ..plan import steps", "domain may not import virtcpr.plan"),
         ("virtcpr/domain/argv.py", "from .. import plan", "domain may not import virtcpr.plan"),
         ("virtcpr/plan/steps.py", "def f():\n    import os.path", "plan is pure: it may not import os"),
         ("virtcpr/plan/steps.py", "from time import monotonic", "plan is pure: it may not import time"),
-        ("virtcpr/plan/steps.py", "from virtcpr.swap import batch", "plan may not import virtcpr.swap"),
-        ("virtcpr/host/proc.py", "from virtcpr.domain import argv", "host may not import virtcpr.domain"),
-        ("virtcpr/swap/batch.py", "from virtcpr.cli import render", "swap may not import virtcpr.cli"),
-        ("virtcpr/swap/batch.py", "import subprocess", "subprocess belongs in host"),
-        ("virtcpr/swap/batch.py", "from lxml import etree", "lxml belongs in domain"),
-        ("virtcpr/host/libvirt.py", "import rich.console", "rich belongs in cli"),
+        ("virtcpr/plan/steps.py", "from virtcpr.actions import batch", "plan may not import virtcpr.actions"),
+        ("virtcpr/host/processes/proc.py", "from virtcpr.domain import argv", "host may not import virtcpr.domain"),
+        ("virtcpr/actions/transfer/batch.py", "from virtcpr.cli import render", "actions may not import virtcpr.cli"),
+        ("virtcpr/actions/transfer/batch.py", "import subprocess", "subprocess belongs in host"),
+        ("virtcpr/actions/transfer/batch.py", "from lxml import etree", "lxml belongs in domain"),
+        ("virtcpr/host/libvirt/connection.py", "import rich.console", "rich belongs in cli"),
         (
-            "virtcpr/cli/list.py",
-            "from virtcpr.swap.listing import list_domains",
+            "virtcpr/cli/commands/list.py",
+            "from virtcpr.actions.list import list_domains",
             "through virtcpr/cli/backend",
         ),
         ("virtcpr/cli/app.py", "from virtcpr.host import libvirt", "cli may not import virtcpr.host"),
@@ -154,9 +154,9 @@ def test_a_wrong_import_is_found(path: str, source: str, why: str) -> None:
     ("path", "source"),
     [
         ("virtcpr/model.py", "from virtcpr.errors import VirtcprError"),
-        ("virtcpr/host/libvirt.py", "import libvirt"),
-        ("virtcpr/host/qmp.py", "from qemu.qmp import QMPClient"),
-        ("virtcpr/cli/backend.py", "from virtcpr.swap.batch import open_upgrade"),
+        ("virtcpr/host/libvirt/connection.py", "import libvirt"),
+        ("virtcpr/host/qemu/qmp.py", "from qemu.qmp import QMPClient"),
+        ("virtcpr/cli/backend.py", "from virtcpr.actions.transfer.batch import open_upgrade"),
         ("virtcpr/cli/app.py", "from virtcpr import __version__"),
         ("virtcpr/plan/steps.py", "from virtcpr.domain.argv import parse"),
         ("virtcpr/plan/steps.py", "from . import findings"),

@@ -11,12 +11,12 @@ import pytest
 
 from tests.unit import facts
 from tests.unit.saved import a_record
+from virtcpr.actions.reboot import leftovers
+from virtcpr.actions.reboot.leftovers import Note
 from virtcpr.domain import restart
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
-from virtcpr.host.proc import ticks_since_boot
-from virtcpr.swap.reboot import leftovers
-from virtcpr.swap.reboot.leftovers import Note
+from virtcpr.host.processes.proc import ticks_since_boot
 
 DOMAIN = facts.domain()
 

@@ -22,7 +22,7 @@ import virtcpr
 from virtcpr.cli.app import app
 from virtcpr.cli.completion import VARIABLE
 from virtcpr.cli.failure import INTERRUPTED
-from virtcpr.host import hooks
+from virtcpr.host.libvirt import hooks
 from virtcpr.model import ExitCode
 from virtcpr.plan import policy
 

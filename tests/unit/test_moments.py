@@ -6,8 +6,8 @@ import pytest
 
 from tests.lab import moments, moments_reboot
 from tests.lab.moments import MOMENTS, since
-from virtcpr.plan.recovery import New, Old, Verdict, verdict
 from virtcpr.plan.steps import State
+from virtcpr.plan.transfer_recovery import New, Old, Verdict, verdict
 
 OUTCOMES = {
     Verdict.BACK: moments.OLD,

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.saved import a_record
+from virtcpr.actions import completion
+from virtcpr.actions.records import journal, quarantine, saves
 from virtcpr.errors import HostError, UsageError
-from virtcpr.host import libvirt
-from virtcpr.plan.saved import Purpose, Stage
-from virtcpr.swap import held, journal, names
-from virtcpr.swap.reboot import record
+from virtcpr.host.libvirt import connection
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 
 class Handle:
@@ -30,30 +30,30 @@ class Handle:
 
 def bind(monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
     module = SimpleNamespace(libvirtError=OSError, VIR_CONNECT_LIST_DOMAINS_ACTIVE=1, **more)
-    monkeypatch.setattr(libvirt, "_bindings", lambda: (module, None))
+    monkeypatch.setattr(connection, "_bindings", lambda: (module, None))
 
 
 def test_names_that_libvirt_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = Handle()
     bind(monkeypatch, openReadOnly=lambda uri: handle)  # and no `open`: it would be an error
-    assert names.names(None, "all") == ["db", "web"]
-    assert names.names("qemu:///system", "running") == ["web"]
+    assert completion.names(None, "all") == ["db", "web"]
+    assert completion.names("qemu:///system", "running") == ["web"]
     assert handle.closed
 
 
 def test_a_daemon_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     bind(monkeypatch, openReadOnly=lambda uri: never.wait())
-    monkeypatch.setattr(names, "SECONDS", 0.01)
+    monkeypatch.setattr(completion, "SECONDS", 0.01)
     with pytest.raises(HostError, match="didn't answer within"):
-        names.names(None, "all")
+        completion.names(None, "all")
     never.set()
 
 
 def test_a_remote_daemon_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     bind(monkeypatch)
     with pytest.raises(UsageError, match="on another host"):
-        names.names("qemu+ssh://there/system", "all")
+        completion.names("qemu+ssh://there/system", "all")
 
 
 def test_saved_and_interrupted_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_saved_and_interrupted_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         a_record(tmp_path, Stage.STARTING, name="db"),
         a_record(tmp_path, purpose=Purpose.UPGRADE, name="mail"),
     ]
-    monkeypatch.setattr(record, "readable", lambda: found)
+    monkeypatch.setattr(saves, "readable", lambda: found)
     monkeypatch.setattr(journal, "pending", lambda: ["1", "2"])
-    monkeypatch.setattr(held, "names", lambda: ["db", "lab"])
+    monkeypatch.setattr(quarantine, "names", lambda: ["db", "lab"])
 
     def load(uuid: str) -> SimpleNamespace:
         if uuid == "1":
@@ -72,5 +72,5 @@ def test_saved_and_interrupted_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         return SimpleNamespace(entry=SimpleNamespace(name="cache"))
 
     monkeypatch.setattr(journal, "load", load)
-    assert names.names(None, "saved") == ["db", "mail", "web"]
-    assert names.names(None, "interrupted") == ["cache", "db", "lab", "mail"]
+    assert completion.names(None, "saved") == ["db", "mail", "web"]
+    assert completion.names(None, "interrupted") == ["cache", "db", "lab", "mail"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host import packages
+from virtcpr.host.system import packages
 
 HOLD = """
 import fcntl, sys

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import virtcpr
-from virtcpr.host import hooks
+from virtcpr.actions.reboot import leftovers
+from virtcpr.actions.records import journal, quarantine, saves
+from virtcpr.host.libvirt import hooks
 from virtcpr.plan.policy import KEYS, Policy, policy
-from virtcpr.swap import held, journal
-from virtcpr.swap.reboot import leftovers, record
 
 ROOT = Path(__file__).parents[2]
 DEBIAN, PACKAGES = ROOT / "debian", ROOT / "packages"
@@ -158,7 +158,7 @@ OTHERS = (
 
 
 def test_the_scripts_know_where_it_is() -> None:
-    for directory in (journal.DIRECTORY, held.DIRECTORY, leftovers.DIRECTORY, record.DIRECTORY):
+    for directory in (journal.DIRECTORY, quarantine.DIRECTORY, leftovers.DIRECTORY, saves.DIRECTORY):
         for script in ("prerm", "postrm"):
             assert f"{directory}/*" in (DEBIAN / f"virtcpr.{script}").read_text()
 

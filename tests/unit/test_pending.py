@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions.auto import pending
+from virtcpr.actions.auto.pending import Note
 from virtcpr.errors import HostError
-from virtcpr.swap import pending
-from virtcpr.swap.pending import Note
 
 
 @pytest.fixture

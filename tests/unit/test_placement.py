@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host import placement, policies, threads
-from virtcpr.host.proc import Process
+from virtcpr.host.processes import placement, policies, threads
+from virtcpr.host.processes.proc import Process
 from virtcpr.plan.placement import MAIN, Placement, differences
 
 BEFORE = Placement(
@@ -57,7 +57,7 @@ def test_what_is_not_where_it_was_is_told(after: Placement, said: str) -> None:
 
 SETS = """
 import os, sys
-from virtcpr.host import policies
+from virtcpr.host.processes import policies
 policies.set_memory_policy(sys.argv[1])
 policies.set_io_priority(0, 2 << 13 | 6)
 os.sched_setaffinity(0, {0})

@@ -26,9 +26,9 @@ from virtcpr.domain.edit.prepare import Edited, prepare, recorded, templates, un
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import ParseError, UsageError
-from virtcpr.host import templates as shipped
+from virtcpr.host.files import templates as shipped
 from virtcpr.model import Mode, Severity
-from virtcpr.plan.preparing import preparing
+from virtcpr.plan.findings.prepare_rules import preparing
 
 TEMPLATES = Path(__file__).parents[2] / "xml-templates"
 FILE, DAX = ((TEMPLATES / f"reboot-{kind}.xml").read_text() for kind in ("file", "dax"))

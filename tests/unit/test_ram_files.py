@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import filesystems, ram
-from virtcpr.host.proc import Process
+from virtcpr.host.files import filesystems, ram_files
+from virtcpr.host.processes.proc import Process
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 
@@ -34,23 +34,23 @@ def owner(path: Path) -> Iterator[Process]:
 
 
 def test_it_outlives_libvirts_directory(path: Path, owner: Process) -> None:
-    before = ram.identity(str(path))
-    kept = ram.keep(str(path), UUID, owner)
-    assert kept == ram.aside(str(path), UUID) == str(path.parents[1] / f"virtcpr-{UUID}/pc.ram")
+    before = ram_files.identity(str(path))
+    kept = ram_files.keep(str(path), UUID, owner)
+    assert kept == ram_files.aside(str(path), UUID) == str(path.parents[1] / f"virtcpr-{UUID}/pc.ram")
     assert Path(kept).parent.stat().st_mode & 0o777 == 0o700
     path.unlink()
     path.parent.rmdir()
-    assert ram.identity(kept) == before
+    assert ram_files.identity(kept) == before
     assert Path(kept).read_bytes() == b"guest"
-    ram.forget(kept)
+    ram_files.forget(kept)
     assert list(path.parents[1].iterdir()) == []
 
 
 def test_keeping_it_again_replaces_what_an_earlier_save_left(path: Path, owner: Process) -> None:
-    kept = Path(ram.aside(str(path), UUID))
+    kept = Path(ram_files.aside(str(path), UUID))
     kept.parent.mkdir(mode=0o755)
     kept.write_text("of an earlier save")
-    assert ram.keep(str(path), UUID, owner) == str(kept)
+    assert ram_files.keep(str(path), UUID, owner) == str(kept)
     assert kept.samefile(path)
     assert kept.parent.stat().st_mode & 0o777 == 0o700
 
@@ -59,15 +59,15 @@ def test_another_file_of_that_name_is_not_kept(path: Path, owner: Process) -> No
     path.unlink()
     path.write_bytes(b"other")
     with pytest.raises(HostError, match=rf"QEMU \(process {owner.pid}\) has another file as RAM than {path}"):
-        ram.keep(str(path), UUID, owner)
+        ram_files.keep(str(path), UUID, owner)
     assert [one.name for one in path.parents[1].iterdir()] == ["1-web"]
 
 
 def test_a_file_that_cannot_be_kept_leaves_nothing(path: Path, owner: Process) -> None:
     path.unlink()
     with pytest.raises(HostError, match=rf"the RAM file {path} can't be kept as .*: No such file"):
-        ram.keep(str(path), UUID, owner)
-    ram.forget(ram.aside(str(path), UUID))  # as going back does
+        ram_files.keep(str(path), UUID, owner)
+    ram_files.forget(ram_files.aside(str(path), UUID))  # as going back does
     assert [one.name for one in path.parents[1].iterdir()] == ["1-web"]
 
 
@@ -77,7 +77,7 @@ def test_a_symbolic_link_is_not_followed(path: Path, owner: Process, tmp_path: P
     path.unlink()
     path.symlink_to(secret)
     with pytest.raises(HostError, match=r"has another file as RAM|can't be kept"):
-        ram.keep(str(path), UUID, owner)
+        ram_files.keep(str(path), UUID, owner)
     assert secret.stat().st_nlink == 1
 
 
@@ -85,20 +85,20 @@ def test_where_it_is_kept_must_be_no_link(path: Path, owner: Process, tmp_path: 
     """QEMU's user may write there: it could have root change the mode of any directory, and put names into it."""
     elsewhere = tmp_path / "etc"
     elsewhere.mkdir(mode=0o755)
-    Path(ram.aside(str(path), UUID)).parent.symlink_to(elsewhere)
+    Path(ram_files.aside(str(path), UUID)).parent.symlink_to(elsewhere)
     with pytest.raises(HostError, match=rf"the RAM file {path} can't be kept as .*: Not a directory"):
-        ram.keep(str(path), UUID, owner)
+        ram_files.keep(str(path), UUID, owner)
     assert elsewhere.stat().st_mode & 0o777 == 0o755
     assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_where_it_is_kept_must_be_roots(path: Path, owner: Process) -> None:
-    directory = Path(ram.aside(str(path), UUID)).parent
+    directory = Path(ram_files.aside(str(path), UUID)).parent
     directory.mkdir()
     os.chown(directory, 65534, 65534)
     with pytest.raises(HostError, match=rf"{directory} isn't root's, and not trusted"):
-        ram.keep(str(path), UUID, owner)
+        ram_files.keep(str(path), UUID, owner)
     assert list(directory.iterdir()) == []
 
 
@@ -107,69 +107,69 @@ def test_a_link_to_a_file_that_it_has_open_is_not_kept(tmp_path: Path, path: Pat
     path.rename(tmp_path / "passwd")
     path.symlink_to(tmp_path / "passwd")
     with pytest.raises(HostError, match="has another file as RAM"):
-        ram.keep(str(path), UUID, owner)
-    assert not os.path.lexists(ram.aside(str(path), UUID))
+        ram_files.keep(str(path), UUID, owner)
+    assert not os.path.lexists(ram_files.aside(str(path), UUID))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_somebody_elses_file_that_it_has_open_is_not_kept(path: Path, owner: Process) -> None:
     os.chown(path, 65534, 65534)
     with pytest.raises(HostError, match="has another file as RAM"):
-        ram.keep(str(path), UUID, owner)
+        ram_files.keep(str(path), UUID, owner)
 
 
 def test_forgetting_one_of_two_keeps_the_other(path: Path, owner: Process) -> None:
-    kept = Path(ram.keep(str(path), UUID, owner))
+    kept = Path(ram_files.keep(str(path), UUID, owner))
     other = kept.with_name("dimm0")
     other.touch()
-    ram.forget(str(kept))
+    ram_files.forget(str(kept))
     assert other.exists()
-    ram.forget(str(other))
-    ram.forget(str(other))
+    ram_files.forget(str(other))
+    ram_files.forget(str(other))
     assert not other.parent.exists()
 
 
 def test_who_has_a_file_open(path: Path, owner: Process) -> None:
-    assert ram.has_open(owner, str(path))
+    assert ram_files.has_open(owner, str(path))
     link = path.with_name("second")
     os.link(path, link)
-    assert ram.has_open(owner, str(link))
+    assert ram_files.has_open(owner, str(link))
     copy = path.with_name("copy")
     copy.write_bytes(path.read_bytes())
-    assert not ram.has_open(owner, str(copy))
+    assert not ram_files.has_open(owner, str(copy))
     with pytest.raises(HostError, match="No such file"):
-        ram.has_open(owner, str(path.with_name("gone")))
+        ram_files.has_open(owner, str(path.with_name("gone")))
     owner.kill(10)
     with pytest.raises(HostError, match="No such file"):
-        ram.has_open(Process(1 << 22, "1"), str(path))
+        ram_files.has_open(Process(1 << 22, "1"), str(path))
 
 
 def test_identity_tells_writes_and_other_files(path: Path) -> None:
-    before = ram.identity(str(path))
-    assert ram.identity(str(path)) == before
+    before = ram_files.identity(str(path))
+    assert ram_files.identity(str(path)) == before
     os.utime(path, ns=(0, before.modified_ns + 1))
-    assert ram.identity(str(path)) != before
-    assert (ram.identity(str(path)).inode, ram.identity(str(path)).size) == (before.inode, before.size)
+    assert ram_files.identity(str(path)) != before
+    assert (ram_files.identity(str(path)).inode, ram_files.identity(str(path)).size) == (before.inode, before.size)
     path.write_bytes(b"longer than it was")
-    assert ram.identity(str(path)).size != before.size
+    assert ram_files.identity(str(path)).size != before.size
     path.unlink()
     with pytest.raises(HostError, match=rf"the RAM file {path} can't be looked at: No such file"):
-        ram.identity(str(path))
+        ram_files.identity(str(path))
 
 
 def test_a_file_that_cannot_be_written_back(path: Path) -> None:
-    ram.write_back(str(path))
+    ram_files.write_back(str(path))
     with pytest.raises(HostError, match="can't be written back: Is a directory"):
-        ram.write_back(str(path.parent))
+        ram_files.write_back(str(path.parent))
 
 
 def test_the_start_is_announced_until_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ram, "STARTING", tmp_path / "starting")
-    ram.announce(UUID, "/ram/virtcpr")
+    monkeypatch.setattr(ram_files, "STARTING", tmp_path / "starting")
+    ram_files.announce(UUID, "/ram/virtcpr")
     note = tmp_path / "starting" / UUID
     assert (note.read_text(), note.stat().st_mode & 0o777) == ("/ram/virtcpr\n", 0o600)
-    ram.started(UUID)
-    ram.started(UUID)
+    ram_files.started(UUID)
+    ram_files.started(UUID)
     assert not note.exists()
 
 

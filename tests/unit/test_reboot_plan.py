@@ -12,7 +12,7 @@ from virtcpr.domain.facts import DomainFacts, Memdev
 from virtcpr.model import Mode, Severity
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
-from virtcpr.plan.saved import Found, Purpose, Remedy, Stage, remedy
+from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
 
 OWN, NAMED = "/var/lib/libvirt/qemu/ram/1-d1/pc.ram", "/srv/ram/d1"
 VRAM = Memdev("vram", False, "memory-backend-ram")

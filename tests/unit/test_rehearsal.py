@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.rehearsal import cache, rehearse
+from virtcpr.actions.rehearsal.modes import ACTS
+from virtcpr.actions.rehearsal.rehearse import Part
+from virtcpr.actions.transfer.move import Move
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError, QmpError, QmpRefused
-from virtcpr.host import emulator, scratch
-from virtcpr.host.proc import Process, User
+from virtcpr.host.processes.proc import Process, User
+from virtcpr.host.qemu import emulator, scratch
 from virtcpr.model import Mode, Rehearsal, Result, Severity, Trial
-from virtcpr.swap import playbill, rehearsal
-from virtcpr.swap.acts import ACTS
-from virtcpr.swap.move import Move
-from virtcpr.swap.rehearsal import Part
 
 GO, NO_GO = Rehearsal(Trial.GO), Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exceeds allocated max 256")
 
@@ -29,7 +29,7 @@ GO, NO_GO = Rehearsal(Trial.GO), Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exc
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "run/rehearsals.json"
-    monkeypatch.setattr(playbill, "PATH", path)
+    monkeypatch.setattr(cache, "PATH", path)
     return path
 
 
@@ -42,7 +42,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         started.append(domain.name)
         return NO_GO
 
-    monkeypatch.setattr(rehearsal, "_rehearse", run)
+    monkeypatch.setattr(rehearse, "_rehearse", run)
     monkeypatch.setattr(emulator, "firmware", lambda _: "as ever")
     return started
 
@@ -73,48 +73,48 @@ def never_moved() -> DomainFacts:
 
 def test_guests_of_one_shape_have_one_rehearsal(runs: list[str]) -> None:
     cast = [part(replace(facts.domain(), name=name), (1024, 1024)) for name in ("web1", "web2", "web3")]
-    rehearsal.rehearse(cast)
+    rehearse.rehearse(cast)
     assert len(runs) == 1
     assert [one.result for one in cast] == [NO_GO] * 3
 
 
 def test_it_is_known_the_next_time_and_forgotten_with_another_build(runs: list[str], kept: Path) -> None:
     domain = facts.domain()
-    rehearsal.rehearse([part(domain, (1024, 1024))])
-    rehearsal.rehearse([part(domain, (1024, 1024))])
+    rehearse.rehearse([part(domain, (1024, 1024))])
+    rehearse.rehearse([part(domain, (1024, 1024))])
     assert len(runs) == 1
     assert kept.stat().st_mode & 0o777 == 0o600
-    rehearsal.rehearse([part(replace(domain, emulator=replace(domain.emulator, build="yet another")), (1, 1))])
+    rehearse.rehearse([part(replace(domain, emulator=replace(domain.emulator, build="yet another")), (1, 1))])
     assert len(runs) == 2
     kept.write_text("{broken")
-    rehearsal.rehearse([part(domain, (1024, 1024))])
+    rehearse.rehearse([part(domain, (1024, 1024))])
     assert len(runs) == 3
 
 
 def test_what_one_mode_showed_says_nothing_of_another(runs: list[str]) -> None:
     domain = facts.domain()
     for mode in (Mode.TRANSFER, Mode.REBOOT, Mode.REBOOT, Mode.TRANSFER):
-        rehearsal.rehearse([part(domain, (1024, 1024))], mode)
+        rehearse.rehearse([part(domain, (1024, 1024))], mode)
     assert len(runs) == 2
 
 
 def test_what_tells_nothing_is_not_kept(kept: Path) -> None:
-    playbill.note("key", Rehearsal(Trial.UNSURE, "it took more than 30 s"))
-    assert playbill.read() == {}
-    playbill.note("key", GO)
-    assert playbill.read() == {"key": GO}
+    cache.note("key", Rehearsal(Trial.UNSURE, "it took more than 30 s"))
+    assert cache.read() == {}
+    cache.note("key", GO)
+    assert cache.read() == {"key": GO}
 
 
 def test_a_guest_that_was_started_in_this_build_is_like_its_twin(runs: list[str]) -> None:
     """Its driver may have made the queues smaller: when it boots again they are what they were."""
     one = part(never_moved(), (256, 1024))
-    rehearsal.rehearse([one])
+    rehearse.rehearse([one])
     assert one.result == NO_GO
 
 
 def test_a_guest_that_was_moved_here_may_be_unlike_it(runs: list[str]) -> None:
     alike, unlike = part(facts.domain(), (1024, 1024), (64, 64)), part(facts.domain(), (1024, 1024), (256, 1024))
-    rehearsal.rehearse([alike, unlike])
+    rehearse.rehearse([alike, unlike])
     assert alike.result == NO_GO
     assert unlike.result.trial is Trial.UNSURE
     assert NO_GO.words in unlike.result.words
@@ -126,7 +126,7 @@ def test_a_guest_that_cannot_be_asked_is_unsure(runs: list[str]) -> None:
         raise QmpError("QEMU refused x-query-virtio")
 
     one = Part(facts.domain(), ask)
-    rehearsal.rehearse([one])
+    rehearse.rehearse([one])
     assert one.result.trial is Trial.UNSURE
     assert "QEMU refused x-query-virtio" in one.result.words
 
@@ -136,7 +136,7 @@ def test_a_guest_without_a_twin_is_unsure(runs: list[str]) -> None:
     assert domain.process is not None
     odd = replace(domain, process=replace(domain.process, argv=(*domain.process.argv, "-drive", "file=/x")))
     one = part(odd)
-    rehearsal.rehearse([one])
+    rehearse.rehearse([one])
     assert one.result == Rehearsal(Trial.UNSURE, "its command line has -drive")
     assert runs == []
 
@@ -146,7 +146,7 @@ def test_a_command_line_that_cannot_be_understood_is_unsure(runs: list[str]) -> 
     domain = facts.domain()
     assert domain.process is not None
     one = part(replace(domain, process=replace(domain.process, argv=("qemu", "stray"))))
-    rehearsal.rehearse([one], Mode.REBOOT)
+    rehearse.rehearse([one], Mode.REBOOT)
     assert one.result.trial is Trial.UNSURE
     assert "belongs to no option: stray" in one.result.words
     assert runs == []
@@ -218,8 +218,8 @@ class Twin:
 
 
 def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER) -> Rehearsal:
-    act = ACTS[mode](rehearsal._twin(facts.domain()), scratch.Directory(9))
-    return asyncio.run(rehearsal._hand_over(act, before, after))  # type: ignore[arg-type]
+    act = ACTS[mode](rehearse._twin(facts.domain()), scratch.Directory(9))
+    return asyncio.run(rehearse._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
 BOTH = pytest.mark.parametrize("mode", [Mode.TRANSFER, Mode.REBOOT], ids=lambda mode: mode.value)
@@ -300,7 +300,7 @@ def test_a_qemu_that_cannot_outlive_a_failed_load_is_asked_without() -> None:
 
 def test_new_qemu_of_mode_reboot_waits_with_the_memory_of_old() -> None:
     domain = facts.domain()
-    act = ACTS[Mode.REBOOT](rehearsal._twin(domain), scratch.Directory(9))
+    act = ACTS[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9))
     assert tuple(act.after()) == (*act.before(), "-incoming", "defer")
     assert "/proc/self/fd/9/ram" in " ".join(act.before())
     assert "memfd" not in " ".join(act.before())
@@ -314,7 +314,7 @@ def test_the_firmware_of_an_emulator_is_looked_at_once(runs: list[str], monkeypa
         return "as ever"
 
     monkeypatch.setattr(emulator, "firmware", firmware)
-    rehearsal.rehearse([part(facts.domain(), (1, 1)) for _ in range(60)])
+    rehearse.rehearse([part(facts.domain(), (1, 1)) for _ in range(60)])
     assert len(looked) == len(runs) == 1
 
 
@@ -328,14 +328,14 @@ def test_what_takes_too_long_is_said_to_take_too_long(
     hangs.chmod(0o755)
     tmp_path.chmod(0o755)
     monkeypatch.setattr(scratch, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
-    monkeypatch.setattr(rehearsal, "_executable", lambda _: nullcontext(os.open(hangs, os.O_RDONLY)))
+    monkeypatch.setattr(rehearse, "SECONDS", 0.5)
+    monkeypatch.setattr(rehearse, "_executable", lambda _: nullcontext(os.open(hangs, os.O_RDONLY)))
     domain = facts.domain()
     assert domain.process is not None
     ours = Process.of(os.getpid())
     domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
     domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
-    result = asyncio.run(rehearsal._rehearse(domain, rehearsal._twin(domain), mode))
+    result = asyncio.run(rehearse._rehearse(domain, rehearse._twin(domain), mode))
     assert result.trial is Trial.UNSURE
     assert "0.5 s" in result.words
     assert "scratch directory" not in result.words

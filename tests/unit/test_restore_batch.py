@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.unit.reboot_stage import NAME, UUID, WAITS, RebootStage, Shelf
+from virtcpr.actions import restore, save
+from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.reboot import settle, strip
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.records import saves
+from virtcpr.actions.restore import RestoreBatch
 from virtcpr.errors import HostError, Unsettled, UsageError
-from virtcpr.host import daemon, guard
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes import guard
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
-from virtcpr.plan.saved import Stage
-from virtcpr.swap.reboot import hook, record, restore, save, settling, stripping
-from virtcpr.swap.reboot.restore import RestoreBatch
-from virtcpr.swap.reboot.restoring import Restoring
+from virtcpr.plan.reboot_recovery import Stage
 
 Open = Callable[..., RestoreBatch]
 ALL = Request(every=True)
@@ -25,7 +29,7 @@ ALL = Request(every=True)
 def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The host's own places are this stage's."""
     directory = reboot_stage.world.directory / "saved"
-    for function in (record.waiting, record.load, record.discard):
+    for function in (saves.waiting, saves.load, saves.discard):
         monkeypatch.setattr(function, "__defaults__", (directory,))
 
     class Post:
@@ -36,10 +40,10 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
         recipe: dict[str, object] = {}  # noqa: RUF012
 
     monkeypatch.setattr(restore, "Emulators", Shelf)
-    monkeypatch.setattr(hook, "ready", lambda connection: connection)
+    monkeypatch.setattr(qemu_hook, "ready", lambda connection: connection)
     monkeypatch.setattr(guard, "arm", lambda _: Post())
     monkeypatch.setattr(daemon, "running", Running)
-    monkeypatch.setattr(stripping, "strip", lambda connection, _: (connection, 12.5, []))
+    monkeypatch.setattr(strip, "strip", lambda connection, _: (connection, 12.5, []))
 
     def open_(request: Request = ALL, *, discard: bool = False) -> RestoreBatch:
         return RestoreBatch(request, reboot_stage.connection, discard=discard)
@@ -123,7 +127,7 @@ def test_without_the_hook_nobody_is_started(
         raise HostError("/etc/libvirt/hooks/qemu.d/virtcpr isn't virtcpr's", hint="move it out of the way")
 
     reboot_stage.saved()
-    monkeypatch.setattr(hook, "ready", no)
+    monkeypatch.setattr(qemu_hook, "ready", no)
     one, _ = run(opened())
     assert one.result is Keeping.WAITING
     assert one.findings[0].message.endswith("isn't virtcpr's; nothing was touched, and its state waits")
@@ -154,7 +158,7 @@ def test_so_is_what_cannot_be_understood(reboot_stage: RebootStage, opened: Open
     path.write_text(path.read_text()[:-20])
     (outlook,) = opened().outlooks
     assert (outlook.name, outlook.result) == (NAME, Keeping.BLOCKED)
-    assert outlook.findings[0].remedy == record.DISCARD.format(name=UUID)
+    assert outlook.findings[0].remedy == saves.DISCARD.format(name=UUID)
     one, _ = run(opened(Request((UUID,)), discard=True))
     assert one.result is Keeping.DISCARDED
     assert reboot_stage.left() == set()
@@ -200,15 +204,15 @@ def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_i
         done.append("settle")
         return next(outcomes)
 
-    def strip(connection: object, _: object) -> tuple[object, float, list[str]]:
+    def stripped(connection: object, _: object) -> tuple[object, float, list[str]]:
         done.append("strip")
         return connection, 12.5, []
 
     def failing(_: object) -> None:
         raise Unsettled("libvirt died", hint="recover")
 
-    monkeypatch.setattr(settling, "at_once", at_once)
-    monkeypatch.setattr(stripping, "strip", strip)
+    monkeypatch.setattr(settle, "at_once", at_once)
+    monkeypatch.setattr(strip, "strip", stripped)
     monkeypatch.setattr(Restoring, "run", lambda self, read: failing(self))
     one, code = run(batch)
     assert done == ["settle", "strip", "settle", "strip"]

@@ -9,15 +9,16 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, RebootStage
+from virtcpr.actions.reboot import leftovers, restore_guest
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import Record
 from virtcpr.errors import HostError, Unsettled
-from virtcpr.host import ram
-from virtcpr.host.proc import Process
-from virtcpr.host.stream import Stream
+from virtcpr.host.files import ram_files
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.stream import Stream
 from virtcpr.model import Settled
-from virtcpr.plan.saved import Purpose, Stage
-from virtcpr.swap.reboot import leftovers, record, restoring
-from virtcpr.swap.reboot.record import Record
-from virtcpr.swap.reboot.restoring import Restoring
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 # Every call to libvirt of a restore, of a guest that suspended itself before.
 CALLS = (
@@ -165,7 +166,7 @@ def test_what_is_not_sound_is_not_started(reboot_stage: RebootStage) -> None:
     assert isinstance(error, HostError)
     assert error.message.startswith(f"{NAME} can't be restored: its state is cut off")
     assert error.message.count("its state waits in") == 1
-    assert error.hint == record.DISCARD.format(name=NAME)
+    assert error.hint == saves.DISCARD.format(name=NAME)
     assert "start" not in reboot_stage.world.said
     waits(reboot_stage)
 
@@ -204,7 +205,7 @@ def test_without_the_hook_it_is_not_started_on_blank_ram(reboot_stage: RebootSta
 
 
 def test_qemu_that_does_not_load_it(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restoring, "OVER_SECONDS", 0.02)
+    monkeypatch.setattr(restore_guest, "OVER_SECONDS", 0.02)
     one = reboot_stage.saved()
 
     def hang() -> None:
@@ -297,7 +298,7 @@ def test_the_start_is_allowed_only_while_it_lasts(reboot_stage: RebootStage, mon
     start = FakeConnection.start_paused
 
     def noting(self: FakeConnection, xml: str) -> object:
-        seen.append((ram.STARTING / one.saved.uuid).exists())
+        seen.append((ram_files.STARTING / one.saved.uuid).exists())
         assert reboot_stage.stage is Stage.STARTING  # written before what it announces
         assert leftovers.noted()
         return start(self, xml)

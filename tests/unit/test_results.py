@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions.auto import notify
 from virtcpr.errors import HostError
-from virtcpr.host import files, journald, mail, notifiers
+from virtcpr.host.files import atomic
+from virtcpr.host.report import journald, mail, notify_d
 from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Severity, Side
 from virtcpr.plan import metrics
 from virtcpr.plan.policy import Policy
-from virtcpr.swap import results
 
 WEB = AutoDomain("web", "u1", Action.UPGRADED, "", Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.25)
 DB = AutoDomain(
@@ -70,18 +71,18 @@ def understood(datagram: bytes) -> dict[str, str]:
 def others(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What programs and mail were given."""
     said: list[tuple[object, ...]] = []
-    monkeypatch.setattr(notifiers, "tell", lambda *given: said.append(("notify", *given)))
+    monkeypatch.setattr(notify_d, "tell", lambda *given: said.append(("notify", *given)))
     monkeypatch.setattr(mail, "send", lambda *given: said.append(("mail", *given)))
     monkeypatch.setattr(mail, "host_name", lambda: "host7")
     return said
 
 
 def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[object]) -> None:
-    results.tell(Policy(), REPORT, "{}", "")
+    notify.tell(Policy(), REPORT, "{}", "")
     web, db, new, summary = journal()
     assert web == {
         "MESSAGE": "web: upgraded, QEMU 10.0.2 to 10.0.13, paused for 41 ms",
-        "MESSAGE_ID": results.DOMAIN_ID,
+        "MESSAGE_ID": notify.DOMAIN_ID,
         "PRIORITY": "5",
         "SYSLOG_IDENTIFIER": "virtcpr",
         "VIRTCPR_DOMAIN": "web",
@@ -97,7 +98,7 @@ def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[o
     assert "VIRTCPR_TO" not in db
     assert (new["PRIORITY"], new["MESSAGE"]) == ("7", "new: current")
     assert summary["MESSAGE"] == "auto: 3 domains: 1 upgraded, 1 current, 1 blocked"
-    assert (summary["MESSAGE_ID"], summary["PRIORITY"], summary["VIRTCPR_EXIT_CODE"]) == (results.SUMMARY_ID, "4", "3")
+    assert (summary["MESSAGE_ID"], summary["PRIORITY"], summary["VIRTCPR_EXIT_CODE"]) == (notify.SUMMARY_ID, "4", "3")
 
 
 def test_no_value_can_add_a_field() -> None:
@@ -105,24 +106,24 @@ def test_no_value_can_add_a_field() -> None:
 
 
 def test_every_action_has_its_priority() -> None:
-    assert set(results.PRIORITIES) == set(Action) - {Action.MOVE}
+    assert set(notify.PRIORITIES) == set(Action) - {Action.MOVE}
 
 
 def test_without_a_journal_nothing_fails(monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
     monkeypatch.setattr(journald, "SOCKET", "/no/such/socket")
-    results.tell(Policy(), REPORT, "{}", "")
+    notify.tell(Policy(), REPORT, "{}", "")
 
 
 def test_programs_and_mail(monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]) -> None:
     monkeypatch.setattr(journald, "send", lambda _: None)
-    results.tell(Policy(mail="root"), REPORT, "{}", "TABLE")
+    notify.tell(Policy(mail="root"), REPORT, "{}", "TABLE")
     subject = "3 domains: 1 upgraded, 1 current, 1 blocked"
     assert others == [
         ("notify", "{}", {"VIRTCPR_SUBJECT": subject, "VIRTCPR_EXIT_CODE": "3"}),
         ("mail", "root", f"[host7] virtcpr: {subject}", "TABLE"),
     ]
     others.clear()
-    results.tell(Policy(mail="root"), replace(REPORT, domains=(NEW,)), "{}", "TABLE")
+    notify.tell(Policy(mail="root"), replace(REPORT, domains=(NEW,)), "{}", "TABLE")
     assert others == []  # nothing to tell
 
 
@@ -134,7 +135,7 @@ def test_nobody_who_cannot_be_told_is_in_the_way(
 
     monkeypatch.setattr(journald, "send", lambda _: None)
     monkeypatch.setattr(mail, "send", fails)
-    results.tell(Policy(mail="root", prometheus=str(tmp_path / "none/virtcpr.prom")), REPORT, "{}", "TABLE")
+    notify.tell(Policy(mail="root", prometheus=str(tmp_path / "none/virtcpr.prom")), REPORT, "{}", "TABLE")
     assert "virtcpr.prom can't be written: No such file or directory" in caplog.text
     assert "/usr/sbin/sendmail can't be run" in caplog.text
 
@@ -142,7 +143,7 @@ def test_nobody_who_cannot_be_told_is_in_the_way(
 def test_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
     monkeypatch.setattr(journald, "send", lambda _: None)
     path = tmp_path / "virtcpr.prom"
-    results.tell(Policy(prometheus=str(path)), REPORT, "{}", "")
+    notify.tell(Policy(prometheus=str(path)), REPORT, "{}", "")
     assert path.stat().st_mode & 0o777 == 0o644
     assert [one.name for one in tmp_path.iterdir()] == ["virtcpr.prom"]
     lines = path.read_text().splitlines()
@@ -170,7 +171,7 @@ def test_a_public_file_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
     secret.write_text("s")
     path = tmp_path / "virtcpr.prom"
     path.symlink_to(secret)
-    files.write_public(path, "x 1\n")
+    atomic.write_public(path, "x 1\n")
     assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("s", "x 1\n", False)
 
 
@@ -181,52 +182,52 @@ def program(path: Path, text: str, mode: int = 0o755) -> Path:
 
 
 @pytest.fixture
-def notify(tmp_path: Path) -> Path:
+def programs(tmp_path: Path) -> Path:
     directory = tmp_path / "notify.d"
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
     return directory
 
 
-def test_programs_are_run_in_order(notify: Path, tmp_path: Path) -> None:
+def test_programs_are_run_in_order(programs: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     for name in ("20-second", "10-first"):
-        program(notify / name, f'echo {name} "$VIRTCPR_SUBJECT" $VIRTCPR_EXIT_CODE $(cat) >>{log}')
-    program(notify / "plain", f"echo plain >>{log}", 0o644)
-    program(notify / "old.dpkg-old", f"echo old >>{log}")
-    program(notify / ".hidden", f"echo hidden >>{log}")
-    notifiers.tell(json.dumps({"a": 1}), {"VIRTCPR_SUBJECT": "1 domain", "VIRTCPR_EXIT_CODE": "4"}, notify)
+        program(programs / name, f'echo {name} "$VIRTCPR_SUBJECT" $VIRTCPR_EXIT_CODE $(cat) >>{log}')
+    program(programs / "plain", f"echo plain >>{log}", 0o644)
+    program(programs / "old.dpkg-old", f"echo old >>{log}")
+    program(programs / ".hidden", f"echo hidden >>{log}")
+    notify_d.tell(json.dumps({"a": 1}), {"VIRTCPR_SUBJECT": "1 domain", "VIRTCPR_EXIT_CODE": "4"}, programs)
     assert log.read_text() == '10-first 1 domain 4 {"a": 1}\n20-second 1 domain 4 {"a": 1}\n'
 
 
-def test_one_that_fails_stops_no_other(notify: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    program(notify / "1-fails", "echo no such channel >&2; exit 3")
-    program(notify / "2-reads-nothing", f"touch {tmp_path}/ran")
-    notifiers.tell("x" * (1 << 20), {}, notify)
+def test_one_that_fails_stops_no_other(programs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program(programs / "1-fails", "echo no such channel >&2; exit 3")
+    program(programs / "2-reads-nothing", f"touch {tmp_path}/ran")
+    notify_d.tell("x" * (1 << 20), {}, programs)
     assert (tmp_path / "ran").exists()
     assert "notify.d: " in caplog.text
     assert "1-fails: no such channel" in caplog.text
 
 
 def test_one_that_hangs_is_ended(
-    notify: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(notifiers, "SECONDS", 0.2)
-    program(notify / "hangs", "exec sleep 600")
-    notifiers.tell("{}", {}, notify)
+    monkeypatch.setattr(notify_d, "SECONDS", 0.2)
+    program(programs / "hangs", "exec sleep 600")
+    notify_d.tell("{}", {}, programs)
     assert "hangs took more than 0.2 s" in caplog.text
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_what_others_can_write_is_not_run(notify: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
-    program(notify / "theirs", f"touch {notify}/ran", mode)
-    notifiers.tell("{}", {}, notify)
-    assert not (notify / "ran").exists()
+def test_what_others_can_write_is_not_run(programs: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
+    program(programs / "theirs", f"touch {programs}/ran", mode)
+    notify_d.tell("{}", {}, programs)
+    assert not (programs / "ran").exists()
     assert "theirs can be written by others than root" in caplog.text
-    (notify / "theirs").chmod(0o755)
-    notify.chmod(mode)
-    notifiers.tell("{}", {}, notify)
-    assert not (notify / "ran").exists()
+    (programs / "theirs").chmod(0o755)
+    programs.chmod(mode)
+    notify_d.tell("{}", {}, programs)
+    assert not (programs / "ran").exists()
 
 
 def test_a_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

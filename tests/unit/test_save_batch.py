@@ -10,15 +10,16 @@ from typing import cast
 import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, FakeDomain, RebootStage
+from virtcpr.actions import save
+from virtcpr.actions.rehearsal import rehearse
+from virtcpr.actions.save import SaveBatch
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError
-from virtcpr.host import daemon, filesystems, hooks
-from virtcpr.host.libvirt import Connection
+from virtcpr.host.files import filesystems
+from virtcpr.host.libvirt import daemon, hooks
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Mode, Rehearsal, Request, Severity, Trial
-from virtcpr.plan.saved import Stage
-from virtcpr.swap import rehearsal
-from virtcpr.swap.reboot import save
-from virtcpr.swap.reboot.save import SaveBatch
+from virtcpr.plan.reboot_recovery import Stage
 
 Open = Callable[..., SaveBatch]
 # Every call to libvirt of a save; until the third nothing is done to the guest.
@@ -48,7 +49,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     agent: list[bool | None] = [True]
     trial = [Trial.GO]
 
-    def rehearse(parts: Iterable[rehearsal.Part], mode: Mode) -> None:
+    def rehearsed_as(parts: Iterable[rehearse.Part], mode: Mode) -> None:
         assert mode is Mode.REBOOT
         for part in parts:
             part.result = Rehearsal(trial[0], "vring.num 1024")
@@ -63,7 +64,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(save, "Probe", Looks)
     monkeypatch.setattr(save, "chosen", lambda *_: [FakeDomain(reboot_stage.world)])
     monkeypatch.setattr(save, "_guarded", nullcontext)
-    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(rehearse, "rehearse", rehearsed_as)
     monkeypatch.setattr(daemon, "host_goes_down", lambda: True)
     monkeypatch.setattr(hooks, "put", lambda _: None)
 

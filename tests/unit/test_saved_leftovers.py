@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host import guard, ram
-from virtcpr.swap.reboot import record
-from virtcpr.swap.reboot.record import RECORD, STATE
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import RECORD, STATE
+from virtcpr.host.files import ram_files
+from virtcpr.host.processes import guard
 
 UUID, OTHER = "01234567-89ab-4def-8123-456789abcdef", "11234567-89ab-4def-8123-456789abcdef"
 
@@ -19,32 +20,32 @@ def test_a_record_or_a_state_alone_is_looked_at(tmp_path: Path, name: str) -> No
     (tmp_path / UUID).mkdir()
     (tmp_path / UUID / name).write_text("")
 
-    record.sweep(tmp_path)
+    saves.sweep(tmp_path)
 
-    assert record.waiting(tmp_path) == [UUID]
-    assert [uuid for uuid, _ in record.broken(tmp_path)] == [UUID]
+    assert saves.waiting(tmp_path) == [UUID]
+    assert [uuid for uuid, _ in saves.broken(tmp_path)] == [UUID]
 
 
 def test_a_link_that_leads_nowhere_is_a_record_too(tmp_path: Path) -> None:
     (tmp_path / UUID).mkdir()
     (tmp_path / UUID / RECORD).symlink_to("nowhere")
-    assert record.waiting(tmp_path) == [UUID]
+    assert saves.waiting(tmp_path) == [UUID]
 
 
 def test_an_empty_directory_is_nobodys(tmp_path: Path) -> None:
     for uuid in (UUID, OTHER):
         (tmp_path / uuid).mkdir()
     (tmp_path / OTHER / f"{RECORD}.virtcpr").write_text("{")  # killed in the middle of the first write
-    assert (record.waiting(tmp_path), record.broken(tmp_path)) == ([], [])
+    assert (saves.waiting(tmp_path), saves.broken(tmp_path)) == ([], [])
 
-    record.sweep(tmp_path)
+    saves.sweep(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_was_ever_saved(tmp_path: Path) -> None:
-    record.sweep(tmp_path / "none")
-    assert record.waiting(tmp_path / "none") == []
+    saves.sweep(tmp_path / "none")
+    assert saves.waiting(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("linked", [True, False])
@@ -54,7 +55,7 @@ def test_a_directory_of_kept_ram_goes_with_or_without_its_file(tmp_path: Path, l
     if linked:
         kept.write_text("")
 
-    ram.forget(os.fspath(kept))
+    ram_files.forget(os.fspath(kept))
 
     assert list(tmp_path.iterdir()) == []
 

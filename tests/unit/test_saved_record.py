@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.unit.saved import UUID, a_record
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import RamFile, Record
 from virtcpr.errors import HostError, Unsettled
-from virtcpr.plan.saved import Purpose, Stage
-from virtcpr.swap.reboot import record
-from virtcpr.swap.reboot.record import RamFile, Record
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 
 def path_of(one: Record) -> Path:
@@ -32,7 +32,7 @@ def body(one: Record) -> dict[str, Any]:
 @pytest.mark.parametrize("stage", Stage)
 def test_it_is_read_as_it_was_written(tmp_path: Path, stage: Stage, purpose: Purpose) -> None:
     one = a_record(tmp_path, stage, purpose=purpose, wake=True, new_pid=7, new_started="9", emulator="/opt/qemu")
-    again = record.load(UUID, tmp_path / "saved")
+    again = saves.load(UUID, tmp_path / "saved")
     assert again.saved == one.saved
     assert again.state_path == one.state_path
     assert (again.saved.stage, again.saved.purpose) == (stage, purpose)
@@ -40,13 +40,13 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, stage: Stage, purpose: Pur
 
 def test_before_there_is_a_state(tmp_path: Path) -> None:
     one = a_record(tmp_path, Stage.SAVING, state=None, images=None, ram=())
-    assert record.load(UUID, tmp_path / "saved").saved == one.saved
+    assert saves.load(UUID, tmp_path / "saved").saved == one.saved
 
 
 def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     odd = os.fsdecode(b"/srv/\xff")
     one = a_record(tmp_path, images={odd: (1, 2)})
-    assert record.load(UUID, tmp_path / "saved").saved == one.saved
+    assert saves.load(UUID, tmp_path / "saved").saved == one.saved
 
 
 def test_it_is_its_owners_alone(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_stage_replaces_the_one_before(tmp_path: Path) -> None:
     one = a_record(tmp_path, Stage.SAVING)
     one.write(Stage.SAVED, qemu="10.0.13")
     assert (one.saved.stage, one.saved.qemu) == (Stage.SAVED, "10.0.13")
-    assert record.load(UUID, tmp_path / "saved").saved == one.saved
+    assert saves.load(UUID, tmp_path / "saved").saved == one.saved
     assert sorted(path.name for path in one.directory.iterdir()) == ["record.json", "state"]
 
 
@@ -88,7 +88,7 @@ def test_where_it_cannot_be_written_the_stage_before_stays(tmp_path: Path, monke
     with pytest.raises(HostError, match=r"record\.json can't be written: No space left on device"):
         one.write(Stage.RESUMING)
     assert one.saved.stage is Stage.STARTING
-    assert record.load(UUID, tmp_path / "saved").saved.stage is Stage.STARTING
+    assert saves.load(UUID, tmp_path / "saved").saved.stage is Stage.STARTING
 
 
 def test_where_its_directory_cannot_be_made(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def changed(**members: object) -> Callable[[Record], None]:
     def change(one: Record) -> None:
         document = {**body(one), **members}
         document.pop("sha256")
-        document["sha256"] = record._checksum(document)
+        document["sha256"] = saves._checksum(document)
         path_of(one).write_text(json.dumps(document))
 
     return change
@@ -155,15 +155,15 @@ def test_one_that_is_not_sound_is_refused(tmp_path: Path, how: str) -> None:
     change, words = BAD[how]
     change(one)
     with pytest.raises(HostError, match=words) as refused:
-        record.load(UUID, tmp_path / "saved")
+        saves.load(UUID, tmp_path / "saved")
     assert refused.value.hint
     if "trusted" not in refused.value.message:
-        assert refused.value.hint == record.DISCARD.format(name=UUID)
+        assert refused.value.hint == saves.DISCARD.format(name=UUID)
     assert "<domain" not in refused.value.message  # it has secrets
     directory = tmp_path / "saved"
-    assert record.waiting(directory) == [UUID]
-    assert record.readable(directory) == []
-    assert [uuid for uuid, _ in record.broken(directory)] == [UUID]
+    assert saves.waiting(directory) == [UUID]
+    assert saves.readable(directory) == []
+    assert [uuid for uuid, _ in saves.broken(directory)] == [UUID]
     assert one.state_path.exists()
 
 
@@ -171,17 +171,17 @@ def test_a_missing_member(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     document = body(one)
     del document["status_path"], document["sha256"]
-    document["sha256"] = record._checksum(document)
+    document["sha256"] = saves._checksum(document)
     path_of(one).write_text(json.dumps(document))
     with pytest.raises(HostError, match="can't be understood: 'status_path'"):
-        record.load(UUID, tmp_path / "saved")
+        saves.load(UUID, tmp_path / "saved")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_somebody_elses_is_not_trusted(tmp_path: Path) -> None:
     os.chown(path_of(a_record(tmp_path)), 12345, 0)
     with pytest.raises(HostError, match="isn't root's alone, and not trusted"):
-        record.load(UUID, tmp_path / "saved")
+        saves.load(UUID, tmp_path / "saved")
 
 
 # Away again.
@@ -207,7 +207,7 @@ def test_removing_takes_the_state_first(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(HostError, match=rf"web: {re.escape(str(one.directory))} can't be removed: Read-only") as raised:
         one.remove()
     assert raised.value.hint == "remove it by hand"
-    assert record.load(UUID, tmp_path / "saved").saved.stage is Stage.RESUMING
+    assert saves.load(UUID, tmp_path / "saved").saved.stage is Stage.RESUMING
     assert not one.state_path.exists()
 
 
@@ -215,22 +215,22 @@ def test_an_empty_directory_is_no_saved_guest(tmp_path: Path) -> None:
     """virtcpr was killed when it had made it."""
     (tmp_path / "saved" / UUID).mkdir(parents=True)
     (tmp_path / "saved/note").touch()
-    assert record.waiting(tmp_path / "saved") == []
-    assert record.waiting(tmp_path / "none") == []
+    assert saves.waiting(tmp_path / "saved") == []
+    assert saves.waiting(tmp_path / "none") == []
     with pytest.raises(HostError, match=r"note can't be read: Not a directory") as raised:
-        record.waiting(tmp_path / "saved/note")
+        saves.waiting(tmp_path / "saved/note")
     assert raised.value.hint == "run it with sudo"
 
 
 def test_only_those_that_wait_for_restore_are_settled(tmp_path: Path) -> None:
     directory = tmp_path / "saved"
     one = a_record(tmp_path, Stage.SAVED)
-    record.refuse_unsettled(directory)
+    saves.refuse_unsettled(directory)
     for stage, purpose in [(s, p) for s in Stage for p in Purpose if (s, p) != (Stage.SAVED, Purpose.SAVE)]:
         one.saved = replace(one.saved, purpose=purpose)
         one.write(stage)
         with pytest.raises(Unsettled, match="a save or restore of web was interrupted and isn't settled") as raised:
-            record.refuse_unsettled(directory)
+            saves.refuse_unsettled(directory)
         assert "virtcpr recover --all" in str(raised.value.hint)
 
 
@@ -251,8 +251,8 @@ def test_discarding_one_that_cannot_be_understood_frees_its_ram(tmp_path: Path, 
         path_of(one).write_text(path_of(one).read_text()[:-100])
     else:
         changed(schema=2)(one)
-    record.discard(UUID, tmp_path / "saved")
-    assert record.waiting(tmp_path / "saved") == []
+    saves.discard(UUID, tmp_path / "saved")
+    assert saves.waiting(tmp_path / "saved") == []
     assert list(place.iterdir()) == []
     assert other.exists()
 
@@ -264,6 +264,6 @@ def test_discarding_what_is_not_trusted_removes_only_that(tmp_path: Path) -> Non
     one = a_record(tmp_path)
     one.write(Stage.SAVED, ram=(RamFile(str(kept), str(kept), one.saved.ram[0].identity),))
     path_of(one).chmod(0o666)
-    record.discard(UUID, tmp_path / "saved")
+    saves.discard(UUID, tmp_path / "saved")
     assert kept.exists()
-    assert record.waiting(tmp_path / "saved") == []
+    assert saves.waiting(tmp_path / "saved") == []

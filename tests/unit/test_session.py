@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import daemon, guard, paths
-from virtcpr.host.daemon import DriverLock
-from virtcpr.host.proc import Process, lock_owner
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.daemon import DriverLock
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.proc import Process, lock_owner
+from virtcpr.host.system import paths
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,9 @@ def test_who_may_do_something_to_guests(monkeypatch: pytest.MonkeyPatch) -> None
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> guard.Child:
     """A guardian whose driver.pid is in a directory of this test's."""
     monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
-    own = f"import sys, pathlib; from virtcpr.host import daemon; daemon.DRIVER_PID = pathlib.Path({str(tmp_path)!r}, "
-    own += "'driver.pid'); from virtcpr.swap import guardian; guardian.settle = lambda: sys.stdin.read(); "
+    own = "import sys, pathlib; from virtcpr.host.libvirt import daemon; "
+    own += f"daemon.DRIVER_PID = pathlib.Path({str(tmp_path)!r}, 'driver.pid'); "
+    own += "from virtcpr.actions import guardian; guardian.settle = lambda: sys.stdin.read(); "
     me = Process.of(os.getpid())
     return guard._child([sys.executable, "-c", own + f"guardian.main({str(me.pid)!r}, {me.started!r})"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import settings
+from virtcpr.host.files import config_files
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def etc(tmp_path: Path) -> Path:
 
 def test_the_order(etc: Path) -> None:
     names = ("virtcpr.toml", "conf.d/10.toml", "conf.d/20.toml")
-    assert settings.documents(etc) == [(str(etc / name), f"# {name}\n") for name in names]
+    assert config_files.documents(etc) == [(str(etc / name), f"# {name}\n") for name in names]
 
 
 def test_what_is_missing_is_left_out(etc: Path, tmp_path: Path) -> None:
     (etc / "virtcpr.toml").unlink()
-    assert [Path(name).name for name, _ in settings.documents(etc)] == ["10.toml", "20.toml"]
-    assert settings.documents(tmp_path / "nowhere") == []
+    assert [Path(name).name for name, _ in config_files.documents(etc)] == ["10.toml", "20.toml"]
+    assert config_files.documents(tmp_path / "nowhere") == []
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
@@ -39,7 +39,7 @@ def test_what_is_missing_is_left_out(etc: Path, tmp_path: Path) -> None:
 def test_a_file_that_others_can_write(etc: Path, name: str, mode: int) -> None:
     (etc / name).chmod(mode)
     with pytest.raises(HostError, match=f"{name} can be written by others than root; nothing was done") as refused:
-        settings.documents(etc)
+        config_files.documents(etc)
     assert refused.value.hint == f"chown root {etc / name}; chmod go-w {etc / name}"
 
 
@@ -47,14 +47,14 @@ def test_a_file_that_others_can_write(etc: Path, name: str, mode: int) -> None:
 def test_a_directory_that_others_can_write(etc: Path, name: str) -> None:
     (etc / name).chmod(0o775)
     with pytest.raises(HostError, match="can be written by others"):
-        settings.documents(etc)
+        config_files.documents(etc)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_somebody_elses_file(etc: Path) -> None:
     os.chown(etc / "virtcpr.toml", 1000, 1000)
     with pytest.raises(HostError, match="can be written by others"):
-        settings.documents(etc)
+        config_files.documents(etc)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -65,17 +65,17 @@ def test_a_link_to_somebody_elses_file(etc: Path, tmp_path: Path) -> None:
     (etc / "virtcpr.toml").unlink()
     (etc / "virtcpr.toml").symlink_to(theirs)
     with pytest.raises(HostError, match="can be written by others"):
-        settings.documents(etc)
+        config_files.documents(etc)
 
 
 def test_a_link_to_nowhere_is_not_a_missing_file(etc: Path) -> None:
     (etc / "virtcpr.toml").unlink()
     (etc / "virtcpr.toml").symlink_to("/no/such/file")
     with pytest.raises(HostError, match="can't be read: No such file or directory; nothing was done"):
-        settings.documents(etc)
+        config_files.documents(etc)
 
 
 def test_a_file_that_is_no_text(etc: Path) -> None:
     (etc / "virtcpr.toml").write_bytes(b"\xff")
     with pytest.raises(HostError, match="isn't text in UTF-8"):
-        settings.documents(etc)
+        config_files.documents(etc)

@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stage import UUID, FakeMonitor, Stage, dies_soon
+from virtcpr.actions import recover
+from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.transfer import settle_all
+from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host import daemon
-from virtcpr.host.daemon import Daemon
-from virtcpr.host.qmp import Monitor
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.daemon import Daemon
+from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan.steps import State
-from virtcpr.swap import held, interrupted, journal, recovery
-from virtcpr.swap.settlement import Settlement
 
 
 @pytest.fixture
@@ -127,12 +129,12 @@ def test_the_daemon_is_not_started_beside_a_swap_that_is_left(stage: Stage, monk
         raise HostError("no daemon")
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
     monkeypatch.setattr(daemon, "running", stopped)
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     with pytest.raises(HostError, match="must not start before they are settled; nothing was done") as refused:
-        recovery.recover(("another",))
+        recover.recover(("another",))
     assert stage.plan.name in refused.value.message
     assert refused.value.hint == "virtcpr recover --all"
     assert stage.world.new.process.alive()
@@ -158,17 +160,17 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
         return []
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(interrupted, "DriverLock", nullcontext)
-    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
-    monkeypatch.setattr(interrupted, "_all", settle)
-    monkeypatch.setattr(held, "refuses", lambda: True)
-    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(settle_all, "DriverLock", nullcontext)
+    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(settle_all, "_all", settle)
+    monkeypatch.setattr(quarantine, "refuses", lambda: True)
+    monkeypatch.setattr(quarantine, "names", list)
     monkeypatch.setattr(daemon, "running", Stopped)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
-    recovery.recover(())
+    recover.recover(())
     assert done == ["stopped", "settled", "started"]
 
 
@@ -211,7 +213,7 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
     assert outcome.settled is Settled.UNKNOWN
     assert outcome.text.startswith(f"libvirt started the domain anew, in process {os.getpid()}; old QEMU is process")
     assert status.exists()
-    assert held.names() == []
+    assert quarantine.names() == []
     assert stage.world.old.process.alive()
     assert stage.world.new.process.alive()
 
@@ -227,16 +229,16 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
             raise HostError("the daemon doesn't start")
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
-    monkeypatch.setattr(held, "refuses", lambda: True)
-    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(quarantine, "refuses", lambda: True)
+    monkeypatch.setattr(quarantine, "names", list)
     monkeypatch.setattr(daemon, "running", Stuck)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stuck())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     with pytest.raises(HostError, match="the daemon doesn't start; no swap was settled"):
-        recovery.recover(())
+        recover.recover(())
     assert stage.world.said == []
 
 
@@ -274,15 +276,15 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
         return []
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recovery, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(interrupted, "DriverLock", Locked)
-    monkeypatch.setattr(interrupted, "_armed", lambda _: None)
-    monkeypatch.setattr(interrupted, "_all", settle)
-    monkeypatch.setattr(held, "refuses", lambda: True)
-    monkeypatch.setattr(held, "names", list)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(settle_all, "DriverLock", Locked)
+    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(settle_all, "_all", settle)
+    monkeypatch.setattr(quarantine, "refuses", lambda: True)
+    monkeypatch.setattr(quarantine, "names", list)
     monkeypatch.setattr(daemon, "running", look)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Starting())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
-    recovery.recover(())
+    recover.recover(())
     assert done == ["stopped", "settled", "let in", "started"]

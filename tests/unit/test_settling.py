@@ -13,16 +13,20 @@ from typing import cast
 import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, UUID, WAITS, RebootStage, Shelf
+from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.inspect.probe import Emulators
+from virtcpr.actions.reboot import restore_guest, settle, stillborn, strip
+from virtcpr.actions.records import saves
+from virtcpr.actions.transfer import verify
 from virtcpr.errors import HostError
-from virtcpr.host import daemon, guard, ram
+from virtcpr.host.files import ram_files
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes import guard
 from virtcpr.model import Recovered, Settled
-from virtcpr.plan.saved import Found, Purpose, Stage
-from virtcpr.swap import adopt
-from virtcpr.swap.probe import Emulators
-from virtcpr.swap.reboot import hook, record, restoring, settling, stillborn, stripping
+from virtcpr.plan.reboot_recovery import Found, Purpose, Stage
 
 Make = Callable[[RebootStage], None]
-CONNECTED = settling._connected
+CONNECTED = settle._connected
 
 
 def saving(stage: RebootStage, at: Stage = Stage.SAVING) -> None:
@@ -43,7 +47,7 @@ def whole(stage: RebootStage) -> None:
 def starting(stage: RebootStage, *, loaded: bool, at: Stage = Stage.STARTING, purpose: Purpose = Purpose.SAVE) -> None:
     """virtcpr is killed when libvirt has started new QEMU, or when that has loaded the state."""
     one = stage.saved(purpose)
-    made = restoring.Restoring(stage.connection, one, DOMAIN.emulator, lambda _: None)
+    made = restore_guest.Restoring(stage.connection, one, DOMAIN.emulator, lambda _: None)
     one.write(Stage.STARTING)
     made._start()
     if loaded:
@@ -53,7 +57,7 @@ def starting(stage: RebootStage, *, loaded: bool, at: Stage = Stage.STARTING, pu
 
 
 def look(stage: RebootStage) -> Found:
-    return settling.found(stage.connection, stage.record)
+    return settle.found(stage.connection, stage.record)
 
 
 def ended(stage: RebootStage) -> None:
@@ -119,7 +123,7 @@ def test_one_whose_old_process_has_ended(reboot_stage: RebootStage, make: Make) 
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_process_that_never_ran_the_guest_is_ended(reboot_stage: RebootStage, loaded: bool) -> None:
     starting(reboot_stage, loaded=loaded)
-    ram.announce(UUID, "")  # virtcpr was killed before it could take that back
+    ram_files.announce(UUID, "")  # virtcpr was killed before it could take that back
     assert look(reboot_stage) is (Found.NEW_LOADED if loaded else Found.NEW_WAITING)
     assert reboot_stage.settle().settled is Settled.WAITING
     ended(reboot_stage)
@@ -144,7 +148,7 @@ def test_an_upgrade_that_cannot_be_finished_waits(reboot_stage: RebootStage) -> 
     outcome = reboot_stage.settle()
     assert outcome.settled is Settled.UNKNOWN
     assert "its state is cut off" in outcome.text
-    assert record.DISCARD.format(name=NAME) in outcome.text
+    assert saves.DISCARD.format(name=NAME) in outcome.text
     ended(reboot_stage)
 
 
@@ -249,7 +253,7 @@ def test_one_that_was_asked_to_sleep_and_does_so_after_virtcpr_died_is_woken(reb
     # Seen awake twice: by whoever settles it, and when the guest is to go on.
     world.said.clear()
     world.at, world.then = 6, sleep
-    outcome = settling.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
+    outcome = settle.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
     assert world.said[:7] == ["find", "active", "query-status", "find", "query-migrate", "query-status", "query-status"]
     assert (outcome.settled, outcome.text) == (Settled.BACK, "the guest runs on")
     assert (qemu.status, qemu.asleep) == ("running", False)
@@ -270,7 +274,7 @@ def test_interrupted_again_it_is_settled_the_next_time(reboot_stage: RebootStage
     CASES[case](reboot_stage)
     world = reboot_stage.world
     world.at, world.then = number, world.refuse
-    settling.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
+    settle.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
     alive = sum(child.poll() is None for child in world.children)
     assert alive <= 1
     if reboot_stage.stage is not None:
@@ -291,9 +295,9 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     """The host's own places are this stage's; what is done beside settling."""
     done: list[str] = []
     directory = reboot_stage.world.directory / "saved"
-    for function in (record.waiting, record.readable, record.broken, record.refuse_unsettled):
+    for function in (saves.waiting, saves.readable, saves.broken, saves.refuse_unsettled):
         monkeypatch.setattr(function, "__defaults__", (directory,))
-    monkeypatch.setattr(settling, "_connected", CONNECTED)
+    monkeypatch.setattr(settle, "_connected", CONNECTED)
 
     class Connected:
         find = staticmethod(reboot_stage.connection.find)
@@ -310,15 +314,15 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     recipe.write_text("{}")
     monkeypatch.setattr(guard, "RECIPE", recipe)
     monkeypatch.setattr(daemon, "running", lambda: None)
-    monkeypatch.setattr(adopt, "reconnect", noting("connected", lambda _: Connected()))
-    monkeypatch.setattr(settling, "Connection", noting("connected", lambda _: Connected()))
-    monkeypatch.setattr(hook, "ready", noting("hook", lambda connection: connection))
-    monkeypatch.setattr(stripping, "strip", noting("stripped", lambda connection, _: (connection, None, [])))
+    monkeypatch.setattr(verify, "reconnect", noting("connected", lambda _: Connected()))
+    monkeypatch.setattr(settle, "Connection", noting("connected", lambda _: Connected()))
+    monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection: connection))
+    monkeypatch.setattr(strip, "strip", noting("stripped", lambda connection, _: (connection, None, [])))
     return done
 
 
 def test_without_any_the_daemon_is_not_asked(reboot_stage: RebootStage, host: list[str]) -> None:
-    assert settling.settle_all((), dry_run=False) == ()
+    assert settle.settle_all((), dry_run=False) == ()
     assert host == []
 
 
@@ -327,22 +331,22 @@ def test_a_start_that_the_daemon_waits_for_goes_first(
 ) -> None:
     whole(reboot_stage)
     monkeypatch.setattr(stillborn, "stuck", lambda _: {UUID})
-    settling.settle_all((), dry_run=False)
+    settle.settle_all((), dry_run=False)
     assert host == ["connected", "stripped", "hook", "stripped", "closed"]
 
 
 @pytest.mark.parametrize("names", [(), (NAME,), (UUID,), (UUID, "other")])
 def test_all_and_some(reboot_stage: RebootStage, host: list[str], names: tuple[str, ...]) -> None:
     whole(reboot_stage)
-    assert settling.settle_all(("other",), dry_run=False) == ()
-    (outcome,) = settling.settle_all(names, dry_run=False)
+    assert settle.settle_all(("other",), dry_run=False) == ()
+    (outcome,) = settle.settle_all(names, dry_run=False)
     assert outcome.settled is Settled.BACK
     assert host == ["connected", "hook", "stripped", "closed"]
 
 
 def test_a_dry_run_stops_no_daemon(reboot_stage: RebootStage, host: list[str]) -> None:
     whole(reboot_stage)
-    (outcome,) = settling.settle_all((), dry_run=True)
+    (outcome,) = settle.settle_all((), dry_run=True)
     assert outcome.settled is Settled.PENDING
     assert host == ["connected", "closed"]
 
@@ -368,7 +372,7 @@ def test_a_daemon_that_was_left_stopped_is_started(
     else:
         guard.RECIPE.write_text(recipe)
     whole(reboot_stage)
-    settling.settle_all((), dry_run=dry_run)
+    settle.settle_all((), dry_run=dry_run)
     assert host[0] == ("started" if recipe == "{}" and not dry_run else "connected")
 
 
@@ -378,7 +382,7 @@ def test_one_that_cannot_be_understood_is_named(reboot_stage: RebootStage, host:
     other.mkdir()
     (other / "record.json").write_text("{}")
     (other / "record.json").chmod(0o600)
-    first, second = settling.settle_all((), dry_run=False)
+    first, second = settle.settle_all((), dry_run=False)
     assert (first.uuid, first.settled) == (other.name, Settled.UNKNOWN)
     assert f"virtcpr restore --discard {other.name}" in first.text
     assert second.settled is Settled.BACK

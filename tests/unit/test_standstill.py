@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import standstill
-from virtcpr.host.proc import Process
+from virtcpr.host.processes import kill_paused
+from virtcpr.host.processes.proc import Process
 
 # A QEMU with one vCPU: it computes from SIGUSR1 to SIGUSR2.
 GUEST = """
@@ -69,7 +69,7 @@ def guest() -> Iterator[Guest]:
 
 
 def end(guest: Guest, rests: Callable[[], bool]) -> bool:
-    return standstill.end(guest.process, [guest.vcpu, guest.vcpu], rests, 10)
+    return kill_paused.end(guest.process, [guest.vcpu, guest.vcpu], rests, 10)
 
 
 def test_one_that_rests_is_ended(guest: Guest) -> None:
@@ -125,8 +125,8 @@ def test_one_that_is_gone_is_ended() -> None:
     with subprocess.Popen(["true"]) as child:
         gone = Process.of(child.pid)
         child.wait()
-    assert standstill.end(gone, [gone.pid], lambda: pytest.fail("asked"), 1)
-    standstill.go_on(gone)
+    assert kill_paused.end(gone, [gone.pid], lambda: pytest.fail("asked"), 1)
+    kill_paused.go_on(gone)
 
 
 def test_one_that_dies_at_the_question(guest: Guest) -> None:
@@ -154,8 +154,8 @@ def test_one_that_does_not_die(guest: Guest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_threads_that_do_not_stop(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standstill, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(standstill, "_state", lambda *_: "D")
+    monkeypatch.setattr(kill_paused, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(kill_paused, "_state", lambda *_: "D")
     assert not end(guest, lambda: True)
     assert guest.state() in "RS"
 
@@ -164,8 +164,8 @@ def test_a_stopped_one_goes_on(guest: Guest) -> None:
     os.kill(guest.process.pid, signal.SIGSTOP)
     while guest.state() != "T":
         time.sleep(0.01)
-    standstill.go_on(guest.process)
+    kill_paused.go_on(guest.process)
     while guest.state() == "T":
         time.sleep(0.01)
-    standstill.go_on(Process(guest.process.pid, "1"))  # another one of its number is left alone
+    kill_paused.go_on(Process(guest.process.pid, "1"))  # another one of its number is left alone
     assert guest.process.alive()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.reboot import leftovers, stillborn
+from virtcpr.actions.reboot.leftovers import Note
 from virtcpr.domain import restart
-from virtcpr.host import daemon
-from virtcpr.host.proc import Process, ticks_since_boot
-from virtcpr.swap.reboot import leftovers, stillborn
-from virtcpr.swap.reboot.leftovers import Note
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes.proc import Process, ticks_since_boot
 
 DOMAIN = facts.domain()
 WAITS_FOR_EVER = ["sh", "-c", "read line", "sh"]

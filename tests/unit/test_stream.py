@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host import stream
-from virtcpr.host.stream import Digest, Stream, digest
+from virtcpr.host.qemu import stream
+from virtcpr.host.qemu.stream import Digest, Stream, digest
 
 SIZE = (5 << 20) + 3  # more than a pipe holds, and no multiple of anything
 

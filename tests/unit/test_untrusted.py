@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from tests.unit import facts
+from virtcpr.actions.rehearsal import rehearse
+from virtcpr.actions.transfer import new_qemu, ownership
+from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain import status
 from virtcpr.errors import HostError
-from virtcpr.host import emulator, launch, threads
-from virtcpr.host.launch import Launch
-from virtcpr.host.proc import Process
+from virtcpr.host.processes import threads
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import emulator, launch
+from virtcpr.host.qemu.launch import Launch
 from virtcpr.plan.guest import Guest
-from virtcpr.swap import owners, rehearsal, spawn
-from virtcpr.swap.spawn import NewQemu
 
 
 @pytest.fixture
@@ -60,17 +62,17 @@ def test_surroundings_of_another_process_of_that_number_are_not_taken_on(
 
 def test_a_file_that_only_its_command_line_names_is_not_opened_for_it(old: Process, tmp_path: Path) -> None:
     """/dev/vhost-net, of a domain that has no vhost."""
-    os.close(spawn._open(str(tmp_path / "opened"), old))
+    os.close(new_qemu._open(str(tmp_path / "opened"), old))
     other = tmp_path / "other"
     other.touch()
     with pytest.raises(HostError, match=rf"old QEMU \(process {old.pid}\) hasn't opened {other}, which its command"):
-        spawn._open(str(other), old)
+        new_qemu._open(str(other), old)
 
 
 def test_no_more_of_its_log_is_read_than_a_message_needs(old: Process, tmp_path: Path) -> None:
     log = tmp_path / "log"
     line = "2026-05-04T03:02:01.000000Z qemu-system-x86_64: -device x: {}\n"
-    log.write_text(line.format("first") + "x" * (2 * spawn.MAX_LOG) + "\n" + line.format("last"))
+    log.write_text(line.format("first") + "x" * (2 * new_qemu.MAX_LOG) + "\n" + line.format("last"))
     assert NewQemu(old, (), (), log, 0).words() == "-device x: last"
 
 
@@ -108,7 +110,7 @@ def test_libvirts_record_gets_no_path_that_it_makes_up(
     text, path = facts.domain().status_xml, tmp_path / "web.xml"
     path.write_text(text)
     guest = Guest("web", "", str(tmp_path), str(path), text, "/usr/bin/qemu", True, False, ())
-    asyncio.run(owners.record(guest, SimpleNamespace(execute=execute), Process.of(os.getpid())))  # type: ignore[arg-type]
+    asyncio.run(ownership.record(guest, SimpleNamespace(execute=execute), Process.of(os.getpid())))  # type: ignore[arg-type]
     assert made[0].ptys == ({"serial0": said.removeprefix("pty:")} if taken else {})
 
 
@@ -136,10 +138,10 @@ def test_a_binary_that_others_can_change_has_no_twin(old: Process, tmp_path: Pat
         try:
             with (
                 pytest.raises(HostError, match="others than root can write to the binary that it runs"),
-                rehearsal._executable(Process.of(process.pid)),
+                rehearse._executable(Process.of(process.pid)),
             ):
                 pytest.fail("it would be run")
         finally:
             process.kill()
-    with rehearsal._executable(old) as fd:
+    with rehearse._executable(old) as fd:
         assert fd > 2

@@ -12,22 +12,23 @@ from typing import Annotated
 import typer
 
 from virtcpr import __version__
-from virtcpr.cli import auto as auto_command
-from virtcpr.cli import check as check_command
-from virtcpr.cli import completion, log, render
-from virtcpr.cli import history as history_command
-from virtcpr.cli import hooks as hooks_command
-from virtcpr.cli import list as list_command
-from virtcpr.cli import plan as plan_command
-from virtcpr.cli import prepare as prepare_command
-from virtcpr.cli import recover as recover_command
-from virtcpr.cli import restore as restore_command
-from virtcpr.cli import save as save_command
-from virtcpr.cli import upgrade as upgrade_command
+from virtcpr.cli import completion, log
 from virtcpr.cli.backend import Backend, SwapBackend
+from virtcpr.cli.commands import auto as auto_command
+from virtcpr.cli.commands import check as check_command
+from virtcpr.cli.commands import history as history_command
+from virtcpr.cli.commands import hooks as hooks_command
+from virtcpr.cli.commands import list as list_command
+from virtcpr.cli.commands import plan as plan_command
+from virtcpr.cli.commands import prepare as prepare_command
+from virtcpr.cli.commands import recover as recover_command
+from virtcpr.cli.commands import restore as restore_command
+from virtcpr.cli.commands import save as save_command
+from virtcpr.cli.commands import upgrade as upgrade_command
 from virtcpr.cli.failure import INTERRUPTED, Failure
+from virtcpr.cli.output import render
+from virtcpr.cli.output.text import ENCODING_ERRORS
 from virtcpr.cli.session import Output, Session
-from virtcpr.cli.text import ENCODING_ERRORS
 from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, PrepareReport, Report
 

@@ -226,79 +226,79 @@ class SwapBackend:
     """The real one."""
 
     def names(self, uri: str | None, which: Nameable) -> list[str]:
-        from virtcpr.swap.names import names
+        from virtcpr.actions.completion import names
 
         return names(uri, which)
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
-        from virtcpr.swap.listing import list_domains
+        from virtcpr.actions.list import list_domains
 
         return list_domains(uri, domains)
 
     def check(self, request: Request) -> CheckReport:
-        from virtcpr.swap.looking import check
+        from virtcpr.actions.check import check
 
         return check(request)
 
     def check_document(self, source: str, mode: Mode | None) -> CheckReport:
-        from virtcpr.swap.looking import check_document
+        from virtcpr.actions.check import check_document
 
         return check_document(source, mode)
 
     def plan(self, request: Request) -> PlanReport:
-        from virtcpr.swap.looking import plan
+        from virtcpr.actions.check import plan
 
         return plan(request)
 
     def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
-        from virtcpr.swap.recovery import recover
+        from virtcpr.actions.recover import recover
 
         return recover(names, dry_run=dry_run, start_daemon=start_daemon)
 
     def hooks(self, action: HookAction) -> HookReport:
-        from virtcpr.swap.hooks import run
+        from virtcpr.actions.hooks import run
 
         return run(action)
 
     def prepare_document(
         self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool
     ) -> PrepareReport:
-        from virtcpr.swap.preparing import prepare_document
+        from virtcpr.actions.prepare import prepare_document
 
         return prepare_document(source, mode, template, undo=undo, dry_run=dry_run)
 
     def open_preparation(
         self, request: Request, template: str | None, *, undo: bool
     ) -> AbstractContextManager[Preparation]:
-        from virtcpr.swap.preparing import open_preparation
+        from virtcpr.actions.prepare import open_preparation
 
         return open_preparation(request, template, undo=undo)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
         if request.mode is Mode.REBOOT:
-            from virtcpr.swap.reboot.upgrade import open_upgrade as open_reboot
+            from virtcpr.actions.reboot.batch import open_upgrade as open_reboot
 
             return open_reboot(request)
-        from virtcpr.swap.batch import open_upgrade
+        from virtcpr.actions.transfer.batch import open_upgrade
 
         return open_upgrade(request)
 
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
-        from virtcpr.swap.auto import open_auto
+        from virtcpr.actions.auto.run import open_auto
 
         return open_auto(uri, pending=pending, dry_run=dry_run)
 
     def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
-        from virtcpr.swap.history import report
+        from virtcpr.actions.records.history import report
 
         return report(domains, last)
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
-        from virtcpr.swap.reboot.save import open_save
+        from virtcpr.actions.save import open_save
 
         return open_save(request)
 
     def open_restore(self, request: Request, *, discard: bool) -> AbstractContextManager[Restoring]:
-        from virtcpr.swap.reboot.restore import open_restore
+        from virtcpr.actions.restore import open_restore
 
         return open_restore(request, discard=discard)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import typer
 
-from virtcpr.cli.text import visible_lines
+from virtcpr.cli.output.text import visible_lines
 from virtcpr.errors import UsageError, VirtcprError
 from virtcpr.model import ExitCode
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from virtcpr.cli.text import visible_lines
+from virtcpr.cli.output.text import visible_lines
 
 ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
 _PRIORITIES = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Result, Severity
-from virtcpr.plan.findings import apply, blocks, concerning
-from virtcpr.plan.rules import RULES, UNREADABLE
+from virtcpr.plan.findings.rule import apply, blocks, concerning
+from virtcpr.plan.findings.table import RULES, UNREADABLE
 from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 

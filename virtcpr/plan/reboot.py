@@ -9,8 +9,8 @@ from virtcpr.domain.facts import DomainFacts, Memdev
 from virtcpr.domain.live import LiveDomain
 from virtcpr.model import Finding, Mode
 from virtcpr.plan.decision import Decision
-from virtcpr.plan.findings import blocks, concerning
-from virtcpr.plan.rules import AGENT, ROOM
+from virtcpr.plan.findings.rule import blocks, concerning
+from virtcpr.plan.findings.table import AGENT, ROOM
 from virtcpr.plan.steps import Side, Step
 
 SPARE_KIB = 256 * 1024  # device state, and RAM that isn't the guest's main memory: VRAM, firmware

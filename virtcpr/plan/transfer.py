@@ -15,9 +15,9 @@ from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.status import StatusFile, read
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
+from virtcpr.plan.findings.table import RESOURCE
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.replay import Command
-from virtcpr.plan.rules import RESOURCE
 from virtcpr.plan.steps import TRANSFER, Step
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from virtcpr.__main__ import main
-from virtcpr.host.daemon import PlainDaemon, SystemdDaemon
+from virtcpr.actions.records.journal import Journal
+from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.host.libvirt.daemon import PlainDaemon, SystemdDaemon
 from virtcpr.plan.steps import State, Step
-from virtcpr.swap.handover import HandOver
-from virtcpr.swap.journal import Journal
 
 INTERRUPTED = "before attach"  # where a roll-back is wanted, it is begun here by a Ctrl-C
 

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from virtcpr.__main__ import main
-from virtcpr.host.libvirt import Connection, Domain
-from virtcpr.host.proc import Process
-from virtcpr.host.stream import Stream
-from virtcpr.plan.saved import Stage
-from virtcpr.swap.reboot import leftovers, record, restoring, stripping
-from virtcpr.swap.reboot.record import Record
-from virtcpr.swap.reboot.restoring import Restoring
-from virtcpr.swap.reboot.saving import Saving
+from virtcpr.actions.reboot import leftovers, restore_guest, strip
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.reboot.save_guest import Saving
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import Record
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.stream import Stream
+from virtcpr.plan.reboot_recovery import Stage
 
 STARTING_SECONDS = 0.1  # libvirt takes some times as long to start a domain
 
@@ -46,11 +47,11 @@ class Halt:
             self._wrap(steps, "_step", lambda args: f"before {args[1]}", lambda args: f"after {args[1]}", self._note)
         self._wrap(Record, "write", lambda args: f"before record {_stage(args)}", lambda args: f"record {_stage(args)}")
         self._wrap(Connection, "start_paused", self._before_create, lambda _: "after create")
-        self._wrap(restoring, "finish", lambda _: "before finish", lambda _: "after finish")
-        self._wrap(stripping, "strip", lambda _: "before strip", lambda _: "after strip")
+        self._wrap(restore_guest, "finish", lambda _: "before finish", lambda _: "after finish")
+        self._wrap(strip, "strip", lambda _: "before strip", lambda _: "after strip")
         self._wrap(leftovers, "strip", lambda _: "in strip", _never)
         for writer in ("replace_durably", "write_private"):
-            self._wrap(record, writer, lambda _: "in record saving", _never)
+            self._wrap(saves, writer, lambda _: "in record saving", _never)
         self._wrap(os, "link", lambda _: "in keep", _never)
         self._wrap(shutil, "rmtree", lambda _: "in finish", _never)
         self._wrap(Domain, "suspend_to_ram", _never, lambda _: "in suspend")

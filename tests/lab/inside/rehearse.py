@@ -17,10 +17,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from virtcpr.host.libvirt import Connection
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.rehearsal import cache, rehearse
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import Mode
-from virtcpr.swap import playbill, rehearsal
-from virtcpr.swap.probe import Probe
 
 
 class Memory(threading.Thread):
@@ -52,19 +52,19 @@ class Memory(threading.Thread):
 def main(mode: Mode, names: list[str]) -> None:
     shown = {}
     with Connection(None) as connection, tempfile.TemporaryDirectory() as place:
-        playbill.PATH = Path(place) / "rehearsals.json"
+        cache.PATH = Path(place) / "rehearsals.json"
         probe = Probe()
         for name in names:
             domain = connection.lookup(name)
-            part = rehearsal.Part(probe.facts(domain), domain.monitor)
+            part = rehearse.Part(probe.facts(domain), domain.monitor)
             memory = Memory()
             memory.start()
             begun = time.monotonic()
-            rehearsal.rehearse([part], mode)
+            rehearse.rehearse([part], mode)
             seconds = time.monotonic() - begun
             verdict, words = part.result.trial.value, part.result.words
             shown[name] = {"verdict": verdict, "words": words, "seconds": seconds, "kib": memory.end()}
-            playbill.PATH.unlink(missing_ok=True)
+            cache.PATH.unlink(missing_ok=True)
     print(json.dumps(shown))
 
 

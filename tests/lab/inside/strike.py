@@ -24,8 +24,8 @@ from typing import Any, TextIO
 import libvirt
 import libvirt_qemu
 
-from virtcpr.host.daemon import DRIVER_PID
-from virtcpr.host.proc import lock_owner
+from virtcpr.host.libvirt.daemon import DRIVER_PID
+from virtcpr.host.processes.proc import lock_owner
 
 JOURNALS = Path("/run/virtcpr/journal")
 HALT = Path(__file__).with_name("halt.py")
@@ -340,7 +340,7 @@ def await_end_of_guardian() -> None:
 
 def guardians() -> list[str]:
     words = (read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
-    return [line for line in words if "\0virtcpr.swap.guardian\0" in line]
+    return [line for line in words if "\0virtcpr.actions.guardian\0" in line]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,99 @@
+"""The results of `auto`, where administrators look: journal, Prometheus, their own programs, mail."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import write_public
+from virtcpr.host.report import journald, mail, notify_d
+from virtcpr.model import Action, AutoDomain, AutoReport, Severity
+from virtcpr.plan import auto, metrics
+from virtcpr.plan.policy import Policy
+
+log = logging.getLogger(__name__)
+
+# Constants of virtcpr's, for `journalctl MESSAGE_ID=…` (sd-id128(3)).
+DOMAIN_ID = "5e1d3b7a0c8f4c0e9d2a7f64b1c3e850"
+SUMMARY_ID = "c4a96f20d7314b6e8b05e2d98f7a6413"
+# syslog's: error, warning, notice, information, debug.
+PRIORITIES = {
+    Action.UPGRADED: 5,
+    Action.CURRENT: 7,
+    Action.TOLD: 5,
+    Action.WAITING: 5,
+    Action.LEFT: 6,
+    Action.BLOCKED: 4,
+    Action.ROLLED_BACK: 4,
+    Action.FAILED: 3,
+    Action.UNKNOWN: 2,
+}
+
+
+def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
+    """Tell everybody; ``document`` is the report as JSON.  Where somebody can't be told, that is logged, never raised.
+
+    Programs and mail only where there is something that the administrator should hear of.
+    """
+    for one in report.domains:
+        journald.send(_record(one))
+    subject = auto.subject(report)
+    priority = min((PRIORITIES[one.action] for one in report.domains), default=6)
+    code = {"VIRTCPR_EXIT_CODE": str(int(report.exit_code))}
+    journald.send(_fields(SUMMARY_ID, f"auto: {subject}", min(priority, 6)) | code)
+    if policy.prometheus:
+        _tried(lambda: write_public(Path(policy.prometheus), metrics.exposition(report, time.time())))
+    if not auto.tells(report):
+        return
+    notify_d.tell(document, {"VIRTCPR_SUBJECT": subject, **code})
+    if policy.mail:
+        _tried(lambda: mail.send(policy.mail, f"[{mail.host_name()}] virtcpr: {subject}", table))
+
+
+def _record(one: AutoDomain) -> dict[str, str]:
+    reason = _reason(one)
+    message = f"{one.name}: {one.action.value}{_move(one)}" + (f": {reason}" if reason else "")
+    fields = _fields(DOMAIN_ID, message, PRIORITIES[one.action])
+    values = {
+        "VIRTCPR_DOMAIN": one.name,
+        "VIRTCPR_UUID": one.uuid,
+        "VIRTCPR_RESULT": one.action.value,
+        "VIRTCPR_MODE": one.mode.value if one.mode else "",
+        "VIRTCPR_FROM": one.source.version if one.source else "",
+        "VIRTCPR_TO": one.target.version if one.target else "",
+        "VIRTCPR_PAUSE_MS": "" if one.pause_ms is None else f"{one.pause_ms:.3f}",
+        "VIRTCPR_REASON": reason,
+    }
+    return fields | {name: value for name, value in values.items() if value}
+
+
+def _fields(identity: str, message: str, priority: int) -> dict[str, str]:
+    return {
+        "MESSAGE": message,
+        "MESSAGE_ID": identity,
+        "PRIORITY": str(priority),
+        "SYSLOG_IDENTIFIER": "virtcpr",
+    }
+
+
+def _reason(one: AutoDomain) -> str:
+    """Why, and everything that stands in the way."""
+    blockers = [finding.message for finding in one.findings if finding.severity is Severity.BLOCKER]
+    return "; ".join(text for text in (one.reason, *blockers) if text)
+
+
+def _move(one: AutoDomain) -> str:
+    if one.action is not Action.UPGRADED or one.source is None or one.target is None:
+        return ""
+    pause = "" if one.pause_ms is None else f", paused for {one.pause_ms:.0f} ms"
+    return f", QEMU {one.source.version} to {one.target.version}{pause}"
+
+
+def _tried(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except HostError as error:
+        log.warning("%s", error.message)

@@ -1,0 +1,254 @@
+"""``auto``: do what the configuration says about running domains whose QEMU is outdated."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from virtcpr.actions.auto import notify
+from virtcpr.actions.auto.pending import Note
+from virtcpr.actions.daemon import blackout
+from virtcpr.actions.reboot import batch as reboot
+from virtcpr.actions.reboot.batch import RebootUpgrade
+from virtcpr.actions.records import history, journal, saves
+from virtcpr.actions.transfer import batch, outlook
+from virtcpr.actions.transfer.batch import Upgrade, Watch, exit_code
+from virtcpr.actions.transfer.move import Move
+from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.host.files import config_files
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.system import packages
+from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Outlook, Request, Result
+from virtcpr.plan import auto
+from virtcpr.plan.auto import AutoPlan, Candidate, Wave
+from virtcpr.plan.forecast import forecast
+from virtcpr.plan.policy import Auto, Policy, policy
+
+log = logging.getLogger(__name__)
+INTERRUPTED = "interrupted"
+TRIED = (Action.UPGRADED, Action.ROLLED_BACK, Action.FAILED, Action.UNKNOWN)
+DONE = (Result.UPGRADED, Result.CURRENT)
+
+
+@contextmanager
+def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Automatic]:
+    """Read the configuration, look at the running domains, judge and rehearse.  Nothing is touched.
+
+    With ``pending`` only where there is a note, after the package managers are done; the note is settled in the end, or
+    put back where something has to wait, or failed.  Raises HostError and ParseError; without ``pending`` also
+    what keeps ``upgrade`` from beginning.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can move guests", hint="run it with sudo")
+    note = Note() if pending and not dry_run else None
+    if note is None:
+        yield _now(uri, configured(), dry_run=dry_run)
+        return
+    if not (note.take() or note.there()):
+        note.settle()
+        yield Automatic(Policy(), uri, notes=("nothing is pending",))
+        return
+    automatic = None
+    try:
+        automatic = _after(note, uri)
+        yield automatic
+    except BaseException:
+        note.put_back()
+        raise
+    if automatic.waits:
+        note.put_back()
+    else:
+        note.settle()
+
+
+def configured() -> Policy:
+    """What the configuration's files say.  Raises HostError and ParseError."""
+    return policy(config_files.documents())
+
+
+def minute_of_day() -> int:
+    """Local time, as windows are given."""
+    now = datetime.now()
+    return now.hour * 60 + now.minute
+
+
+def _after(note: Note, uri: str | None) -> Automatic:
+    """What is to be done, once the package managers are; what can't be yet waits for the timer."""
+    rules = configured()
+    if rules.auto is Auto.OFF:
+        return _off(rules, uri)
+    if holder := packages.await_quiet(note.take):
+        return Automatic(rules, uri, notes=(f"package managers are at work: {holder}",), waits=True)
+    rules = configured()  # as package managers left it
+    if rules.auto is Auto.OFF:
+        return _off(rules, uri)
+    if note.told and not rules.open(minute_of_day()):
+        return Automatic(rules, uri, notes=(auto.closed(rules),), waits=True)
+    try:
+        return Automatic(rules, uri, _look(uri, rules), note=note)
+    except (HostError, Unsettled) as error:
+        log.warning("%s; %s", error.message, error.hint or "it is tried again")
+        return Automatic(rules, uri, notes=(error.message,), waits=True)
+
+
+def _now(uri: str | None, rules: Policy, *, dry_run: bool) -> Automatic:
+    if rules.auto is Auto.OFF:
+        return _off(rules, uri)
+    holder = packages.busy()
+    if holder and not dry_run:
+        return Automatic(rules, uri, notes=(f"package managers are at work: {holder} is held; nothing was done",))
+    return Automatic(rules, uri, _look(uri, rules))
+
+
+def _off(rules: Policy, uri: str | None) -> Automatic:
+    return Automatic(rules, uri, notes=('auto is "off": nothing was looked at',))
+
+
+def _look(uri: str | None, rules: Policy) -> AutoPlan:
+    """Raises HostError where libvirt doesn't answer, Unsettled where an earlier swap was interrupted."""
+    journal.refuse_unsettled()
+    saves.refuse_unsettled()
+    pauses = {mode: history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT)}
+
+    def expected(one: Outlook, mode: Mode) -> Outlook:
+        return replace(one, forecast_ms=forecast(pauses[mode].get(one.uuid, ())))
+
+    with Connection(uri) as connection:
+        pairs = outlook.looked(connection, Request(every=True, uri=uri))
+        outlook.rehearse(pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules))
+        found = [_candidate(move) for _, move in pairs]
+        found = [replace(one, outlook=expected(one.outlook, Mode.TRANSFER)) for one in found]
+        others = tuple(one.outlook.uuid for one in found if auto.to_reboot(one, rules))
+        passages = reboot.planned(connection, Request(others, uri=uri)) if others else []
+    by_reboot = {one.facts.uuid: expected(one.outlook(), Mode.REBOOT) for _, one in passages}
+    found = [replace(one, reboot=by_reboot.get(one.outlook.uuid)) for one in found]
+    return auto.plan(found, rules, minute_of_day())
+
+
+def _candidate(move: Move) -> Candidate:
+    emulator = move.facts.emulator
+    problem = f"the installed emulator {emulator.path} {emulator.problem}" if emulator.problem else None
+    return Candidate(move.outlook(), auto.wish(move.facts), problem)
+
+
+class Automatic:
+    """What is to be done.  ``waits``: the note stays, something has to wait."""
+
+    def __init__(
+        self,
+        rules: Policy,
+        uri: str | None,
+        plan: AutoPlan | None = None,
+        *,
+        notes: tuple[str, ...] = (),
+        waits: bool = False,
+        note: Note | None = None,
+    ) -> None:
+        self.rules, self.uri, self.note = rules, uri, note
+        self.plan = plan or AutoPlan()
+        self.domains = {one.uuid: one for one in self.plan.domains}
+        self.notes, self.blackout_ms = [*notes], 0.0
+        self._waits = waits
+
+    @property
+    def waits(self) -> bool:
+        return self._waits or any(one.action is Action.WAITING for one in self.domains.values())
+
+    @property
+    def report(self) -> AutoReport:
+        """What would be done."""
+        return AutoReport(tuple(self.domains.values()), exit_code(set()), notes=tuple(self.notes), dry_run=True)
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.domains.values() if one.action is Action.MOVE)
+
+    def run(self, watch: Watch) -> AutoReport:
+        """Move what is to be moved, wave after wave; after one that fails nothing else is touched.
+
+        Never raises for one domain's sake.  SIGINT, SIGTERM and SIGHUP end the wave as they end ``upgrade``, and all
+        that comes after waits.
+        """
+        with Interrupt() as interrupt:
+            for wave in self.plan.waves:
+                if interrupt.requested:
+                    self._rest(Action.WAITING, INTERRUPTED)
+                elif not self.rules.open(minute_of_day()):
+                    self._rest(Action.WAITING, auto.closed(self.rules))
+                elif wave.uuids[0] in self._left():
+                    self._move(wave, watch, interrupt)
+        found = {one.action.result for one in self.domains.values()} - {None}
+        code = exit_code({result for result in found if result})
+        return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
+
+    def tell(self, report: AutoReport, document: str, table: str) -> None:
+        """The administrator hears of it, once of what has to wait for its time."""
+        if not report.domains and self.notes:  # nothing was looked at
+            log.info("auto: %s", "; ".join(self.notes))
+            return
+        if self.note is not None and self.waits:
+            if self.note.told and not any(one.action in TRIED for one in report.domains):
+                return
+            self.note.mark_told()
+        notify.tell(self.rules, report, document, table)
+
+    def _left(self) -> tuple[str, ...]:
+        """Those whose turn has yet to come."""
+        return tuple(one.uuid for one in self.domains.values() if one.action is Action.MOVE)
+
+    def _rest(self, action: Action, reason: str) -> None:
+        for uuid in self._left():
+            self.domains[uuid] = replace(self.domains[uuid], action=action, reason=reason, mode=None)
+
+    def _move(self, wave: Wave, watch: Watch, interrupt: Interrupt) -> None:
+        request = Request(wave.uuids, uri=self.uri, parallel=self.rules.parallel or None, mode=wave.mode)
+        try:
+            with _opened(request) as upgrade:
+                if interrupt.requested:  # while it looked at them
+                    self._rest(Action.WAITING, INTERRUPTED)
+                    return
+                if wave.mode is Mode.TRANSFER:  # the daemon's restart would end a job: that is no failure of a guest's
+                    blackout.refuse_jobs(upgrade.connection)
+                report = upgrade.run(watch)
+                interrupted = upgrade.interrupt.requested
+        except VirtcprError as error:  # it could not begin: nothing of the wave was touched
+            self._rest(Action.WAITING, error.message)
+            return
+        self.notes += report.notes
+        self.blackout_ms += report.blackout_ms or 0
+        for one in report.domains:
+            self.domains[one.uuid] = _became(one)
+        failed = [one.name for one in report.domains if _failed(one.result, canary=wave.canary)]
+        if failed:
+            first = "the canary " if wave.canary else ""
+            self._rest(Action.LEFT, f"{first}{', '.join(failed)} wasn't moved; this one wasn't touched")
+        elif interrupted:
+            self._rest(Action.WAITING, INTERRUPTED)
+
+
+def _failed(result: Result, *, canary: bool) -> bool:
+    """A canary must have been moved; what was refused before it was touched is no failure of others."""
+    return result not in (DONE if canary else (*DONE, Result.BLOCKED))
+
+
+def _opened(request: Request) -> AbstractContextManager[Upgrade | RebootUpgrade]:
+    return reboot.open_upgrade(request) if request.mode is Mode.REBOOT else batch.open_upgrade(request)
+
+
+def _became(one: DomainReport) -> AutoDomain:
+    return AutoDomain(
+        name=one.name,
+        uuid=one.uuid,
+        action=Action(one.result.value),
+        mode=one.mode,
+        source=one.source,
+        target=one.target,
+        pause_ms=one.pause_ms,
+        phases=one.phases,
+        findings=one.findings,
+    )

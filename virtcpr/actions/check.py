@@ -1,0 +1,82 @@
+"""``check`` and ``plan``: look at domains, say what was found and what an upgrade would do.  Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.reboot import batch
+from virtcpr.actions.records import history, journal, saves
+from virtcpr.actions.transfer.outlook import planned
+from virtcpr.domain.edit.document import parse_domain
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.domain.live import LiveDomain
+from virtcpr.host.files.atomic import read_document
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode, PlanReport, Request
+from virtcpr.plan.decision import Decision, decide
+from virtcpr.plan.forecast import forecast
+
+
+def check(request: Request) -> CheckReport:
+    """All findings on each domain, and which modes they leave.  Raises UsageError and HostError."""
+    with Connection(request.uri) as connection:
+        probe = Probe(request.emulator)
+        decisions = [decide(probe.facts(domain)) for domain in chosen(connection, request)]
+    return _report(decisions, request.mode)
+
+
+def check_document(source: str, mode: Mode | None) -> CheckReport:
+    """What can be told from a domain's XML alone; ``source`` is a path, or ``-``.  Raises HostError and ParseError."""
+    text = read_document(source)
+    parse_domain(text)
+    live = LiveDomain.of(text)
+    facts = DomainFacts(
+        name=live.name,
+        uuid=live.uuid,
+        id=None,
+        state="",
+        reason="",
+        xml=text,
+        emulator=Emulator(live.emulator),
+        offline=True,
+    )
+    return replace(_report([decide(facts)], mode), offline=True)
+
+
+def _report(decisions: list[Decision], mode: Mode | None) -> CheckReport:
+    domains = tuple(_checked(decision) for decision in decisions)
+    wanted = AVAILABLE if mode is None else (mode,)
+    blocked = any(not set(wanted) & set(domain.ready) for domain in domains)
+    return CheckReport(domains, ExitCode.BLOCKED if blocked else ExitCode.DONE, mode)
+
+
+def _checked(decision: Decision) -> CheckedDomain:
+    facts = decision.facts
+    return CheckedDomain(
+        name=facts.name,
+        uuid=facts.uuid,
+        state=facts.state,
+        running=facts.qemu.version if facts.qemu else None,
+        installed=facts.emulator.version or None,
+        ready=tuple(mode for mode in Mode if not decision.blocked(mode)),
+        findings=decision.found,
+    )
+
+
+def plan(request: Request) -> PlanReport:
+    """What ``upgrade`` would do now, from the objects that it would execute.
+
+    Raises UsageError and HostError; Unsettled where an earlier swap was interrupted, as ``upgrade`` does.
+    """
+    journal.refuse_unsettled()
+    saves.refuse_unsettled()
+    with Connection(request.uri) as connection:
+        if request.mode is Mode.REBOOT:
+            outlooks = [passage.outlook() for _, passage in batch.planned(connection, request)]
+        else:
+            outlooks = [move.outlook() for move in planned(connection, request)]
+    mode = request.mode or Mode.TRANSFER
+    pauses = history.pauses(mode)
+    return PlanReport(tuple(replace(one, forecast_ms=forecast(pauses.get(one.uuid, ()))) for one in outlooks))

@@ -1,0 +1,252 @@
+"""Take the picture of a domain that planning reads.  Nothing is changed but libvirt's ``custom-monitor`` taint."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from virtcpr.actions.inspect import qom
+from virtcpr.domain import qmp
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import (
+    DomainFacts,
+    Emulator,
+    FdsetFd,
+    HostFacts,
+    Memdev,
+    Port,
+    ProcessFacts,
+    QemuFacts,
+)
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import display_password, read
+from virtcpr.errors import ParseError, VirtcprError
+from virtcpr.host.files.atomic import kind_of, read_text
+from virtcpr.host.libvirt.connection import Domain
+from virtcpr.host.libvirt.daemon import STATE_DIR
+from virtcpr.host.network import ports as bridge
+from virtcpr.host.processes import proc
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import emulator as binary
+from virtcpr.host.system import memory
+from virtcpr.host.system.paths import PATHS, SYSTEM
+
+Ask = Callable[..., object]
+PING_SECONDS = 1
+IDLE_JOBS = frozenset({"concluded", "null"})
+
+
+class Emulators:
+    """The installed emulators, each asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Emulator] = {}
+
+    def get(self, path: str) -> Emulator:
+        if path not in self._known:
+            self._known[path] = asyncio.run(_inspect(path))
+        return self._known[path]
+
+
+async def _inspect(path: str) -> Emulator:
+    try:
+        build, answers = await binary.inspect(path)
+    except binary.NotAnEmulator as problem:
+        return Emulator(path, problem=str(problem))
+    version, package = qmp.version(answers["query-version"])
+    return Emulator(
+        path,
+        version=qmp.version_text(version, package),
+        build=build,
+        target=qmp.text(qmp.obj(answers["query-target"])["arch"]),
+        modes=qmp.migration_modes(answers["query-qmp-schema"]),
+        machines=qmp.machines(answers["query-machines"]),
+    )
+
+
+def process_facts(pid: int, package: str) -> ProcessFacts:
+    """``package`` is what QEMU says that it comes from."""
+    process = Process.of(pid)
+    targets = process.fd_targets()
+    unix, inet = proc.listeners(process, targets)
+    return ProcessFacts(
+        pid=pid,
+        started=process.started,
+        argv=process.argv(),
+        build=proc.build_of(process.path / "exe"),
+        modules=proc.has_modules(process, package),
+        taps=proc.taps(process, targets),
+        listeners=unix,
+        inet_listeners=tuple(inet),
+        ports=inet,
+        vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),
+        age=proc.age(process),
+    )
+
+
+def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
+    """What QEMU says of itself.
+
+    ``ask`` executes one QMP command, ``root`` is the file system that QEMU sees, ``line`` its command line, None where
+    that can't be understood.
+    """
+    version, package = qmp.version(ask("query-version"))
+    block = ask("query-block")
+    objects = qmp.children(ask("qom-list", {"path": "/objects"}))
+    devices = qom.devices(ask, line)
+    jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
+    return QemuFacts(
+        version=qmp.version_text(version, package),
+        version_tuple=version,
+        package=package,
+        target=qmp.text(qmp.obj(ask("query-target"))["arch"]),
+        status=qmp.text(qmp.obj(ask("query-status"))["status"]),
+        chardevs=qmp.chardevs(ask("query-chardev")),
+        fdsets=tuple(qmp.fdsets(ask("query-fdsets"))),
+        nodes=qmp.block_nodes(ask("query-named-block-nodes", {"flat": True}), ask("query-blockstats")),
+        memdevs=tuple(_backend(ask, memdev, objects, root) for memdev in qmp.memdevs(ask("query-memdev"))),
+        objects=objects,
+        devices=devices,
+        settings=qom.objects(ask, line, objects, devices),
+        iothreads=frozenset(qmp.iothreads(ask("query-iothreads"))),
+        jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
+        aux_ram_share=_aux_ram_share(ask),
+        blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
+        mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
+        capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
+        drives=qom.drives(ask, qmp.drives(block), devices),
+        legacy=qmp.legacy_drives(block),
+    )
+
+
+def _aux_ram_share(ask: Ask) -> bool:
+    """The property came with QEMU 10.0; asking an older one would be an error."""
+    properties = qmp.properties(ask("qom-list", {"path": "/machine"}), "bool")
+    return "aux-ram-share" in properties and ask("qom-get", {"path": "/machine", "property": "aux-ram-share"}) is True
+
+
+def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) -> Memdev:
+    """Its kind; of file-backed RAM what is at its path, too: in a directory the file has no name (hostmem-file.c)."""
+    kind = objects.get(memdev.id or "", "")
+    memdev = replace(memdev, kind=kind)
+    if kind != "memory-backend-file":
+        return memdev
+
+    def get(name: str) -> object:
+        return ask("qom-get", {"path": f"/objects/{memdev.id}", "property": name})
+
+    path = qmp.text(get("mem-path"))
+    return replace(memdev, path=path, place=kind_of(Path(f"{root}{path}")), discard=get("discard-data") is True)
+
+
+def configured(text: str, name: str) -> str | None:
+    """A word that qemu.conf sets; None where it doesn't."""
+    found = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
+    return found[-1] if found else None
+
+
+def _qemu_conf() -> str:
+    try:
+        return PATHS.qemu_conf.read_text()
+    except OSError:
+        return ""
+
+
+def ports(live: LiveDomain) -> dict[str, Port]:
+    """The domain's interfaces on the host."""
+    found = ((i.target, bridge.port(i.target)) for i in live.interfaces() if i.target)
+    return {name: Port(*port) for name, port in found if port is not None}
+
+
+def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int, str]) -> dict[str, str]:
+    """What QEMU writes logs to, by descriptor (``targets``): its own output, libvirt's pipes, files."""
+    held = {"QEMU's own output": 1, "QEMU's own errors": 2, **{f"{m.opaque} of set {m.fdset}": m.fd for m in fdsets}}
+    files = {path: path for path in live.logs() if path in targets.values()}
+    return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
+
+
+def _line(pid: int) -> CommandLine | None:
+    """A process's command line, None where it can't be understood: the rule 'argv' says so."""
+    with suppress(ParseError):
+        return CommandLine.parse(Process.of(pid).argv())
+    return None
+
+
+class Probe:
+    """Looks at domains, one after the other; what they have in common is asked once."""
+
+    def __init__(self, emulator: str | None = None, *, ping: bool = False) -> None:
+        """``emulator`` stands in for the one that each domain's XML names; ``ping``: ask the guest agents, too."""
+        self.emulator = emulator
+        self.ping = ping
+        self.emulators = Emulators()
+        conf = _qemu_conf()
+        self.lock_manager = configured(conf, "lock_manager")
+        self.vnc_password = configured(conf, "vnc_password")
+        self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
+
+    def facts(self, domain: Domain) -> DomainFacts:
+        """Everything about one domain.  What keeps it from being known is in ``problem``; raises nothing for it."""
+        facts = DomainFacts(domain.name, domain.uuid, domain.id, "", "", "<domain/>", Emulator(""))
+        try:
+            facts = self._libvirt(domain, facts)
+            return facts if domain.id is None else self._running(domain, facts)
+        except (VirtcprError, OSError) as error:
+            return replace(facts, problem=str(error))
+        except (KeyError, ValueError, TypeError) as error:
+            return replace(facts, problem=f"libvirt or QEMU answered something unexpected: {error!r}")
+
+    def stored(self, domain: Domain) -> DomainFacts:
+        """A domain as its next boot will be, secrets in its XML.  Raises HostError and ParseError."""
+        persistent = domain.persistent_xml()
+        xml = domain.stored_xml()
+        return DomainFacts(
+            name=domain.name,
+            uuid=domain.uuid,
+            id=domain.id,
+            state=domain.state()[0],
+            reason="",
+            xml=xml,
+            persistent_xml=persistent,
+            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            saved=domain.has_saved_state(),
+            host=self.host,
+        )
+
+    def _libvirt(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
+        xml = domain.xml()
+        state, reason = domain.state()
+        return replace(
+            facts,
+            state=state,
+            reason=reason,
+            xml=xml,
+            persistent_xml=domain.persistent_xml(),
+            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            host=self.host,
+            lock_manager=self.lock_manager,
+            session=PATHS is not SYSTEM,
+        )
+
+    def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
+        path = STATE_DIR / f"{domain.name}.xml"
+        status = read_text(path)  # before the first monitor command, which taints the domain
+        pid = read(status).pid
+        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", _line(pid))
+        live = LiveDomain.of(facts.xml)
+        return replace(
+            facts,
+            ports=ports(live),
+            outputs=outputs(live, qemu.fdsets, Process.of(pid).fd_targets()),
+            agent=domain.agent_answers(PING_SECONDS) if self.ping and live.has_agent() else None,
+            busy=domain.job(),
+            status_path=str(path),
+            status_xml=status,
+            process=process_facts(pid, qemu.package),
+            qemu=qemu,
+            display_password=display_password(status, self.vnc_password),
+        )

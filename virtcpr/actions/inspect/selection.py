@@ -1,0 +1,20 @@
+"""Which domains a request means."""
+
+from __future__ import annotations
+
+from virtcpr.errors import UsageError
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.model import Request
+
+
+def chosen(connection: Connection, request: Request) -> list[Domain]:
+    """The domains of a request, each once; with ``every`` all that run.
+
+    Raises UsageError for one that there isn't, HostError where libvirt doesn't answer.
+    """
+    if request.every:
+        return list(connection.domains(running=True))
+    found = {domain.uuid: domain for domain in map(connection.lookup, request.domains)}
+    if not found:
+        raise UsageError("name a domain, or use --all")
+    return list(found.values())

@@ -1,0 +1,270 @@
+"""``prepare``: edit persistent XML so that the next boot can be moved, and undo that."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.domain import secrets
+from virtcpr.domain.edit.document import parse_domain
+from virtcpr.domain.edit.prepare import Edited, prepare, recorded, templates, undo
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.domain.live import LiveDomain
+from virtcpr.errors import HostError, ParseError, VirtcprError
+from virtcpr.host.files.atomic import keep, read_document
+from virtcpr.host.files.templates import Template, template
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.system.lock import Lock
+from virtcpr.host.system.paths import NOT_ROOT, PATHS, may_act
+from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
+from virtcpr.plan.findings.prepare_rules import FILE_TAKEN, preparing
+from virtcpr.plan.findings.rule import blocks
+
+BACKUPS = PATHS.state / "xml"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is to be done to a document: made ready for a mode, or made again what it was."""
+
+    mode: Mode
+    undo: bool
+    template: Template  # of no matter to undo
+
+    @classmethod
+    def of(cls, mode: Mode, name: str | None, *, undo: bool) -> Edit:
+        """Raises UsageError where the mode has no such template, HostError where it can't be read."""
+        return cls(mode, undo, Template("", "", "") if undo else template(mode.value, name))
+
+    def apply(self, text: str) -> Edited:
+        """Raises ParseError."""
+        if self.undo:
+            return undo(text)
+        parse_domain(text)  # its own faults aren't the template's
+        try:
+            return prepare(text, self.template.text, self.mode.value, self.template.name)
+        except ParseError as error:
+            raise ParseError(f"{error.message} (template {self.template.path})", hint=error.hint) from error
+
+    def left_undone(self, text: str) -> str:
+        """What of this edit a document doesn't show; nothing where it is as the edit wants it.  Raises ParseError."""
+        mode = recorded(text)
+        if self.undo:
+            return "the record of what prepare changed" if mode else ""
+        noted = mode == self.mode.value and self.template.name in templates(text)
+        missing = [*self.apply(text).changes, *([] if noted else ["the record of what was changed"])]
+        return "; ".join(missing)
+
+    def findings(self, facts: DomainFacts, edited: str) -> tuple[Finding, ...]:
+        return () if self.undo else preparing(facts, self.mode, self.template.name, edited)
+
+    @property
+    def result(self) -> Readying:
+        return Readying.RESTORED if self.undo else Readying.PREPARED
+
+
+def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, dry_run: bool) -> PrepareReport:
+    """Edit the XML in a file (``-``: stdin); it isn't written, the report has it.  ``name`` is the template's.
+
+    Raises UsageError, HostError and ParseError.
+    """
+    edit, text = Edit.of(mode, name, undo=undo), read_document(source)
+    edited = edit.apply(text)
+    live = LiveDomain.of(text)
+    facts = DomainFacts(live.name, live.uuid, None, "", "", text, Emulator(live.emulator), offline=True)
+    looked = _looked(edit, facts, edited, text)
+    blocked = looked.result is Readying.BLOCKED
+    return PrepareReport(
+        (looked,),
+        ExitCode.BLOCKED if blocked else ExitCode.DONE,
+        dry_run=dry_run,
+        offline=True,
+        document=None if blocked else edited.text,
+    )
+
+
+def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> PreparedDomain:
+    """What is to be done with a domain; ``before`` is its XML without secrets."""
+    found = edit.findings(facts, edited.text)
+    result = edit.result if edited.changes else Readying.UNCHANGED
+    if blocks(found, edit.mode):
+        return PreparedDomain(facts.name, facts.uuid, Readying.BLOCKED, findings=found)
+    return PreparedDomain(
+        name=facts.name,
+        uuid=facts.uuid,
+        result=result,
+        changes=edited.changes,
+        kept=edited.kept,
+        diff=_diff(facts.name or "domain", before, edited.text),
+        findings=found,
+        running=facts.id is not None,
+    )
+
+
+def _diff(name: str, before: str, after: str) -> str:
+    old, new = (secrets.masked(text).splitlines() for text in (before, after))
+    return "\n".join(difflib.unified_diff(old, new, f"{name}.xml", f"{name}.xml, edited", lineterm=""))
+
+
+@dataclass
+class _One:
+    """A domain, what is to be written, and what it is written over."""
+
+    domain: Domain
+    before: str
+    after: str
+    report: PreparedDomain
+
+
+@contextmanager
+def open_preparation(request: Request, name: str | None, *, undo: bool) -> Iterator[Preparation]:
+    """Look at every domain, and edit in memory.  Nothing is touched.  ``name`` is the template's.
+
+    Raises UsageError for an unknown domain or template, HostError where the host isn't as it must be.
+    """
+    if not may_act(request.uri):
+        raise HostError("only root can change domains", hint=NOT_ROOT)
+    edit = Edit.of(request.mode or Mode.TRANSFER, name, undo=undo)
+    with Connection(request.uri) as connection:
+        yield Preparation(connection, edit, request)
+
+
+class Preparation:
+    """A batch that is ready to be written.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, connection: Connection, edit: Edit, request: Request) -> None:
+        self.connection = connection
+        self.edit = edit
+        self.probe = Probe()
+        self._all = [self._look(domain) for domain in chosen(connection, request)]
+        if not edit.undo:
+            self._part_files()
+
+    @property
+    def outlooks(self) -> tuple[PreparedDomain, ...]:
+        return tuple(one.report for one in self._all)
+
+    def report(self, *, dry_run: bool = False) -> PrepareReport:
+        reports = self.outlooks
+        return PrepareReport(reports, _exit_code({report.result for report in reports}), dry_run=dry_run)
+
+    def _look(self, domain: Domain) -> _One:
+        """Raises nothing for one domain's sake."""
+        try:
+            facts = self.probe.stored(domain)
+            if facts.persistent_xml is None:
+                found = self.edit.findings(facts, facts.xml) or (
+                    _failure("the domain is transient: there is nothing to undo"),
+                )
+                return _One(domain, "", "", _blocked(domain, found))
+            edited = self.edit.apply(facts.xml)
+            return _One(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
+        except VirtcprError as error:
+            return _One(domain, "", "", _blocked(domain, (_failure(error.message),)))
+
+    def _part_files(self) -> None:
+        """Block domains whose RAM would be in a file that QEMU's arguments give another domain, too.
+
+        Of several of this batch the first gets it.  A directory holds many.
+        """
+        changing = [one for one in self._all if one.report.result is Readying.PREPARED]
+        wanted = {one.domain.uuid: _ram_files(one.after) for one in changing}
+        if not any(wanted.values()):
+            return
+        taken = dict[tuple[str, str], str]()
+        for other in self.connection.domains(running=False):
+            if other.uuid not in wanted:
+                running = frozenset() if other.id is None else _ram_files(other.xml())
+                taken |= dict.fromkeys(_ram_files(other.stored_xml()) | running, other.name)
+        for one in changing:
+            files = wanted[one.domain.uuid]
+            clash = sorted(files & taken.keys())
+            if clash:
+                found = [FILE_TAKEN.finding(one.domain.name, {"path": at[0], "other": taken[at]}) for at in clash]
+                one.report = _blocked(one.domain, (*one.report.findings, *found))
+            else:
+                taken |= dict.fromkeys(files, one.domain.name)
+
+    def run(self) -> PrepareReport:
+        """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
+
+        A domain that libvirt refuses, or that changed meanwhile, keeps the XML that it had.  A signal lets the domain
+        at hand be finished; the rest is left as it is.  Raises HostError where another virtcpr is at work.
+        """
+        with Lock(), Interrupt() as interrupt:
+            for one in self._all:
+                if one.report.result not in (Readying.PREPARED, Readying.RESTORED):
+                    continue
+                if interrupt.requested:
+                    failure = _failure("interrupted before it was its turn; nothing was written", "try again")
+                    one.report = replace(one.report, result=Readying.FAILED, findings=(*one.report.findings, failure))
+                else:
+                    one.report = self._write(one)
+        return self.report()
+
+    def _write(self, one: _One) -> PreparedDomain:
+        report = one.report
+        try:
+            moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            backup = keep(BACKUPS, f"{one.domain.uuid}-{moment}.xml", one.before)
+            report = replace(report, backup=str(backup))
+            # Last thing before: it may have been edited, or undefined, while the question was open.
+            if one.domain.persistent_xml() is None or one.domain.stored_xml() != one.before:
+                backup.unlink()
+                report = replace(report, backup=None)
+                raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
+            self.connection.define(one.after)
+            self._verify(one, backup)
+        except VirtcprError as error:
+            failure = _failure(error.message, error.hint)
+            return replace(report, result=Readying.FAILED, findings=(*report.findings, failure))
+        return report
+
+    def _verify(self, one: _One, backup: Path) -> None:
+        """libvirt ignores what it doesn't know: what it has now must say what was asked for, or goes back.
+
+        Raises HostError, which says which XML is in force.
+        """
+        put_back = f"virsh define {backup}"
+        try:
+            left = self.edit.left_undone(one.domain.stored_xml())
+        except VirtcprError as error:
+            raise HostError(
+                f"the new XML is in force, but can't be read back: {error.message}", hint=put_back
+            ) from error
+        if not left:
+            return
+        try:
+            self.connection.define(one.before)
+        except HostError as error:
+            raise HostError(
+                f"libvirt didn't take all of it ({left}), and can't be given the old XML", hint=put_back
+            ) from error
+        raise HostError(f"libvirt didn't take all of it ({left}); the XML is what it was")
+
+
+def _blocked(domain: Domain, found: tuple[Finding, ...]) -> PreparedDomain:
+    return PreparedDomain(domain.name, domain.uuid, Readying.BLOCKED, findings=found, running=domain.id is not None)
+
+
+def _ram_files(xml: str) -> frozenset[tuple[str, str]]:
+    return frozenset(at for at in LiveDomain.of(xml).ram_files() if not Path(at[0]).is_dir())
+
+
+def _failure(message: str, hint: str | None = None) -> Finding:
+    return Finding("prepare", Severity.BLOCKER, message, hint or "look at the domain with 'virsh dumpxml --inactive'")
+
+
+def _exit_code(results: set[Readying]) -> ExitCode:
+    done = bool(results & {Readying.PREPARED, Readying.RESTORED})
+    for result, code in ((Readying.FAILED, ExitCode.FAILED), (Readying.BLOCKED, ExitCode.BLOCKED)):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE

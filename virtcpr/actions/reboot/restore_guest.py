@@ -1,0 +1,246 @@
+"""Restoring one guest: libvirt starts its domain again, paused, and new QEMU loads the state from the file.
+
+Until new QEMU is told to run the guest, it holds nothing that the file doesn't: on failure it is ended, and the file
+waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from virtcpr.actions.reboot import leftovers, save_guest, validate
+from virtcpr.actions.reboot.save_guest import FD, POLL, await_gone, capabilities, settle
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.records.saves import Record, Saved
+from virtcpr.domain import qmp, restart
+from virtcpr.domain.facts import Emulator
+from virtcpr.domain.restart import WAITING
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.host.files import ram_files
+from virtcpr.host.files.atomic import read_text
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes import kill_paused
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.stream import Stream
+from virtcpr.model import Phase
+from virtcpr.plan.reboot_recovery import Stage
+
+OVER_SECONDS = 10.0
+RESTS = ("inmigrate", "paused", "prelaunch")  # QEMU's run states of a guest that wasn't told to run
+
+T = TypeVar("T")
+
+
+class Restoring:
+    """One guest's way out of its file."""
+
+    def __init__(self, connection: Connection, one: Record, emulator: Emulator, enter: Callable[[str], None]) -> None:
+        self.connection, self.record, self.emulator, self.enter = connection, one, emulator, enter
+        self.domain: Domain | None = None
+        self.new: Process | None = None
+        self.phases: list[Phase] = []
+        self.resumed: float | None = None  # when the guest went on, by the monotonic clock
+        self.warnings: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return self.record.saved.name
+
+    def run(self, *, read: bool = True) -> None:
+        """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``leftovers``.
+
+        With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
+        nothing is left running and the file waits; Unsettled where that isn't sure.
+        """
+        try:
+            end_new(self.connection, self.record.saved)
+        except (VirtcprError, OSError) as error:
+            raise HostError(f"{error}; its state is kept in {self.record.directory}", hint=SETTLE) from error
+        try:
+            validate.look(self.record, self.emulator, read=read)
+            self.record.write(Stage.STARTING)
+            self._step("start", self._start)
+            self._step("load", self._load)
+            assert self.new is not None
+            if not self.new.alive():  # from RESUMING on its end would be the guest's
+                raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
+            self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
+        except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
+            self._give_up(error)
+        self._step("resume", self._resume)
+
+    def _step(self, name: str, action: Callable[[], T]) -> T:
+        self.enter(name)
+        begun = time.monotonic()
+        try:
+            return action()
+        finally:
+            self.phases.append(Phase(name, round((time.monotonic() - begun) * 1000, 2)))
+
+    # The steps.
+
+    def _start(self) -> None:
+        saved = self.record.saved
+        document = restart.waiting(saved.xml, saved.emulator)
+        linked = [file for file in saved.ram if file.linked]
+        leftovers.note(saved)
+        ram_files.announce(saved.uuid, str(Path(linked[0].kept).parent) if linked else "")
+        try:
+            self.domain = self.connection.start_paused(document)
+        except HostError as error:
+            raise HostError(f"{self.name} can't be started on {self.emulator.path}: {error.message}") from error
+        finally:
+            ram_files.started(saved.uuid)
+        self.new = Process.of(read(read_text(Path(saved.status_path))).pid)
+        for file in saved.ram:
+            if not ram_files.has_open(self.new, file.kept):
+                raise HostError(
+                    f"{self.name}: new QEMU has other RAM than {file.kept}: libvirt didn't run virtcpr's hook",
+                    hint="see 'virtcpr hooks status'; libvirt's daemon finds a new hook when it starts",
+                )
+
+    def _load(self) -> None:
+        assert self.domain is not None
+        saved = self.record.saved
+        self.domain.monitor("migrate-set-parameters", {"mode": "cpr-reboot"})
+        capabilities(self.domain, {"x-ignore-shared": saved.ignores_shared, "events": True})
+        stream = Stream(self.record.state_path, out=False)
+        try:
+            self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
+            self.domain.monitor("migrate-incoming", {"uri": f"fd:{FD}", "exit-on-error": False})
+        finally:
+            stream.given()
+        found = stream.end()
+        self._over()
+        if found != saved.state:
+            raise HostError(f"{self.name}: its state was changed since it was saved: the checksum is another")
+
+    def _over(self) -> None:
+        """Wait until QEMU has loaded it.  Raises HostError with QEMU's words where it can't."""
+        assert self.domain is not None
+        deadline = time.monotonic() + OVER_SECONDS
+        while True:
+            answer = qmp.obj(self.domain.monitor("query-migrate"))
+            match qmp.text(answer.get("status")):
+                case "completed":
+                    break
+                case "failed" | "cancelled":
+                    words = qmp.text(answer.get("error-desc")) or "it doesn't say why"
+                    raise HostError(
+                        f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
+                        hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                        f"'virtcpr restore {self.name}'",
+                    )
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name}: QEMU doesn't load its state")
+            time.sleep(POLL)
+        state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
+        if state not in ("paused", "prelaunch"):
+            raise HostError(f"{self.name}: QEMU is {state} after it has loaded the state")
+
+    def _resume(self) -> None:
+        """Raises Unsettled: from here on the file must not be used again."""
+        assert self.domain is not None
+        try:
+            resume(self.domain, self.record.saved)
+            self.resumed = time.monotonic()
+            finish(self.domain, self.record)
+        except (VirtcprError, OSError) as error:
+            raise Unsettled(f"{self.name}: {error}; new QEMU has the guest", hint=SETTLE) from error
+
+    # Failure.
+
+    def _give_up(self, cause: Exception) -> None:
+        """Always raises; nothing of the domain runs, and the file waits."""
+        hint = getattr(cause, "hint", None) or f"virtcpr restore {self.name}"
+        saved = self.record.saved
+        try:
+            end_new(self.connection, saved)
+            if saved.stage is Stage.STARTING:
+                # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
+                files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in saved.ram)
+                self.record.write(Stage.SAVED, ram=files, images=save_guest.images(saved.xml))
+                leftovers.drop(saved)
+        except (VirtcprError, OSError) as error:
+            raise Unsettled(f"{self.name}: {cause}; {error}", hint=SETTLE) from cause
+        text = str(cause)
+        waits = "" if "waits in" in text else f"; its state waits in {self.record.directory}"
+        raise HostError(f"{text}{waits}", hint=hint) from cause
+
+
+def end_new(connection: Connection, saved: Saved) -> None:
+    """End the QEMU that was started to take this state and never ran the guest, if there is one; nothing else.
+
+    By SIGKILL: an orderly end with discard-data wipes the RAM.  No start is allowed any more.  Raises HostError where
+    it doesn't end, where somebody has resumed it, or where the domain runs that wasn't started by us.
+    """
+    ram_files.started(saved.uuid)
+    domain = connection.find(saved.uuid)
+    process = None if domain is None else _process(domain, saved)
+    if domain is None or process is None:
+        return
+    if not waited(process):
+        raise HostError(f"{saved.name} was started by somebody else (process {process.pid})")
+    if not kill_paused.end(process, _vcpus(domain), lambda: _rests(domain), save_guest.END_SECONDS):
+        raise HostError(f"{saved.name} was resumed by somebody (process {process.pid})")
+    await_gone(domain, process)
+
+
+def _process(domain: Domain, saved: Saved) -> Process | None:
+    """The domain's QEMU; None where it has none, or when libvirt has noticed its end.  Raises HostError."""
+    deadline = time.monotonic() + save_guest.GONE_SECONDS
+    while domain.active():
+        try:
+            return Process.of(read(read_text(Path(saved.status_path))).pid)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL)
+    return None
+
+
+def _vcpus(domain: Domain) -> tuple[int, ...]:
+    """Their threads; none where QEMU doesn't answer: then nobody can tell it to run, either."""
+    try:
+        return tuple(qmp.threads(domain.monitor("query-cpus-fast")).values())
+    except VirtcprError:
+        return ()
+
+
+def _rests(domain: Domain) -> bool:
+    try:
+        return _status(domain) in RESTS
+    except VirtcprError:
+        return True
+
+
+def _status(domain: Domain) -> str:
+    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))
+
+
+def waited(process: Process) -> bool:
+    """Whether a QEMU was started to take a state; its command line says so for as long as it lives."""
+    try:
+        return WAITING in pairwise(process.argv())
+    except OSError as error:
+        raise HostError(f"process {process.pid} is gone") from error
+
+
+def resume(domain: Domain, saved: Saved) -> None:
+    """New QEMU runs the guest, and libvirt knows it; also where that was done already.  Raises HostError."""
+    if saved.runs and _status(domain) in ("paused", "prelaunch"):
+        domain.resume()
+    if saved.runs and saved.wake and _status(domain) == "suspended":
+        domain.wake_up()
+
+
+def finish(domain: Domain, one: Record) -> None:
+    """QEMU's settings are what libvirt expects, and the file is gone: the guest runs.  Raises HostError."""
+    settle(domain, return_path=one.saved.return_path)
+    save_guest.forget(one)

@@ -1,0 +1,339 @@
+"""Saving one guest: its state to a file by cpr-reboot, then the end of its process.  libvirt's daemon runs.
+
+Until the process is ended everything is undone on failure, and the guest runs on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.records.saves import RamFile, Record, Saved
+from virtcpr.domain import qmp, restart
+from virtcpr.domain.status import read
+from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
+from virtcpr.host.files import ram_files
+from virtcpr.host.libvirt.connection import Domain
+from virtcpr.host.processes import kill_paused
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.stream import Digest, Stream
+from virtcpr.model import Phase
+from virtcpr.plan.reboot import RebootPlan
+from virtcpr.plan.reboot_recovery import Purpose, Stage
+
+log = logging.getLogger(__name__)
+
+SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
+END_SECONDS = 30.0
+GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
+OVER_SECONDS = 10.0  # between the last byte and QEMU's word
+POLL = 0.005  # s between two looks
+UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
+BANDWIDTH = 128 << 20
+FD = "virtcpr-state"
+
+T = TypeVar("T")
+
+
+class Turned(Exception):
+    """Saving is given up for a reason that is no error: the text says why."""
+
+
+class Saving:
+    """One guest's way into its file.  ``record`` says how far it got."""
+
+    def __init__(
+        self, domain: Domain, plan: RebootPlan, purpose: Purpose, enter: Callable[[str], None], stop: Callable[[], bool]
+    ) -> None:
+        """``enter`` hears of every step; ``stop`` says whether somebody wants it to be given up."""
+        self.domain, self.plan, self.enter, self.stop = domain, plan, enter, stop
+        facts = plan.facts
+        assert facts.process is not None
+        assert facts.qemu is not None
+        self.old = Process(facts.process.pid, facts.process.started)
+        status = read(facts.status_xml)
+        host, boot = saves.here()
+        self.record = Record(
+            Saved(
+                name=facts.name,
+                uuid=facts.uuid,
+                purpose=purpose,
+                stage=Stage.SAVING,
+                xml=domain.startable_xml(),
+                taints=tuple(sorted(status.taints)),
+                runs=facts.state != "paused",
+                wake=plan.wake,
+                sleeps=facts.qemu.status == "suspended",
+                order=facts.id or 0,
+                qemu=facts.qemu.version,
+                emulator=facts.emulator.path if purpose is Purpose.UPGRADE else None,
+                status_path=facts.status_path,
+                old_pid=self.old.pid,
+                old_started=self.old.started,
+                host=host,
+                boot=boot,
+                saved_at=saves.now(),
+                ignores_shared=bool(plan.in_place),
+                ram=tuple(self._file(path) for path in plan.in_place),
+                return_path="return-path" in facts.qemu.capabilities,
+            )
+        )
+        self.phases: list[Phase] = []
+        self.stopped: float | None = None  # when the guest was paused, by the monotonic clock
+
+    def _file(self, path: str) -> RamFile:
+        kept = ram_files.aside(path, self.plan.facts.uuid) if path in self.plan.linked else path
+        return RamFile(path, kept, ram_files.Identity(0, 0, 0))
+
+    @property
+    def name(self) -> str:
+        return self.record.saved.name
+
+    def run(self) -> None:
+        """Its state is in the file afterwards, and its process is gone.
+
+        Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
+        process couldn't be brought back to what it was.
+        """
+        self._see_that_it_is_as_planned()
+        try:
+            self.record.write(Stage.SAVING)
+            self._step("keep", self._keep)
+            if self.plan.wake:
+                self._step("suspend", self._suspend)
+            state = self._step("save", self._save)
+            files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in self.record.saved.ram)
+            xml = self.record.saved.xml
+            with suppress(HostError):  # a device may have come or gone until the guest was paused
+                xml = self.domain.startable_xml()
+            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
+            self._step("end-old", self._end_old)
+        except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
+            self._give_up(error)
+
+    def _step(self, name: str, action: Callable[[], T]) -> T:
+        if self.stop():
+            raise Turned("interrupted")
+        self.enter(name)
+        begun = time.monotonic()
+        try:
+            return action()
+        finally:
+            self.phases.append(Phase(name, round((time.monotonic() - begun) * 1000, 2)))
+
+    def _see_that_it_is_as_planned(self) -> None:
+        """Somebody was asked whether to go on, meanwhile: libvirt may have another process of it by now."""
+        if not self.old.alive():
+            raise self._ended()
+        try:
+            now, then = self._status(), self.plan.facts.qemu.status if self.plan.facts.qemu else ""
+        except (VirtcprError, OSError) as error:
+            raise RolledBack(f"{self.name}: {error}; nothing was done to it", hint="try again") from error
+        if now != then:
+            raise RolledBack(f"{self.name} is {now} now, and was {then}; nothing was done to it", hint="try again")
+
+    # The steps.
+
+    def _keep(self) -> None:
+        for file in self.record.saved.ram:
+            if file.linked:
+                ram_files.keep(file.path, self.record.saved.uuid, self.old)
+            elif not ram_files.has_open(self.old, file.path):  # QEMU says which it is, and could name any file
+                raise HostError(f"{self.name}: QEMU (process {self.old.pid}) hasn't opened {file.path} as its RAM")
+
+    def _suspend(self) -> None:
+        """It is told to, and sleeps.  Recorded before: whoever finds it awake knows that it may be about to."""
+        self.record.write(Stage.SAVING, asked=True)
+        try:
+            self.domain.suspend_to_ram()
+        except HostError:
+            self._status()  # where libvirt answers it was refused; where it doesn't nobody knows
+            self.record.write(Stage.SAVING, asked=False)
+            raise
+        if not asleep(self.domain):
+            self.record.write(Stage.SAVING, asked=False)
+            raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
+
+    def _save(self) -> Digest:
+        """Pause it, and have its state in the file."""
+        self._arm()
+        if job := self.domain.job():
+            raise HostError(f"{self.name}: libvirt is busy with it ({job})")
+        stream = Stream(self.record.state_path, out=True)
+        try:
+            self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
+            self.stopped = time.monotonic()
+            self.domain.monitor("migrate", {"uri": f"fd:{FD}"})
+        finally:
+            stream.given()
+        state = stream.end()
+        answer = self._over()
+        if qmp.text(answer.get("status")) != "completed":
+            raise HostError(f"{self.name}: QEMU can't save the guest: {qmp.text(answer.get('error-desc'))}")
+        if self.record.saved.purpose is Purpose.SAVE:
+            ram_files.write_back(str(self.record.state_path))
+            for path in self.plan.in_place:
+                ram_files.write_back(path)
+        return state
+
+    def _arm(self) -> None:
+        """QEMU's settings, and a last look at what doesn't show in its status."""
+        assert self.plan.facts.qemu is not None
+        had = {memdev.id for memdev in self.plan.facts.qemu.memdevs}
+        if {memdev.id for memdev in qmp.memdevs(self.domain.monitor("query-memdev"))} != had:
+            raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
+        parameters = {"mode": "cpr-reboot", "max-bandwidth": UNLIMITED}
+        self.domain.monitor("migrate-set-parameters", parameters)
+        capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
+        reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))
+        if reasons:
+            raise HostError(f"{self.name}: QEMU: {'; '.join(map(str, reasons))}")
+
+    def _over(self) -> Mapping[str, object]:
+        """QEMU's last word on the migration."""
+        deadline = time.monotonic() + OVER_SECONDS
+        while True:
+            answer = qmp.obj(self.domain.monitor("query-migrate"))
+            if qmp.text(answer.get("status")) in ("completed", "failed", "cancelled"):
+                return answer
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name}: QEMU doesn't end its migration")
+            time.sleep(POLL)
+
+    def _end_old(self) -> None:
+        """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""
+        vcpus = qmp.threads(self.domain.monitor("query-cpus-fast")).values()
+        if not kill_paused.end(self.old, vcpus, lambda: self._status() == "postmigrate", END_SECONDS):
+            raise Turned("somebody resumed the guest while it was being saved")
+        await_gone(self.domain, self.old)
+
+    def _status(self) -> str:
+        return _state(self.domain)
+
+    # Failure.
+
+    def _give_up(self, cause: Exception) -> None:
+        """Always raises, with what became of the guest."""
+        if not self.old.alive():
+            if self.record.saved.stage is Stage.SAVED:
+                raise Unsettled(f"{self.name}: {cause}; its state is saved", hint=SETTLE) from cause
+            forget(self.record)
+            raise self._ended() from cause
+        try:
+            now = go_back(self.domain, self.record)
+        except (VirtcprError, OSError) as error:
+            raise Unsettled(
+                f"{self.name}: {cause}; the guest could not be resumed: {error}",
+                hint=f"'virsh resume {self.name}' may do it; then {SETTLE}",
+            ) from cause
+        hint = getattr(cause, "hint", None) or "try again"
+        raise RolledBack(f"{cause}; the guest {now} in old QEMU (process {self.old.pid})", hint=hint) from cause
+
+    def _ended(self) -> Ended:
+        return Ended(
+            f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, before it was saved",
+            hint=f"virsh domstate --reason {self.name} says what happened",
+        )
+
+
+def go_back(domain: Domain, one: Record) -> str:
+    """The guest goes on in its old process, as before its save; the record and the file go.  What it does now.
+
+    libvirt resumes it, so that it knows.  Raises HostError where it doesn't resume; the record is there then.
+    """
+    saved = one.saved
+    kill_paused.go_on(Process(saved.old_pid, saved.old_started))
+    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", "completed", "failed", "cancelled"):
+        domain.monitor("migrate_cancel")
+    state = _rest(domain)
+    if saved.runs and state in ("postmigrate", "paused"):
+        try:
+            domain.resume()
+        except HostError:  # libvirt may not have heard yet that it is paused
+            domain.monitor("cont")
+        state = _rest(domain)
+        if state in ("postmigrate", "paused"):
+            raise HostError(f"it is {state} and doesn't resume")
+    if saved.asked and state == "running" and asleep(domain):
+        state = "suspended"
+    if saved.wake and state == "suspended":
+        domain.wake_up()
+        state = _rest(domain)
+    settle(domain, return_path=saved.return_path)
+    forget(one)
+    if not saved.runs:
+        return "is suspended as before"
+    return "runs on" if state == "running" else f"is stopped ({state})"
+
+
+def asleep(domain: Domain) -> bool:
+    """Wait until a guest that was asked to has suspended itself; whether it did in time."""
+    deadline = time.monotonic() + SUSPEND_SECONDS
+    while _state(domain) != "suspended":  # libvirt's event may come before QEMU rests
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def settle(domain: Domain, *, return_path: bool) -> None:
+    """QEMU's settings as libvirt expects them: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
+    domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
+    capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
+
+
+def capabilities(domain: Domain, wanted: Mapping[str, bool]) -> None:
+    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
+    domain.monitor("migrate-set-capabilities", {"capabilities": listed})
+
+
+def forget(one: Record) -> None:
+    """Nobody needs what was saved: the record, the file, and the second names of RAM files."""
+    for file in one.saved.ram:
+        if file.linked:
+            ram_files.forget(file.kept)
+    one.remove()
+
+
+def await_gone(domain: Domain, process: Process) -> None:
+    """Wait until libvirt has noticed the end of a domain's process, and cleaned up.  Raises HostError."""
+    if not process.ends(END_SECONDS):
+        raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
+    deadline = time.monotonic() + GONE_SECONDS
+    while domain.active():
+        if time.monotonic() > deadline:
+            raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
+        time.sleep(POLL)
+
+
+def images(xml: str) -> dict[str, tuple[int, int]]:
+    """How the files are that a domain writes to: path → size, mtime in ns; those that have none are left out."""
+    found = {}
+    for path in restart.images(xml):
+        with suppress(OSError):
+            if Path(path).is_file():
+                kind = os.stat(path)
+                found[path] = (kind.st_size, kind.st_mtime_ns)
+    return found
+
+
+def _rest(domain: Domain) -> str:
+    """Its status once it is no longer in the middle of a migration."""
+    deadline = time.monotonic() + OVER_SECONDS
+    while (state := _state(domain)) == "finish-migrate":
+        if time.monotonic() > deadline:
+            raise HostError(f"{domain.name} doesn't finish its migration")
+        time.sleep(POLL)
+    return state
+
+
+def _state(domain: Domain) -> str:
+    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))

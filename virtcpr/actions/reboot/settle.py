@@ -1,0 +1,202 @@
+"""Settling the interrupted save or restore of one guest: see who has it, decide by ``plan.saved``, act.
+
+libvirt's daemon runs: it is what starts and resumes domains.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.inspect.probe import Emulators
+from virtcpr.actions.reboot import leftovers, restore_guest, save_guest, stillborn, strip
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import Record
+from virtcpr.actions.transfer import verify
+from virtcpr.domain import qmp
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import read
+from virtcpr.errors import HostError, VirtcprError
+from virtcpr.host.files import ram_files
+from virtcpr.host.files.atomic import read_text
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes import guard, kill_paused
+from virtcpr.host.processes.proc import Process
+from virtcpr.model import Finding, Recovered, Settled, Severity
+from virtcpr.plan.reboot_recovery import Found, Remedy, Stage, remedy
+
+log = logging.getLogger(__name__)
+
+
+def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...]:
+    """Settle the interrupted saves and restores of these domains, of all where none is named; the host's lock is held.
+
+    Those that wait for `restore` are named, and wait on.  Raises HostError where the daemon doesn't answer.
+    """
+    if not dry_run:
+        saves.sweep()
+    outcomes = [_unreadable(uuid, error) for uuid, error in saves.broken() if not names or uuid in names]
+    found = [one for one in saves.readable() if not names or {one.saved.uuid, one.saved.name} & set(names)]
+    if not found and not leftovers.noted():
+        return tuple(outcomes)
+    connection = verify.reconnect(None) if dry_run else _connected()
+    try:
+        if not dry_run:
+            if stillborn.stuck(leftovers.noted()):
+                connection, _, _ = strip.strip(connection, {})
+            connection = qemu_hook.ready(connection)
+        emulators = Emulators()
+        outcomes += [settle(connection, one, emulators, dry_run=dry_run) for one in found]
+        if not dry_run:
+            connection, _, problems = strip.strip(connection, {})
+            for problem in problems:
+                log.warning("%s", problem)
+    finally:
+        connection.close()
+    return tuple(outcomes)
+
+
+def at_once(uuid: str) -> Recovered | None:
+    """Settle a save or restore of this process's own that ended otherwise than planned; None where that can't be done.
+
+    libvirt's daemon may have died and come back: over a connection of its own.  Never raises.
+    """
+    try:
+        one, connection = saves.load(uuid), _connected()
+    except HostError as error:
+        log.info("%s isn't settled: %s", uuid, error.message)
+        return None
+    try:
+        return settle(connection, one, Emulators(), dry_run=False)
+    finally:
+        connection.close()
+
+
+def amended(findings: tuple[Finding, ...], outcome: Recovered, *, well: bool) -> tuple[Finding, ...]:
+    """What was found of a guest, now that it is settled; ``well``: as it was to be."""
+    severity = Severity.WARNING if well else Severity.BLOCKER
+    others = (one for one in findings if one.code != "unsettled")
+    failures = (replace(one, severity=severity, remedy="") for one in findings if one.code == "unsettled")
+    return (*others, *failures, Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest"))
+
+
+def _connected() -> Connection:
+    """The daemon, which somebody may have stopped, or been stopping, when he was killed: it is started again then.
+
+    Raises HostError where it doesn't answer.
+    """
+    deadline = time.monotonic() + verify.SECONDS
+    while True:
+        try:
+            daemon.running()
+        except (HostError, OSError):
+            recipe = guard.recipe()
+            if recipe is not None:
+                daemon.from_recipe(recipe).start()
+        try:
+            return Connection(None)
+        except HostError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(save_guest.POLL)
+
+
+def _unreadable(uuid: str, error: HostError) -> Recovered:
+    return Recovered("", uuid, "", "", "", Settled.UNKNOWN, f"{error.message}: {error.hint}")
+
+
+def found(connection: Connection, one: Record) -> Found:
+    """The domain's process.  A process that somebody had stopped, to end it, goes on."""
+    saved = one.saved
+    old = Process(saved.old_pid, saved.old_started)
+    kill_paused.go_on(old)
+    try:
+        domain = connection.find(saved.uuid)
+        if domain is None or not domain.active():
+            return Found.SILENT if old.alive() else Found.GONE
+        process = Process.of(read(read_text(Path(saved.status_path))).pid)
+        status = qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))
+        if process == old:
+            return Found.OLD_RUNNING if status == "running" else Found.OLD_RESTING
+        if not restore_guest.waited(process):
+            return Found.STRANGER
+        return _new(domain, status)
+    except (VirtcprError, OSError, KeyError, ValueError):
+        return Found.SILENT
+
+
+def _new(domain: Domain, status: str) -> Found:
+    if status == "inmigrate":
+        return Found.NEW_WAITING
+    if status not in ("paused", "prelaunch"):
+        return Found.NEW_RUNNING
+    answer = qmp.obj(domain.monitor("query-migrate"))
+    return Found.NEW_LOADED if qmp.text(answer.get("status")) == "completed" else Found.NEW_WAITING
+
+
+def settle(connection: Connection, one: Record, emulators: Emulators, *, dry_run: bool) -> Recovered:
+    """Never raises: the result says what isn't known."""
+    saved = one.saved
+    seen = found(connection, one)
+    decided = remedy(saved.stage, saved.purpose, seen)
+    try:
+        if dry_run:
+            settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
+        else:
+            # Whoever was starting it is gone: from now on libvirt's hook refuses a fresh start.
+            ram_files.started(saved.uuid)
+            settled, text = _act(connection, one, emulators, decided)
+    except VirtcprError as error:
+        settled, text = Settled.UNKNOWN, f"{error.message}: {error.hint}" if error.hint else error.message
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        settled, text = Settled.UNKNOWN, f"{type(error).__name__}: {error}"
+    old = seen.value.removeprefix("old-") if seen.value.startswith("old-") else "gone"
+    new = seen.value.removeprefix("new-") if seen.value.startswith("new-") else "gone"
+    if seen in (Found.STRANGER, Found.SILENT):
+        new = seen.value
+    return Recovered(saved.name, saved.uuid, saved.stage.value, old, new, settled, text)
+
+
+def _act(connection: Connection, one: Record, emulators: Emulators, decided: Remedy) -> tuple[Settled, str]:
+    saved = one.saved
+    match decided:
+        case Remedy.BACK:
+            return Settled.BACK, f"the guest {save_guest.go_back(_domain(connection, one), one)}"
+        case Remedy.WAIT:
+            restore_guest.end_new(connection, saved)
+            if saved.stage is Stage.STARTING:
+                one.write(Stage.SAVED)
+            return Settled.WAITING, f"its state waits: 'virtcpr restore {saved.name}' lets it go on"
+        case Remedy.RESTORE:
+            named = saved.emulator or LiveDomain.of(saved.xml).emulator
+            Restoring(connection, one, emulators.get(named), lambda _: None).run()
+            return Settled.FORWARD, "restored from its file"
+        case Remedy.FORWARD:
+            domain = _domain(connection, one)
+            restore_guest.resume(domain, saved)
+            restore_guest.finish(domain, one)
+            return Settled.FORWARD, "the guest runs in new QEMU"
+        case Remedy.LOST:
+            return _lost(one)
+        case Remedy.UNKNOWN:
+            raise HostError("who has the guest can't be told; nothing was done", hint=f"virsh list; {one.directory}")
+
+
+def _domain(connection: Connection, one: Record) -> Domain:
+    domain = connection.find(one.saved.uuid)
+    if domain is None:
+        raise HostError(f"libvirt doesn't know {one.saved.name}")
+    return domain
+
+
+def _lost(one: Record) -> tuple[Settled, str]:
+    """The file is of no use: it was never whole, or the guest may have gone on from it and written to its disks."""
+    save_guest.forget(one)
+    if one.saved.stage is Stage.SAVING:
+        return Settled.LOST, "its QEMU ended while it was being saved; the domain can be started"
+    return Settled.LOST, "its new QEMU ended when it may have run already; the domain can be started"

@@ -1,0 +1,91 @@
+"""What was moved when: one JSON line a domain, kept over a host's reboot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import append_durably
+from virtcpr.host.system.paths import PATHS
+from virtcpr.model import DomainReport, HistoryEntry, HistoryReport, Mode, Phase, Result
+
+log = logging.getLogger(__name__)
+PATH = PATHS.state / "history.jsonl"
+
+
+def pauses(mode: Mode) -> dict[str, list[float]]:
+    """UUID of a domain → the pauses of its upgrades in this mode, in milliseconds, the newest last.
+
+    A history that can't be read is none: it is never a reason to fail.
+    """
+    found: dict[str, list[float]] = {}
+    with suppress(OSError):
+        for entry in _entries():
+            moved = entry.result is Result.UPGRADED and (entry.mode or Mode.TRANSFER) is mode
+            if moved and entry.pause_ms is not None:
+                found.setdefault(entry.uuid, []).append(entry.pause_ms)
+    return found
+
+
+def report(domains: tuple[str, ...], last: int | None) -> HistoryReport:
+    """What was moved: of these names or UUIDs, of all where it is empty; the ``last`` so many.
+
+    Raises HostError where it can't be read.
+    """
+    try:
+        found = [entry for entry in _entries() if not domains or {entry.name, entry.uuid} & set(domains)]
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise HostError(f"{PATH} can't be read: {error.strerror}", hint="run it with sudo") from error
+    return HistoryReport(tuple(found if last is None else found[-last:]))
+
+
+def _entries() -> Iterator[HistoryEntry]:
+    """The oldest first; lines that can't be understood are skipped.  Raises OSError."""
+    for line in PATH.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            yield _entry(json.loads(line))
+
+
+def _entry(line: Mapping[str, Any]) -> HistoryEntry:
+    pause, mode = line.get("pause_ms"), line.get("mode")
+    return HistoryEntry(
+        time=datetime.fromisoformat(line["time"]).isoformat(),
+        name=str(line["name"]),
+        uuid=str(line["uuid"]),
+        result=Result(line["result"]),
+        mode=None if mode is None else Mode(mode),
+        source=_text(line.get("from")),
+        target=_text(line.get("to")),
+        pause_ms=None if pause is None else float(pause),
+        phases=tuple(Phase(str(name), float(ms)) for name, ms in line.get("phases", {}).items()),
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def append(moved: DomainReport) -> None:
+    """Append one line, durably.  A history that can't be written is logged, never a reason to fail."""
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": moved.name,
+        "uuid": moved.uuid,
+        "result": moved.result.value,
+        "mode": moved.mode.value if moved.mode else None,
+        "from": moved.source.version if moved.source else None,
+        "to": moved.target.version if moved.target else None,
+        "pause_ms": moved.pause_ms,
+        "phases": {phase.name: phase.ms for phase in moved.phases},
+    }
+    try:
+        append_durably(PATH, json.dumps(line))
+    except HostError as error:
+        log.warning("%s", error)

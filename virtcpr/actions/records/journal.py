@@ -1,0 +1,169 @@
+"""Who owns a guest: one file a domain, each state written before the action that it announces (DESIGN §4).
+
+On tmpfs and without fsync: it must outlive any process, but when the host dies both QEMUs die with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from virtcpr.errors import HostError, Unsettled
+from virtcpr.host.files.atomic import write_private
+from virtcpr.host.system.lock import RUN_DIR
+from virtcpr.plan.guest import Guest
+from virtcpr.plan.reconnect import Answers
+from virtcpr.plan.steps import State
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 3
+DIRECTORY = RUN_DIR / "journal"
+SETTLE = "virtcpr recover --all settles it"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What settling an interrupted swap needs: both processes by number and start time, and the guest.
+
+    ``daemon`` is what starts libvirt's daemon again (``host.daemon.Daemon.recipe``).  ``taps`` are the settings of tap
+    queues, which new QEMU changes: number in old, header length, offloads.  ``expected`` is what old
+    answered to libvirt's questions, once it was asked.
+    """
+
+    uuid: str
+    state: State
+    guest: Guest
+    old_pid: int
+    old_started: str
+    new_pid: int | None = None
+    new_started: str | None = None
+    argv: tuple[str, ...] = ()
+    daemon: Mapping[str, object] | None = None
+    taps: tuple[tuple[int, ...], ...] = ()
+    expected: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def answers(self) -> Answers | None:
+        """What new must answer; None where old wasn't asked, or where libvirt has had the guest since."""
+        if self.expected is None or self.state in (State.ADOPTED, State.DONE):
+            return None
+        return {what: frozenset(said) for what, said in self.expected.items()}
+
+    @property
+    def name(self) -> str:
+        return self.guest.name
+
+
+class Journal:
+    """The entry of one domain's swap.  Every write replaces the file as a whole."""
+
+    def __init__(self, entry: Entry, directory: Path = DIRECTORY) -> None:
+        self.entry = entry
+        self.path = directory / f"{entry.uuid}.json"
+
+    def write(self, state: State, **changes: object) -> None:
+        """Announce a state.  Raises HostError where it can't be written: then the action must not be taken."""
+        entry = replace(self.entry, state=state, **changes)  # type: ignore[arg-type]
+        # Shallow, as it is written twice in the guest's pause.
+        document = {field.name: getattr(entry, field.name) for field in fields(entry)}
+        document |= {"schema": SCHEMA, "state": entry.state.value, "guest": asdict(entry.guest)}
+        try:
+            if self.path.parent.exists():
+                _trusted(self.path.parent, os.lstat(self.path.parent))
+            write_private(self.path, json.dumps(document))
+        except HostError as error:
+            raise HostError(f"{entry.name}: the journal can't be written: {error.message}", hint=error.hint) from error
+        self.entry = entry
+
+    def note(self, state: State) -> None:
+        """Write a state that recovery can do without: after the point of no return, and after going back.
+
+        Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
+        ``committing`` on the tables of plan.recovery are the same, and old QEMU that runs beside no new one keeps the
+        guest in all of them.
+        """
+        try:
+            self.write(state)
+        except HostError as error:
+            log.warning("%s", error)
+
+    def close(self) -> None:
+        """The swap is settled: nothing is left to be known.  Raises HostError where the file can't be removed."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"{self.entry.name}: the journal can't be removed: {error.strerror}; the swap counts as unsettled",
+                hint=SETTLE,
+            ) from error
+
+
+def pending(directory: Path = DIRECTORY) -> list[str]:
+    """UUIDs of the domains whose swap isn't settled.  Raises HostError where that can't be looked up."""
+    try:
+        return sorted(name.removesuffix(".json") for name in os.listdir(directory) if name.endswith(".json"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
+
+
+def refuse_unsettled() -> None:
+    """Raises Unsettled where an earlier swap was interrupted and nobody has settled it."""
+    left = pending()
+    if left:
+        raise Unsettled(f"an earlier swap of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
+
+
+def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
+    """The journal of a domain.  Raises HostError where it can't be read, trusted or understood."""
+    path = directory / f"{uuid}.json"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd) as file:
+            _trusted(directory, os.lstat(directory))
+            _trusted(path, os.fstat(file.fileno()))
+            document = json.load(file)
+        return Journal(_entry(document, uuid), directory)
+    except OSError as error:
+        raise HostError(f"the journal {path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"the journal {path} can't be understood: {error}") from error
+
+
+def _trusted(path: Path, kind: os.stat_result) -> None:
+    """Raises HostError unless it is root's alone, and a file or directory of its own: it says whom to kill."""
+    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
+        raise HostError(f"{path} is neither a file nor a directory, and not trusted")
+    if kind.st_uid != os.geteuid() or kind.st_mode & 0o077:
+        raise HostError(f"{path} isn't root's alone, and not trusted", hint="see who made it, then remove it")
+
+
+def _entry(document: Any, uuid: str) -> Entry:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']}, this virtcpr knows {SCHEMA}")
+    if document["uuid"] != uuid:
+        raise ValueError(f"it is of domain {document['uuid']}")
+    known = {field.name: document[field.name] for field in fields(Entry)}
+    guest = {**known["guest"], "taints": tuple(known["guest"]["taints"])}
+    return Entry(
+        **{
+            **known,
+            "state": State(known["state"]),
+            "guest": Guest(**guest),
+            "argv": tuple(known["argv"]),
+            "taps": tuple(tuple(int(number) for number in one) for one in known["taps"]),
+            "expected": _expected(known["expected"]),
+        }
+    )
+
+
+def _expected(document: Any) -> Mapping[str, tuple[str, ...]] | None:
+    return None if document is None else {what: tuple(map(str, said)) for what, said in document.items()}

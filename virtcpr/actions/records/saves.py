@@ -1,0 +1,299 @@
+"""The record of a guest whose state is in a file: written before what it announces, and kept over a host's reboot.
+
+A directory a guest, `/var/lib/virtcpr/saved/UUID`: `record.json` and the `state`.  It is gone when the guest runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.errors import HostError, Unsettled
+from virtcpr.host.files import ram_files
+from virtcpr.host.files.atomic import SUFFIX, make_private, read_text, replace_durably, write_private
+from virtcpr.host.files.ram_files import Identity
+from virtcpr.host.qemu.stream import Digest
+from virtcpr.host.system.paths import PATHS
+from virtcpr.plan.reboot_recovery import Purpose, Stage
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+DIRECTORY, RECORD, STATE = PATHS.state / "saved", "record.json", "state"  # known to hooks/libvirt-qemu, too
+HOST = Path("/etc/machine-id")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+DISCARD = (
+    "see what happened to it; 'virtcpr restore --discard {name}' gives it up, and the domain can be started afresh"
+)
+
+
+@dataclass(frozen=True)
+class RamFile:
+    """A RAM file that stays in place: its path in QEMU, where it is kept meanwhile, and what it was like."""
+
+    path: str
+    kept: str
+    identity: Identity
+
+    @property
+    def linked(self) -> bool:
+        """Whether it lies in libvirt's directory of the domain, which goes with the domain."""
+        return self.path != self.kept
+
+
+@dataclass(frozen=True)
+class Saved:
+    """All that restoring needs to know.
+
+    ``xml`` is live XML, with secrets; ``runs``: False where the user had suspended the guest; ``wake``: virtcpr has it
+    suspend itself to RAM, ``asked``: it was told to, and may be about to; ``sleeps``: it had done so by itself.
+    ``images``: path → (size, mtime in ns) of what it writes to.
+    """
+
+    name: str
+    uuid: str
+    purpose: Purpose
+    stage: Stage
+    xml: str
+    taints: tuple[str, ...]
+    runs: bool
+    wake: bool
+    sleeps: bool
+    order: int  # the domain's id: who was started earlier
+    qemu: str  # the version that wrote the state
+    emulator: str | None  # another than the XML's, which is to load it
+    status_path: str
+    old_pid: int
+    old_started: str
+    host: str
+    boot: str
+    saved_at: str
+    ignores_shared: bool
+    return_path: bool = False  # as it was before
+    asked: bool = False
+    ram: tuple[RamFile, ...] = ()
+    state: Digest | None = None
+    images: Mapping[str, tuple[int, int]] | None = None
+    new_pid: int | None = None
+    new_started: str | None = None
+
+
+def here() -> tuple[str, str]:
+    """This host's id, and its boot's.  Raises HostError."""
+    return read_text(HOST).strip(), read_text(BOOT).strip()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Record:
+    """The record of one guest, in its file."""
+
+    def __init__(self, saved: Saved, directory: Path = DIRECTORY) -> None:
+        self.saved = saved
+        self.directory = directory / saved.uuid
+
+    @property
+    def state_path(self) -> Path:
+        return self.directory / STATE
+
+    def write(self, stage: Stage, **changes: Any) -> None:
+        """Enter a stage: durable where the guest is to outlive the host's reboot.
+
+        Raises HostError; what the file said before is there then.
+        """
+        saved = replace(self.saved, stage=stage, **changes)
+        made = _private(self.directory)
+        text = _document(saved)
+        path = self.directory / RECORD
+        if saved.purpose is Purpose.SAVE:
+            path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
+            replace_durably(path, text)
+            for directory in (self.directory, *made):
+                _sync(directory)
+        else:
+            write_private(path, text)
+        self.saved = saved
+
+    def remove(self) -> None:
+        """The guest runs, or is given up.  Raises HostError where the record stays.
+
+        It goes last: whoever is interrupted here leaves something that can be settled.
+        """
+        try:
+            self.state_path.unlink(missing_ok=True)
+            (self.directory / RECORD).unlink(missing_ok=True)
+            shutil.rmtree(self.directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise HostError(
+                f"{self.saved.name}: {self.directory} can't be removed: {error.strerror}", hint="remove it by hand"
+            ) from error
+        _sync(self.directory.parent)
+
+
+def _private(directory: Path) -> tuple[Path, ...]:
+    """Make it, and those above; the directories that have a new name in them."""
+    made = tuple(one.parent for one in (directory, *directory.parents) if not one.exists())
+    try:
+        make_private(directory)
+        for one in (directory.parent, directory):
+            os.chmod(one, 0o700)
+    except OSError as error:
+        raise HostError(f"{directory} can't be made: {error.strerror}") from error
+    return made
+
+
+def _sync(directory: Path) -> None:
+    """Have names in a directory on its storage."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        log.warning("%s: %s", directory, error.strerror)
+
+
+def _document(saved: Saved) -> str:
+    body = {
+        **asdict(saved),
+        "schema": SCHEMA,
+        "stage": saved.stage.value,
+        "purpose": saved.purpose.value,
+    }
+    return json.dumps({"sha256": _checksum(body), **body}, indent=1)
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def waiting(directory: Path = DIRECTORY) -> list[str]:
+    """UUIDs of all guests that have a record, or a state.  Raises HostError where that can't be looked up."""
+    return [path.name for path in _directories(directory) if not _empty(path)]
+
+
+def sweep(directory: Path = DIRECTORY) -> None:
+    """Remove what is left where somebody was killed before the first record was there, or after the last was gone."""
+    for path in _directories(directory):
+        if _empty(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _directories(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
+
+
+def _empty(directory: Path) -> bool:
+    return not any(os.path.lexists(directory / name) for name in (RECORD, STATE))
+
+
+def readable(directory: Path = DIRECTORY) -> list[Record]:
+    """Every record that can be understood.  Raises HostError where it can't be looked up."""
+    found = []
+    for uuid in waiting(directory):
+        with suppress(HostError):
+            found.append(load(uuid, directory))
+    return found
+
+
+def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
+    """Those that can't, by UUID.  Raises HostError where it can't be looked up."""
+    found = []
+    for uuid in waiting(directory):
+        try:
+            load(uuid, directory)
+        except HostError as error:
+            found.append((uuid, error))
+    return found
+
+
+def refuse_unsettled(directory: Path = DIRECTORY) -> None:
+    """Raises Unsettled where a save or a restore was interrupted.  Guests that wait for `restore` are no reason."""
+    left = [
+        one.saved.name
+        for one in readable(directory)
+        if (one.saved.stage, one.saved.purpose) != (Stage.SAVED, Purpose.SAVE)
+    ]
+    if left:
+        raise Unsettled(f"a save or restore of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
+
+
+def load(uuid: str, directory: Path = DIRECTORY) -> Record:
+    """The record of a guest.  Raises HostError where it can't be read, trusted, or understood."""
+    path = directory / uuid / RECORD
+    hint = DISCARD.format(name=uuid)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd, encoding="utf-8") as file:
+            _trusted(path, os.fstat(file.fileno()))
+            document = json.load(file)
+        return Record(_saved(document, uuid), directory)
+    except OSError as error:
+        raise HostError(f"the record {path} can't be read: {error.strerror}", hint=hint) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HostError(f"the record {path} can't be understood: {error}", hint=hint) from error
+
+
+def discard(uuid: str, directory: Path = DIRECTORY) -> None:
+    """Give up what can't be understood, and the RAM that it names as kept: on a tmpfs that is memory.
+
+    Raises OSError where it can't be removed.
+    """
+    path = directory / uuid / "record.json"
+    with suppress(OSError, HostError, ValueError):
+        _trusted(path, os.lstat(path))
+        named = rf'"kept": ("[^"]*/virtcpr-{re.escape(uuid)})/[^"/]+"'
+        for kept in set(re.findall(named, path.read_text(encoding="utf-8", errors="replace"))):
+            ram_files.remove_directory(json.loads(f'{kept}"'))
+    shutil.rmtree(directory / uuid)
+
+
+def _trusted(path: Path, kind: os.stat_result) -> None:
+    if kind.st_uid != os.geteuid() or kind.st_mode & 0o077 or not stat.S_ISREG(kind.st_mode):
+        raise HostError(f"{path} isn't root's alone, and not trusted", hint="see who made it, then remove it")
+
+
+def _saved(document: Any, uuid: str) -> Saved:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']}, this virtcpr knows {SCHEMA}")
+    body = {key: value for key, value in document.items() if key != "sha256"}
+    if document["sha256"] != _checksum(body):
+        raise ValueError("its checksum is wrong: it was changed, or damaged")
+    if document["uuid"] != uuid:
+        raise ValueError(f"it is of domain {document['uuid']}")
+    known = {field.name: document[field.name] for field in fields(Saved)}
+    state, images = known["state"], known["images"]
+    ram = tuple(RamFile(one["path"], one["kept"], Identity(**one["identity"])) for one in known["ram"])
+    return Saved(
+        **{
+            **known,
+            "purpose": Purpose(known["purpose"]),
+            "stage": Stage(known["stage"]),
+            "taints": tuple(known["taints"]),
+            "ram": ram,
+            "state": None if state is None else Digest(**state),
+            "images": None if images is None else {path: (int(a), int(b)) for path, (a, b) in images.items()},
+        }
+    )

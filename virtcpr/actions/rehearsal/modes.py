@@ -1,0 +1,114 @@
+"""What the twins of a rehearsal do in each mode: how they are started, and how one takes over from the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from virtcpr.actions.monitor import cpr
+from virtcpr.actions.transfer import ownership
+from virtcpr.domain import qmp
+from virtcpr.domain.argv import CommandLine, successor
+from virtcpr.domain.twin import in_files
+from virtcpr.errors import HostError, QmpError, QmpRefused
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.scratch import Directory, Scratch
+from virtcpr.model import Mode
+
+UNTHROTTLED = 1 << 50  # bytes a second; a save is held to 128 MiB by default
+RESTING = ("paused", "prelaunch")  # where new stands: the twin never ran in old
+
+
+class Act(Protocol):
+    """A mode; made of the twin's command line and of a directory that both of its processes can use."""
+
+    def __init__(self, line: CommandLine, place: Directory) -> None: ...
+
+    def before(self) -> Sequence[str]:
+        """The options of old QEMU, which never runs."""
+
+    def after(self) -> Sequence[str]:
+        """The options of new QEMU, which is started at the same time."""
+
+    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        """All of the hand-over; ``timeout`` in seconds holds for each wait in it.
+
+        Raises QmpRefused where new QEMU says no, HostError where something blocks it in old, and QmpError where
+        nothing can be told of it unless new has ended by itself.
+        """
+
+
+class Transfer:
+    """cpr-transfer: side by side, by two sockets."""
+
+    def __init__(self, line: CommandLine, place: Directory) -> None:
+        self._line = line
+        self._cpr, self._main = place.path("cpr.sock"), place.path("main.sock")
+
+    def before(self) -> Sequence[str]:
+        return (*self._line.argv()[1:], "-S")
+
+    def after(self) -> Sequence[str]:
+        return successor(self._line, "", {}, self._cpr).argv()[1:]
+
+    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        await cpr.arm(old, "its twin")
+        if not await after.listens(self._cpr, timeout):
+            raise QmpError("new QEMU didn't come up")
+        await cpr.migrate(old, self._cpr, self._main)
+        new = await after.monitor(timeout)
+        await ownership.capabilities(new, {"events": True})
+        await cpr.incoming(new, self._main)
+        if await new.migration_end(timeout) != "completed":
+            raise QmpRefused(await cpr.reason(new))
+        if await old.migration_end(timeout) != "completed":
+            raise HostError(await cpr.reason(old))
+
+
+class Reboot:
+    """cpr-reboot: by a file.  The memory, never touched, is in files of its own, so that it takes no time."""
+
+    def __init__(self, line: CommandLine, place: Directory) -> None:
+        self._line = in_files(line, place.path("ram"))
+        self._state = place.path("state")
+
+    def before(self) -> Sequence[str]:
+        return (*self._line.argv()[1:], "-S")
+
+    def after(self) -> Sequence[str]:
+        return (*self.before(), "-incoming", "defer")
+
+    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        await _ready(old, {"mode": "cpr-reboot", "max-bandwidth": UNTHROTTLED})
+        if reasons := qmp.blocked_reasons(await old.execute("query-migrate")):
+            raise HostError(f"its twin: QEMU refuses: {'; '.join(reasons)}")
+        await old.execute("migrate", {"uri": f"file:{self._state}"})
+        if await old.migration_end(timeout) != "completed":
+            # The guest would run on; and it may be for want of room, where the twin's state is but the guest's not.
+            raise QmpError(f"its state can't be saved: {await cpr.reason(old)}")
+        new = await after.monitor(timeout)
+        await _ready(new, {"mode": "cpr-reboot"})
+        await self._load(new)
+        if await new.migration_end(timeout) != "completed":
+            raise QmpRefused(await cpr.reason(new))
+        if (state := await ownership.run_state(new)) not in RESTING:
+            raise QmpRefused(f"new QEMU has all of its state, but is {state}")
+
+    async def _load(self, new: Monitor) -> None:
+        """New takes the state, and stays alive where it can't; before 9.1 it couldn't be told to, and ends."""
+        uri = {"uri": f"file:{self._state}"}
+        try:
+            await new.execute("migrate-incoming", {**uri, "exit-on-error": False})
+        except QmpRefused as error:
+            if "exit-on-error" not in error.message:
+                raise
+            await new.execute("migrate-incoming", uri)
+
+
+async def _ready(side: Monitor, parameters: Mapping[str, object]) -> None:
+    """What both sides must agree on; return-path is off, as a file has no way back."""
+    await ownership.capabilities(side, {"x-ignore-shared": True, "events": True})
+    await side.execute("migrate-set-parameters", parameters)
+
+
+ACTS: Mapping[Mode, type[Act]] = {Mode.TRANSFER: Transfer, Mode.REBOOT: Reboot}

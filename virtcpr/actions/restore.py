@@ -1,0 +1,225 @@
+"""``restore``: saved guests go on; ``--discard``: what is saved of them is given up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.inspect.probe import Emulators
+from virtcpr.actions.reboot import save_guest, settle, strip, validate
+from virtcpr.actions.reboot.parallel import together
+from virtcpr.actions.reboot.restore_guest import Restoring
+from virtcpr.actions.records import journal, saves
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.records.saves import Record
+from virtcpr.actions.save import exit_code, failed, settled
+from virtcpr.domain.facts import Emulator
+from virtcpr.domain.live import LiveDomain
+from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.lock import Lock
+from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled
+from virtcpr.plan.reboot_recovery import Remedy, remedy
+
+Watch = Callable[[Progress], None]
+SETTLED = {Settled.WAITING: Keeping.WAITING, Settled.FORWARD: Keeping.RESTORED, Settled.LOST: Keeping.FAILED}
+
+
+@dataclass
+class Guest:
+    """One guest that is saved, and what becomes of it.  ``record`` is None where it can't be understood."""
+
+    uuid: str
+    record: Record | None
+    report: KeptDomain
+    new: Process | None = None
+
+
+@contextmanager
+def open_restore(request: Request, *, discard: bool) -> Iterator[RestoreBatch]:
+    """Take the host's lock, read what is saved.  Nothing is touched.
+
+    Raises UsageError for a domain that isn't saved, HostError where the host isn't as it must be.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can restore guests", hint="run it with sudo")
+    with Lock():
+        journal.refuse_unsettled()
+        batch = RestoreBatch(request, Connection(request.uri), discard=discard)
+        try:
+            yield batch
+        finally:
+            batch.connection.close()
+
+
+class RestoreBatch:
+    """Saved guests that are about to go on, or to be given up.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection, *, discard: bool) -> None:
+        self.request, self.connection, self.discard = request, connection, discard
+        self.interrupt = Interrupt()
+        self.emulators = Emulators()
+        self.blackout_ms: float | None = None
+        self.notes: list[str] = []
+        self.guests = sorted(_chosen(connection, request), key=_order)
+        for guest in self.guests:
+            self._look(guest)
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        return tuple(guest.report for guest in self.guests)
+
+    def _look(self, guest: Guest) -> None:
+        """What would be done with it; nothing is, where its state isn't to be restored."""
+        if self.discard:
+            self._allow_discarding(guest)
+            return
+        if guest.record is None:
+            return
+        saved = guest.record.saved
+        try:
+            found = settle.found(self.connection, guest.record)
+            decided = remedy(saved.stage, saved.purpose, found)
+            if decided not in (Remedy.WAIT, Remedy.RESTORE):
+                raise HostError(
+                    f"{saved.name} isn't waiting for it ({saved.stage.value}, {found.value})",
+                    hint=SETTLE,
+                )
+            validate.look(guest.record, self._emulator(guest.record))
+        except VirtcprError as error:
+            guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
+
+    def _allow_discarding(self, guest: Guest) -> None:
+        """Not where its process lives: the guest has nothing to lose then but what runs."""
+        domain = self.connection.find(guest.uuid)
+        if domain is not None and domain.active():
+            error = HostError(f"{guest.report.name} runs, and what is saved of it isn't waiting", hint=SETTLE)
+            guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
+        else:
+            guest.report = replace(guest.report, result=Keeping.DISCARDED, findings=())
+
+    def _emulator(self, one: Record) -> Emulator:
+        named = self.request.emulator or one.saved.emulator or LiveDomain.of(one.saved.xml).emulator
+        return self.emulators.get(named)
+
+    def run(self, watch: Watch) -> RestoreReport:
+        """Restore, or give up, each.  Never raises for one guest's sake: its result says what became of it."""
+        ready = [guest for guest in self.guests if guest.report.result in (Keeping.RESTORED, Keeping.DISCARDED)]
+        if ready and self.discard:
+            for guest in ready:
+                self._give_up(guest)
+        elif ready:
+            with self.interrupt:
+                self._restore_all(ready, watch)
+        results = {one.result for one in self.outlooks}
+        return RestoreReport(self.outlooks, exit_code(results), self.blackout_ms, tuple(self.notes))
+
+    def _give_up(self, guest: Guest) -> None:
+        try:
+            if guest.record is not None:
+                save_guest.forget(guest.record)
+            else:
+                saves.discard(guest.uuid)
+        except (VirtcprError, OSError) as error:
+            guest.report = failed(guest.report, HostError(f"{guest.report.name}: {error}"))
+
+    def _restore_all(self, ready: list[Guest], watch: Watch) -> None:
+        try:
+            self.connection = qemu_hook.ready(self.connection)
+            watched = guard.arm(daemon.running().recipe)
+        except (VirtcprError, OSError) as error:
+            waits = HostError(f"{error}; nothing was touched, and its state waits", hint=getattr(error, "hint", None))
+            for guest in ready:
+                guest.report = replace(failed(guest.report, waits), result=Keeping.WAITING)
+            return
+        try:
+            together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
+            self._strip(ready)
+            # A start that libvirt's daemon died in can be settled only now.
+            if again := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
+                for guest in again:
+                    guest.report = settled(guest.report, SETTLED)
+                self._strip(again)
+        finally:
+            watched.disarm()
+
+    def _strip(self, guests: list[Guest]) -> None:
+        running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
+        self.connection, took, problems = strip.strip(self.connection, running)
+        self.blackout_ms = took or self.blackout_ms
+        self.notes += problems
+
+    def _restore(self, guest: Guest, watch: Watch) -> None:
+        assert guest.record is not None
+        name = guest.report.name
+
+        def enter(phase: str) -> None:
+            watch(Progress(name, phase))
+
+        if self.interrupt.requested:
+            error = HostError(f"{name}: interrupted before its turn; its state waits", hint=f"virtcpr restore {name}")
+            guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
+            return
+        emulator = self._emulator(guest.record)
+        if self.request.emulator:
+            guest.record.saved = replace(guest.record.saved, emulator=self.request.emulator)
+        restoring = Restoring(self.connection, guest.record, emulator, enter)
+        try:
+            restoring.run(read=False)
+            guest.new = restoring.new
+            guest.report = replace(guest.report, qemu=emulator.version)
+        except Unsettled as error:
+            guest.report = failed(guest.report, error)
+        except VirtcprError as error:
+            guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            guest.report = settled(guest.report, SETTLED)
+        guest.report = replace(guest.report, phases=tuple(restoring.phases))
+        watch(Progress(name, "done", result=guest.report.result))
+
+
+def _order(guest: Guest) -> tuple[int, str]:
+    return (guest.record.saved.order if guest.record else 0, guest.uuid)
+
+
+def _chosen(connection: Connection, request: Request) -> list[Guest]:
+    """The saved guests of a request.  Raises UsageError for one that there isn't."""
+    guests = [_guest(connection, uuid) for uuid in saves.waiting()]
+    if request.every:
+        return guests
+    found = []
+    for wanted in dict.fromkeys(request.domains):
+        named = [guest for guest in guests if wanted and wanted in (guest.uuid, guest.report.name)]
+        if not named:
+            raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
+        found += [guest for guest in named if guest not in found]  # by name and UUID it is the same one
+    return found
+
+
+def _guest(connection: Connection, uuid: str) -> Guest:
+    try:
+        one = saves.load(uuid)
+    except HostError as error:
+        domain = connection.find(uuid)
+        report = KeptDomain(domain.name if domain else "", uuid, Keeping.BLOCKED)
+        return Guest(uuid, None, replace(failed(report, error), result=Keeping.BLOCKED))
+    saved = one.saved
+    report = KeptDomain(
+        name=saved.name,
+        uuid=uuid,
+        result=Keeping.RESTORED,
+        qemu=saved.qemu,
+        size=saved.state.size if saved.state else None,
+        in_place=bool(saved.ram),
+        saved_at=saved.saved_at,
+    )
+    return Guest(uuid, one, report)

@@ -1,0 +1,236 @@
+"""``save``: guests to files, around a reboot of the host."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.reboot import settle
+from virtcpr.actions.reboot.parallel import together
+from virtcpr.actions.reboot.save_guest import Saving
+from virtcpr.actions.records import journal, saves
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.rehearsal import rehearse
+from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.host.files import filesystems
+from virtcpr.host.libvirt import daemon, hooks
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.guard import Guard
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.system.lock import Lock
+from virtcpr.model import (
+    ExitCode,
+    Finding,
+    Keeping,
+    KeptDomain,
+    Mode,
+    Progress,
+    Request,
+    SaveReport,
+    Settled,
+    Severity,
+    Trial,
+)
+from virtcpr.plan import reboot
+from virtcpr.plan.decision import decide
+from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.reboot import RebootPlan
+from virtcpr.plan.reboot_recovery import Purpose
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[Progress], None]
+SETTLED = {Settled.BACK: Keeping.ROLLED_BACK, Settled.WAITING: Keeping.SAVED, Settled.LOST: Keeping.FAILED}
+
+
+@dataclass
+class Guest:
+    """One domain that is to be saved, and what became of it."""
+
+    domain: Domain
+    plan: RebootPlan | None
+    report: KeptDomain
+
+
+@contextmanager
+def open_save(request: Request) -> Iterator[SaveBatch]:
+    """Take the host's lock, look at every domain that is asked for.  Nothing is touched.
+
+    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
+    something earlier was interrupted.
+    """
+    if os.geteuid() != 0:
+        raise HostError("only root can save guests", hint="run it with sudo")
+    with Lock():
+        journal.refuse_unsettled()
+        saves.refuse_unsettled()
+        batch = SaveBatch(request, Connection(request.uri))
+        try:
+            yield batch
+        finally:
+            batch.connection.close()
+
+
+class SaveBatch:
+    """Domains that are about to be saved.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection) -> None:
+        self.request, self.connection = request, connection
+        self.interrupt = Interrupt()
+        self.notes: list[str] = []
+        probe = Probe(ping=request.suspend)
+        self.guests = [self._look(domain, probe) for domain in chosen(connection, request)]
+        self._refuse_without_room()
+        if request.rehearse:
+            self._rehearse()
+
+    def _look(self, domain: Domain, probe: Probe) -> Guest:
+        facts = probe.facts(domain)
+        report = KeptDomain(facts.name, facts.uuid, Keeping.BLOCKED, facts.qemu.version if facts.qemu else None)
+        found = reboot.reasons(decide(facts), suspend=self.request.suspend, agent=facts.agent)
+        if reboot.blocked(found):
+            return Guest(domain, None, replace(report, findings=found))
+        assert facts.qemu is not None
+        files = (memdev.path or "" for memdev in facts.qemu.memdevs if reboot.stays(memdev))
+        lasting = [path for path in files if filesystems.survives(path)]
+        plan = reboot.plan(facts, lasting=lasting, suspend=self.request.suspend)
+        report = replace(report, result=Keeping.SAVED, in_place=bool(plan.in_place), findings=found)
+        return Guest(domain, plan, report)
+
+    def _refuse_without_room(self) -> None:
+        room = filesystems.free_bytes(saves.DIRECTORY)
+        for guest in self.guests:
+            if guest.plan is None:
+                continue
+            name, needs = guest.report.name, guest.plan.needs_kib
+            lacking = tuple(reboot.no_room(name, needs, room, str(saves.DIRECTORY)))
+            if lacking:
+                guest.plan = None
+                found = (*guest.report.findings, *lacking)
+                guest.report = replace(guest.report, result=Keeping.BLOCKED, findings=found)
+            else:
+                room -= needs * 1024
+
+    def _rehearse(self) -> None:
+        """A guest that the installed QEMU couldn't load would be down after the reboot: it isn't saved."""
+        ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
+        parts = [rehearse.Part(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
+        rehearse.rehearse(parts, Mode.REBOOT)
+        for guest, part in zip(ready, parts, strict=True):
+            if found := rehearsed(part.facts, part.result):
+                guest.report = replace(guest.report, findings=(*guest.report.findings, found))
+            if part.result.trial is Trial.NO_GO:
+                guest.plan, guest.report = None, replace(guest.report, result=Keeping.BLOCKED)
+
+    @property
+    def outlooks(self) -> tuple[KeptDomain, ...]:
+        return tuple(guest.report for guest in self.guests)
+
+    def run(self, watch: Watch) -> SaveReport:
+        """Save every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+
+        A signal gives up what isn't ended yet: those guests run on.
+        """
+        ready = [guest for guest in self.guests if guest.plan is not None]
+        if ready:
+            with self.interrupt, _guarded():
+                self._refuse_starts()
+                together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
+        results = {one.result for one in self.outlooks}
+        return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
+
+    def _refuse_starts(self) -> None:
+        """See that libvirt won't start a saved domain afresh; its daemon isn't touched where the host goes down."""
+        try:
+            if daemon.host_goes_down():
+                hooks.put(qemu_hook.NAME)
+            else:
+                self.connection = qemu_hook.ready(self.connection)
+        except (HostError, OSError) as error:
+            self.notes.append(f"{error}: don't start a saved domain, but restore it")
+
+    def _save(self, guest: Guest, watch: Watch) -> None:
+        assert guest.plan is not None
+        name = guest.report.name
+
+        def enter(phase: str) -> None:
+            watch(Progress(name, phase))
+
+        saving: Saving | None = None
+        try:
+            domain = self.connection.lookup(guest.report.uuid)
+            saving = Saving(domain, guest.plan, Purpose.SAVE, enter, lambda: self.interrupt.requested)
+            saving.run()
+            saved = saving.record.saved
+            guest.report = replace(
+                guest.report, size=saved.state.size if saved.state else None, saved_at=saved.saved_at
+            )
+        except VirtcprError as error:
+            guest.report = failed(guest.report, error)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            guest.report = settled(guest.report, SETTLED)
+        if saving is not None:
+            guest.report = replace(guest.report, phases=tuple(saving.phases))
+        watch(Progress(name, "done", result=guest.report.result))
+
+
+def _current(plan: RebootPlan) -> bool:
+    process, emulator = plan.facts.process, plan.facts.emulator
+    return process is not None and process.build == emulator.build
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Somebody settles it where this process is killed; nobody where the host is shutting down, say."""
+    watched: Guard | None = None
+    try:
+        watched = guard.arm(daemon.running().recipe)
+    except HostError as error:
+        log.info("no guardian: %s", error.message)
+    try:
+        yield
+    finally:
+        if watched is not None:
+            watched.disarm()
+
+
+def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
+    """The domain's own part failed; the error says how the guest is now."""
+    results = {"rolled-back": Keeping.ROLLED_BACK, "unsettled": Keeping.UNKNOWN}
+    finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
+    return replace(report, result=results.get(error.code, Keeping.FAILED), findings=(*report.findings, finding))
+
+
+def settled(report: KeptDomain, results: Mapping[Settled, Keeping]) -> KeptDomain:
+    """Nobody knows what became of a guest: settle it, as `recover` would.  What can't be settled stays as it is."""
+    outcome = settle.at_once(report.uuid)
+    if outcome is None or outcome.settled not in results:
+        return report
+    result = results[outcome.settled]
+    well = result in (Keeping.SAVED, Keeping.RESTORED)
+    return replace(report, result=result, findings=settle.amended(report.findings, outcome, well=well))
+
+
+def exit_code(results: set[Keeping]) -> ExitCode:
+    """How a batch of ``save`` or ``restore`` ended (DESIGN §7)."""
+    done = bool(results & {Keeping.SAVED, Keeping.RESTORED, Keeping.DISCARDED})
+    if Keeping.UNKNOWN in results:
+        return ExitCode.UNKNOWN
+    for result, code in (
+        (Keeping.FAILED, ExitCode.FAILED),
+        (Keeping.WAITING, ExitCode.FAILED),
+        (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK),
+        (Keeping.BLOCKED, ExitCode.BLOCKED),
+    ):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE

@@ -1,0 +1,300 @@
+"""``upgrade``: probe and plan every domain, start every new QEMU, then one blackout in which all are swapped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from virtcpr.actions.daemon import blackout
+from virtcpr.actions.records import history, journal, saves
+from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.transfer import guest_events, ownership, verify
+from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.actions.transfer.move import Move
+from virtcpr.actions.transfer.new_qemu import end, spawn
+from virtcpr.actions.transfer.outlook import planned
+from virtcpr.actions.transfer.pause_gate import Pauses
+from virtcpr.actions.transfer.settle import Settlement
+from virtcpr.errors import Ended, HostError, Unsettled, VirtcprError
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.libvirt.daemon import Daemon
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.guard import Guard
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.lock import Lock
+from virtcpr.host.system.paths import NOT_ROOT, may_act
+from virtcpr.model import (
+    ExitCode,
+    Finding,
+    Outlook,
+    Phase,
+    Progress,
+    Request,
+    Result,
+    Settled,
+    Severity,
+    UpgradeReport,
+)
+from virtcpr.plan.steps import SPAWN, State
+
+Watch = Callable[[Progress], None]
+NO_DAEMON = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
+
+
+@contextmanager
+def open_upgrade(request: Request) -> Iterator[Upgrade]:
+    """Take the host's lock, look at every domain that is asked for, and plan.  Nothing is touched.
+
+    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
+    an earlier swap was interrupted.
+    """
+    if not may_act(request.uri):
+        raise HostError("only root can move guests", hint=NOT_ROOT)
+    with Lock():
+        journal.refuse_unsettled()
+        saves.refuse_unsettled()
+        connection = Connection(request.uri)
+        try:
+            yield Upgrade(request, connection)
+        finally:
+            connection.close()
+
+
+class Upgrade:
+    """A planned batch.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, request: Request, connection: Connection) -> None:
+        self.request = request
+        self.connection = connection
+        self.daemon: Daemon = daemon.running()
+        self.interrupt = Interrupt()
+        self.pauses = Pauses()
+        self.guard: Guard | None = None
+        self.blackout_ms: float | None = None
+        self.notes: list[str] = []
+        self.moves = planned(connection, request, ping=True)
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return tuple(move.outlook() for move in self.moves)
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        """Move every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+
+        SIGINT, SIGTERM and SIGHUP roll back what isn't past its point of no return; what is gets finished.
+        """
+        with self.interrupt:
+            self._spawn_all(watch)
+            ready = [move for move in self.moves if move.result is None]
+            for path, target in {(m.facts.emulator.path, m.facts.emulator.target) for m in ready}:
+                self.connection.learn(path, target)
+            if ready:
+                self._swap_all(ready, watch)
+        reports = tuple(move.report() for move in self.moves)
+        for move, report in zip(self.moves, reports, strict=True):
+            if move.new is not None:
+                history.append(report)
+        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
+
+    def _spawn_all(self, watch: Watch) -> None:
+        for move in self.moves:
+            if move.result is not None:
+                watch(Progress(move.facts.name, "", result=move.result))
+            elif self.interrupt.requested:
+                move.turn_back(f"{move.facts.name}: interrupted")
+            else:
+                watch(Progress(move.facts.name, SPAWN.name))
+                self._spawn(move, watch)
+
+    def _spawn(self, move: Move, watch: Watch) -> None:
+        assert move.plan is not None
+        record = move.journal(self.daemon.recipe)
+        begun = time.monotonic()
+        try:
+            record.write(State.SPAWNED)
+            ownership.reserve(move.plan.guest)
+            move.new = spawn(move.plan)
+            process = move.new.process
+            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
+        except (VirtcprError, OSError) as error:
+            self._abandon(move, record, error)
+            return
+        move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
+        move.hand_over = HandOver(move.plan, move.new, record, watch, self.pauses)
+
+    def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
+        """Before the hand-over: new QEMU is ended and the guest hasn't noticed anything."""
+        assert move.plan is not None
+        try:
+            if move.new is not None:
+                end(move.new, move.plan)
+            ownership.clean_up(move.plan.guest)
+        except (VirtcprError, OSError) as error:
+            move.fail(Unsettled(f"{cause}; {error}", hint="end that process, then try again"))
+            return
+        self._close(record)
+        if not Process(move.plan.pid, move.plan.started).alive():
+            move.fail(guest_events.gone(move.plan))
+            return
+        move.turn_back(str(cause), getattr(cause, "hint", None))
+
+    def _close(self, record: journal.Journal) -> None:
+        try:
+            record.close()
+        except HostError as error:
+            self.notes.append(f"{error.message}: {error.hint}")
+
+    def _swap_all(self, ready: list[Move], watch: Watch) -> None:
+        try:
+            blackout.refuse_jobs(self.connection)
+            if self.interrupt.requested:
+                raise HostError("interrupted")
+            self.connection.close()
+            self.guard = guard.arm(self.daemon.recipe)
+            begun = time.monotonic()
+            self._stop_daemon()
+        except (VirtcprError, OSError) as error:
+            self._abandon_all(ready, error)
+            if self.guard is not None:
+                self.guard.disarm()
+            return
+        try:
+            with self.guard.lock():
+                asyncio.run(self._hand_over_all(ready))
+        except (HostError, OSError) as error:
+            self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
+        finally:
+            try:
+                self._adopt([move for move in ready if move.moved], begun)
+            finally:
+                self.guard.disarm()
+        for move in ready:
+            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
+            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
+
+    def _abandon_all(self, moves: list[Move], cause: Exception) -> None:
+        for move in moves:
+            assert move.hand_over is not None
+            self._abandon(move, move.hand_over.journal, cause)
+
+    def _stop_daemon(self) -> None:
+        try:
+            self.daemon.stop()
+        except HostError:
+            try:
+                self.daemon.start()
+            except HostError as error:
+                self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
+            raise
+
+    async def _hand_over_all(self, ready: list[Move]) -> None:
+        if self.interrupt.requested:  # while the daemon was being stopped
+            raise HostError("interrupted")
+        limit = asyncio.Semaphore(self.request.parallel or os.cpu_count() or 1)
+        loop = asyncio.get_running_loop()
+        tasks = {asyncio.create_task(self._hand_over(move, limit)): move for move in ready}
+
+        def cancel() -> None:
+            for task, move in tasks.items():
+                if move.hand_over is not None and move.hand_over.interruptible:
+                    task.cancel()
+
+        self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.interrupt.on_request = None
+        # Whoever still waited for its turn when it was cancelled.
+        self._abandon_all([move for move in ready if move.result is None and not move.moved], HostError("interrupted"))
+
+    async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
+        assert move.hand_over is not None
+        try:
+            async with limit:
+                await move.hand_over.run()
+            move.moved = True
+        except VirtcprError as error:
+            move.fail(error)
+        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+            move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
+        if move.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
+            await self._settle(move)
+        elif move.result is not None:
+            self._close(move.hand_over.journal)
+
+    async def _settle(self, move: Move) -> None:
+        """A swap that ended otherwise than planned is settled at once, as by ``recover``: the daemon is down still."""
+        assert move.hand_over is not None
+        outcome = await Settlement(move.hand_over.journal).run(dry_run=False)
+        if outcome.settled is Settled.UNKNOWN:
+            move.stays_unsettled(outcome)
+            return
+        move.recovered(outcome)
+
+    def _adopt(self, moved: list[Move], begun: float) -> None:
+        """Start the daemon, whatever happened; see that it has every guest that was moved."""
+        for move in moved:  # from here on libvirt may change its record of the guest
+            assert move.hand_over is not None
+            move.hand_over.journal.note(State.ADOPTED)
+        try:
+            self._start_daemon()
+            self.connection = verify.reconnect(self.request.uri)
+            verify.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
+        except VirtcprError as error:
+            self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
+            for move in moved:
+                move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or NO_DAEMON))
+            return
+        self.blackout_ms = round((time.monotonic() - begun) * 1000, 1)
+        for move in moved:
+            self._verify(move)
+
+    def _start_daemon(self) -> None:
+        try:
+            self.daemon.start()
+        except HostError:
+            self.daemon.start()
+
+    def _verify(self, move: Move) -> None:
+        assert move.new is not None
+        assert move.hand_over is not None
+        record = move.hand_over.journal
+        problems = [*move.hand_over.warnings]
+        try:
+            domain = self.connection.lookup(move.facts.uuid)
+            if domain.state()[0] == "in shutdown":
+                raise guest_events.ended_in_new(move.facts.name, move.new.process.pid)
+            problems += verify.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
+            record.note(State.DONE)
+        except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
+            # Nothing is left to be settled then.  One that libvirt kills closes its monitor before it is gone.
+            if isinstance(error, Ended) or move.new.process.ends(ownership.DYING_SECONDS):
+                self._close(record)
+                move.fail(guest_events.ended_in_new(move.facts.name, move.new.process.pid))
+                return
+            move.fail(Unsettled(f"{error}; the guest runs in new QEMU", hint=SETTLE))
+            return
+        warnings = [Finding("verify", Severity.WARNING, text, "look at the domain with virsh") for text in problems]
+        try:
+            record.close()
+        except HostError as error:
+            warnings.append(Finding("journal", Severity.WARNING, error.message, error.hint or ""))
+        move.end(Result.UPGRADED, *warnings)
+
+
+def exit_code(results: set[Result]) -> ExitCode:
+    """How the batch ended (DESIGN §7)."""
+    done = Result.UPGRADED in results
+    if Result.UNKNOWN in results:
+        return ExitCode.UNKNOWN
+    for result, code in (
+        (Result.FAILED, ExitCode.FAILED),
+        (Result.ROLLED_BACK, ExitCode.ROLLED_BACK),
+        (Result.BLOCKED, ExitCode.BLOCKED),
+    ):
+        if result in results:
+            return ExitCode.SOME if done else code
+    return ExitCode.DONE

@@ -1,0 +1,349 @@
+"""One guest from old QEMU to new: the steps of a plan, executed while the daemon is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from virtcpr.actions.monitor import cpr
+from virtcpr.actions.records.journal import SETTLE, Journal
+from virtcpr.actions.transfer import guest_events, ownership, place_threads, reconnect_check, stale_fds
+from virtcpr.actions.transfer.ends import unless_one_dies
+from virtcpr.actions.transfer.new_qemu import NewQemu, end
+from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
+from virtcpr.actions.transfer.pause_gate import Pauses
+from virtcpr.actions.transfer.taps import Taps
+from virtcpr.domain import status
+from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.host.files import atomic
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.system.paths import PATHS
+from virtcpr.model import Phase, Progress
+from virtcpr.plan import reconnect
+from virtcpr.plan.placement import Placement
+from virtcpr.plan.reconnect import Answers
+from virtcpr.plan.steps import SPAWN, Side, State, Step
+from virtcpr.plan.transfer import Plan
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 30.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there; the guest runs
+
+T = TypeVar("T")
+
+
+class HandOver:
+    """The hand-over of one domain.  ``run`` either completes it, or has rolled back, or says what isn't known."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        new: NewQemu,
+        journal: Journal,
+        watch: Callable[[Progress], None],
+        pauses: Pauses | None = None,
+    ) -> None:
+        """``pauses`` are those of the whole batch."""
+        self.plan = plan
+        self.pauses = pauses or Pauses()
+        self.new = new
+        self.journal = journal
+        self.watch = watch
+        self.old = Process(plan.pid, plan.started)
+        self.committed = False
+        self.interruptible = True  # before the point of no return, and not yet on the way back
+        self.phases: list[Phase] = []
+        self.warnings: list[str] = []
+        self.placement: Placement | None = None  # of old, while it was there
+        self.pause_ms: float | None = None
+        self.stopped: str | None = None  # how the guest arrived in new, where it had stopped by itself
+        self._paused_after = 0.0  # on the monotonic clock
+        self._old: Monitor | None = None
+        self._new: Monitor | None = None
+        self._taps = Taps()
+        self._filled: tuple[str, ...] = ()
+        self._expected: Answers | None = None
+
+    async def run(self) -> None:
+        """Execute the steps.
+
+        Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Ended: there is no guest any
+        more, and new is dead.  Raises Unsettled: the point of no return was passed and a step failed, or rolling back
+        did; the journal stays.
+        """
+        step = SPAWN
+        try:
+            for step in self.plan.steps:
+                if step is not SPAWN:
+                    await self._do(step)
+        except (Exception, asyncio.CancelledError) as error:
+            if self.committed:
+                await self._go_forward(step, error)
+            self.interruptible = False
+            await self._roll_back(step, error)
+        finally:
+            self.pauses.end(self)
+            await self._close()
+
+    async def _do(self, step: Step) -> None:
+        self.watch(Progress(self.plan.name, step.name, pause_ms=self.pause_ms))
+        if step.announce is not None:
+            (self.journal.note if self.committed else self.journal.write)(step.announce)
+        if step.side is Side.AT:
+            self.committed, self.interruptible = True, False
+        begun = time.monotonic()
+        action: Callable[[], Awaitable[None]] = getattr(self, "_" + step.name.replace("-", "_"))
+        await action()
+        self.phases.append(Phase(step.name, round((time.monotonic() - begun) * 1000, 2)))
+
+    # Before the point of no return.
+
+    async def _connect(self) -> None:
+        if not self.old.alive():
+            raise guest_events.gone(self.plan)
+        now = atomic.read_text(Path(self.plan.status_path))
+        changed = status.changes(self.plan.status_xml, now)
+        if changed:
+            what = ", ".join(changed[:3])
+            raise HostError(f"{self.plan.name} changed between planning and the swap ({what})", hint="try again")
+        name = f"{self.plan.name} (old QEMU)"
+        monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
+        try:
+            await _is(monitor, self.old)
+            await guest_events.as_planned(self.plan, monitor)
+        except BaseException:
+            await monitor.close()  # not ours to touch: rolling back must not resume it
+            raise
+        self._old = monitor
+
+    async def _arm(self) -> None:
+        await cpr.arm(_there(self._old), self.plan.name)
+        # As late as can be: the guest changes them itself.  Only from `migrate` on does new touch them.
+        self._taps = Taps(self.new.taps)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings)
+
+    async def _migrate(self) -> None:
+        self._filled = await stale_fds.fill(_there(self._old), self.old)
+        self._taps.keep()
+        await cpr.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
+
+    async def _attach(self) -> None:
+        """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
+        connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
+        self._new = await self._unless_one_dies(connecting)
+        self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
+        await _is(self._new, self.new.process)  # it answers, so it has made its devices
+        await self._taps.settle()
+        self.journal.write(State.MIGRATING, taps=())  # whoever goes back from here finds them as they are to be
+        # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
+        await ownership.capabilities(self._new, {"events": True})
+
+    async def _replay(self) -> None:
+        new = _there(self._new)
+        if self.new.displays:
+            names = []
+            for number, fd in enumerate(self.new.displays):
+                names.append(f"virtcpr-display{number}")
+                await new.execute("getfd", {"fdname": names[-1]}, fd=fd)
+            addresses = [{"type": "fd", "str": name} for name in names]
+            await new.execute("display-update", {"type": "vnc", "addresses": addresses})
+        for command in self.plan.replay:
+            await new.execute(command.name, command.arguments)
+
+    async def _compare(self) -> None:
+        """What recovery needs to compare is in the journal before new can have the guest."""
+        sides = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        self._expected = await reconnect_check.first(self.plan.guest, *sides, self.pauses.over)
+        listed = {what: tuple(sorted(said)) for what, said in self._expected.items()}
+        self._taps.note()
+        self.journal.write(State.MIGRATING, expected=listed, taps=self._taps.settings)
+
+    async def _incoming(self) -> None:
+        # A guest that shuts itself down can be left alone until here.
+        await guest_events.as_planned(self.plan, _there(self._old))
+        self._taps.hand_over()
+        self._paused_after = time.monotonic()
+        self.pauses.begin(self)
+        await cpr.incoming(_there(self._new), self.plan.main_socket)
+
+    async def _received(self) -> None:
+        old, new = _there(self._old), _there(self._new)
+        deadline = time.monotonic() + MOVE_SECONDS
+        arrived = await self._unless_one_dies(new.migration_end(MOVE_SECONDS))
+        if arrived != "completed":
+            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await cpr.reason(new)}")
+        left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
+        if left != "completed":
+            raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await cpr.reason(old)}")
+        states = [await ownership.run_state(side) for side in (old, new)]
+        # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
+        # itself in either state.  A guest that has stopped since the last look is new's alone.
+        if self.plan.runs and states[1] in guest_events.OWN_STOPS:
+            self.stopped = states[1]
+            self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))  # nobody may wake it
+        if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
+            raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
+
+    # The point of no return.
+
+    async def _commit(self) -> None:
+        new = _there(self._new)
+        if not self.plan.runs or self.stopped is not None:
+            return
+        try:
+            await new.execute("cont")
+        except QmpError:
+            if await ownership.run_state(new) == "paused":
+                self.committed = False  # it refused and never ran: old may still have the guest back
+                self.journal.note(State.RECEIVED)
+            raise
+        stopped, resumed = _there(self._old).happened("STOP"), new.happened("RESUME")
+        self.pause_ms = guest_events.pause(stopped, resumed, time.monotonic() - self._paused_after)
+
+    # After it.
+
+    async def _place(self) -> None:
+        self.pauses.end(self)
+        old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        placed = await place_threads.place(old, new)
+        self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
+
+    async def _end_old(self) -> None:
+        # Where new is gone old is all that is left of the guest.  One that is being killed is alive for an instant
+        # still, but it answers no more.
+        await ownership.run_state(_there(self._new))
+        await asyncio.to_thread(ownership.end_old, self.old)
+
+    async def _record(self) -> None:
+        await ownership.record(self.plan.guest, _there(self._new), self.new.process)
+
+    async def _preflight(self) -> None:
+        """On a connection of its own, as libvirt will come; the guest runs meanwhile."""
+        await _there(self._new).close()
+        self._new = None
+        found = await reconnect_check.second(self.plan.guest, self.new.process, self._expected, self.pauses.over)
+        if any(one.kills for one in found):
+            raise HostError(f"libvirt would kill it: {reconnect.words(found)}")
+        self.warnings += [one.text for one in found]
+
+    # Ways out.
+
+    async def _roll_back(self, step: Step, cause: BaseException) -> None:
+        """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, Ended or Unsettled."""
+        why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
+        said = self.new.words()
+        name = self.plan.name
+        guest = "is where it was"
+        try:
+            await self._taps.let_go()
+            if await self._is_news_alone():
+                raise HostError("old QEMU is gone or doesn't answer, and new has all of the guest")
+            await asyncio.to_thread(self._end_new)
+            if isinstance(cause, Ended) and self._old is None:
+                raise cause
+            if not self.old.alive():
+                raise HostError("old QEMU has ended, and the guest with it")
+            if self._old is not None:
+                guest = await self._resume()
+                await stale_fds.let_go(self._old, self._filled)
+            self.journal.note(State.ROLLED_BACK)
+        except Ended:
+            raise
+        except Exception as error:
+            raise Unsettled(
+                f"{name}: '{step.name}' failed ({why}), and so did going back: {error}; old QEMU is process "
+                f"{self.old.pid}",
+                hint=SETTLE,
+            ) from cause
+        words = f"; QEMU said: {said}" if said and said not in why else ""
+        hint = cause.hint if isinstance(cause, VirtcprError) else None
+        raise RolledBack(
+            f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
+            hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
+        ) from cause
+
+    async def _is_news_alone(self) -> bool:
+        """Whether new has all of the guest and old can't have it back: killing new would lose it, so nothing is done.
+
+        Recovery gives it to new then, once old is dead.
+        """
+        if self._new is None or (self.old.alive() and await ownership.answers(_there(self._old))):
+            return False
+        return self.new.process.alive() and await ownership.has_all(self._new)
+
+    async def _resume(self) -> str:
+        """Old runs the guest again, unless that has stopped by itself; what it does now.  Raises Ended."""
+        old = _there(self._old)
+        if self.stopped is None:
+            guest = await ownership.resume_old(self.plan.guest, old)
+        else:  # `cont` would wake what has shut itself down
+            await ownership.resume_old(replace(self.plan.guest, runs=False), old)
+            guest = f"had stopped ({self.stopped}) and is paused"
+        if await ownership.run_state(old) == "shutdown":
+            self.journal.note(State.ROLLED_BACK)
+            raise guest_events.shut_down(self.plan)
+        return guest
+
+    def _end_new(self) -> None:
+        """Kill new QEMU; where it may have opened the taps, put their settings back."""
+        if not self.new.process.kill(END_SECONDS):
+            raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
+        self._taps.restore()
+        end(self.new, self.plan)
+        ownership.clean_up(self.plan.guest)
+
+    async def _go_forward(self, step: Step, cause: BaseException) -> None:
+        """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.
+
+        Two live processes behind one monitor socket would leave it to chance which of them libvirt takes.
+        """
+        problems = [f"'{step.name}' failed: {cause}"]
+        lost = isinstance(cause, QmpError)  # with its monitor it may be about to go, and old is what is left then
+        if await asyncio.to_thread(self.new.process.ends, ownership.DYING_SECONDS if lost else 0):
+            problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
+        elif self._new is not None:  # else its record is written already
+            try:
+                await asyncio.to_thread(ownership.end_old, self.old)
+                await ownership.run_new(self.plan.guest, _there(self._new))
+                await self._record()
+            except Exception as error:
+                problems.append(str(error))
+        raise Unsettled(
+            f"{self.plan.name}: the guest was handed to new QEMU (process {self.new.process.pid}), then "
+            + "; ".join(problems),
+            hint=SETTLE,
+        ) from cause
+
+    async def _unless_one_dies(self, action: Coroutine[None, None, T]) -> T:
+        return await unless_one_dies(action, self.plan.name, self.old, self.new)
+
+    async def _close(self) -> None:
+        await self._taps.let_go()
+        for monitor in (self._old, self._new):
+            if monitor is not None:
+                try:
+                    await monitor.close()
+                except Exception as error:  # what became of the guest is decided already
+                    log.warning("%s: closing the monitor: %s", self.plan.name, error)
+        self.new.release()
+
+
+def _there(monitor: Monitor | None) -> Monitor:
+    assert monitor is not None, "steps run in the order of the plan"
+    return monitor
+
+
+def _interrupted(cause: BaseException) -> bool:
+    return isinstance(cause, asyncio.CancelledError | KeyboardInterrupt)
+
+
+async def _is(monitor: Monitor, process: Process) -> None:
+    """Be sure that the monitor belongs to this process."""
+    if not await ownership.belongs(monitor, process):
+        raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")

@@ -1,0 +1,121 @@
+"""New QEMU, started beside the old one and waiting on the CPR channel; nothing of the guest is touched yet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.domain.secrets import masked_words
+from virtcpr.errors import HostError
+from virtcpr.host.files import atomic
+from virtcpr.host.processes import proc
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.launch import Launch, launch
+from virtcpr.host.system.paths import PATHS
+from virtcpr.plan.transfer import Plan
+
+READY_SECONDS = 30.0
+END_SECONDS = 30.0
+MAX_WORDS = 6  # lines of QEMU's own that a message quotes
+MAX_LOG = 1 << 16  # bytes of its log that are looked at: QEMU writes as much as it likes
+LOG_DIR = PATHS.qemu_log
+
+
+@dataclass
+class NewQemu:
+    """The process that will take over, what is held for it, and where its own words begin in the domain's log."""
+
+    process: Process
+    taps: tuple[tuple[int, int], ...]  # number in old, descriptor here
+    displays: tuple[int, ...]
+    log: Path
+    log_start: int
+
+    def words(self) -> str:
+        """QEMU's own last words in the domain's log since new was started, or nothing; old's are among them."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self.log_start, os.fstat(file.fileno()).st_size - MAX_LOG))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        said = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
+        errors = [line.partition(": ")[2] for line in said if line.startswith("qemu")]
+        return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
+
+    def release(self) -> None:
+        """Close what was held for it here."""
+        for fd in (*(fd for _, fd in self.taps), *self.displays):
+            os.close(fd)
+        self.taps, self.displays = (), ()
+
+
+def spawn(plan: Plan) -> NewQemu:
+    """Start new QEMU and wait until it listens on the CPR channel.
+
+    Raises HostError, with QEMU's own words, where it doesn't; it is dead then and nothing is left of it.
+    """
+    old = Process(plan.pid, plan.started)
+    atomic.remove(plan.cpr_socket, plan.main_socket)
+    log = LOG_DIR / f"{plan.name}.log"
+    start = log.stat().st_size if log.exists() else 0
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as kept:
+
+        def clone(source: int, stack: contextlib.ExitStack) -> int:
+            fd = old.clone_fd(source)
+            stack.callback(os.close, fd)
+            return fd
+
+        fds = {carried.number: clone(carried.source, held) for carried in plan.carried}
+        for opened in plan.opened:
+            fds[opened.number] = _open(opened.path, old)
+            held.callback(os.close, fds[opened.number])
+        taps = tuple((source, clone(source, kept)) for source in plan.taps)
+        displays = tuple(clone(source, kept) for source in plan.displays)
+        process = launch(Launch(plan.argv, plan.pid, plan.started, fds))
+        kept.pop_all()
+    new = NewQemu(process, taps, displays, log, start)
+    try:
+        _await_listening(new, plan)
+    except BaseException:
+        end(new, plan)
+        raise
+    return new
+
+
+def _open(path: str, old: Process) -> int:
+    """Open anew what old QEMU has open; nothing that only its command line names, which it may have changed."""
+    if path not in old.fd_targets().values():
+        raise HostError(f"old QEMU (process {old.pid}) hasn't opened {path}, which its command line names")
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{path} can't be opened: {error.strerror}") from error
+
+
+def end(new: NewQemu, plan: Plan) -> None:
+    """Kill new QEMU and remove what it left.  Raises HostError where it doesn't die: old must not resume then."""
+    if not new.process.kill(END_SECONDS):
+        raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
+    with contextlib.suppress(OSError):  # nothing that is left over may keep old from resuming
+        new.release()
+        atomic.remove(plan.cpr_socket, plan.main_socket)
+
+
+def _await_listening(new: NewQemu, plan: Plan) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        with contextlib.suppress(OSError):
+            unix, _ = proc.listeners(new.process, new.process.fd_targets())
+            if plan.cpr_socket in unix:
+                return
+        if not new.process.alive():
+            time.sleep(0.05)  # virtlogd writes its last words after it is gone
+            raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'it said nothing'}")
+        if time.monotonic() > deadline:
+            raise HostError(f"{plan.name}: new QEMU didn't open the CPR channel within {READY_SECONDS:g} s")
+        time.sleep(0.005)

@@ -1,0 +1,115 @@
+"""Before libvirt's daemon is started: ask QEMU what the daemon will ask, and see that it will take the guest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from virtcpr.actions.transfer import ownership
+from virtcpr.domain import status
+from virtcpr.domain.status import StatusFile
+from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.host.files import atomic
+from virtcpr.host.processes import surroundings
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.plan import reconnect
+from virtcpr.plan.guest import Guest
+from virtcpr.plan.reconnect import Answers, Disagreement, Query
+
+Calm = Callable[[], Awaitable[None]]
+ANSWER_SECONDS = 5.0  # each query; libvirt itself would wait for ever, and nothing of it would answer meanwhile
+
+
+async def _at_once() -> None:
+    """Nobody is waited for."""
+
+
+async def ask(monitor: Monitor, process: Process, calm: Calm = _at_once) -> Answers:
+    """Every question of libvirt's, and what ``/proc`` says; ``calm`` is awaited before each.  Raises HostError and
+    ParseError."""
+    found: dict[str, frozenset[str]] = {}
+    for query in reconnect.QUERIES:
+        await calm()
+        answer = await _ask(monitor, query)
+        if answer is not None:
+            found[query.what] = answer
+    return found | {what: frozenset({text}) for what, text in surroundings.of(process).items()}
+
+
+async def _ask(monitor: Monitor, query: Query) -> frozenset[str] | None:
+    try:
+        return query.reads(await monitor.execute(query.command, query.arguments))
+    except QmpError:
+        if not query.optional:
+            raise
+        return None
+    except (KeyError, TypeError) as error:
+        raise HostError(f"{monitor.name} answered {query.command} with something unexpected: {error!r}") from error
+
+
+async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, Monitor], calm: Calm) -> Answers:
+    """While the guest still runs in old: new must answer as old does, and as libvirt's record says.
+
+    Returns old's answers, for the second look.  Raises HostError with everything that differs.
+    """
+    expected, found = await asyncio.gather(*(ask(monitor, process, calm) for process, monitor in (old, new)))
+    record = reconnect.recorded(status.read(guest.status_xml))
+    differing = dict.fromkeys((*reconnect.compare(expected, found), *reconnect.compare(record, found)))
+    if differing:
+        raise HostError(
+            f"{guest.name}: new QEMU isn't the machine that libvirt expects: {reconnect.words(tuple(differing))}"
+        )
+    return expected
+
+
+async def second(
+    guest: Guest, process: Process, expected: Answers | None, calm: Calm = _at_once
+) -> tuple[Disagreement, ...]:
+    """With the other QEMU dead, as libvirt will do it: by the files and the socket that it will use.
+
+    Nobody else may be connected to the monitor.  ``expected`` are old's answers, None where they aren't known any more.
+    Raises nothing: what can't be read or doesn't answer is a disagreement, too.
+    """
+    try:
+        record = status.read(atomic.read_text(Path(guest.status_path)))
+    except (VirtcprError, ValueError) as error:
+        return (Disagreement(f"libvirt's record of the guest: {error}"),)
+    found = list(_files(guest, process, record))
+    try:
+        monitor = await Monitor.connect(guest.monitor, guest.name, timeout=ANSWER_SECONDS)
+    except QmpError as error:
+        return (*found, Disagreement(error.message))
+    try:
+        if await ownership.belongs(monitor, process):
+            found += _judged(guest, record, await ask(monitor, process, calm), expected)
+        else:
+            found.append(Disagreement(f"another process than {process.pid} answers on {guest.monitor}"))
+    except (VirtcprError, OSError) as error:
+        found.append(Disagreement(str(error)))
+    finally:
+        await monitor.close()
+    return tuple(dict.fromkeys(found))
+
+
+def _files(guest: Guest, process: Process, record: StatusFile) -> Iterator[Disagreement]:
+    if record.pid != process.pid:
+        yield Disagreement(f"libvirt's record names process {record.pid}, the guest is in process {process.pid}")
+    if (record.monitor, record.lib_dir) != (guest.monitor, guest.lib_dir):
+        yield Disagreement(f"libvirt's record names another monitor than {guest.monitor}")
+    key = Path(guest.lib_dir) / "master-key.aes"  # qemuDomainMasterKeyReadFile
+    try:
+        size = key.stat().st_size
+    except OSError as error:
+        yield Disagreement(f"{key} can't be read: {error.strerror}")
+    else:
+        if size != reconnect.MASTER_KEY_BYTES:
+            yield Disagreement(f"{key} has {size} bytes, libvirt expects {reconnect.MASTER_KEY_BYTES}")
+
+
+def _judged(guest: Guest, record: StatusFile, answers: Answers, expected: Answers | None) -> Iterator[Disagreement]:
+    (state,) = answers[reconnect.STATUS]
+    yield from reconnect.judge_state(record, state, runs=guest.runs)
+    yield from reconnect.compare(reconnect.recorded(record), answers)
+    yield from reconnect.compare(expected or {}, answers)

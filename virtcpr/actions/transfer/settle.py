@@ -1,0 +1,266 @@
+"""Settling the interrupted swap of one guest: look at both processes, decide by ``plan.recovery``, act."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from virtcpr.actions.records import quarantine
+from virtcpr.actions.records.journal import Journal
+from virtcpr.actions.transfer import ownership, place_threads, reconnect_check, settle_quarantined
+from virtcpr.domain import qmp, status
+from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.host.files import atomic
+from virtcpr.host.network.tap import TapQueue
+from virtcpr.host.processes import proc
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.model import Recovered, Settled
+from virtcpr.plan import reconnect
+from virtcpr.plan.reconnect import Answers
+from virtcpr.plan.steps import State
+from virtcpr.plan.transfer_recovery import BEFORE, New, Old, Verdict, verdict
+
+log = logging.getLogger(__name__)
+
+STOPPED = ("paused", "prelaunch")
+
+
+class Settlement:
+    """One domain: look at both processes, decide, act."""
+
+    def __init__(self, record: Journal) -> None:
+        self.journal = record
+        self.guest = record.entry.guest
+        self.old = Process(record.entry.old_pid, record.entry.old_started)
+        self.new = self._find_new()
+        self._monitors: dict[Process, Monitor] = {}
+
+    def _find_new(self) -> Process | None:
+        """The process that the journal names; one that was just being started is known by its command line."""
+        entry = self.journal.entry
+        if entry.new_pid is not None and entry.new_started is not None:
+            return Process(entry.new_pid, entry.new_started)
+        return proc.with_argv(entry.argv, other_than=entry.old_pid) if entry.argv else None
+
+    async def run(self, *, dry_run: bool) -> Recovered:
+        """Never raises: the result says what isn't known."""
+        entry = self.journal.entry
+        old, new = Old.SILENT, New.SILENT
+        try:
+            if (third := self._stranger()) is not None:
+                raise HostError(f"libvirt started the domain anew, in process {third}; {self._processes()}")
+            await self._connect()
+            old, new = await self._look_at_old(), await self._look_at_new()
+            decided = verdict(entry.state, old, new)
+            if dry_run:
+                settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
+            else:
+                settled, text = await self._act(decided)
+        except (VirtcprError, OSError) as error:
+            settled, text = Settled.UNKNOWN, str(error)
+        except Exception as error:  # a defect: the other domains and the daemon must not suffer
+            settled, text = Settled.UNKNOWN, f"{type(error).__name__}: {error}"
+        finally:
+            for monitor in self._monitors.values():
+                await monitor.close()
+        outcome = Recovered(entry.name, entry.uuid, entry.state.value, old.value, new.value, settled, text)
+        if settled is Settled.UNKNOWN and not dry_run and self._stranger() is None:
+            return settle_quarantined.hold(outcome, Path(self.guest.status_path))
+        return outcome
+
+    def _stranger(self) -> int | None:
+        """A third process in which libvirt runs the domain: it was started although its guest may run."""
+        if not self.old.alive() and (self.new is None or not self.new.alive()):
+            return None
+        try:
+            pid = status.read(atomic.read_text(Path(self.guest.status_path))).pid
+            known = pid in (self.old.pid, self.new.pid if self.new else None)
+            return pid if not known and Process.of(pid).alive() else None
+        except (VirtcprError, ValueError):
+            return None
+
+    # Looking.
+
+    async def _connect(self) -> None:
+        """A session with each process that answers.  Both may have the listening socket; each takes one client."""
+        alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
+        # Before `migrate` new has no monitor, and nobody's greeting is to be waited for.
+        for _ in alive[: 1 if self.journal.entry.state in BEFORE else 2]:
+            try:
+                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.LOOK_SECONDS)
+            except QmpError as error:  # the other one may answer still
+                log.debug("%s: %s", self.guest.name, error)
+                continue
+            try:
+                owner = await self._owner(monitor, alive)
+            except QmpError as error:
+                log.debug("%s: %s", self.guest.name, error)
+                owner = None
+            if owner is None:
+                await monitor.close()
+                continue
+            monitor.timeout = ownership.ANSWER_SECONDS  # it is there: what it is told now may take its time
+            self._monitors[owner] = monitor
+
+    async def _owner(self, monitor: Monitor, processes: list[Process]) -> Process | None:
+        """Which of them answers on a monitor; None for one that is known already, or for a stranger."""
+        for process in processes:
+            if process not in self._monitors and await ownership.belongs(monitor, process):
+                return process
+        return None
+
+    async def _dies(self, process: Process) -> bool:
+        """Whether one that doesn't answer was just about to end: it must not get the guest for being alive."""
+        return await asyncio.to_thread(process.ends, ownership.DYING_SECONDS)
+
+    async def _look_at_old(self) -> Old:
+        if not self.old.alive():
+            return Old.GONE
+        monitor = self._monitors.get(self.old)
+        if monitor is None:
+            return Old.GONE if await self._dies(self.old) else Old.SILENT
+        match await ownership.run_state(monitor):
+            case "running":
+                return Old.RUNNING
+            case "postmigrate" | "finish-migrate":
+                return Old.POSTMIGRATE
+            case _:
+                return Old.PAUSED
+
+    async def _look_at_new(self) -> New:
+        if self.new is None or not self.new.alive():
+            return New.GONE
+        monitor = self._monitors.get(self.new)
+        if monitor is None:
+            waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel, and that is no sign
+            return New.GONE if not waits and await self._dies(self.new) else New.SILENT
+        state = await ownership.run_state(monitor)
+        if state == "inmigrate":
+            return New.INCOMING
+        if state not in STOPPED:
+            return New.RUNNING
+        answer = qmp.obj(await monitor.execute("query-migrate"))
+        return New.RECEIVED if qmp.text(answer.get("status")) == "completed" else New.INCOMING
+
+    # Acting.
+
+    async def _act(self, decided: Verdict) -> tuple[Settled, str]:
+        match decided:
+            case Verdict.BACK | Verdict.RESET:
+                # New never ran a guest that the user has suspended: its state in old is still good.
+                return await self._back(reset=decided is Verdict.RESET and self.guest.runs)
+            case Verdict.FORWARD:
+                return await self._forward()
+            case Verdict.LOST:
+                return await self._lost()
+            case Verdict.NOTHING:
+                quarantine.put_back(Path(self.guest.status_path))
+                self._done()
+                return Settled.NOTHING, "it was settled already"
+            case Verdict.UNKNOWN:
+                return Settled.UNKNOWN, f"nothing was done: {self._processes()}"
+
+    def _processes(self) -> str:
+        new = "none" if self.new is None else f"process {self.new.pid}"
+        return f"old QEMU is process {self.old.pid}, new is {new}"
+
+    async def _back(self, *, reset: bool) -> tuple[Settled, str]:
+        await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
+        notes = self._restore_taps()
+        monitor = self._monitors.get(self.old)
+        if monitor is None:  # it may have been new that took the only session
+            monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)
+            self._monitors[self.old] = monitor
+            if not await ownership.belongs(monitor, self.old):
+                raise HostError(f"another process than {self.old.pid} answers on the monitor")
+        moved = self.journal.entry.state not in BEFORE
+        does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
+        path = Path(self.guest.status_path)
+        self._give_back(self.old)
+        if not path.exists():  # libvirt gave the guest up meanwhile
+            atomic.replace_durably(path, self.guest.status_xml)
+            atomic.replace_durably(path.with_suffix(".pid"), f"{self.old.pid}\n")
+        ownership.clean_up(self.guest)
+        notes += await self._preflight(self.old, None)  # libvirt may have changed the guest since
+        self._done()
+        why = "; it was reset, as new QEMU is gone that had it" if reset else ""
+        text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
+        return Settled.BACK, "; ".join([text, *notes])
+
+    def _restore_taps(self) -> list[str]:
+        """What new changed when it opened them.  Nothing may keep old from resuming: returns what failed."""
+        failed = []
+        for source, header, offload, *attached in self.journal.entry.taps:
+            try:
+                fd = self.old.clone_fd(source)
+                try:
+                    TapQueue(source, fd, header, offload, attached != [0]).restore()
+                finally:
+                    os.close(fd)
+            except (VirtcprError, OSError) as error:
+                failed.append(f"its network may be dead until it reboots: {error}")
+        return failed
+
+    def _end_new(self) -> None:
+        if self.new is not None and not self.new.kill(ownership.END_SECONDS):
+            raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
+
+    async def _forward(self) -> tuple[Settled, str]:
+        """Old dies before new is told to run, so that whoever finds this half done finds the same verdict."""
+        assert self.new is not None, "no verdict gives the guest to a process that isn't known"
+        old, new = self._monitors.get(self.old), self._monitors.get(self.new)
+        notes = []
+        if old is not None and new is not None:
+            notes += (await place_threads.place((self.old, old), (self.new, new))).problems
+        await asyncio.to_thread(ownership.end_old, self.old)
+        if new is None:
+            self._record_blindly()
+            return Settled.UNKNOWN, f"the guest is new QEMU's (process {self.new.pid}), which doesn't answer"
+        await ownership.run_new(self.guest, new)
+        if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
+            self._give_back(self.new)
+        await ownership.record(self.guest, new, self.new)
+        notes += await self._preflight(self.new, self.journal.entry.answers)
+        self._done()
+        return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+
+    async def _preflight(self, process: Process, expected: Answers | None) -> list[str]:
+        """See that libvirt will take the guest in this process.  Returns harmless differences; raises HostError."""
+        monitor = self._monitors.pop(process, None)
+        if monitor is not None:
+            await monitor.close()
+        found = await reconnect_check.second(self.guest, process, expected)
+        if any(one.kills for one in found):
+            raise HostError(
+                f"the guest runs in process {process.pid}, but libvirt would kill it: {reconnect.words(found)}"
+            )
+        return [one.text for one in found]
+
+    def _give_back(self, process: Process) -> None:
+        """libvirt's own record, where it is held and names this process; what is wrong with it isn't put back."""
+        with suppress(VirtcprError, ValueError):
+            if status.read(quarantine.text(Path(self.guest.status_path).stem)).pid == process.pid:
+                quarantine.put_back(Path(self.guest.status_path))
+
+    def _done(self) -> None:
+        quarantine.forget(Path(self.guest.status_path))
+        self.journal.close()
+
+    def _record_blindly(self) -> None:
+        """libvirt must not look for the guest in a process that is gone."""
+        assert self.new is not None
+        change = status.Successor(self.new.pid, {})
+        atomic.replace_durably(Path(self.guest.status_path), status.rewrite(ownership.status_text(self.guest), change))
+
+    async def _lost(self) -> tuple[Settled, str]:
+        await asyncio.to_thread(self._end_new)
+        if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
+            raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
+        ownership.clean_up(self.guest)
+        quarantine.put_back(Path(self.guest.status_path))  # libvirt cleans up after a guest that it finds dead
+        self._done()
+        return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"

@@ -1,0 +1,78 @@
+"""``virtcpr prepare``: make domains ready to be moved, from their next boot on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import options
+from virtcpr.cli.options import AllOption, AnyDomain, TemplateOption, XmlOption, YesOption
+from virtcpr.cli.output import render
+from virtcpr.cli.output.text import count
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.errors import UsageError
+from virtcpr.model import ExitCode, Mode, PreparedDomain, PrepareReport, Readying
+
+
+class PrepareMode(StrEnum):
+    """``--mode``: those that have a template."""
+
+    TRANSFER = "transfer"
+    REBOOT = "reboot"
+
+
+def prepare(
+    ctx: typer.Context,
+    domain: AnyDomain = None,
+    every: AllOption = False,
+    mode: Annotated[PrepareMode, typer.Option(help="What to make them ready for.")] = PrepareMode.TRANSFER,
+    template: TemplateOption = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what prepare changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change, and write nothing.")] = False,
+    xml: XmlOption = None,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> PrepareReport:
+    """Change the persistent XML of domains so that their next boot can be moved.
+
+    For the mode transfer: shared RAM, aux-ram-share=on, no boot ROMs.  For reboot: RAM in a file that has a name, so
+    that it stays in place; --template reboot-dax puts it on a DAX device.  A domain can be made ready for both.
+
+    The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  What is
+    ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes all of it back.
+    With --xml the new XML is written to stdout, and libvirt isn't needed.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "prepare", output
+    if undo and template is not None:
+        hint = f"try: virtcpr {session.command} --help"
+        raise UsageError("--undo takes back what was done, by whatever template: leave out --template", hint=hint)
+    if xml is not None:
+        options.refuse_beside_xml(session, domain, every, yes)
+        return session.backend.prepare_document(xml, Mode(mode.value), template, undo=undo, dry_run=dry_run)
+    request = replace(options.request(session, domain, every), mode=Mode(mode.value))
+    with session.backend.open_preparation(request, template, undo=undo) as prepared:
+        if dry_run:
+            return prepared.report(dry_run=True)
+        if not yes and not _agreed(session, prepared.outlooks):
+            return PrepareReport((), ExitCode.DONE, notes=("nothing done",))
+        return prepared.run()
+
+
+def _agreed(session: Session, outlooks: tuple[PreparedDomain, ...]) -> bool:
+    """Show the changes and ask.  Where there are none there is nothing to ask.
+
+    :raise UsageError: where there is nobody to ask.
+    """
+    changing = sum(one.result in (Readying.PREPARED, Readying.RESTORED) for one in outlooks)
+    if not changing:
+        return True
+    if not session.can_ask():
+        raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking, --dry-run only shows")
+    sys.stderr.write(f"{render.changes(session, outlooks, sys.stderr)}\nChange {count(changing, 'domain')} now? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

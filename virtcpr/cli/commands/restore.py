@@ -1,0 +1,59 @@
+"""``virtcpr restore``: bring saved domains back, or give up what was saved of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import interaction, options
+from virtcpr.cli.options import EmulatorOption, SavedDomain, YesOption
+from virtcpr.cli.output import render
+from virtcpr.cli.output.text import count
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.errors import UsageError
+from virtcpr.model import ExitCode, Keeping, KeptDomain, RestoreReport
+
+
+def restore(
+    ctx: typer.Context,
+    domain: SavedDomain = None,
+    every: Annotated[bool, typer.Option("--all", help="Every saved domain.")] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Give up what was saved, so that the domain can be started afresh.")
+    ] = False,
+    emulator: EmulatorOption = None,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> RestoreReport:
+    """Bring back domains that virtcpr save wrote to disk.  Their guests go on from where they were.
+
+    A domain that can't be restored waits on: the result says why, and restore may be run again.  With --discard the
+    guest's state is lost instead, which is asked about: its disks stay as they are, and its next start is as after a
+    power failure.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "restore", output
+    if discard and emulator is not None:
+        raise UsageError(
+            "--discard starts nothing: --emulator has no use beside it", hint="try: virtcpr restore --help"
+        )
+    request = options.request(session, domain, every, emulator)
+    with session.backend.open_restore(request, discard=discard) as planned:
+        if discard and not yes and not _agreed(session, planned.outlooks):
+            return RestoreReport((), ExitCode.DONE, notes=("nothing done",))
+        meant = (one for one in planned.outlooks if one.result in (Keeping.RESTORED, Keeping.DISCARDED))
+        names = tuple(one.name or one.uuid for one in meant)
+        return interaction.watched(session, names, planned.run, what="the restore")
+
+
+def _agreed(session: Session, outlooks: tuple[KeptDomain, ...]) -> bool:
+    """Only what is given up is asked about; where nothing would be there is nothing to ask."""
+    lost = sum(one.result is Keeping.DISCARDED for one in outlooks)
+    if not lost:
+        return True
+    question = (
+        f"Give up the saved state of {count(lost, 'domain')} now? The guest's state is lost, its disks stay as they "
+        "are, and its next start is as after a power failure."
+    )
+    return interaction.agreed(session, render.kept_table(session, outlooks), question)

@@ -1,0 +1,75 @@
+"""``virtcpr upgrade``: move running domains onto the installed QEMU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from virtcpr.cli import interaction, options
+from virtcpr.cli.options import (
+    AllOption,
+    EmulatorOption,
+    RehearseOption,
+    RunningDomain,
+    UpgradeMode,
+    UpgradeModeOption,
+    YesOption,
+)
+from virtcpr.cli.output import render
+from virtcpr.cli.output.text import count
+from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.errors import UsageError
+from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
+
+
+def upgrade(
+    ctx: typer.Context,
+    domain: RunningDomain = None,
+    every: AllOption = False,
+    emulator: EmulatorOption = None,
+    mode: UpgradeModeOption = UpgradeMode.AUTO,
+    suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With --mode reboot: {options.SUSPEND}")] = False,
+    parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
+    rehearse: RehearseOption = True,
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> UpgradeReport:
+    """Move running domains onto the installed QEMU.  Their guests run on, but for a pause of milliseconds.
+
+    With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  A domain
+    that runs the installed QEMU already is left alone, and so is one that can't be moved: the result says why.
+    """
+    session: Session = ctx.obj
+    session.command, session.output = "upgrade", output
+    hint = "try: virtcpr upgrade --help"
+    if parallel is not None and parallel < 1:
+        raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
+    if suspend and mode is not UpgradeMode.REBOOT:
+        raise UsageError("--suspend-guest is of --mode reboot only", hint=hint)
+    asked = options.request(session, domain, every, emulator)
+    request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend)
+    with session.backend.open_upgrade(request) as planned:
+        moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
+        if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):
+            return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
+        return interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
+
+
+def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | None) -> bool:
+    return question is None or interaction.agreed(session, render.outlook_table(session, outlooks), question)
+
+
+def _question(moving: tuple[Outlook, ...], asked: Mode | None) -> str | None:
+    """What to ask, None where nothing would be moved.  That guests are ended and started again is said before."""
+    if not moving:
+        return None
+    reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)
+    domains = count(len(moving), "domain")
+    if not reboots:
+        return f"Move {domains} now?"
+    price = "ended and started again in place, paused for a second or more."
+    if reboots == len(moving):
+        return f"Move {domains} by mode reboot now? Each is {price}"
+    return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price}"

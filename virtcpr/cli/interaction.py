@@ -1,0 +1,44 @@
+"""What the commands that touch guests have in common: the question before, the display meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from virtcpr.cli.backend import Watch
+from virtcpr.cli.session import Session
+from virtcpr.errors import Unsettled, UsageError, VirtcprError
+
+Done = TypeVar("Done")
+
+
+def agreed(session: Session, shown: str, question: str) -> bool:
+    """Write ``shown``, what is about to be done, and ask on the terminal; anything but yes is no.
+
+    :raise UsageError: where there is nobody to ask.
+    """
+    if not session.can_ask():
+        raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking")
+    sys.stderr.write(f"{shown}\n{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def watched(session: Session, names: tuple[str, ...], run: Callable[[Watch], Done], *, what: str) -> Done:
+    """Run it under the display; ``what`` it is called where it fails: the swap, the save.
+
+    :raise Unsettled: where it ended by a defect, so that nothing is known about the guests.
+    """
+    from virtcpr.cli.output.progress import watching
+
+    with watching(session, names) as watch:
+        try:
+            return run(watch)
+        except VirtcprError:
+            raise
+        except Exception as error:
+            raise Unsettled(
+                f"internal error during {what}: {type(error).__name__}: {error}",
+                hint="look at each guest before anything else; /run/virtcpr/journal says how far it got",
+            ) from error

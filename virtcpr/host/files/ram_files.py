@@ -1,0 +1,140 @@
+"""Files that hold a guest's RAM, kept over the end of its domain: libvirt deletes the directory that they are in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import write_private
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.lock import RUN_DIR
+
+STARTING = RUN_DIR / "starting"  # known to hooks/libvirt-qemu, too
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which file it is, and how it is: what changes when somebody writes to it, or puts another in its place."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+def aside(path: str, uuid: str) -> str:
+    """Where a RAM file in libvirt's directory of a domain is kept: beside it, so that it is on the same file system."""
+    return str(Path(path).parents[1] / f"virtcpr-{uuid}" / Path(path).name)
+
+
+def keep(path: str, uuid: str, process: Process) -> str:
+    """Give the file that a running QEMU has as RAM a second name; that name.
+
+    Raises HostError where that can't be done, or where the file of that name isn't the one that QEMU has.
+    """
+    kept = Path(aside(path, uuid))
+    try:
+        directory = _own_directory(kept.parent)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(kept.name, dir_fd=directory)
+            os.link(path, kept.name, dst_dir_fd=directory, follow_symlinks=False)
+            found = os.stat(kept.name, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+        made_by_it = stat.S_ISREG(found.st_mode) and found.st_uid == process.user().uid
+    except OSError as error:
+        raise HostError(f"the RAM file {path} can't be kept as {kept}: {error.strerror}") from error
+    if not made_by_it or not has_open(process, str(kept)):
+        forget(str(kept))
+        raise HostError(f"QEMU (process {process.pid}) has another file as RAM than {path}")
+    return str(kept)
+
+
+def _own_directory(path: Path) -> int:
+    """A directory for root alone, made where it isn't there; its descriptor.
+
+    libvirt gives the one above to QEMU's user, so a QEMU that its guest has taken over may have put something there.
+    Raises OSError, and HostError for a directory of somebody else's.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise HostError(f"{path} isn't root's, and not trusted", hint="see who made it, then remove it")
+        os.fchmod(fd, 0o700)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def has_open(process: Process, path: str) -> bool:
+    """Whether a process has this very file, or device, open.  Raises HostError where it is gone."""
+    try:
+        wanted = os.stat(path)
+        links = list((process.path / "fd").iterdir())
+    except OSError as error:
+        raise HostError(f"{error.filename}: {error.strerror}") from error
+    for link in links:
+        with contextlib.suppress(OSError):
+            found = os.stat(link)
+            if _what(found) == _what(wanted):
+                return True
+    return False
+
+
+def _what(kind: os.stat_result) -> tuple[int, ...]:
+    """A device has a name of its own in QEMU's /dev."""
+    return (kind.st_rdev,) if stat.S_ISCHR(kind.st_mode) else (kind.st_dev, kind.st_ino)
+
+
+def identity(path: str) -> Identity:
+    """Raises HostError where it isn't there."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise HostError(f"the RAM file {path} can't be looked at: {error.strerror}") from error
+    return Identity(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def write_back(path: str) -> None:
+    """Have all of it on its storage.  Raises HostError."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise HostError(f"the RAM file {path} can't be written back: {error.strerror}") from error
+
+
+def forget(path: str) -> None:
+    """Take a kept name away, and its directory when that is empty.  The file goes when no QEMU has it any more."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+
+
+def announce(uuid: str, directory: str) -> None:
+    """Let libvirt's `qemu` hook allow this start, and link what is in ``directory`` (\"\": nothing) into the new
+    domain's own.  Raises HostError."""
+    write_private(STARTING / uuid, f"{directory}\n")
+
+
+def started(uuid: str) -> None:
+    """The start is over, however it ended."""
+    with contextlib.suppress(OSError):
+        (STARTING / uuid).unlink(missing_ok=True)
+
+
+def remove_directory(path: str) -> None:
+    """A directory of kept files that nobody needs any more."""
+    shutil.rmtree(path, ignore_errors=True)

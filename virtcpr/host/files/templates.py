@@ -1,0 +1,54 @@
+"""Templates of what ``prepare`` ensures: the administrator's own, or those that came with virtcpr."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from virtcpr.errors import HostError, UsageError
+from virtcpr.host.files.atomic import read_text
+
+OVERRIDES = Path("/etc/virtcpr/xml-templates")
+SHIPPED = Path(str(files("virtcpr"))) / "xml-templates"
+
+# The template of a mode for which none is named.
+DEFAULTS = {"transfer": "transfer", "reboot": "reboot-file"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A fragment of domain XML, the name that it is chosen by, and where it came from."""
+
+    name: str
+    path: str
+    text: str
+
+
+def template(mode: str, name: str | None = None, overrides: Path = OVERRIDES) -> Template:
+    """The mode's template of this name, by default the mode's own.
+
+    Raises UsageError where there is no such one, HostError where it can't be read, or where others than root may write
+    it: it says what goes into every domain.
+    """
+    name = DEFAULTS[mode] if name is None else name
+    known = names(mode, overrides)
+    if name not in known:
+        raise UsageError(f"'{name}' is no template of mode {mode}", hint=f"there are: {', '.join(known)}")
+    path = overrides / f"{name}.xml"
+    if not path.exists():
+        path = SHIPPED / f"{name}.xml"
+        return Template(name, str(path), read_text(path))
+    for one in (path, path.parent):
+        kind = os.stat(one)
+        if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise HostError(f"{one} can be written by others than root", hint=f"chown root {one}; chmod go-w {one}")
+    return Template(name, str(path), read_text(path))
+
+
+def names(mode: str, overrides: Path = OVERRIDES) -> list[str]:
+    """The templates of a mode: the one that is named like it, and those that begin with its name and a dash."""
+    found = {path.stem for folder in (SHIPPED, overrides) for path in folder.glob("*.xml")}
+    return sorted(name for name in found if name.partition("-")[0] == mode)

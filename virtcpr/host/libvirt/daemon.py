@@ -1,0 +1,227 @@
+"""libvirt's QEMU daemon, whichever it is (libvirtd or virtqemud): stop it, keep it stopped, start it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from virtcpr.errors import HostError
+from virtcpr.host.libvirt import deadlock
+from virtcpr.host.processes.proc import Process, lock_owner
+from virtcpr.host.processes.run import run
+from virtcpr.host.system.paths import PATHS
+
+log = logging.getLogger(__name__)
+
+STATE_DIR = PATHS.status
+DRIVER_PID = STATE_DIR / "driver.pid"
+# Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Its guests
+# run on meanwhile.
+STOP_SECONDS = 120.0
+START_SECONDS = 60.0
+
+
+class Daemon(Protocol):
+    """The daemon that owns driver.pid."""
+
+    name: str
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        """What ``from_recipe`` makes this daemon of again, in another process, when it is stopped."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it and everything that would start it again; it is gone afterwards.  Raises HostError."""
+
+    def start(self) -> None:
+        """Start what ``stop`` stopped.  Raises HostError."""
+
+
+def running() -> Daemon:
+    """The daemon whose QEMU driver runs on this host.
+
+    It is the owner of driver.pid's lock (libvirt, src/qemu/qemu_driver.c, qemuStateInitialize).  Raises HostError
+    where there is none.
+    """
+    pid = lock_owner(DRIVER_PID)
+    if pid is None:
+        raise HostError(
+            f"no daemon holds {DRIVER_PID}: libvirt's QEMU driver isn't running",
+            hint="systemctl start libvirtd.socket, or virtqemud.socket",
+        )
+    process = Process.of(pid)
+    try:
+        name = (process.path / "comm").read_text().strip()
+        if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
+            return SystemdDaemon.of(name, process)
+        return PlainDaemon(name, process, process.argv(), _environment(process))
+    except OSError as error:
+        raise HostError(f"libvirt's daemon (process {pid}) has just ended", hint="try again") from error
+
+
+def host_goes_down() -> bool:
+    """Whether systemd shuts the host down; False where it isn't systemd's.  (systemctl(1), is-system-running.)"""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    path, name = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+    try:
+        said = run(["busctl", "get-property", "org.freedesktop.systemd1", path, name, "SystemState"])
+    except HostError:
+        return False
+    return "stopping" in said
+
+
+def from_recipe(recipe: Mapping[str, object]) -> Daemon:
+    """A daemon that another process has stopped, to be started.  Raises HostError for a recipe that is none."""
+    match recipe:
+        case {"name": str(name), "sockets": [*sockets]}:
+            return SystemdDaemon(name, None, [str(socket) for socket in sockets])
+        case {"name": str(name), "argv": [*argv], "environment": {**environment}}:
+            return PlainDaemon(
+                name, None, tuple(map(str, argv)), {str(key): str(value) for key, value in environment.items()}
+            )
+    raise HostError(f"how libvirt's daemon is started isn't known: {recipe}")
+
+
+def _property(unit: str, name: str) -> str:
+    return run(["systemctl", "show", "--property", name, "--value", unit]).strip()
+
+
+def _main_pid(unit: str) -> int:
+    return int(_property(unit, "MainPID") or 0)
+
+
+@dataclass
+class SystemdDaemon:
+    """A daemon that is a systemd service, started by its sockets too.  ``process`` is None where it is stopped."""
+
+    name: str
+    process: Process | None
+    sockets: list[str]
+
+    @classmethod
+    def of(cls, name: str, process: Process) -> SystemdDaemon:
+        triggers = _property(f"{name}.service", "TriggeredBy").split()
+        return cls(name, process, [unit for unit in triggers if _property(unit, "ActiveState") == "active"])
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return {"name": self.name, "sockets": self.sockets}
+
+    def stop(self) -> None:
+        """Sockets and service in one transaction.  ``ignore-dependencies``: nothing that hangs on the daemon, such
+        as libvirt-guests, which ends guests, is stopped along with it."""
+        units = [*self.sockets, self.service]
+        assert self.process is not None, "only a daemon that runs is stopped"
+        try:
+            with deadlock.broken(self.process):  # systemd starts nothing again that it was told to stop
+                run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
+        except HostError as error:
+            raise HostError(
+                f"libvirt's daemon ({self.service}) doesn't stop: {error.message}", hint=self._by_hand()
+            ) from error
+        _await_end(self.process)
+
+    def start(self) -> None:
+        with suppress(HostError):  # a start limit that earlier restarts used up must not keep the daemon down
+            run(["systemctl", "reset-failed", *self.sockets, self.service])
+        try:
+            run(["systemctl", "start", *self.sockets, self.service], timeout=START_SECONDS)
+        except HostError as error:
+            raise HostError(
+                f"libvirt's daemon ({self.service}) doesn't start: {error.message}", hint=self._by_hand()
+            ) from error
+
+    def _by_hand(self) -> str:
+        """Stopped first, in a command of its own: the sockets refuse to start beside a service that runs."""
+        units = " ".join([*self.sockets, self.service])
+        steps = f"systemctl stop {self.service}; systemctl start {units}"
+        return f"find the cause: journalctl -u {self.service}; then: {steps}"
+
+
+@dataclass
+class PlainDaemon:
+    """A daemon that nobody supervises: stopped by SIGTERM, started again as it was started."""
+
+    name: str
+    process: Process | None
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        return {"name": self.name, "argv": list(self.argv), "environment": self.environment}
+
+    def stop(self) -> None:
+        assert self.process is not None, "only a daemon that runs is stopped"
+        pidfd = self.process.open()
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        finally:
+            os.close(pidfd)
+        with deadlock.broken(self.process):
+            _await_end(self.process)
+
+    def start(self) -> None:
+        log.debug("starting %s", self.argv)
+        try:
+            subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self.environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise HostError(f"{self.argv[0]} can't be started: {error.strerror}") from error
+
+
+def _environment(process: Process) -> dict[str, str]:
+    pairs = (process.path / "environ").read_bytes().split(b"\0")
+    split = (os.fsdecode(pair).partition("=") for pair in pairs if pair)
+    return {name: value for name, _, value in split}
+
+
+def _await_end(process: Process) -> None:
+    """Wait until it is gone."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.alive():
+        if time.monotonic() > deadline:
+            raise HostError(f"libvirt's daemon (process {process.pid}) didn't end within {STOP_SECONDS:g} s")
+        time.sleep(0.005)
+
+
+@dataclass
+class DriverLock:
+    """The lock on driver.pid: while it is held no daemon's QEMU driver can start (qemuStateInitialize fails)."""
+
+    fd: int = -1
+
+    def __enter__(self) -> DriverLock:
+        self.fd = os.open(DRIVER_PID, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        except OSError as error:
+            os.close(self.fd)
+            owner = lock_owner(DRIVER_PID)
+            raise HostError(f"libvirt's daemon was started again meanwhile (process {owner})") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)

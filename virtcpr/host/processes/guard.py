@@ -1,0 +1,134 @@
+"""A process that outlives this one and notices its end: a transient systemd unit, or a child of its own session."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import write_private
+from virtcpr.host.libvirt.daemon import DriverLock
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes.run import run
+from virtcpr.host.system.lock import RUN_DIR
+
+PROGRAM = "virtcpr.actions.guardian"
+RECIPE = RUN_DIR / "guardian.json"
+READY = "ready"
+LOCK, LOCKED, UNLOCK, UNLOCKED = "lock", "locked", "unlock", "unlocked"
+READY_SECONDS = 20.0
+SYSTEMD = Path("/run/systemd/system")
+
+
+class Guard(Protocol):
+    def lock(self) -> AbstractContextManager[object]:
+        """Keep the daemon's QEMU driver from starting until it is left.  Raises HostError where it has started."""
+
+    def disarm(self) -> None:
+        """End it: it won't act any more.  Raises nothing; a guard that acts late finds nothing to do."""
+
+
+def arm(recipe: Mapping[str, object]) -> Guard:
+    """Have this process watched; the guard is at its post when this returns.
+
+    ``recipe`` says how libvirt's daemon is started again.  Raises HostError where no guard can be had.
+    """
+    write_private(RECIPE, json.dumps(dict(recipe)))
+    watched = Process.of(os.getpid())
+    command = [sys.executable, "-I", "-m", PROGRAM, str(watched.pid), watched.started]
+    if SYSTEMD.is_dir() and os.geteuid() == 0:
+        return _unit(command, f"virtcpr-guardian-{watched.pid}.service")
+    return _child(command)
+
+
+def recipe() -> Mapping[str, object] | None:
+    """How the daemon is started, as the last guardian of this boot was told; None where there was none."""
+    try:
+        found: Mapping[str, object] = json.loads(RECIPE.read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+@dataclass(frozen=True)
+class Unit:
+    """In a unit of its own it survives also whoever ends all processes of our own unit."""
+
+    name: str
+
+    def lock(self) -> DriverLock:
+        """Of this process: when it dies libvirt's hook settles what it left before the driver looks at it."""
+        return DriverLock()
+
+    def disarm(self) -> None:
+        with suppress(HostError):
+            run(["systemctl", "stop", self.name])
+
+
+def _unit(command: list[str], name: str) -> Unit:
+    with suppress(HostError):  # left behind by a process of the same number
+        run(["systemctl", "reset-failed", name])
+    properties = [
+        "--property=Type=notify",
+        "--property=NotifyAccess=main",
+        f"--property=TimeoutStartSec={READY_SECONDS:g}",
+    ]
+    describe = "--description=virtcpr: settles a swap whose virtcpr dies"
+    run(["systemd-run", "--quiet", "--collect", f"--unit={name}", describe, *properties, "--", *command])
+    return Unit(name)
+
+
+@dataclass(frozen=True)
+class Child:
+    process: subprocess.Popen[str]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The guardian has it, and keeps it when this process dies: a user's libvirt calls no hook that would settle
+        what is left first, and whoever asks for the daemon starts it."""
+        if (said := self._ask(LOCK)) != LOCKED:
+            raise HostError(said or "the guardian has ended")
+        try:
+            yield
+        finally:
+            self._ask(UNLOCK)
+
+    def _ask(self, what: str) -> str:
+        """What it answers; nothing where it is gone."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
+        except OSError:
+            return ""
+        ready, _, _ = select.select([self.process.stdout], [], [], READY_SECONDS)
+        return self.process.stdout.readline().strip() if ready else ""
+
+    def disarm(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _child(command: list[str]) -> Child:
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
+        )
+    except OSError as error:
+        raise HostError(f"the guardian can't be started: {error.strerror}") from error
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
+    if not ready or process.stdout.readline().strip() != READY:
+        process.kill()
+        process.wait()
+        raise HostError("the guardian ended at once, or didn't come up")
+    return Child(process)

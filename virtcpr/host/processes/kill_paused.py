@@ -1,0 +1,86 @@
+"""Ending a QEMU whose guest stands still, and only then: whoever has resumed it meanwhile keeps it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.processes.proc import Gone, Process
+
+TRIES = 5
+# CPU time that a vCPU's thread may take between two looks, in ns: being stopped takes some µs, running a guest more.
+STOPPING_NS = 100_000
+STOP_SECONDS = 1.0
+POLL = 0.0002  # s between two looks
+
+
+def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], timeout: float) -> bool:
+    """SIGKILL a process whose ``threads`` (its guest's vCPUs) haven't run since ``rests()`` said that the guest rests.
+
+    libvirt has no lock that keeps a `virsh resume` out.  So the process is stopped, and lives on where a vCPU ran after
+    the question.  Whether it was ended.  Raises HostError where it can't be reached, or doesn't die within ``timeout``
+    seconds.
+    """
+    threads = frozenset(threads)  # under TCG vCPUs may share one
+    try:
+        pidfd = process.open()
+    except Gone:
+        return True
+    try:
+        for _ in range(TRIES):
+            before = _ran(process, threads)
+            if not rests():
+                return False
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+            if _stands(process, threads) and _ran(process, threads) - before < STOPPING_NS:
+                if not process.kill(timeout):
+                    raise HostError(f"process {process.pid} was killed, and isn't gone after {timeout:g} s")
+                return True
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        return False
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(pidfd)
+
+
+def go_on(process: Process) -> None:
+    """Undo the stop of somebody who died between that and the end.  Raises nothing for a process that is gone."""
+    with contextlib.suppress(HostError, ProcessLookupError):
+        pidfd = process.open()
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+        finally:
+            os.close(pidfd)
+
+
+def _stands(process: Process, threads: Iterable[int]) -> bool:
+    """Wait until these threads have stopped.  Before that, Linux may not have booked what they run (a tick late)."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while not all(_state(process, thread) in "tTXZ" for thread in threads):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def _state(process: Process, thread: int) -> str:
+    """One letter, as in proc(5); X for a thread that is gone."""
+    try:
+        return Path(f"/proc/{process.pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
+
+
+def _ran(process: Process, threads: Iterable[int]) -> int:
+    """CPU time of these threads together, in ns (Linux, Documentation/scheduler/sched-stats.rst)."""
+    total = 0
+    for thread in threads:
+        with contextlib.suppress(OSError, ValueError):
+            total += int(Path(f"/proc/{process.pid}/task/{thread}/schedstat").read_text().split()[0])
+    return total

@@ -1,0 +1,78 @@
+"""Where a process and its threads run and what they may take, as the kernel tells it: to be compared with another's.
+
+User, groups, security label and mount namespace are ``host.surroundings``'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from virtcpr.host.processes import policies
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.cgroup import hierarchy
+
+CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+STATUS = {"Umask": "umask", "NoNewPrivs": "no_new_privs flag", "Seccomp": "seccomp mode"}
+FILES = {"oom_score_adj": "oom_score_adj", "coredump_filter": "filter of core dumps"}
+OTHER_NAMESPACES = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
+SCHEDULERS = {0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline"}
+
+
+def of_process(process: Process) -> dict[str, str]:
+    """What counts for all of it: limits, capabilities, namespaces, memory policy.  What can't be read is left out."""
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        for line in (process.path / "limits").read_text().splitlines()[1:]:
+            found[f"limit '{line[:26].strip()}'"] = "/".join(line[26:].split()[:2])
+    with suppress(OSError):
+        pairs = (line.partition(":") for line in (process.path / "status").read_text().splitlines())
+        status = {name: value.strip() for name, _, value in pairs}
+        found["capabilities"] = " ".join(f"{name}={status[name]}" for name in CAPABILITIES if name in status)
+        found |= {what: status[name] for name, what in STATUS.items() if name in status}
+    for name, what in FILES.items():
+        with suppress(OSError):
+            found[what] = (process.path / name).read_text().strip()
+    for name in OTHER_NAMESPACES:
+        with suppress(OSError):
+            found[f"{name} namespace"] = os.readlink(process.path / "ns" / name)
+    if os.geteuid() != 0:  # where its daemon was started, or virtcpr: all threads are there, libvirt places none
+        with suppress(OSError):
+            found["cgroup"] = " ".join(_cgroups(process.path))
+    with suppress(OSError):
+        found["working directory"] = os.readlink(process.path / "cwd")
+    with suppress(OSError):
+        if (policy := policies.memory_policy(process.path)) is not None:
+            found["NUMA policy"] = policy
+    return found
+
+
+def of_thread(process: Process, thread: int) -> dict[str, str]:
+    """What each thread has of its own; nothing of one that is gone, or is another process's."""
+    found: dict[str, str] = {}
+    task = process.path / "task" / str(thread)
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            found["cgroup"] = " ".join(_cgroups(task))
+        found["CPU affinity"] = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(thread)))
+        found["scheduling"] = _scheduling(thread)
+        found["nice value"] = str(os.getpriority(os.PRIO_PROCESS, thread))
+        found["I/O priority"] = str(policies.io_priority(thread))
+    return found if task.is_dir() else {}
+
+
+def _cgroups(task: Path) -> Iterator[str]:
+    """Of the hierarchies that are mounted here: into the others nobody here can put it."""
+    for line in (task / "cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if hierarchy(number, controllers) is not None:
+            yield f"{controllers}:{path}" if controllers else path
+
+
+def _scheduling(thread: int) -> str:
+    policy = os.sched_getscheduler(thread)
+    reset = " (reset on fork)" if policy & os.SCHED_RESET_ON_FORK else ""
+    name = SCHEDULERS.get(policy & ~os.SCHED_RESET_ON_FORK, str(policy))
+    return f"{name} {os.sched_getparam(thread).sched_priority}{reset}"

@@ -1,0 +1,73 @@
+"""The installed emulator: is it there, does it run, which build is it, can it take over a guest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from virtcpr.errors import HostError, QmpError
+from virtcpr.host.processes.proc import User, build_of
+from virtcpr.host.processes.run import run
+from virtcpr.host.qemu.scratch import Scratch, as_user
+
+SECONDS = 20.0
+NOBODY = 65534
+COMMANDS = ("query-version", "query-target", "query-qmp-schema", "query-machines")
+
+
+class NotAnEmulator(Exception):
+    """Why a file can't be used as the emulator."""
+
+
+async def inspect(path: str) -> tuple[str, dict[str, object]]:
+    """(build, answers) of a QEMU binary: it is run once, by nobody, with no machine, and asked.
+
+    ``answers`` holds what query-version, query-target, query-qmp-schema and query-machines returned.
+    Raises NotAnEmulator.
+    """
+    _check_file(path)
+    build = build_of(Path(path))
+    options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
+    try:
+        scratch = await Scratch.start(path, options, user=_nobody())
+    except HostError as error:
+        raise NotAnEmulator(error.message) from error
+    async with scratch:
+        try:
+            monitor = await scratch.monitor(SECONDS)
+            return build, {command: await monitor.execute(command) for command in COMMANDS}
+        except QmpError as error:
+            await scratch.end()
+            words = scratch.words[-1] if scratch.words else error.message
+            raise NotAnEmulator(f"isn't QEMU, or is broken: {words}") from error
+
+
+def firmware(path: str) -> str:
+    """What tells the firmware that a QEMU binary loads from that of yesterday: it is part of a guest's machine.
+
+    A package that replaces a file changes the time of its directory.
+    """
+    try:
+        directories = run([*as_user(_nobody()), path, "-L", "help"]).split()
+    except HostError:
+        return ""
+    return " ".join(f"{name}@{os.stat(name).st_mtime_ns}" for name in directories if os.path.isdir(name))
+
+
+def _nobody() -> User | None:
+    """Whom a binary runs as that a domain's XML names, or a user: it needs no rights, and gets none of root's."""
+    return User(NOBODY, NOBODY) if os.geteuid() == 0 else None
+
+
+def _check_file(path: str) -> None:
+    if not os.path.isabs(path):
+        raise NotAnEmulator("isn't an absolute path")
+    try:
+        kind = os.stat(path)
+    except OSError as error:
+        raise NotAnEmulator("doesn't exist" if isinstance(error, FileNotFoundError) else str(error.strerror)) from error
+    if not stat.S_ISREG(kind.st_mode):
+        raise NotAnEmulator("isn't a file")
+    if not kind.st_mode & 0o111:
+        raise NotAnEmulator("isn't executable")

@@ -1,0 +1,279 @@
+"""Start new QEMU as old QEMU was started: a small program that takes on old's surroundings, then execs.
+
+It is a process of its own because joining a mount namespace and dropping privileges can't be undone, and because the
+descriptors get fixed numbers.  What libvirt sets up for QEMU, and in which order, is virCommandExec and
+qemuProcessHook (libvirt, src/util/vircommand.c, src/qemu/qemu_process.c).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.processes import policies
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.cgroup import hierarchy
+
+CLONE_NEWNS = 0x00020000
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
+CAPABILITY_VERSION_3 = 0x20080522
+SECONDS = 30.0  # until QEMU is executed
+HIGH = 1000  # descriptors wait above this number until those below are free
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to start, in whose surroundings: ``model`` is old QEMU's pid, ``started`` tells it from a later process of
+    that number; ``fds`` maps a number in new QEMU to the descriptor of this process that goes there."""
+
+    argv: Sequence[str]
+    model: int
+    started: str
+    fds: Mapping[int, int]
+
+
+def launch(order: Launch) -> Process:
+    """Start it.  The process returned has joined old's surroundings or has failed: watch it.
+
+    It isn't a child to be waited for: it lives in a session of its own and is reaped by init.  Raises HostError.
+    """
+    reader, writer = os.pipe()
+    passed = (*order.fds.values(), writer)
+    command = [sys.executable, "-I", "-m", "virtcpr.host.qemu.launch", json.dumps(asdict(order)), str(writer)]
+    try:
+        starter = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=passed,
+            start_new_session=True,
+        )
+    finally:
+        os.close(writer)
+    with os.fdopen(reader) as answer:
+        ready, _, _ = select.select([answer], [], [], SECONDS)
+        if not ready:
+            _end_with_children(starter)
+            raise HostError(f"new QEMU couldn't be started within {SECONDS:g} s: {order.argv[0]} can't be executed")
+        pid = answer.read().strip()
+    _, words = starter.communicate()
+    if not pid.isdecimal():
+        last = words.decode(errors="replace").strip().splitlines()
+        raise HostError(f"new QEMU couldn't be started: {last[-1] if last else 'the launcher ended'}")
+    return Process.of(int(pid))
+
+
+def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
+    """A launcher that hangs, with the process that was to become QEMU: that must not come to life later."""
+    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
+    for child in children:
+        Process.of(int(child)).kill(0)
+    starter.kill()
+    starter.wait()
+
+
+def main(text: str, report: int) -> None:
+    """In the launcher: fork once (so that init reaps QEMU), take on old's surroundings, exec."""
+    order = json.loads(text)
+    order["fds"] = {int(number): fd for number, fd in order["fds"].items()}
+    done, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(done)
+        os.close(report)
+        _become(Launch(**order), tell)
+    os.close(tell)
+    with os.fdopen(done) as words:
+        failure = words.read()  # empty once exec has closed the other end
+    if failure:
+        os.waitpid(child, 0)
+        sys.exit(failure)
+    os.write(report, str(child).encode())
+
+
+def _become(order: Launch, tell: int) -> None:
+    try:
+        os.setsid()
+        fcntl.fcntl(tell, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        model = Path(f"/proc/{order.model}")
+        status = _status(model)
+        environment = _environment(model)
+        _join_cgroup(model)
+        _mirror_limits(order.model)
+        _mirror_policies(order.model)
+        label = _label(model)
+        _join_mounts(order.model)
+        os.chdir("/")
+        os.umask(int(status["Umask"], 8))
+        if not Process(order.model, order.started).alive():  # all of the above may be another's, maybe root's
+            raise HostError(f"old QEMU (process {order.model}) has ended")
+        tell = _place(order.fds, tell)
+        _drop_privileges(status)
+        if label:
+            Path("/proc/self/attr/exec").write_text(label)
+        os.execve(order.argv[0], list(order.argv), environment)
+    except BaseException as error:
+        os.write(tell, f"{type(error).__name__}: {error}".encode())
+        os._exit(1)
+
+
+def _status(model: Path) -> dict[str, str]:
+    pairs = (line.partition(":") for line in (model / "status").read_text().splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _environment(model: Path) -> dict[bytes, bytes]:
+    pairs = ((model / "environ").read_bytes()).split(b"\0")
+    split = (pair.partition(b"=") for pair in pairs if pair)
+    return {name: value for name, _, value in split}
+
+
+def _join_cgroup(model: Path) -> None:
+    """Into the cgroup of old's main thread, in every hierarchy that this process may write."""
+    own = Path("/proc/self/cgroup").read_text().splitlines()
+    for line in (model / "cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        root = hierarchy(number, controllers)
+        if root is None or line in own:
+            continue
+        # systemd's own tree decides whose process it is and must be joined; the old hierarchies may be read-only.
+        with nullcontext() if number == "0" and os.geteuid() == 0 else suppress(OSError):
+            # A threaded cgroup takes threads only; a process goes to its domain's root first.
+            target = Path(root + path)
+            if (target / "cgroup.type").exists() and "threaded" in (target / "cgroup.type").read_text():
+                (_threaded_root(target) / "cgroup.procs").write_text("0")
+                (target / "cgroup.threads").write_text("0")
+            else:
+                (target / "cgroup.procs").write_text("0")
+
+
+def _threaded_root(cgroup: Path) -> Path:
+    while (cgroup / "cgroup.type").read_text().strip() == "threaded":
+        cgroup = cgroup.parent
+    return cgroup
+
+
+# The lines of /proc/PID/limits; prlimit(2) on another process would need CAP_SYS_RESOURCE.
+LIMITS = {
+    "Max cpu time": resource.RLIMIT_CPU,
+    "Max file size": resource.RLIMIT_FSIZE,
+    "Max data size": resource.RLIMIT_DATA,
+    "Max stack size": resource.RLIMIT_STACK,
+    "Max core file size": resource.RLIMIT_CORE,
+    "Max resident set": resource.RLIMIT_RSS,
+    "Max processes": resource.RLIMIT_NPROC,
+    "Max open files": resource.RLIMIT_NOFILE,
+    "Max locked memory": resource.RLIMIT_MEMLOCK,
+    "Max address space": resource.RLIMIT_AS,
+    "Max pending signals": resource.RLIMIT_SIGPENDING,
+    "Max msgqueue size": resource.RLIMIT_MSGQUEUE,
+    "Max nice priority": resource.RLIMIT_NICE,
+    "Max realtime priority": resource.RLIMIT_RTPRIO,
+    "Max realtime timeout": resource.RLIMIT_RTTIME,
+}
+
+
+def _mirror_limits(pid: int) -> None:
+    """Old's resource limits, OOM score, filter of core dumps, CPU affinity and nice value; only what differs is set."""
+    for line in Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]:
+        limit = LIMITS.get(line[:26].strip())
+        if limit is not None:
+            soft, hard = (resource.RLIM_INFINITY if w == "unlimited" else int(w) for w in line[26:].split()[:2])
+            if resource.getrlimit(limit) != (soft, hard):
+                with _as_far_as_allowed():
+                    resource.setrlimit(limit, (soft, hard))
+    for name, how in (("oom_score_adj", 10), ("coredump_filter", 16)):
+        wanted, own = (int(Path(f"/proc/{process}/{name}").read_text(), how) for process in (pid, "self"))
+        if own != wanted:
+            with _as_far_as_allowed():
+                Path(f"/proc/self/{name}").write_text(str(wanted))
+    os.sched_setaffinity(0, os.sched_getaffinity(pid))
+    nice = os.getpriority(os.PRIO_PROCESS, pid)
+    if os.getpriority(os.PRIO_PROCESS, 0) != nice:
+        with _as_far_as_allowed():
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def _as_far_as_allowed() -> AbstractContextManager[None]:
+    """A user who isn't root may lower them only; what is missing then is told afterwards."""
+    return nullcontext() if os.geteuid() == 0 else suppress(OSError, ValueError)
+
+
+def _mirror_policies(pid: int) -> None:
+    """NUMA policy, which libvirt sets between fork and exec (qemuProcessHook), and what else every thread that QEMU
+    makes inherits.  What can't be had is no reason not to start: the guest is compared with what it was."""
+    with suppress(OSError, ValueError, KeyError):
+        policies.set_memory_policy(policies.memory_policy(Path(f"/proc/{pid}")) or "default")
+    with suppress(OSError):
+        policies.set_io_priority(0, policies.io_priority(pid))
+
+
+def _label(model: Path) -> str | None:
+    """What /proc/self/attr/exec must hold for QEMU to get old's security label; None where there is none."""
+    try:
+        current = (model / "attr/current").read_text().strip("\0\n ")
+    except OSError:
+        return None
+    if not current or current.startswith("unconfined"):
+        return None
+    if Path("/sys/fs/selinux/enforce").exists():
+        return current
+    return "exec " + current.rpartition(" (")[0] if current.endswith(")") else "exec " + current
+
+
+def _join_mounts(pid: int) -> None:
+    if os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+        return
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "old QEMU's mount namespace can't be joined")
+    os.close(namespace)
+
+
+def _place(fds: Mapping[int, int], tell: int) -> int:
+    """Every descriptor at its number, /dev/null on stdin, nothing else left open but ``tell``'s new place."""
+    high = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for number, fd in fds.items()}
+    tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.closerange(3, HIGH)
+    for number, fd in high.items():
+        os.dup2(fd, number, inheritable=True)
+    if 0 not in fds:
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0, inheritable=True)
+    return tell
+
+
+def _drop_privileges(status: Mapping[str, str]) -> None:
+    """Old's ids and capabilities: the bounding set first, the ids, then what is left of the rest."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sets = {name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd")}
+    for number in range(64):
+        if libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) == 1 and not sets["CapBnd"] >> number & 1:
+            libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+    libc.prctl(PR_SET_KEEPCAPS, 1 if sets["CapPrm"] else 0, 0, 0, 0)
+    groups = [int(group) for group in status["Groups"].split()]
+    if set(groups) != set(os.getgroups()):
+        os.setgroups(groups)
+    gids, uids = ([int(i) for i in status[name].split()[:3]] for name in ("Gid", "Uid"))
+    os.setresgid(gids[0], gids[1], gids[2])
+    os.setresuid(uids[0], uids[1], uids[2])
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    words = [sets[name] >> shift & 0xFFFFFFFF for shift in (0, 32) for name in ("CapEff", "CapPrm", "CapInh")]
+    if libc.capset(header, (ctypes.c_uint32 * 6)(*words)) != 0:
+        raise OSError(ctypes.get_errno(), "capabilities can't be set")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,60 @@
+"""systemd-machined, where it knows a guest as a machine: the machine's leader follows the guest.
+
+A machine whose leader is gone is stopped with everything in its scope, new QEMU too, when machined starts again
+(systemd 257, src/machine/machined.c, manager_enumerate_machines and machine_check_gc; seen in the lab).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from virtcpr.errors import HostError
+from virtcpr.host.processes.run import run
+
+MACHINES = Path("/run/systemd/machines")
+BUS, OBJECT = "org.freedesktop.machine1", "/org/freedesktop/machine1"
+MANAGER, MACHINE = f"{BUS}.Manager", f"{BUS}.Machine"
+PROPERTIES = ("Name", "Id", "Service", "Class", "RootDirectory", "NetworkInterfaces", "Leader")
+
+
+def follow(old: int, new: int) -> bool:
+    """Make process ``new`` the leader of the machine that ``old`` leads; whether there was one.
+
+    Both must be alive and in the machine's cgroup: registering takes the unit from there and creates none.  Raises
+    HostError; the machine may be unregistered then, which costs its entry in machinectl and nothing else.
+    """
+    if not MACHINES.is_dir() or not any(MACHINES.iterdir()):
+        return False
+    try:
+        machine = json.loads(_manager("GetMachineByPID", "u", str(old)))["data"][0]
+    except HostError:
+        return False  # none of the machines is this guest
+    try:
+        found = _properties(machine)
+    except (KeyError, ValueError, TypeError) as error:
+        raise HostError(f"systemd-machined's answer can't be understood: {error}") from error
+    if found["Leader"] != old:
+        return False
+    _manager("UnregisterMachine", "s", found["Name"])
+    _manager(
+        "RegisterMachineWithNetwork",
+        "sayssusai",
+        *(found["Name"], *_array(found["Id"]), found["Service"], found["Class"]),
+        *(str(new), found["RootDirectory"], *_array(found["NetworkInterfaces"])),
+    )
+    return True
+
+
+def _properties(machine: str) -> dict[str, Any]:
+    answered = run(["busctl", "--json=short", "get-property", BUS, machine, MACHINE, *PROPERTIES])
+    return dict(zip(PROPERTIES, (json.loads(line)["data"] for line in answered.splitlines()), strict=True))
+
+
+def _manager(method: str, signature: str, *arguments: str) -> str:
+    return run(["busctl", "--json=short", "call", BUS, OBJECT, MANAGER, method, signature, *arguments])
+
+
+def _array(values: list[int]) -> list[str]:
+    return [str(len(values)), *map(str, values)]

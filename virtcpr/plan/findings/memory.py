@@ -1,0 +1,116 @@
+"""The guest's RAM: what of it QEMU can hand over, and what would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from shlex import quote
+
+from virtcpr.domain.facts import Memdev
+from virtcpr.plan.findings.rule import Hit, Subject
+
+# Object types whose guests have RAM that no other process may read (QEMU, qapi/qom.json, ObjectType).
+CONFIDENTIAL = frozenset({"sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest"})
+
+
+def private(subject: Subject) -> Iterator[Hit]:
+    memdevs = subject.qemu.memdevs
+    ids = [memdev.id or "unnamed" for memdev in memdevs if not memdev.share]
+    if ids or not memdevs:
+        yield {"ram": ", ".join(ids) or "no memory backend", "how": _how(subject)}
+
+
+def _how(subject: Subject) -> str:
+    """The remedy for RAM that can't be handed over."""
+    if _stored_ready(subject):
+        return "shut it down and start it: its persistent XML is prepared"
+    return f"'virtcpr prepare {quote(subject.facts.name)}', then shut it down and start it"
+
+
+def _stored_ready(subject: Subject) -> bool:
+    stored = subject.stored
+    return stored is not None and stored.aux_ram_share() and not stored.private_ram()
+
+
+def private_in_document(subject: Subject) -> Iterator[Hit]:
+    ids = subject.live.private_ram()
+    if ids:
+        yield {"ram": ", ".join(ids)}
+
+
+def in_directory(subject: Subject) -> Iterator[Hit]:
+    for memdev in _shared_files(subject):
+        if memdev.place == "directory":
+            yield {"id": memdev.id or "", "path": memdev.path or "", "how": _how(subject)}
+
+
+def file_gone(subject: Subject) -> Iterator[Hit]:
+    """A named file is opened again by its name."""
+    for memdev in _shared_files(subject):
+        if memdev.place == "missing":
+            yield {"id": memdev.id or "", "path": memdev.path or ""}
+
+
+def discarded(subject: Subject) -> Iterator[Hit]:
+    for memdev in _shared_files(subject):
+        if memdev.discard:
+            yield {"id": memdev.id or ""}
+
+
+def _shared_files(subject: Subject) -> Iterator[Memdev]:
+    return (m for m in subject.qemu.memdevs if m.share and m.kind == "memory-backend-file")
+
+
+def epc(subject: Subject) -> Iterator[Hit]:
+    for memdev in subject.qemu.memdevs:
+        if memdev.kind == "memory-backend-epc":
+            yield {"id": memdev.id or ""}
+
+
+def confidential(subject: Subject) -> Iterator[Hit]:
+    for name, kind in sorted(subject.qemu.objects.items()):
+        if kind in CONFIDENTIAL:
+            yield {"id": name, "kind": kind}
+
+
+def aux_ram_private(subject: Subject) -> Iterator[Hit]:
+    if not subject.qemu.aux_ram_share:
+        yield {"how": _how(subject)}
+
+
+def aux_ram_private_in_document(subject: Subject) -> Iterator[Hit]:
+    if not subject.live.aux_ram_share():
+        yield {}
+
+
+def no_room_for_two(subject: Subject) -> Iterator[Hit]:
+    """Mode ``live`` needs the guest's RAM a second time."""
+    host, wanted = subject.facts.host, subject.live.memory_kib()
+    if host is None:
+        return
+    size = subject.live.hugepage_kib()
+    if size is None and wanted > host.available:
+        yield {"wanted": _mib(wanted), "free": _mib(host.available), "kind": "memory"}
+    elif size is not None:
+        free = [pages * kib for kib, pages in host.hugepages.items() if size in (0, kib)]
+        if wanted > max(free, default=0):
+            yield {"wanted": _mib(wanted), "free": _mib(max(free, default=0)), "kind": "hugepages"}
+
+
+def _mib(kib: int) -> str:
+    return f"{kib // 1024} MiB"
+
+
+def next_boot_is_ready(subject: Subject) -> Iterator[Hit]:
+    """The running process isn't prepared, the persistent XML is."""
+    if _stored_ready(subject) and not _running_ready(subject):
+        yield {}
+
+
+def next_boot_is_not_ready(subject: Subject) -> Iterator[Hit]:
+    if subject.stored is not None and _running_ready(subject) and not _stored_ready(subject):
+        yield {}
+
+
+def _running_ready(subject: Subject) -> bool:
+    memdevs = subject.qemu.memdevs
+    return subject.qemu.aux_ram_share and bool(memdevs) and all(m.share and m.place != "directory" for m in memdevs)

@@ -1,0 +1,148 @@
+"""Which domains can be made ready for a mode by editing their XML, and what the edit leaves in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from virtcpr.domain.edit.prepare import templates
+from virtcpr.domain.edit.record import of_mode
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.domain.live import HUGEPAGES
+from virtcpr.model import Finding, Mode, Severity
+from virtcpr.plan.findings.devices import has
+from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject, Test, apply, concerning
+from virtcpr.plan.findings.table import DEVICES, EMULATORS, RULES
+
+ALL = tuple(Mode)
+PREPARED = (Mode.TRANSFER, Mode.REBOOT)  # the modes that have a template
+
+
+def _transient(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.persistent_xml is None:
+        yield {}
+
+
+def _saved(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.saved:
+        yield {}
+
+
+def _merged(subject: Subject) -> Iterator[Hit]:
+    host = subject.facts.host
+    if host is not None and host.ksm and not subject.live.matches("memoryBacking/nosharepages"):
+        yield {}
+
+
+def _told_of_several(subject: Subject) -> Iterator[Hit]:
+    """Found where more than the domain's own XML is known."""
+    return iter(())
+
+
+# These are asked of the XML as it will be.
+
+
+def _on_one_backend(xpath: str) -> Test:
+    """Domains with RAM on a backend from QEMU's arguments, and with what the path finds."""
+
+    def found(subject: Subject) -> Iterator[Hit]:
+        backend = subject.live.ram_backend()
+        if backend is not None and subject.live.matches(xpath):
+            yield {"backend": backend}
+
+    return found
+
+
+def _roms(subject: Subject) -> Iterator[Hit]:
+    models = sorted(subject.live.boot_roms())
+    if models:
+        yield {"models": ", ".join(models)}
+
+
+def _nameless(subject: Subject) -> Iterator[Hit]:
+    if subject.live.ram_backend() is None and subject.live.matches(HUGEPAGES):
+        yield {}
+
+
+# fmt: off
+OTHER_TEMPLATE = Rule(
+    "other-template", PREPARED, Needs.DOCUMENT, _told_of_several,
+    "the domain is prepared by another template of this mode ({templates}), and what that put in would stay",
+    "take it back first: 'virtcpr prepare --undo {name}'", "virtcpr/domain/edit/record.py",
+)
+FILE_TAKEN = Rule(
+    "ram-file-taken", PREPARED, Needs.LIBVIRT, _told_of_several,
+    "its RAM would be in {path}, where that of the domain {other} is: they would destroy each other",
+    "give each its own, by a template of its own (docs/xml-templates.md)", "QEMU backends/hostmem-file.c",
+)
+PREPARING: tuple[Rule, ...] = (
+    Rule("transient", ALL, Needs.LIBVIRT, _transient, "the domain is transient: it has no persistent XML",
+         "define it first: '(umask 077; virsh dumpxml {name} --inactive --security-info > domain.xml)', "
+         "'virsh define domain.xml'",
+         "libvirt virDomainIsPersistent()"),
+    Rule("nvdimm-private", PREPARED, Needs.DOCUMENT,
+         has("devices/memory[@model='nvdimm'][not(@access='shared')]"),
+         "the domain has an NVDIMM that isn't shared: shared RAM would let the guest write to the file behind it",
+         "decide by giving it access='shared', where the guest may write to the file",
+         "libvirt qemuBuildMemoryBackendProps()"),
+    Rule("sgx", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/memory[@model='sgx-epc']"),
+         "the domain has SGX enclave memory, which can't be handed over", "take it out of the domain",
+         "QEMU backends/hostmem-epc.c"),
+    Rule("ksm", PREPARED, Needs.LIBVIRT, _merged,
+         "this host merges equal pages of its guests (KSM), and shared RAM is never merged: the guest will need more "
+         "memory",
+         "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
+         Severity.WARNING),
+    Rule("managed-save", ALL, Needs.LIBVIRT, _saved,
+         "the domain has a managed save: the next start takes that up, with the XML of then",
+         "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
+         "libvirt virDomainHasManagedSaveImage()", Severity.WARNING),
+    OTHER_TEMPLATE,
+    FILE_TAKEN,
+)
+EDITED: tuple[Rule, ...] = (
+    Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, _roms,
+         "its interfaces keep their boot ROMs ({models}): with aux-ram-share QEMU loses track of that of an interface "
+         "that is detached, and another one in the same slot can overwrite a disk image of the guest, or end it",
+         "attach no interface where one was detached, until the guest has been started anew; or give those that it "
+         "doesn't boot from <rom enabled='no'/>",
+         "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
+    Rule("ram-backend-cells", PREPARED, Needs.DOCUMENT, _on_one_backend("cpu/numa/cell"),
+         "all RAM would be on one backend ({backend}), and the domain has NUMA cells, each with its own: QEMU refuses "
+         "to start with both",
+         "use another template, or take them out of the domain ('virsh edit {name}')",
+         "QEMU hw/core/numa.c numa_complete_configuration()"),
+    Rule("ram-backend-twice", PREPARED, Needs.DOCUMENT,
+         _on_one_backend("memoryBacking/hugepages | memoryBacking/locked | memoryBacking/allocation"
+                         "[@mode='immediate']"),
+         "all RAM will be on one backend ({backend}), but libvirt's own for the domain will take memory, too: it is in "
+         "huge pages, allocated at once or locked",
+         "take <hugepages>, <allocation> and <locked> out of <memoryBacking> ('virsh edit {name}')",
+         "libvirt qemuBuildMemoryBackendProps()", Severity.WARNING),
+    Rule("ram-nameless", (Mode.REBOOT,), Needs.DOCUMENT, _nameless,
+         "RAM in huge pages is in a file without a name, and can't stay in place: it goes to the state file",
+         "nothing, where the disk has room for that; or take the huge pages out of the domain ('virsh edit {name}'), "
+         "and prepare it then", "QEMU backends/hostmem-file.c; migration/ram.c migrate_ram_is_ignored()",
+         Severity.WARNING),
+)
+# fmt: on
+
+# What says that a domain can't use what would be written into it: the emulator, an encrypted guest.
+DECISIVE = frozenset({"emulator", "emulator-cpr", "emulator-reboot", "confidential"})
+
+
+def preparing(facts: DomainFacts, mode: Mode, template: str, edited: str) -> tuple[Finding, ...]:
+    """What stands against preparing a domain, and as warnings what will stand against moving it even so.
+
+    ``facts`` are of the persistent XML, as of a domain that doesn't run; ``edited`` is what the template of that name
+    makes of it.  Raises ParseError.
+    """
+    own = concerning((*apply(PREPARING, facts), *apply(EDITED, replace(facts, xml=edited))), mode)
+    others = [one for one in templates(facts.xml) if of_mode(one, mode.value) and one != template]
+    if others:
+        own = (*own, OTHER_TEMPLATE.finding(facts.name, {"templates": ", ".join(others)}))
+    moving = concerning(apply((*EMULATORS, *DEVICES, *CONFIDENTIAL), facts), mode)
+    return (*own, *(f if f.code in DECISIVE else replace(f, severity=Severity.WARNING) for f in moving))
+
+
+CONFIDENTIAL = tuple(rule for rule in RULES if rule.code == "confidential")

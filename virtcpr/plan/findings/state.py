@@ -1,0 +1,114 @@
+"""What the domain, its host and the emulator must be like before anything else is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from virtcpr.plan.findings.rule import Hit, Subject, Test
+
+# QEMU releases that brought a mode (docs/devel/migration/CPR.rst, qapi/migration.json).
+SINCE = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
+# Names without a version: aliases of the newest one, and types that have none (hw/*/; query-machines).
+UNVERSIONED = frozenset(
+    ["pc", "q35", "ubuntu", "ubuntu-q35", "virt", "pseries", "microvm", "isapc", "s390-ccw-virtio", "xenfv"]
+)
+
+
+def not_running(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.process is None and subject.facts.problem is None:
+        yield {"state": subject.facts.state}
+
+
+def not_readable(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.problem is not None:
+        yield {"problem": subject.facts.problem}
+
+
+def of_a_user(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.session:
+        yield {}
+
+
+def paused(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.state == "paused" and subject.facts.reason != "user":
+        yield {"reason": subject.facts.reason}
+
+
+def in_another_state(subject: Subject) -> Iterator[Hit]:
+    if subject.facts.state not in ("running", "paused", "idle", "pmsuspended"):
+        yield {"state": subject.facts.state}
+
+
+def suspended(subject: Subject) -> Iterator[Hit]:
+    """To RAM, by the guest itself."""
+    if subject.facts.state == "pmsuspended" or subject.qemu.status == "suspended":
+        yield {}
+
+
+def awake(subject: Subject) -> Iterator[Hit]:
+    if subject.qemu.status != "suspended" and subject.live.matches("devices/hostdev[@type='pci' or @type='mdev']"):
+        yield {}
+
+
+def in_another_qemu_state(subject: Subject) -> Iterator[Hit]:
+    """A guest that was started paused, for one, is `prelaunch` to QEMU and `paused` to libvirt."""
+    if subject.facts.reason in ("", "user") and subject.qemu.status not in ("running", "paused", "suspended"):
+        yield {"status": subject.qemu.status}
+
+
+def emulator_unusable(subject: Subject) -> Iterator[Hit]:
+    emulator = subject.facts.emulator
+    if emulator.problem:
+        yield {"path": emulator.path, "problem": emulator.problem}
+
+
+def emulator_of_another_target(subject: Subject) -> Iterator[Hit]:
+    emulator, qemu = subject.facts.emulator, subject.qemu
+    if not emulator.problem and emulator.target != qemu.target:
+        yield {"path": emulator.path, "target": emulator.target, "wanted": qemu.target}
+
+
+def emulator_without(mode: str) -> Test:
+    """The installed QEMU doesn't know this migration mode (MigMode, asked of its schema)."""
+
+    def test(subject: Subject) -> Iterator[Hit]:
+        emulator = subject.facts.emulator
+        if not emulator.problem and mode not in emulator.modes:
+            yield {"path": emulator.path, "version": emulator.version, "mode": mode, "since": _since(mode)}
+
+    return test
+
+
+def runs_in_qemu_without(mode: str) -> Test:
+    def test(subject: Subject) -> Iterator[Hit]:
+        if subject.qemu.version_tuple < SINCE[mode]:
+            yield {"version": subject.qemu.version, "mode": mode, "since": _since(mode)}
+
+    return test
+
+
+def _since(mode: str) -> str:
+    return ".".join(str(part) for part in SINCE[mode][:2])
+
+
+def machine_unknown(subject: Subject) -> Iterator[Hit]:
+    emulator, machine = subject.facts.emulator, subject.live.machine
+    if not emulator.problem and machine and machine not in emulator.machines:
+        yield {"machine": machine, "path": emulator.path, "version": emulator.version}
+
+
+def machine_unversioned(subject: Subject) -> Iterator[Hit]:
+    machine = subject.live.machine
+    if machine in UNVERSIONED:
+        yield {"machine": machine}
+
+
+def modules_gone(subject: Subject) -> Iterator[Hit]:
+    if not subject.process.modules:
+        yield {"version": subject.qemu.version}
+
+
+def exec_forbidden(subject: Subject) -> Iterator[Hit]:
+    """libvirt's default sandbox; QEMU can't exec itself under it."""
+    if subject.line and any(o.properties().get("spawn") == "deny" for o in subject.line.named("sandbox")):
+        yield {}

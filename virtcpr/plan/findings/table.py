@@ -1,0 +1,334 @@
+"""Every reason why a domain can't be moved, or not well: one row each.  docs/findings.md shows the table.
+
+Two processes side by side (transfer, live) can't both have what only one can hold; ``exec`` loses what isn't handed
+over by name; ``reboot`` lets libvirt make everything anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.model import Finding, Mode, Rehearsal, Severity, Trial
+from virtcpr.plan.findings import devices, drift, memory, migration, state
+from virtcpr.plan.findings.devices import has
+from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject
+
+TRANSFER, LIVE, REBOOT, EXEC = Mode.TRANSFER, Mode.LIVE, Mode.REBOOT, Mode.EXEC
+ALL = tuple(Mode)
+CPR = (TRANSFER, REBOOT, EXEC)
+SHARED = (TRANSFER, EXEC)  # RAM stays where it is, known by its descriptor
+RUNS_ON = (TRANSFER, LIVE, EXEC)  # the devices' host side goes from process to process
+INFO, WARNING = Severity.INFO, Severity.WARNING
+DOCUMENT, STOPPED, LIBVIRT, EMULATOR, RUNNING = Needs
+
+PREPARE = "{how}"  # 'virtcpr prepare', or only the cold boot
+RESTART = "restart the guest instead ('virsh shutdown {name}', 'virsh start {name}')"
+DETACH = "detach it, or restart the guest"
+UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
+EDIT = "take that out of the domain ('virsh edit {name}'), then shut it down and start it"
+REBOOTS = "use mode reboot ('virtcpr upgrade --mode reboot {name}')"
+CAPABILITY_OFF = (
+    'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
+    '{{"capabilities": [{{"capability": "{capability}", "state": false}}]}}}}\''
+)
+CPR_DOC = "QEMU docs/devel/migration/CPR.rst"
+BLOCKERS = "QEMU migrate_add_blocker*()"
+OURS = "a limit of this version of virtcpr"
+
+
+def _told_by_the_plan(subject: Subject) -> Iterator[Hit]:
+    """Found while planning, or by a rehearsal, which only a domain without blockers comes to."""
+    return iter(())
+
+
+# fmt: off
+RESOURCE = Rule(
+    "resource", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "QEMU's open file for {what} can't be identified, so it can't be handed over",
+    "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
+)
+
+NO_GO = Rule(
+    "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "{version} can't take over this machine, as a rehearsal with a twin of it showed: {words}",
+    "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
+    "'virtcpr upgrade --no-rehearse {name}' tries all the same: where that fails, mode transfer goes back, and mode "
+    "reboot has ended the guest, whose state waits on disk for a QEMU that takes it", "swap/rehearsal.py",
+)
+
+UNSURE = Rule(
+    "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "whether {version} can take over this machine could not be rehearsed: {words}",
+    "mode transfer needs nothing: where it can't, the guest runs on in old QEMU; in mode reboot it would be down, its "
+    "state kept on disk, until a QEMU takes it: move one that can be spared first", "swap/rehearsal.py", WARNING,
+)
+
+UNREADABLE = Rule(
+    "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
+    "look at it with virsh; try again when that is solved", "swap/probe.py",
+)
+
+
+
+def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
+    """What a rehearsal with this domain's twin has to say of it; nothing where all went well."""
+    rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
+    hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words}
+    return rule.finding(facts.name, hit) if rule else None
+
+
+AGENT = Rule(
+    "agent", (REBOOT,), RUNNING, _told_by_the_plan,
+    "the guest was to suspend itself, and its guest agent doesn't answer",
+    "install qemu-guest-agent in the guest, or leave out --suspend-guest", "QEMU qga/qapi-schema.json",
+)
+
+ROOM = Rule(
+    "room", (REBOOT,), RUNNING, _told_by_the_plan,
+    "the guest's state may need {needs}, and {directory} has {free} left",
+    "make room there; or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
+)
+
+STATE = (
+    Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
+         "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
+    UNREADABLE,
+    Rule("session", (REBOOT,), LIBVIRT, state.of_a_user,
+         "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use",
+         "use mode transfer", OURS),
+    Rule("paused", ALL, RUNNING, state.paused, "the domain is paused by libvirt or QEMU ({reason})",
+         "solve what stopped it, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
+    Rule("state", ALL, RUNNING, state.in_another_state, "the domain is {state}", "wait until it runs",
+         "libvirt virDomainState"),
+    Rule("suspended", RUNS_ON, RUNNING, state.suspended, "the guest is suspended to RAM",
+         "wake it up: 'virsh dompmwakeup {name}'", "QEMU qapi/run-state.json RunState"),
+    Rule("qemu-status", ALL, RUNNING, state.in_another_qemu_state,
+         "QEMU says that the guest is neither running nor paused, but in {status}",
+         "where it was started paused, 'virsh resume {name}'; else look at its log",
+         "QEMU qapi/run-state.json RunState"),
+    Rule("machine-unversioned", ALL, DOCUMENT, state.machine_unversioned,
+         "the machine type {machine} has no version: another QEMU may make another machine of it",
+         "give the domain a versioned machine type, where there is one ('qemu-system-… -machine help' lists them)",
+         "QEMU docs/devel/migration/compatibility.rst", WARNING),
+)
+
+EMULATORS = (
+    Rule("emulator", ALL, EMULATOR, state.emulator_unusable, "the emulator {path} {problem}",
+         "install QEMU, or name a binary with --emulator PATH", "virtcpr/host/qemu/emulator.py"),
+    Rule("emulator-arch", ALL, RUNNING, state.emulator_of_another_target,
+         "the emulator {path} runs {target} guests, this one is {wanted}",
+         "name an emulator of the guest's architecture", "QEMU query-target"),
+    Rule("emulator-cpr", (TRANSFER,), EMULATOR, state.emulator_without("cpr-transfer"),
+         "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
+    Rule("emulator-reboot", (REBOOT,), EMULATOR, state.emulator_without("cpr-reboot"),
+         "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
+    Rule("emulator-exec", (EXEC,), EMULATOR, state.emulator_without("cpr-exec"),
+         "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
+    Rule("machine-gone", ALL, EMULATOR, state.machine_unknown,
+         "the emulator {path} ({version}) has no machine type {machine}",
+         "keep a QEMU that has it, or change the machine type and let the guest boot", "QEMU query-machines"),
+    Rule("qemu-old", (TRANSFER,), RUNNING, state.runs_in_qemu_without("cpr-transfer"),
+         "the guest runs in QEMU {version}, {mode} needs {since}",
+         "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
+    Rule("qemu-old-reboot", (REBOOT,), RUNNING, state.runs_in_qemu_without("cpr-reboot"),
+         "the guest runs in QEMU {version}, {mode} needs {since}",
+         "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
+    Rule("qemu-old-exec", (EXEC,), RUNNING, state.runs_in_qemu_without("cpr-exec"),
+         "the guest runs in QEMU {version}, {mode} needs {since}",
+         "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
+    Rule("sandbox", (EXEC,), RUNNING, state.exec_forbidden,
+         "libvirt's sandbox forbids QEMU to exec itself (spawn=deny)",
+         "use mode transfer; or seccomp_sandbox = 0 in qemu.conf, at a price", "QEMU system/qemu-seccomp.c"),
+    Rule("modules-gone", ALL, RUNNING, state.modules_gone,
+         "QEMU {version} was replaced on disk, with its modules: what it hasn't loaded yet, it can't load any more",
+         "move the guest before you attach devices to it", "QEMU util/module.c module_load()", INFO),
+)
+
+MEMORY = (
+    Rule("ram-private", SHARED, RUNNING, memory.private, "RAM isn't shared ({ram})", PREPARE,
+         "QEMU ram_is_cpr_compatible()"),
+    Rule("ram-private", SHARED, STOPPED, memory.private_in_document, "RAM won't be shared ({ram})",
+         "'virtcpr prepare {name}' before it is started", "libvirt qemuBuildMemoryBackendProps()"),
+    Rule("ram-directory", SHARED, RUNNING, memory.in_directory,
+         "RAM {id} is a file in a directory ({path}): QEMU would hand over nothing and the guest would wake up in "
+         "blank RAM", PREPARE, "QEMU backends/hostmem-file.c, qemu_ram_alloc_from_file()"),
+    Rule("ram-missing", (*SHARED, REBOOT), RUNNING, memory.file_gone,
+         "RAM {id} is in the file {path}, which is gone: new QEMU couldn't open it", RESTART,
+         "QEMU system/physmem.c qemu_ram_alloc_from_file()"),
+    Rule("aux-ram-share", SHARED, RUNNING, memory.aux_ram_private, "the machine runs without aux-ram-share=on",
+         PREPARE, CPR_DOC),
+    Rule("aux-ram-share", SHARED, STOPPED, memory.aux_ram_private_in_document,
+         "the machine will run without aux-ram-share=on", "'virtcpr prepare {name}' before it is started", CPR_DOC),
+    Rule("ram-epc", SHARED, RUNNING, memory.epc, "RAM {id} is SGX enclave memory, which can't be handed over",
+         RESTART, "QEMU backends/hostmem-epc.c"),
+    Rule("confidential", ALL, RUNNING, memory.confidential, "the guest's RAM is encrypted ({kind})", RESTART,
+         "QEMU ram_is_cpr_compatible(), guest_memfd"),
+    Rule("confidential", ALL, DOCUMENT, has("launchSecurity"), "the domain is an encrypted guest (SEV, TDX)", RESTART,
+         BLOCKERS),
+    Rule("discard-data", (TRANSFER, REBOOT), RUNNING, memory.discarded,
+         "RAM {id} has discard-data=on: a QEMU that ends in the orderly way wipes it for the other one, too",
+         "virtcpr kills the one that must go; take <discard/> out of <memoryBacking> to be safe from others",
+         "QEMU backends/hostmem-file.c file_backend_unparent()", WARNING),
+    Rule("host-memory", (LIVE,), RUNNING, memory.no_room_for_two,
+         "mode live needs the guest's RAM twice: {wanted}, and {free} of {kind} are available",
+         "free memory, or use mode transfer", "Linux /proc/meminfo"),
+    Rule("cold-boot-pending", SHARED, RUNNING, memory.next_boot_is_ready,
+         "the persistent XML is prepared, the running guest was started before that", "shut it down and start it",
+         "libvirt virDomainGetXMLDesc(INACTIVE)", INFO),
+    Rule("next-boot-unprepared", SHARED, RUNNING, memory.next_boot_is_not_ready,
+         "the running guest is prepared, the persistent XML isn't: after the next start it couldn't be moved any more",
+         "'virtcpr prepare {name}'", "libvirt virDomainGetXMLDesc(INACTIVE)", WARNING),
+)
+
+MIGRATION = (
+    Rule("job", ALL, RUNNING, migration.busy, "libvirt or QEMU is busy with the domain: {jobs}",
+         "wait for it ('virsh domjobinfo {name}', 'virsh blockjob'), then try again",
+         "libvirt status file; QEMU query-jobs"),
+    Rule("lock-manager", RUNS_ON, RUNNING, migration.leases, "libvirt holds leases of the disks ({manager})",
+         "a lease belongs to a process and can't be handed over: restart the guest instead", "libvirt src/locking"),
+    Rule("qemu-blocked", ALL, RUNNING, migration.blocked_by_qemu, "QEMU: {reason}",
+         "detach that device, or restart the guest instead", "QEMU query-migrate, blocked-reasons"),
+    Rule("qemu-blocked-live", (LIVE,), RUNNING, migration.blocked_by_qemu_in_mode_normal, "QEMU: {reason}",
+         "use mode transfer, which QEMU allows", "QEMU migrate_add_blocker_normal()"),
+    Rule("capability", CPR, RUNNING, migration.capabilities("postcopy-ram", "background-snapshot", "x-colo"),
+         "the migration capability {capability} is on, and QEMU refuses CPR with it",
+         CAPABILITY_OFF,
+         "QEMU migration/options.c migrate_caps_check()"),
+    Rule("capability-stream", (TRANSFER, LIVE, REBOOT), RUNNING,
+         migration.capabilities("mapped-ram", "multifd", "zero-copy-send", "x-ignore-shared",
+                                "pause-before-switchover", "switchover-ack"),
+         "the migration capability {capability} is on, which changes what new QEMU would have to expect",
+         CAPABILITY_OFF,
+         "QEMU qapi/migration.json MigrationCapability"),
+    Rule("write-threshold", (LIVE, EXEC), RUNNING, migration.write_thresholds,
+         "a write threshold is set on block node {node}, which new QEMU wouldn't know",
+         "take it away, and have it set again after the move: 'virsh domblkthreshold {name} DISK 0'",
+         "libvirt qemuMonitorSetBlockThreshold()"),
+    Rule("mode-left", ALL, RUNNING, migration.mode_left,
+         "QEMU's migration mode is {mode}, left by an earlier hand-over: a snapshot taken now would leave out RAM",
+         "virsh qemu-monitor-command {name} "
+         "'{{\"execute\": \"migrate-set-parameters\", \"arguments\": {{\"mode\": \"normal\"}}}}'",
+         CPR_DOC, WARNING),
+    Rule("format", (LIVE,), STOPPED, has("devices/disk/driver[@type='vmdk' or @type='vdi' or @type='vpc' or "
+         "@type='vhdx' or @type='qcow' or @type='parallels']"),
+         "the domain has a disk image of a format that can't be migrated", "convert it to qcow2 or raw",
+         "QEMU migrate_add_blocker_normal()"),
+)
+
+DEVICES = (
+    Rule("vsock", RUNS_ON, DOCUMENT, has("devices/vsock"),
+         "the domain has a vsock device: its CID is held by the old process",
+         f"{REBOOTS}, or detach it",
+         "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()"),
+    Rule("hostdev", RUNS_ON, DOCUMENT, has("devices/hostdev | devices/interface[@type='hostdev']"),
+         "the domain has a host device (passthrough)",
+         f"detach it, or suspend the guest ('virsh dompmsuspend {{name}} mem') and {REBOOTS}; VFIO devices can be "
+         "handed over from QEMU 10.1 on, which this version of virtcpr doesn't do",
+         "QEMU hw/vfio/migration.c, hw/usb/host-libusb.c"),
+    Rule("hostdev-awake", (REBOOT,), RUNNING, state.awake,
+         "the domain has a host device (VFIO), and its guest isn't suspended",
+         "suspend the guest ('virsh dompmsuspend {name} mem'), or detach the device", "QEMU hw/vfio/cpr.c"),
+    Rule("virtiofs", ALL, DOCUMENT, has("devices/filesystem[driver/@type='virtiofs']"),
+         "the domain has a shared file system (virtiofs)",
+         "unmount and detach it, or restart the guest; no QEMU up to 11.1 hands it over",
+         "QEMU hw/virtio/vhost-user-fs.c"),
+    Rule("filesystem", RUNS_ON, DOCUMENT, has("devices/filesystem[not(driver/@type='virtiofs')]"),
+         "the domain has a shared file system (9p)", f"unmount it and {REBOOTS}, or detach it",
+         "QEMU hw/9pfs/9p.c v9fs_attach()"),
+    Rule("tpm", RUNS_ON, DOCUMENT, has("devices/tpm[not(backend/@type='passthrough')]"), "the domain has a TPM",
+         f"{REBOOTS}, which takes the TPM's state along", "QEMU backends/tpm/tpm_emulator.c"),
+    Rule("tpm-passthrough", ALL, DOCUMENT, has("devices/tpm[backend/@type='passthrough']"),
+         "the domain has the host's TPM", RESTART, "QEMU backends/tpm/tpm_passthrough.c"),
+    Rule("redirdev", RUNS_ON, DOCUMENT, has("devices/redirdev"), "the domain has a redirected USB device",
+         f"{REBOOTS}, or detach it", "QEMU hw/usb/redirect.c"),
+    Rule("smartcard", RUNS_ON, DOCUMENT, has("devices/smartcard"), "the domain has a smartcard",
+         f"{REBOOTS}, or detach it",
+         "QEMU hw/usb/ccid-card-passthru.c"),
+    Rule("shmem", ALL, DOCUMENT, has("devices/shmem"), "the domain has shared memory (ivshmem)", "detach it",
+         "QEMU hw/misc/ivshmem*.c"),
+    Rule("crypto", ALL, DOCUMENT, has("devices/crypto"), "the domain has a crypto device", "detach it",
+         "QEMU hw/virtio/virtio-crypto.c"),
+    Rule("sound", ALL, DOCUMENT, has("devices/sound[@model='virtio' or @model='usb']"),
+         "the domain has a sound device that QEMU can't migrate", "use another sound model",
+         "QEMU hw/audio/virtio-snd.c, hw/usb/dev-audio.c"),
+    Rule("input-passthrough", ALL, DOCUMENT, has("devices/input[@type='passthrough']"),
+         "the domain has an input device of the host (passthrough)", "detach it", "QEMU hw/input/virtio-input-host.c"),
+    Rule("input-evdev", RUNS_ON, DOCUMENT, has("devices/input[@type='evdev']"),
+         "the domain has an input device of the host (evdev)", f"{REBOOTS}, or detach it",
+         "QEMU ui/input-linux.c"),
+    Rule("iommu", ALL, DOCUMENT, has("devices/iommu[@model='amd']"), "the domain has an AMD IOMMU", RESTART,
+         "QEMU hw/i386/amd_iommu.c"),
+    Rule("spice", RUNS_ON, DOCUMENT, has("devices/graphics[@type='spice']"),
+         "the domain has a SPICE display: its connections can't be handed over",
+         f"{REBOOTS}, or VNC in its place", OURS),
+    Rule("display", RUNS_ON, DOCUMENT,
+         has("devices/graphics[@type='dbus' or @type='egl-headless' or @type='rdp' or @type='sdl']"),
+         "the domain has a display that isn't VNC", f"{REBOOTS}, or VNC in its place", OURS),
+    Rule("virgl", ALL, DOCUMENT, has("devices/video/model/acceleration[@accel3d='yes']"),
+         "the domain has 3D acceleration (virgl)", RESTART, "QEMU hw/display/virtio-gpu-base.c"),
+    Rule("vnc-websocket", RUNS_ON, DOCUMENT, has("devices/graphics[@websocket]"), "the domain has a VNC websocket",
+         f"{REBOOTS}, or {EDIT}", "QEMU ui/vnc.c vnc_display_update(), which takes no address for it"),
+    Rule("vnc-password", RUNS_ON, RUNNING, devices.vnc_password,
+         "the VNC display has a password that libvirt doesn't know, and the new process wouldn't know it",
+         "give libvirt one ('virsh update-device {name} FILE', with <graphics … passwd='…'/>)", "QEMU ui/vnc.c"),
+    Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
+         "the network interface {interface} is of type {kind}, which can't be handed over",
+         "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
+    Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
+         "connections of the guest through {interface}, a network of QEMU's own, end in the move",
+         "programs in the guest connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
+    Rule("network-boot", (TRANSFER,), DOCUMENT, devices.lost_boot_roms,
+         "the domain is to boot from the network, and 'prepare' took its interfaces' boot ROMs away when it wasn't",
+         "'virtcpr prepare --undo {name}', then prepare it again", "QEMU hw/pci/pci.c pci_add_option_rom()", WARNING),
+    Rule("interface-queues", (TRANSFER,), DOCUMENT, has("devices/interface[@type='direct'][driver/@queues > 1]"),
+         "the domain has a macvtap interface with several queues, of which Linux doesn't say which ones the guest uses",
+         f"{REBOOTS}, or give it one queue (<driver queues='1'/>)", "Linux drivers/net/tap.c tap_ioctl()"),
+    Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
+         "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
+         "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),
+    Rule("iotune", (LIVE, EXEC), DOCUMENT, has("devices/disk/iotune | devices/disk/throttlefilters"),
+         "the domain has I/O throttling, which new QEMU wouldn't know", "remove it with 'virsh blkdeviotune'",
+         "libvirt qemuMonitorSetBlockIoThrottle()"),
+    Rule("transient-disk", ALL, DOCUMENT, has("devices/disk/transient"), "the domain has a transient disk", RESTART,
+         "libvirt qemuProcessSetupDisksTransient()"),
+    Rule("reservations", RUNS_ON, DOCUMENT, has("devices/disk/source/reservations"),
+         "the domain has a disk with a persistent reservation helper", REBOOTS, "QEMU scsi/pr-manager-helper.c"),
+    Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)]/source[@tls='yes']"
+             " | devices/rng/backend/source[@tls='yes']"),
+         "the domain has a character device on a TCP port with TLS", DETACH, OURS),
+    Rule("chardev-connected", (TRANSFER,), RUNNING, devices.clients,
+         "somebody is connected to the socket of {device}, and will have to connect again after the move",
+         "nothing needs to be done where the program on the other side does that by itself",
+         "QEMU chardev/char-socket.c", WARNING),
+    Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix' or @type='tcp']/source[@mode='connect']"
+             " | devices/rng/backend[@type='unix' or @type='tcp']/source[@mode='connect']"),
+         "the domain has a character device connected to a peer", DETACH, OURS),
+    Rule("spice-channel", RUNS_ON, DOCUMENT, has("devices/*[@type='spicevmc' or @type='spiceport']"),
+         "the domain has a SPICE channel", f"{REBOOTS}, or detach it", OURS),
+    Rule("vdagent", ALL, DOCUMENT, has("devices/*[@type='qemu-vdagent']"),
+         "the domain has a clipboard channel (vdagent)", "detach it", "QEMU ui/vdagent.c"),
+    Rule("invtsc", ALL, DOCUMENT,
+         has("self::domain[@type='kvm'][not(clock/timer[@name='tsc']/@frequency)]/cpu/feature[@name='invtsc']"
+             "[@policy='require' or @policy='force']"),
+         "the CPU has invtsc, and the frequency of its TSC isn't fixed",
+         "give <clock> a <timer name='tsc' frequency='…'/>, then shut it down and start it",
+         "QEMU target/i386/kvm/kvm.c"),
+    Rule("hv-passthrough", ALL, DOCUMENT, has("self::domain[@type='kvm']/features/hyperv[@mode='passthrough']"),
+         "the Hyper-V features are passed through from the host", "name them one by one (<hyperv mode='custom'>)",
+         "QEMU target/i386/kvm/kvm.c"),
+)
+
+DRIFT = (
+    Rule("argv", (TRANSFER, LIVE, EXEC), RUNNING, drift.unreadable, "QEMU's command line can't be understood",
+         "restart the guest, and report this as a bug", "QEMU qemu-options.hx"),
+    Rule("changed", (TRANSFER, LIVE, EXEC), RUNNING, drift.changed, "{change}", UNDO,
+         "virtcpr/plan/findings/drift.py"),
+    RESOURCE,
+)
+
+REHEARSAL = (NO_GO, UNSURE)
+SAVING = (AGENT, ROOM)
+# fmt: on
+
+RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL, *SAVING)
