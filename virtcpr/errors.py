@@ -18,6 +18,8 @@ from typing import ClassVar
 
 from virtcpr.model import ExitCode
 
+SETTLE = "virtcpr recover --all settles it"
+
 
 class VirtcprError(Exception):
     """What failed, on which domain and how the guest is now; ``hint`` says what to do next."""

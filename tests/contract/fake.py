@@ -20,7 +20,6 @@ from tests.contract.reports import (
     one,
     outlook_of,
 )
-from virtcpr.cli.backend import Watch
 from virtcpr.model import (
     CheckReport,
     HookAction,
@@ -39,6 +38,7 @@ from virtcpr.model import (
     RestoreReport,
     SaveReport,
     UpgradeReport,
+    Watch,
 )
 
 Kept = TypeVar("Kept", SaveReport, RestoreReport)

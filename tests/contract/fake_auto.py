@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tests.contract.reports import AUTO, HISTORY
-from virtcpr.cli.backend import Watch
-from virtcpr.model import Action, AutoReport, HistoryReport, Progress
+from virtcpr.model import Action, AutoReport, HistoryReport, Progress, Watch
 
 
 @dataclass

@@ -12,10 +12,9 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DISCARDED, RESTORED, SAVED, UUID
 from tests.contract.test_json import VALIDATOR, checked
-from virtcpr.cli.backend import Watch
 from virtcpr.cli.output import layout, progress, tables
 from virtcpr.cli.output.text import size
-from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport
+from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport, Watch
 
 Golden = Callable[[str, str], None]
 SAVE_QUESTION = "Save 3 domains now? Each is ended, and waits on disk until 'virtcpr restore' is run. [y/N] "

@@ -21,11 +21,11 @@ from virtcpr import __main__
 from virtcpr.actions.records import journal
 from virtcpr.actions.transfer import batch, guest_events, handover
 from virtcpr.host.qemu.qmp import Monitor
-from virtcpr.model import Progress
+from virtcpr.model import Progress, Watch
 from virtcpr.plan.steps import Step
 from virtcpr.plan.transfer import Plan
 
-run, do, look = batch.Upgrade.run, handover.HandOver._do, guest_events.as_planned
+run, do, look = batch.Batch.run, handover.HandOver._do, guest_events.as_planned
 
 
 def main(order: dict[str, Any]) -> int:
@@ -35,7 +35,7 @@ def main(order: dict[str, Any]) -> int:
         setattr(importlib.import_module(module), constant, seconds)
     commands, words = dict(order.get("at", {})), dict(order.get("say", {}))
 
-    def run_watched(self: batch.Upgrade, watch: batch.Watch) -> Any:
+    def run_watched(self: batch.Batch, watch: Watch) -> Any:
         def watched(progress: Progress) -> None:
             watch(progress)
             command = commands.pop(progress.phase, None)
@@ -59,7 +59,7 @@ def main(order: dict[str, Any]) -> int:
         elif "pause" in words:
             words["pause"][0] = "seen"  # at `connect`; the next one is before the pause
 
-    batch.Upgrade.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
+    batch.Batch.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
     guest_events.as_planned = look_and_say
     return __main__.main()
 

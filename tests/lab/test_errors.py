@@ -27,8 +27,12 @@ from tests.lab.test_failure import EMULATOR, leftovers
 
 UNITS = "libvirtd.socket libvirtd-admin.socket libvirtd-ro.socket libvirtd.service"
 # The deadlines of a swap, so short that a test can wait for them.
-SHORT = {"swap.handover.START_SECONDS": 4, "swap.owners.MOVE_SECONDS": 4, "swap.handover.MOVE_SECONDS": 4}
-HASTY = SHORT | {"swap.owners.ANSWER_SECONDS": 3, "swap.handover.ANSWER_SECONDS": 3}
+SHORT = {
+    "actions.transfer.handover.START_SECONDS": 4,
+    "actions.transfer.ownership.MOVE_SECONDS": 4,
+    "actions.transfer.handover.MOVE_SECONDS": 4,
+}
+HASTY = SHORT | {"actions.transfer.ownership.ANSWER_SECONDS": 3, "actions.transfer.handover.ANSWER_SECONDS": 3}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,7 @@ def test_new_qemu_that_hangs_before_it_listens(guest: Guest) -> None:
     script = f'#!/bin/sh\ncase "$*" in *cpr.sock*) kill -STOP $$;; esac\nexec {EMULATOR} "$@"\n'
     shell(f"cat > {hanging}; chmod +x {hanging}", stdin=script)
 
-    report = upgrade(emulator=hanging, deadlines={"swap.spawn.READY_SECONDS": 2})
+    report = upgrade(emulator=hanging, deadlines={"actions.transfer.new_qemu.READY_SECONDS": 2})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (5, "rolled-back")
     assert "new QEMU didn't open the CPR channel within 2 s" in said(report)
@@ -138,7 +142,7 @@ def test_a_qemu_that_hangs_is_not_waited_for_by_those_who_only_look(guest: Guest
     process = guest.is_watched()
     run("kill", "-STOP", str(process))
     try:
-        done = virtcpr("check", NAME, deadlines={"host.libvirt.CALL_SECONDS": 2})
+        done = virtcpr("check", NAME, deadlines={"host.libvirt.connection.CALL_SECONDS": 2})
     finally:
         run("kill", "-CONT", str(process))
     assert done.code == 4, done
@@ -206,7 +210,7 @@ def test_a_daemon_that_does_not_stop(guest: Guest) -> None:
     process = guest.is_watched()
     waits = "ExecStop=sh -c 'until test -e /run/go-on; do sleep 0.05; done'\nTimeoutStopSec=infinity"
     with daemon_with(waits):
-        report = upgrade(deadlines={"host.daemon.STOP_SECONDS": 3, "host.daemon.START_SECONDS": 2})
+        report = upgrade(deadlines={"host.libvirt.daemon.STOP_SECONDS": 3, "host.libvirt.daemon.START_SECONDS": 2})
         run("touch", "/run/go-on")
     assert (report["exit_code"], report["domains"][0]["result"]) == (5, "rolled-back")
     assert "libvirt's daemon (libvirtd.service) doesn't stop: systemctl stop" in said(report)

@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from tests.unit import facts
-from virtcpr.actions.inspect.probe import Emulators
-from virtcpr.actions.reboot import leftovers, settle
+from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.reboot import settle
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import FD, Saving
-from virtcpr.actions.records import saves
+from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain import restart
 from virtcpr.domain.facts import DomainFacts, Emulator, Memdev
@@ -345,7 +345,7 @@ def reboot_stage(
     """A running guest; its RAM is in a file in libvirt's directory of it."""
     monkeypatch.setattr(Record.__init__, "__defaults__", (tmp_path / "saved",))
     monkeypatch.setattr(ram_files, "STARTING", tmp_path / "starting")
-    monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
+    monkeypatch.setattr(pending_strips, "DIRECTORY", tmp_path / "leftovers")
     monkeypatch.setattr(saves.load, "__defaults__", (tmp_path / "saved",))
     world = World(tmp_path, children, replace(DOMAIN, status_path=str(tmp_path / "d1.xml")))
     old = world.start(status="running")

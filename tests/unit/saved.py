@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from virtcpr.actions.reboot.save_guest import images
+from virtcpr.actions.reboot.guest import images
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.host.files import ram_files

@@ -80,7 +80,7 @@ class Upgrades:
 @pytest.fixture
 def upgrades(monkeypatch: pytest.MonkeyPatch) -> Upgrades:
     made = Upgrades()
-    monkeypatch.setattr(auto, "_opened", made.open)
+    monkeypatch.setattr(auto, "open_upgrade", made.open)
     monkeypatch.setattr(auto, "minute_of_day", lambda: 12 * 60)
     monkeypatch.setattr(blackout, "refuse_jobs", made.refuse_jobs)
     return made

@@ -129,7 +129,7 @@ GROUPS = (
             ),
             Wait(
                 "old QEMU answers at all, where new has all of the guest and something failed; in `recover`: either",
-                "actions.transfer.ownership.LOOK_SECONDS",
+                "actions.monitor.query.LOOK_SECONDS",
                 "it is *silent*, [recovery](recovery.md) decides: old is killed and new runs the guest",
             ),
             Wait(
@@ -140,12 +140,12 @@ GROUPS = (
             ),
             Wait(
                 "new QEMU's end is noticed where its monitor was lost",
-                "actions.transfer.ends.DYING_SECONDS",
+                "actions.transfer.new_qemu.DYING_SECONDS",
                 "the monitor is what failed",
             ),
             Wait(
                 "new QEMU says that it has all of a guest whose old QEMU has ended",
-                "actions.transfer.ends.LAST_SECONDS",
+                "actions.transfer.new_qemu.LAST_SECONDS",
                 "[recovery](recovery.md) decides",
             ),
             Wait(
@@ -171,7 +171,7 @@ GROUPS = (
             ),
             Wait(
                 "the daemon answers, and then lists all guests that were moved and live",
-                "actions.transfer.verify.SECONDS",
+                "actions.daemon.reconnect.SECONDS",
                 "exit code 6; the guests are left as they are",
             ),
             Wait(
@@ -191,7 +191,7 @@ GROUPS = (
         (
             Wait(
                 "a guest that was asked to suspend itself rests; in settling, too, where virtcpr died meanwhile",
-                "actions.reboot.save_guest.SUSPEND_SECONDS",
+                "actions.reboot.guest.SUSPEND_SECONDS",
                 "rolled back (5). One that suspends itself later stays so: `virsh dompmwakeup`",
             ),
             Wait(
@@ -202,7 +202,7 @@ GROUPS = (
             ),
             Wait(
                 "old QEMU says that it is through, after the last byte; in going back, too",
-                "actions.reboot.save_guest.OVER_SECONDS",
+                "actions.reboot.guest.OVER_SECONDS",
                 "rolled back (5); in going back: exit code 6, the guest is paused in old QEMU",
             ),
             Wait(
@@ -212,12 +212,12 @@ GROUPS = (
             ),
             Wait(
                 "a QEMU dies when it is killed",
-                "actions.reboot.save_guest.END_SECONDS",
+                "actions.reboot.guest.END_SECONDS",
                 "exit code 6, the record stays: `virtcpr recover` once it is gone",
             ),
             Wait(
                 "libvirt has noticed that, and cleaned up",
-                "actions.reboot.save_guest.GONE_SECONDS",
+                "actions.reboot.guest.GONE_SECONDS",
                 "exit code 6, the state is kept: `virtcpr recover`",
             ),
             Wait(
@@ -290,4 +290,4 @@ def test_every_deadline_is_in_it() -> None:
 
 def test_a_paused_guest_waits_less_than_its_own_watchdog() -> None:
     """Linux calls a CPU stuck after twice ``kernel.watchdog_thresh``, 10 s."""
-    assert value("actions.transfer.ownership.MOVE_SECONDS") + value("actions.transfer.ownership.LOOK_SECONDS") < 20
+    assert value("actions.transfer.ownership.MOVE_SECONDS") + value("actions.monitor.query.LOOK_SECONDS") < 20

@@ -270,8 +270,8 @@ def test_an_emulator_that_hangs_is_ended_with_what_it_started(tmp_path: Path, mo
 
 
 def test_a_guest_that_is_asked_has_its_deadline_back(stage: Stage) -> None:
-    from virtcpr.actions.transfer import ownership
+    from virtcpr.actions.monitor import query
 
     monitor = FakeMonitor(stage.world.old, "old", timeout=7.0)
-    assert asyncio.run(ownership.answers(monitor))  # type: ignore[arg-type]
+    assert asyncio.run(query.answers(monitor))  # type: ignore[arg-type]
     assert monitor.timeout == 7.0

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.stage import OPTIONAL, UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions.records import journal, quarantine
-from virtcpr.actions.transfer import ownership, place_threads
+from virtcpr.actions.transfer import libvirt_record, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import QmpError, RolledBack, Unsettled
@@ -177,9 +177,9 @@ def tamper(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[
             await record(guest, new, process)
             action()
 
-        monkeypatch.setattr(ownership, "record", tampered)
+        monkeypatch.setattr(libvirt_record, "write", tampered)
 
-    record = ownership.record
+    record = libvirt_record.write
     return arrange
 
 

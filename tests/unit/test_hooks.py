@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from virtcpr.actions import hooks as command
-from virtcpr.actions.reboot import leftovers
-from virtcpr.actions.records import quarantine, saves
+from virtcpr.actions.records import pending_strips, quarantine, saves
 from virtcpr.domain import restart
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import hooks
@@ -183,7 +182,7 @@ def test_the_hooks_know_where_it_is() -> None:
     text = (Path(hooks.__file__).parents[2] / "hooks/libvirt-qemu").read_text()
     assert f"{saves.DIRECTORY}/" in text
     assert all(name in text for name in (saves.RECORD, saves.STATE))
-    assert str(leftovers.DIRECTORY) in (Path(hooks.__file__).parents[2] / "hooks/libvirt-daemon").read_text()
+    assert str(pending_strips.DIRECTORY) in (Path(hooks.__file__).parents[2] / "hooks/libvirt-daemon").read_text()
 
 
 @pytest.mark.parametrize("file", [saves.RECORD, saves.STATE])

@@ -11,8 +11,9 @@ import pytest
 
 from tests.unit import facts
 from tests.unit.saved import a_record
-from virtcpr.actions.reboot import leftovers
-from virtcpr.actions.reboot.leftovers import Note
+from virtcpr.actions.reboot import strip
+from virtcpr.actions.records import pending_strips
+from virtcpr.actions.records.pending_strips import Note
 from virtcpr.domain import restart
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
@@ -23,7 +24,7 @@ DOMAIN = facts.domain()
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
+    monkeypatch.setattr(pending_strips, "DIRECTORY", tmp_path / "leftovers")
     return tmp_path / "leftovers"
 
 
@@ -40,8 +41,8 @@ def status(tmp_path: Path) -> Path:
 
 def noted(path: Path, uuid: str = DOMAIN.uuid) -> list[Note]:
     one = a_record(path.parent, uuid=uuid, status_path=str(path), taints=("custom-argv", "custom-monitor"))
-    leftovers.note(one.saved)
-    return leftovers.noted()
+    pending_strips.note(one.saved)
+    return pending_strips.noted()
 
 
 def test_it_is_noted_and_taken_out(status: Path, directory: Path) -> None:
@@ -52,19 +53,19 @@ def test_it_is_noted_and_taken_out(status: Path, directory: Path) -> None:
     assert 0 < notes[0].since <= ticks_since_boot()
     assert (directory / f"{DOMAIN.uuid}.json").stat().st_mode & 0o777 == 0o600
     before = read(status.read_text())
-    assert leftovers.strip(notes) == []
+    assert strip.strip_records(notes) == []
     assert not restart.waits(status.read_text())
     assert read(status.read_text()) == before
     assert status.stat().st_mode & 0o777 == 0o600
-    assert leftovers.noted() == []
+    assert pending_strips.noted() == []
     assert sorted(p.name for p in status.parent.iterdir() if p.suffix == ".xml") == ["d1.xml"]
 
 
 def test_a_domain_that_is_gone_leaves_no_note(status: Path) -> None:
     notes = noted(status)
     status.unlink()
-    assert leftovers.strip(notes) == []
-    assert leftovers.noted() == []
+    assert strip.strip_records(notes) == []
+    assert pending_strips.noted() == []
     assert not status.exists()
 
 
@@ -74,9 +75,9 @@ def test_one_that_was_started_anew_is_not_touched(status: Path, uuid: str) -> No
     if uuid == DOMAIN.uuid:
         status.write_text(DOMAIN.status_xml)
     before = status.read_text()
-    assert leftovers.strip(noted(status, uuid)) == []
+    assert strip.strip_records(noted(status, uuid)) == []
     assert status.read_text() == before
-    assert leftovers.noted() == []
+    assert pending_strips.noted() == []
 
 
 def test_what_cannot_be_done_is_said_and_stays_noted(status: Path, tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ def test_what_cannot_be_done_is_said_and_stays_noted(status: Path, tmp_path: Pat
     broken = tmp_path / "broken.xml"
     broken.write_text("<domstatus")
     notes = [*noted(status), Note(other, "db", str(broken), ())]
-    leftovers.note(a_record(tmp_path, uuid=other, name="db", status_path=str(broken)).saved)
-    (problem,) = leftovers.strip(notes)
+    pending_strips.note(a_record(tmp_path, uuid=other, name="db", status_path=str(broken)).saved)
+    (problem,) = strip.strip_records(notes)
     assert problem.startswith("db: libvirt's record still has '-incoming defer': ")
-    assert [note.name for note in leftovers.noted()] == ["db"]
+    assert [note.name for note in pending_strips.noted()] == ["db"]
     assert not restart.waits(status.read_text())  # one doesn't keep the other
 
 
@@ -97,11 +98,11 @@ def test_a_note_that_cannot_be_understood(directory: Path, caplog: pytest.LogCap
     (directory / "x.json").write_bytes(text.encode(errors="surrogateescape"))
     (directory / "x.json.part").touch()
     with caplog.at_level(logging.WARNING):
-        assert leftovers.noted() == []
+        assert pending_strips.noted() == []
     assert "x.json" in caplog.text
 
 
 def test_a_note_that_cannot_be_written(tmp_path: Path, directory: Path) -> None:
     directory.write_text("in the way")
     with pytest.raises(HostError, match="can't be written"):
-        leftovers.note(a_record(tmp_path).saved)
+        pending_strips.note(a_record(tmp_path).saved)

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import virtcpr
-from virtcpr.actions.reboot import leftovers
-from virtcpr.actions.records import journal, quarantine, saves
+from virtcpr.actions.records import journal, pending_strips, quarantine, saves
 from virtcpr.host.libvirt import hooks
 from virtcpr.plan.policy import KEYS, Policy, policy
 
@@ -158,7 +157,7 @@ OTHERS = (
 
 
 def test_the_scripts_know_where_it_is() -> None:
-    for directory in (journal.DIRECTORY, quarantine.DIRECTORY, leftovers.DIRECTORY, saves.DIRECTORY):
+    for directory in (journal.DIRECTORY, quarantine.DIRECTORY, pending_strips.DIRECTORY, saves.DIRECTORY):
         for script in ("prerm", "postrm"):
             assert f"{directory}/*" in (DEBIAN / f"virtcpr.{script}").read_text()
 

@@ -158,8 +158,8 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     doubtful.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
     sure.rehearsed(GO)
     assert (refused.result, doubtful.result, sure.result) == (Result.BLOCKED, None, None)
-    assert [f.code for f in sure.found] == []
-    (no,), (maybe,) = refused.found, doubtful.found
+    assert [f.code for f in sure.findings] == []
+    (no,), (maybe,) = refused.findings, doubtful.findings
     assert (no.code, no.severity) == ("rehearsal", Severity.BLOCKER)
     assert no.message == (
         f"QEMU {facts.domain().emulator.version} can't take over this machine, as a rehearsal with a twin of it "

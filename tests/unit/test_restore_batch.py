@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.reboot_stage import NAME, UUID, WAITS, RebootStage, Shelf
-from virtcpr.actions import restore, save
+from virtcpr.actions import restore
 from virtcpr.actions.daemon import qemu_hook
 from virtcpr.actions.reboot import settle, strip
 from virtcpr.actions.reboot.restore_guest import Restoring
@@ -19,6 +19,7 @@ from virtcpr.errors import HostError, Unsettled, UsageError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
+from virtcpr.plan import outcome
 from virtcpr.plan.reboot_recovery import Stage
 
 Open = Callable[..., RestoreBatch]
@@ -43,7 +44,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(qemu_hook, "ready", lambda connection: connection)
     monkeypatch.setattr(guard, "arm", lambda _: Post())
     monkeypatch.setattr(daemon, "running", Running)
-    monkeypatch.setattr(strip, "strip", lambda connection, _: (connection, 12.5, []))
+    monkeypatch.setattr(strip, "strip_in_blackout", lambda connection, _: (connection, 12.5, []))
 
     def open_(request: Request = ALL, *, discard: bool = False) -> RestoreBatch:
         return RestoreBatch(request, reboot_stage.connection, discard=discard)
@@ -189,7 +190,7 @@ def test_not_while_a_process_of_it_lives(reboot_stage: RebootStage, opened: Open
     ],
 )
 def test_exit_codes(results: set[Keeping], code: ExitCode) -> None:
-    assert save.exit_code(results) is code
+    assert outcome.exit_code(results) is code
 
 
 def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_it(
@@ -211,8 +212,8 @@ def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_i
     def failing(_: object) -> None:
         raise Unsettled("libvirt died", hint="recover")
 
-    monkeypatch.setattr(settle, "at_once", at_once)
-    monkeypatch.setattr(strip, "strip", stripped)
+    monkeypatch.setattr(settle, "settle_now", at_once)
+    monkeypatch.setattr(strip, "strip_in_blackout", stripped)
     monkeypatch.setattr(Restoring, "run", lambda self, read: failing(self))
     one, code = run(batch)
     assert done == ["settle", "strip", "settle", "strip"]

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, RebootStage
-from virtcpr.actions.reboot import leftovers, restore_guest
+from virtcpr.actions.reboot import restore_guest
 from virtcpr.actions.reboot.restore_guest import Restoring
-from virtcpr.actions.records import saves
+from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.files import ram_files
@@ -46,7 +46,7 @@ def runs(stage: RebootStage) -> None:
     assert (qemu.status, qemu.asleep, qemu.mode) == ("running", False, "normal")
     assert qemu.on == frozenset({"events", "return-path"})
     assert stage.left() == set()
-    assert [note.uuid for note in leftovers.noted()] == [DOMAIN.uuid]
+    assert [note.uuid for note in pending_strips.noted()] == [DOMAIN.uuid]
     assert (stage.world.ram / f"{qemu.number}-{NAME}/pc.ram").exists()
 
 
@@ -300,7 +300,7 @@ def test_the_start_is_allowed_only_while_it_lasts(reboot_stage: RebootStage, mon
     def noting(self: FakeConnection, xml: str) -> object:
         seen.append((ram_files.STARTING / one.saved.uuid).exists())
         assert reboot_stage.stage is Stage.STARTING  # written before what it announces
-        assert leftovers.noted()
+        assert pending_strips.noted()
         return start(self, xml)
 
     monkeypatch.setattr(FakeConnection, "start_paused", noting)

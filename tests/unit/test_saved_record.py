@@ -15,6 +15,7 @@ import pytest
 from tests.unit.saved import UUID, a_record
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record
+from virtcpr.actions.records.unsettled import refuse_unsettled_saves
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.plan.reboot_recovery import Purpose, Stage
 
@@ -225,12 +226,12 @@ def test_an_empty_directory_is_no_saved_guest(tmp_path: Path) -> None:
 def test_only_those_that_wait_for_restore_are_settled(tmp_path: Path) -> None:
     directory = tmp_path / "saved"
     one = a_record(tmp_path, Stage.SAVED)
-    saves.refuse_unsettled(directory)
+    refuse_unsettled_saves(directory)
     for stage, purpose in [(s, p) for s in Stage for p in Purpose if (s, p) != (Stage.SAVED, Purpose.SAVE)]:
         one.saved = replace(one.saved, purpose=purpose)
         one.write(stage)
         with pytest.raises(Unsettled, match="a save or restore of web was interrupted and isn't settled") as raised:
-            saves.refuse_unsettled(directory)
+            refuse_unsettled_saves(directory)
         assert "virtcpr recover --all" in str(raised.value.hint)
 
 

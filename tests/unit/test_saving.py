@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.reboot_stage import NAME, STATE, UUID, WAITS, RebootStage
-from virtcpr.actions.reboot import save_guest
+from virtcpr.actions.reboot import guest
 from virtcpr.actions.records.saves import Record
 from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.processes import kill_paused
@@ -112,7 +112,7 @@ def test_libvirt_falls_silent_at_every_call(
     reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The guest may be paused: the record stays, and recovery lets it go on once libvirt answers."""
-    monkeypatch.setattr(save_guest, "SUSPEND_SECONDS", 0.02)
+    monkeypatch.setattr(guest, "SUSPEND_SECONDS", 0.02)
     world = reboot_stage.world
     world.at, world.then = number, world.fall_silent
     error = reboot_stage.save(suspend=True)
@@ -234,7 +234,7 @@ def test_qemu_that_fails(reboot_stage: RebootStage) -> None:
 
 
 def test_qemu_that_does_not_end(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(save_guest, "OVER_SECONDS", 0.02)
+    monkeypatch.setattr(guest, "OVER_SECONDS", 0.02)
     qemu = reboot_stage.world.now
 
     def hang() -> None:
@@ -313,7 +313,7 @@ def test_one_that_was_started_anew_before(reboot_stage: RebootStage) -> None:
 
 
 def test_one_that_does_not_suspend_itself(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(save_guest, "SUSPEND_SECONDS", 0.02)
+    monkeypatch.setattr(guest, "SUSPEND_SECONDS", 0.02)
     made = reboot_stage.saving(suspend=True)
     monkeypatch.setattr(type(made.domain), "suspend_to_ram", lambda _: None)
     with pytest.raises(RolledBack, match=rf"{NAME}: the guest didn't suspend itself within 0\.02 s; the guest runs on"):
@@ -362,7 +362,7 @@ def test_one_that_does_not_die(reboot_stage: RebootStage, monkeypatch: pytest.Mo
 
 
 def test_libvirt_that_does_not_notice(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(save_guest, "GONE_SECONDS", 0.02)
+    monkeypatch.setattr(guest, "GONE_SECONDS", 0.02)
     made = reboot_stage.saving()
     monkeypatch.setattr(type(made.domain), "active", lambda _: True)
     with pytest.raises(
@@ -382,7 +382,7 @@ def test_only_the_very_process_is_ended(reboot_stage: RebootStage, monkeypatch: 
     monkeypatch.setattr(kill_paused, "end", end)
     old = reboot_stage.world.now.process
     assert isinstance(reboot_stage.save(), RolledBack)
-    assert asked == [(old, save_guest.END_SECONDS)]
+    assert asked == [(old, guest.END_SECONDS)]
 
 
 @pytest.mark.parametrize("purpose", Purpose)

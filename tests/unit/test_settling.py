@@ -13,11 +13,10 @@ from typing import cast
 import pytest
 
 from tests.unit.reboot_stage import DOMAIN, NAME, UUID, WAITS, RebootStage, Shelf
-from virtcpr.actions.daemon import qemu_hook
-from virtcpr.actions.inspect.probe import Emulators
-from virtcpr.actions.reboot import restore_guest, settle, stillborn, strip
+from virtcpr.actions.daemon import qemu_hook, reconnect
+from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.reboot import restore_guest, settle, strip
 from virtcpr.actions.records import saves
-from virtcpr.actions.transfer import verify
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt import daemon
@@ -295,7 +294,7 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     """The host's own places are this stage's; what is done beside settling."""
     done: list[str] = []
     directory = reboot_stage.world.directory / "saved"
-    for function in (saves.waiting, saves.readable, saves.broken, saves.refuse_unsettled):
+    for function in (saves.waiting, saves.readable, saves.broken):
         monkeypatch.setattr(function, "__defaults__", (directory,))
     monkeypatch.setattr(settle, "_connected", CONNECTED)
 
@@ -314,10 +313,10 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     recipe.write_text("{}")
     monkeypatch.setattr(guard, "RECIPE", recipe)
     monkeypatch.setattr(daemon, "running", lambda: None)
-    monkeypatch.setattr(verify, "reconnect", noting("connected", lambda _: Connected()))
+    monkeypatch.setattr(reconnect, "reconnect", noting("connected", lambda _: Connected()))
     monkeypatch.setattr(settle, "Connection", noting("connected", lambda _: Connected()))
     monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection: connection))
-    monkeypatch.setattr(strip, "strip", noting("stripped", lambda connection, _: (connection, None, [])))
+    monkeypatch.setattr(strip, "strip_in_blackout", noting("stripped", lambda connection, _: (connection, None, [])))
     return done
 
 
@@ -330,7 +329,7 @@ def test_a_start_that_the_daemon_waits_for_goes_first(
     reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole(reboot_stage)
-    monkeypatch.setattr(stillborn, "stuck", lambda _: {UUID})
+    monkeypatch.setattr(strip, "stuck_starts", lambda _: {UUID})
     settle.settle_all((), dry_run=False)
     assert host == ["connected", "stripped", "hook", "stripped", "closed"]
 

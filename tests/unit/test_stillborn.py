@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit import facts
-from virtcpr.actions.reboot import leftovers, stillborn
-from virtcpr.actions.reboot.leftovers import Note
+from virtcpr.actions.reboot import strip
+from virtcpr.actions.records import pending_strips
+from virtcpr.actions.records.pending_strips import Note
 from virtcpr.domain import restart
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes.proc import Process, ticks_since_boot
@@ -36,7 +37,7 @@ def born(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Note:
     os.utime(path, ns=(10**18, 10**18))
     os.utime(driver, ns=(10**18 + 1, 10**18 + 1))
     monkeypatch.setattr(daemon, "DRIVER_PID", driver)
-    monkeypatch.setattr(leftovers, "DIRECTORY", tmp_path / "leftovers")
+    monkeypatch.setattr(pending_strips, "DIRECTORY", tmp_path / "leftovers")
     return Note(DOMAIN.uuid, DOMAIN.name, str(path), (), ram=str(tmp_path / "ram"), since=ticks_since_boot())
 
 
@@ -53,13 +54,13 @@ def orphan() -> Iterator[Process]:
 
 
 def test_one_that_an_earlier_daemon_died_in(born: Note) -> None:
-    assert stillborn.stuck([born]) == {DOMAIN.uuid}
+    assert strip.stuck_starts([born]) == {DOMAIN.uuid}
 
 
 def test_one_that_is_under_way_is_not_stuck(born: Note) -> None:
     """This daemon has written its record itself."""
     os.utime(born.status_path, ns=(10**18 + 2, 10**18 + 2))
-    assert stillborn.stuck([born]) == frozenset()
+    assert strip.stuck_starts([born]) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_any_other_record_is_not_stuck(born: Note, changed: object) -> None:
     path = Path(born.status_path)
     path.write_text(changed(path.read_text()))  # type: ignore[operator]
     os.utime(path, ns=(10**18, 10**18))
-    assert stillborn.stuck([born]) == frozenset()
+    assert strip.stuck_starts([born]) == frozenset()
 
 
 def test_nothing_of_it_is_left(born: Note, orphan: Process, tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_nothing_of_it_is_left(born: Note, orphan: Process, tmp_path: Path) -> N
         directory.mkdir(parents=True)
         (directory / "pc.ram").touch()
     (tmp_path / "leftovers").mkdir()
-    assert leftovers.strip([born]) == []
+    assert strip.strip_records([born]) == []
     assert not orphan.alive()
     assert not Path(born.status_path).exists()
     assert not (tmp_path / "web.pid").exists()
@@ -95,7 +96,7 @@ def test_a_guest_that_is_another_s_is_not_ended(born: Note, tmp_path: Path) -> N
     """Another domain's QEMU that waits, and one of this domain that doesn't."""
     words = (["-uuid", OTHER, *restart.WAITING], ["-uuid", DOMAIN.uuid])
     children = [subprocess.Popen([*WAITS_FOR_EVER, *more], stdin=subprocess.PIPE) for more in words]
-    assert leftovers.strip([replace(born, ram="")]) == []
+    assert strip.strip_records([replace(born, ram="")]) == []
     for child in children:
         assert child.poll() is None
         child.communicate(b"\n")
@@ -103,7 +104,7 @@ def test_a_guest_that_is_another_s_is_not_ended(born: Note, tmp_path: Path) -> N
 
 def test_one_that_does_not_end_keeps_its_record(born: Note, orphan: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Process, "kill", lambda *_: False)
-    (problem,) = leftovers.strip([born])
+    (problem,) = strip.strip_records([born])
     assert f"process {orphan.pid} was killed, and isn't gone after 30 s" in problem
     assert Path(born.status_path).exists()
 
@@ -111,7 +112,7 @@ def test_one_that_does_not_end_keeps_its_record(born: Note, orphan: Process, mon
 @pytest.mark.parametrize("since", [0, pytest.param(ticks_since_boot() + 10**6, id="later")])
 def test_a_qemu_that_was_there_before_is_not_ended(born: Note, orphan: Process, since: int) -> None:
     """The guest was restored once, and may run in it, out of libvirt's sight."""
-    (problem,) = leftovers.strip([replace(born, since=since)])
+    (problem,) = strip.strip_records([replace(born, since=since)])
     assert f"process {orphan.pid} was there before it was started, and may have the guest" in problem
     assert orphan.alive()
     assert Path(born.status_path).exists()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit import facts
 from virtcpr.actions.rehearsal import rehearse
-from virtcpr.actions.transfer import new_qemu, ownership
+from virtcpr.actions.transfer import libvirt_record, new_qemu
 from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain import status
 from virtcpr.errors import HostError
@@ -110,7 +110,7 @@ def test_libvirts_record_gets_no_path_that_it_makes_up(
     text, path = facts.domain().status_xml, tmp_path / "web.xml"
     path.write_text(text)
     guest = Guest("web", "", str(tmp_path), str(path), text, "/usr/bin/qemu", True, False, ())
-    asyncio.run(ownership.record(guest, SimpleNamespace(execute=execute), Process.of(os.getpid())))  # type: ignore[arg-type]
+    asyncio.run(libvirt_record.write(guest, SimpleNamespace(execute=execute), Process.of(os.getpid())))  # type: ignore[arg-type]
     assert made[0].ptys == ({"serial0": said.removeprefix("pty:")} if taken else {})
 
 

@@ -6,17 +6,13 @@ from dataclasses import replace
 
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
-from virtcpr.actions.reboot import batch
-from virtcpr.actions.records import history, journal, saves
-from virtcpr.actions.transfer.outlook import planned
 from virtcpr.domain.edit.document import parse_domain
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.host.files.atomic import read_document
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode, PlanReport, Request
+from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode, Request
 from virtcpr.plan.decision import Decision, decide
-from virtcpr.plan.forecast import forecast
 
 
 def check(request: Request) -> CheckReport:
@@ -63,20 +59,3 @@ def _checked(decision: Decision) -> CheckedDomain:
         ready=tuple(mode for mode in Mode if not decision.blocked(mode)),
         findings=decision.found,
     )
-
-
-def plan(request: Request) -> PlanReport:
-    """What ``upgrade`` would do now, from the objects that it would execute.
-
-    Raises UsageError and HostError; Unsettled where an earlier swap was interrupted, as ``upgrade`` does.
-    """
-    journal.refuse_unsettled()
-    saves.refuse_unsettled()
-    with Connection(request.uri) as connection:
-        if request.mode is Mode.REBOOT:
-            outlooks = [passage.outlook() for _, passage in batch.planned(connection, request)]
-        else:
-            outlooks = [move.outlook() for move in planned(connection, request)]
-    mode = request.mode or Mode.TRANSFER
-    pauses = history.pauses(mode)
-    return PlanReport(tuple(replace(one, forecast_ms=forecast(pauses.get(one.uuid, ()))) for one in outlooks))

@@ -26,6 +26,7 @@ from virtcpr.host.system.paths import NOT_ROOT, PATHS, may_act
 from virtcpr.model import ExitCode, Finding, Mode, PreparedDomain, PrepareReport, Readying, Request, Severity
 from virtcpr.plan.findings.prepare_rules import FILE_TAKEN, preparing
 from virtcpr.plan.findings.rule import blocks
+from virtcpr.plan.outcome import exit_code
 
 BACKUPS = PATHS.state / "xml"
 
@@ -153,7 +154,7 @@ class Preparation:
 
     def report(self, *, dry_run: bool = False) -> PrepareReport:
         reports = self.outlooks
-        return PrepareReport(reports, _exit_code({report.result for report in reports}), dry_run=dry_run)
+        return PrepareReport(reports, exit_code({report.result for report in reports}), dry_run=dry_run)
 
     def _look(self, domain: Domain) -> _One:
         """Raises nothing for one domain's sake."""
@@ -260,11 +261,3 @@ def _ram_files(xml: str) -> frozenset[tuple[str, str]]:
 
 def _failure(message: str, hint: str | None = None) -> Finding:
     return Finding("prepare", Severity.BLOCKER, message, hint or "look at the domain with 'virsh dumpxml --inactive'")
-
-
-def _exit_code(results: set[Readying]) -> ExitCode:
-    done = bool(results & {Readying.PREPARED, Readying.RESTORED})
-    for result, code in ((Readying.FAILED, ExitCode.FAILED), (Readying.BLOCKED, ExitCode.BLOCKED)):
-        if result in results:
-            return ExitCode.SOME if done else code
-    return ExitCode.DONE

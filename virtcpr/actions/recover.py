@@ -6,7 +6,8 @@ import logging
 import os
 from contextlib import nullcontext
 
-from virtcpr.actions.reboot import leftovers, settle
+from virtcpr.actions.reboot import settle, strip
+from virtcpr.actions.records import pending_strips
 from virtcpr.actions.transfer import settle_all
 from virtcpr.errors import HostError
 from virtcpr.host.system.lock import Lock
@@ -32,7 +33,7 @@ def recover(
         swaps = settle_all.settle(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
         if start_daemon:
             return _report((*swaps, *settle.settle_all(names, dry_run=dry_run)), dry_run=dry_run)
-        for problem in leftovers.strip(leftovers.noted()):
+        for problem in strip.strip_records(pending_strips.noted()):
             log.warning("%s", problem)
         return _report(swaps, dry_run=dry_run)
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from virtcpr.actions.daemon import qemu_hook
-from virtcpr.actions.inspect.probe import Emulators
-from virtcpr.actions.reboot import save_guest, settle, strip, validate
+from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.reboot import settle, strip, validate
+from virtcpr.actions.reboot.guest import forget_saved
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
-from virtcpr.actions.records import journal, saves
-from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.reboot.settle import settle_report
+from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import Record
-from virtcpr.actions.save import exit_code, failed, settled
+from virtcpr.actions.records.unsettled import refuse_unsettled_swaps
 from virtcpr.domain.facts import Emulator
 from virtcpr.domain.live import LiveDomain
-from virtcpr.errors import HostError, Unsettled, UsageError, VirtcprError
+from virtcpr.errors import SETTLE, HostError, Unsettled, UsageError, VirtcprError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes import guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
-from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled
+from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled, Watch
+from virtcpr.plan.outcome import exit_code, failed
 from virtcpr.plan.reboot_recovery import Remedy, remedy
 
-Watch = Callable[[Progress], None]
 SETTLED = {Settled.WAITING: Keeping.WAITING, Settled.FORWARD: Keeping.RESTORED, Settled.LOST: Keeping.FAILED}
 
 
@@ -51,7 +52,7 @@ def open_restore(request: Request, *, discard: bool) -> Iterator[RestoreBatch]:
     if os.geteuid() != 0:
         raise HostError("only root can restore guests", hint="run it with sudo")
     with Lock():
-        journal.refuse_unsettled()
+        refuse_unsettled_swaps()
         batch = RestoreBatch(request, Connection(request.uri), discard=discard)
         try:
             yield batch
@@ -124,7 +125,7 @@ class RestoreBatch:
     def _give_up(self, guest: Guest) -> None:
         try:
             if guest.record is not None:
-                save_guest.forget(guest.record)
+                forget_saved(guest.record)
             else:
                 saves.discard(guest.uuid)
         except (VirtcprError, OSError) as error:
@@ -145,14 +146,14 @@ class RestoreBatch:
             # A start that libvirt's daemon died in can be settled only now.
             if again := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
                 for guest in again:
-                    guest.report = settled(guest.report, SETTLED)
+                    guest.report = settle_report(guest.report, SETTLED)
                 self._strip(again)
         finally:
             watched.disarm()
 
     def _strip(self, guests: list[Guest]) -> None:
         running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
-        self.connection, took, problems = strip.strip(self.connection, running)
+        self.connection, took, problems = strip.strip_in_blackout(self.connection, running)
         self.blackout_ms = took or self.blackout_ms
         self.notes += problems
 
@@ -182,7 +183,7 @@ class RestoreBatch:
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
         if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
-            guest.report = settled(guest.report, SETTLED)
+            guest.report = settle_report(guest.report, SETTLED)
         guest.report = replace(guest.report, phases=tuple(restoring.phases))
         watch(Progress(name, "done", result=guest.report.result))
 

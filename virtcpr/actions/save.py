@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from virtcpr.actions.daemon import qemu_hook
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
-from virtcpr.actions.reboot import settle
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.save_guest import Saving
-from virtcpr.actions.records import journal, saves
-from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.reboot.settle import settle_report
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal import rehearse
-from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.files import filesystems
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection, Domain
@@ -26,8 +26,6 @@ from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import (
-    ExitCode,
-    Finding,
     Keeping,
     KeptDomain,
     Mode,
@@ -35,18 +33,18 @@ from virtcpr.model import (
     Request,
     SaveReport,
     Settled,
-    Severity,
     Trial,
+    Watch,
 )
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.outcome import exit_code, failed
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.reboot_recovery import Purpose
 
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Progress], None]
 SETTLED = {Settled.BACK: Keeping.ROLLED_BACK, Settled.WAITING: Keeping.SAVED, Settled.LOST: Keeping.FAILED}
 
 
@@ -69,8 +67,7 @@ def open_save(request: Request) -> Iterator[SaveBatch]:
     if os.geteuid() != 0:
         raise HostError("only root can save guests", hint="run it with sudo")
     with Lock():
-        journal.refuse_unsettled()
-        saves.refuse_unsettled()
+        refuse_unsettled()
         batch = SaveBatch(request, Connection(request.uri))
         try:
             yield batch
@@ -177,7 +174,7 @@ class SaveBatch:
         except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
         if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
-            guest.report = settled(guest.report, SETTLED)
+            guest.report = settle_report(guest.report, SETTLED)
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
         watch(Progress(name, "done", result=guest.report.result))
@@ -201,36 +198,3 @@ def _guarded() -> Iterator[None]:
     finally:
         if watched is not None:
             watched.disarm()
-
-
-def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
-    """The domain's own part failed; the error says how the guest is now."""
-    results = {"rolled-back": Keeping.ROLLED_BACK, "unsettled": Keeping.UNKNOWN}
-    finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
-    return replace(report, result=results.get(error.code, Keeping.FAILED), findings=(*report.findings, finding))
-
-
-def settled(report: KeptDomain, results: Mapping[Settled, Keeping]) -> KeptDomain:
-    """Nobody knows what became of a guest: settle it, as `recover` would.  What can't be settled stays as it is."""
-    outcome = settle.at_once(report.uuid)
-    if outcome is None or outcome.settled not in results:
-        return report
-    result = results[outcome.settled]
-    well = result in (Keeping.SAVED, Keeping.RESTORED)
-    return replace(report, result=result, findings=settle.amended(report.findings, outcome, well=well))
-
-
-def exit_code(results: set[Keeping]) -> ExitCode:
-    """How a batch of ``save`` or ``restore`` ended (DESIGN §7)."""
-    done = bool(results & {Keeping.SAVED, Keeping.RESTORED, Keeping.DISCARDED})
-    if Keeping.UNKNOWN in results:
-        return ExitCode.UNKNOWN
-    for result, code in (
-        (Keeping.FAILED, ExitCode.FAILED),
-        (Keeping.WAITING, ExitCode.FAILED),
-        (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK),
-        (Keeping.BLOCKED, ExitCode.BLOCKED),
-    ):
-        if result in results:
-            return ExitCode.SOME if done else code
-    return ExitCode.DONE

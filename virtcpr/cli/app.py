@@ -13,7 +13,7 @@ import typer
 
 from virtcpr import __version__
 from virtcpr.cli import completion, log
-from virtcpr.cli.backend import Backend, SwapBackend
+from virtcpr.cli.backend import Backend, RealBackend
 from virtcpr.cli.commands import auto as auto_command
 from virtcpr.cli.commands import check as check_command
 from virtcpr.cli.commands import history as history_command
@@ -91,7 +91,7 @@ def run(args: Sequence[str], backend: Backend | None = None) -> int:
     """Run one command line, or answer a shell that completes one; return the exit code.  Raises nothing."""
     _mend_streams()
     log.set_up()
-    session = Session.begin(args, backend or SwapBackend())
+    session = Session.begin(args, backend or RealBackend())
     try:
         if completion.asked():
             return completion.answer(app, session)

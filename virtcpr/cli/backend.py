@@ -5,7 +5,6 @@ They are imported on first use: ``virtcpr --help`` loads neither libvirt nor lxm
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -22,15 +21,14 @@ from virtcpr.model import (
     PlanReport,
     PreparedDomain,
     PrepareReport,
-    Progress,
     RecoverReport,
     Request,
     RestoreReport,
     SaveReport,
     UpgradeReport,
+    Watch,
 )
 
-Watch = Callable[[Progress], None]
 Nameable = Literal["all", "running", "saved", "interrupted"]  # domains that a shell can complete the names of
 
 
@@ -222,7 +220,7 @@ class Backend(Protocol):
         ...
 
 
-class SwapBackend:
+class RealBackend:
     """The real one."""
 
     def names(self, uri: str | None, which: Nameable) -> list[str]:
@@ -246,7 +244,7 @@ class SwapBackend:
         return check_document(source, mode)
 
     def plan(self, request: Request) -> PlanReport:
-        from virtcpr.actions.check import plan
+        from virtcpr.actions.plan import plan
 
         return plan(request)
 
@@ -275,11 +273,7 @@ class SwapBackend:
         return open_preparation(request, template, undo=undo)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
-        if request.mode is Mode.REBOOT:
-            from virtcpr.actions.reboot.batch import open_upgrade as open_reboot
-
-            return open_reboot(request)
-        from virtcpr.actions.transfer.batch import open_upgrade
+        from virtcpr.actions.upgrade import open_upgrade
 
         return open_upgrade(request)
 
@@ -289,7 +283,7 @@ class SwapBackend:
         return open_auto(uri, pending=pending, dry_run=dry_run)
 
     def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
-        from virtcpr.actions.records.history import report
+        from virtcpr.actions.history import report
 
         return report(domains, last)
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from virtcpr.cli.backend import Watch
 from virtcpr.cli.session import Session
 from virtcpr.errors import Unsettled, UsageError, VirtcprError
+from virtcpr.model import Watch
 
 Done = TypeVar("Done")
 

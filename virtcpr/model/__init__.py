@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -344,3 +345,6 @@ class Progress:
     result: Result | Keeping | None = None
     pause_ms: float | None = None
     text: str = field(default="")
+
+
+Watch = Callable[[Progress], None]  # hears of every step

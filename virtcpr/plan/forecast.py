@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
+
+from virtcpr.model import Outlook
 
 LAST = 5  # older ones were of another QEMU, another host kernel, another guest
 
@@ -11,3 +14,8 @@ LAST = 5  # older ones were of another QEMU, another host kernel, another guest
 def forecast(pauses: Sequence[float]) -> float | None:
     """The median of the last pauses, in milliseconds; None where there were none."""
     return round(median(pauses[-LAST:]), 3) if pauses else None
+
+
+def with_forecast(outlook: Outlook, pauses: Mapping[str, Sequence[float]]) -> Outlook:
+    """The outlook with the pause to be expected; ``pauses`` are the domains' earlier ones by UUID, in milliseconds."""
+    return replace(outlook, forecast_ms=forecast(pauses.get(outlook.uuid, ())))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from virtcpr.__main__ import main
-from virtcpr.actions.reboot import leftovers, restore_guest, strip
+from virtcpr.actions.reboot import restore_guest, strip
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
 from virtcpr.actions.records import saves
@@ -48,8 +48,8 @@ class Halt:
         self._wrap(Record, "write", lambda args: f"before record {_stage(args)}", lambda args: f"record {_stage(args)}")
         self._wrap(Connection, "start_paused", self._before_create, lambda _: "after create")
         self._wrap(restore_guest, "finish", lambda _: "before finish", lambda _: "after finish")
-        self._wrap(strip, "strip", lambda _: "before strip", lambda _: "after strip")
-        self._wrap(leftovers, "strip", lambda _: "in strip", _never)
+        self._wrap(strip, "strip_in_blackout", lambda _: "before strip", lambda _: "after strip")
+        self._wrap(strip, "strip_records", lambda _: "in strip", _never)
         for writer in ("replace_durably", "write_private"):
             self._wrap(saves, writer, lambda _: "in record saving", _never)
         self._wrap(os, "link", lambda _: "in keep", _never)

@@ -5,28 +5,28 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
 from virtcpr.actions.auto import notify
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
-from virtcpr.actions.reboot import batch as reboot
-from virtcpr.actions.reboot.batch import RebootUpgrade
-from virtcpr.actions.records import history, journal, saves
-from virtcpr.actions.transfer import batch, outlook
-from virtcpr.actions.transfer.batch import Upgrade, Watch, exit_code
-from virtcpr.actions.transfer.move import Move
+from virtcpr.actions.records import history
+from virtcpr.actions.records.unsettled import refuse_unsettled
+from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
+from virtcpr.actions.transfer.move import Move, probed
+from virtcpr.actions.upgrade import open_upgrade, outlooks
 from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host.files import config_files
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system import packages
-from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Outlook, Request, Result
+from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Request, Result, Watch
 from virtcpr.plan import auto
 from virtcpr.plan.auto import AutoPlan, Candidate, Wave
-from virtcpr.plan.forecast import forecast
+from virtcpr.plan.forecast import with_forecast
+from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.policy import Auto, Policy, policy
 
 log = logging.getLogger(__name__)
@@ -111,23 +111,18 @@ def _off(rules: Policy, uri: str | None) -> Automatic:
 
 def _look(uri: str | None, rules: Policy) -> AutoPlan:
     """Raises HostError where libvirt doesn't answer, Unsettled where an earlier swap was interrupted."""
-    journal.refuse_unsettled()
-    saves.refuse_unsettled()
-    pauses = {mode: history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT)}
-
-    def expected(one: Outlook, mode: Mode) -> Outlook:
-        return replace(one, forecast_ms=forecast(pauses[mode].get(one.uuid, ())))
-
+    refuse_unsettled()
+    by_transfer, by_reboot = (history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT))
     with Connection(uri) as connection:
-        pairs = outlook.looked(connection, Request(every=True, uri=uri))
-        outlook.rehearse(pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules))
-        found = [_candidate(move) for _, move in pairs]
-        found = [replace(one, outlook=expected(one.outlook, Mode.TRANSFER)) for one in found]
-        others = tuple(one.outlook.uuid for one in found if auto.to_reboot(one, rules))
-        passages = reboot.planned(connection, Request(others, uri=uri)) if others else []
-    by_reboot = {one.facts.uuid: expected(one.outlook(), Mode.REBOOT) for _, one in passages}
-    found = [replace(one, reboot=by_reboot.get(one.outlook.uuid)) for one in found]
-    return auto.plan(found, rules, minute_of_day())
+        pairs = probed(connection, Request(every=True, uri=uri))
+        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules)], Mode.TRANSFER)
+        candidates = [_candidate(move) for _, move in pairs]
+        candidates = [replace(one, outlook=with_forecast(one.outlook, by_transfer)) for one in candidates]
+        others = tuple(one.outlook.uuid for one in candidates if auto.to_reboot(one, rules))
+        rest = outlooks(connection, Request(others, uri=uri, mode=Mode.REBOOT)) if others else []
+    reboots = {outlook.uuid: with_forecast(outlook, by_reboot) for outlook in rest}
+    candidates = [replace(one, reboot=reboots.get(one.outlook.uuid)) for one in candidates]
+    return auto.plan(candidates, rules, minute_of_day())
 
 
 def _candidate(move: Move) -> Candidate:
@@ -208,7 +203,7 @@ class Automatic:
     def _move(self, wave: Wave, watch: Watch, interrupt: Interrupt) -> None:
         request = Request(wave.uuids, uri=self.uri, parallel=self.rules.parallel or None, mode=wave.mode)
         try:
-            with _opened(request) as upgrade:
+            with open_upgrade(request) as upgrade:
                 if interrupt.requested:  # while it looked at them
                     self._rest(Action.WAITING, INTERRUPTED)
                     return
@@ -234,10 +229,6 @@ class Automatic:
 def _failed(result: Result, *, canary: bool) -> bool:
     """A canary must have been moved; what was refused before it was touched is no failure of others."""
     return result not in (DONE if canary else (*DONE, Result.BLOCKED))
-
-
-def _opened(request: Request) -> AbstractContextManager[Upgrade | RebootUpgrade]:
-    return reboot.open_upgrade(request) if request.mode is Mode.REBOOT else batch.open_upgrade(request)
 
 
 def _became(one: DomainReport) -> AutoDomain:

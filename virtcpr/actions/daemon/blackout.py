@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from virtcpr.actions.transfer import verify
+from virtcpr.actions.daemon import reconnect
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import read_text
@@ -56,6 +56,6 @@ def during(
             action()
     finally:
         running.start()
-    connection = verify.reconnect(uri)
-    verify.await_listed(connection, guests)
+    connection = reconnect.reconnect(uri)
+    reconnect.await_listed(connection, guests)
     return connection, round((time.monotonic() - begun) * 1000, 1)

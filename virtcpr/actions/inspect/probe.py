@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.actions.inspect import qom
+from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import (
@@ -31,41 +31,12 @@ from virtcpr.host.libvirt.daemon import STATE_DIR
 from virtcpr.host.network import ports as bridge
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu import emulator as binary
 from virtcpr.host.system import memory
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
 Ask = Callable[..., object]
 PING_SECONDS = 1
 IDLE_JOBS = frozenset({"concluded", "null"})
-
-
-class Emulators:
-    """The installed emulators, each asked once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Emulator] = {}
-
-    def get(self, path: str) -> Emulator:
-        if path not in self._known:
-            self._known[path] = asyncio.run(_inspect(path))
-        return self._known[path]
-
-
-async def _inspect(path: str) -> Emulator:
-    try:
-        build, answers = await binary.inspect(path)
-    except binary.NotAnEmulator as problem:
-        return Emulator(path, problem=str(problem))
-    version, package = qmp.version(answers["query-version"])
-    return Emulator(
-        path,
-        version=qmp.version_text(version, package),
-        build=build,
-        target=qmp.text(qmp.obj(answers["query-target"])["arch"]),
-        modes=qmp.migration_modes(answers["query-qmp-schema"]),
-        machines=qmp.machines(answers["query-machines"]),
-    )
 
 
 def process_facts(pid: int, package: str) -> ProcessFacts:

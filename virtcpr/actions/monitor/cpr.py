@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtcpr.actions.transfer import ownership
+from virtcpr.actions.monitor import query
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.qemu.qmp import Monitor
@@ -15,7 +15,7 @@ async def arm(old: Monitor, name: str) -> None:
     if reasons:
         raise HostError(f"{name}: QEMU refuses: {'; '.join(reasons)}")
     # return-path: without it a failure that comes late leaves old completed and paused.
-    await ownership.capabilities(old, {"return-path": True, "events": True})
+    await query.set_capabilities(old, {"return-path": True, "events": True})
 
 
 async def migrate(old: Monitor, cpr: str, main: str) -> None:

@@ -2,104 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from virtcpr.actions.reboot import settle
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.records import saves
+from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import VirtcprError
+from virtcpr.host.files import filesystems
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
     DomainReport,
-    Finding,
     Mode,
     Outlook,
-    Phase,
-    PlannedStep,
     Recovered,
-    Rehearsal,
+    Request,
     Result,
     Settled,
-    Severity,
-    Side,
-    Trial,
 )
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
-from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.reboot import RebootPlan
 
 
 @dataclass
-class Passage:
-    facts: DomainFacts
+class Move(Outcome):
     plan: RebootPlan | None = None
-    found: tuple[Finding, ...] = ()
-    result: Result | None = None
     new: Process | None = None
     pause_ms: float | None = None
-    phases: list[Phase] = field(default_factory=list)
-    rehearsal: Rehearsal | None = None
 
     @classmethod
-    def of(cls, facts: DomainFacts, *, suspend: bool) -> Passage:
+    def of(cls, facts: DomainFacts, *, suspend: bool) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
         decision = decide(facts)
         if decision.current:
             return cls(facts, result=Result.CURRENT)
-        found = reboot.reasons(decision, suspend=suspend, agent=facts.agent)
-        if reboot.blocked(found):
-            return cls(facts, found=found, result=Result.BLOCKED)
-        return cls(facts, reboot.plan(facts, suspend=suspend), found)
+        findings = reboot.reasons(decision, suspend=suspend, agent=facts.agent)
+        if reboot.blocked(findings):
+            return cls(facts, findings, Result.BLOCKED)
+        return cls(facts, findings, plan=reboot.plan(facts, suspend=suspend))
 
-    def rehearsed(self, rehearsal: Rehearsal) -> None:
-        """A twin has tried it: where that failed, the guest won't be touched."""
-        self.rehearsal = rehearsal
-        if found := rehearsed(self.facts, rehearsal):
-            self.found = (*self.found, found)
-        if rehearsal.trial is Trial.NO_GO:
-            self.result = Result.BLOCKED
-
-    def end(self, result: Result, *found: Finding) -> None:
-        self.result = result
-        self.found = (*self.found, *found)
-
-    def fail(self, error: VirtcprError) -> None:
-        """The error says how the guest is now."""
-        results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
-        finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
-        self.end(results.get(error.code, Result.FAILED), finding)
-
-    def recovered(self, outcome: Recovered) -> None:
+    def recovered(self, recovered: Recovered) -> None:
         """It was settled, as by `recover`, after a failure that left it open; what can't be settled stays so."""
         results = {Settled.FORWARD: Result.UPGRADED, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
-        if outcome.settled in results:
-            self.result = results[outcome.settled]
-            self.found = settle.amended(self.found, outcome, well=self.result is Result.UPGRADED)
-
-    @property
-    def source(self) -> Side | None:
-        if self.facts.process is None or self.facts.qemu is None:
-            return None
-        return Side(self.facts.qemu.version, self.facts.process.pid)
-
-    @property
-    def target(self) -> Side | None:
-        if self.facts.emulator.problem:
-            return None
-        return Side(self.facts.emulator.version, self.new.pid if self.new else None)
+        if recovered.settled in results:
+            self.result = results[recovered.settled]
+            self.findings = amended(self.findings, recovered, success=self.result is Result.UPGRADED)
 
     def outlook(self) -> Outlook:
-        facts = self.facts
-        outlook = Outlook(facts.name, facts.uuid, self.source, self.target, self.result, self.found)
         if self.plan is None:
-            return outlook
+            return super().outlook()
         return replace(
-            outlook,
-            mode=Mode.REBOOT,
-            emulator=facts.emulator.path,
-            steps=tuple(PlannedStep(s.name, s.describe, s.side.value, s.undo) for s in self.plan.steps),
-            carried=tuple(f"RAM in {path}, which stays there" for path in self.plan.in_place),
+            super().outlook(),
             rehearsal=self.rehearsal,
+            mode=Mode.REBOOT,
+            emulator=self.facts.emulator.path,
+            steps=planned_steps(self.plan.steps),
+            carried=tuple(f"RAM in {path}, which stays there" for path in self.plan.in_place),
         )
 
     def report(self) -> DomainReport:
@@ -109,8 +71,34 @@ class Passage:
             result=self.result or Result.FAILED,
             mode=Mode.REBOOT if self.plan else None,
             source=self.source,
-            target=self.target,
+            target=self.target(self.new.pid if self.new else None),
             pause_ms=self.pause_ms,
             phases=tuple(self.phases),
-            findings=self.found,
+            findings=self.findings,
         )
+
+
+def planned(connection: Connection, request: Request) -> list[Move]:
+    """A move for each domain of the request: probed, judged, planned, rehearsed.  Touches nothing.
+
+    Raises UsageError and HostError; what is wrong with one domain is in its move.
+    """
+    probe = Probe(request.emulator, ping=request.suspend)
+    pairs = [(domain, Move.of(probe.facts(domain), suspend=request.suspend)) for domain in chosen(connection, request)]
+    moves = [move for _, move in pairs]
+    _refuse_without_room(moves)
+    if request.rehearse:
+        rehearse_outcomes(pairs, Mode.REBOOT)
+    return moves
+
+
+def _refuse_without_room(moves: Iterable[Move]) -> None:
+    """Block the moves whose state finds no room any more, after those before them."""
+    room = filesystems.free_bytes(saves.DIRECTORY)
+    for move in moves:
+        if move.plan is None:
+            continue
+        lacking = tuple(reboot.no_room(move.facts.name, move.plan.needs_kib, room, str(saves.DIRECTORY)))
+        room -= 0 if lacking else move.plan.needs_kib * 1024
+        if lacking:
+            move.end(Result.BLOCKED, *lacking)

@@ -13,15 +13,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from virtcpr.actions.reboot import leftovers, save_guest, validate
-from virtcpr.actions.reboot.save_guest import FD, POLL, await_gone, capabilities, settle
-from virtcpr.actions.records.journal import SETTLE
+from virtcpr.actions.reboot import guest, validate
+from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings, set_capabilities
+from virtcpr.actions.reboot.save_guest import FD
+from virtcpr.actions.records import pending_strips
 from virtcpr.actions.records.saves import Record, Saved
 from virtcpr.domain import qmp, restart
 from virtcpr.domain.facts import Emulator
 from virtcpr.domain.restart import WAITING
 from virtcpr.domain.status import read
-from virtcpr.errors import HostError, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import read_text
 from virtcpr.host.libvirt.connection import Connection, Domain
@@ -89,7 +90,7 @@ class Restoring:
         saved = self.record.saved
         document = restart.waiting(saved.xml, saved.emulator)
         linked = [file for file in saved.ram if file.linked]
-        leftovers.note(saved)
+        pending_strips.note(saved)
         ram_files.announce(saved.uuid, str(Path(linked[0].kept).parent) if linked else "")
         try:
             self.domain = self.connection.start_paused(document)
@@ -109,7 +110,7 @@ class Restoring:
         assert self.domain is not None
         saved = self.record.saved
         self.domain.monitor("migrate-set-parameters", {"mode": "cpr-reboot"})
-        capabilities(self.domain, {"x-ignore-shared": saved.ignores_shared, "events": True})
+        set_capabilities(self.domain, {"x-ignore-shared": saved.ignores_shared, "events": True})
         stream = Stream(self.record.state_path, out=False)
         try:
             self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
@@ -165,8 +166,8 @@ class Restoring:
             if saved.stage is Stage.STARTING:
                 # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
                 files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in saved.ram)
-                self.record.write(Stage.SAVED, ram=files, images=save_guest.images(saved.xml))
-                leftovers.drop(saved)
+                self.record.write(Stage.SAVED, ram=files, images=guest.images(saved.xml))
+                pending_strips.drop(saved)
         except (VirtcprError, OSError) as error:
             raise Unsettled(f"{self.name}: {cause}; {error}", hint=SETTLE) from cause
         text = str(cause)
@@ -187,14 +188,14 @@ def end_new(connection: Connection, saved: Saved) -> None:
         return
     if not waited(process):
         raise HostError(f"{saved.name} was started by somebody else (process {process.pid})")
-    if not kill_paused.end(process, _vcpus(domain), lambda: _rests(domain), save_guest.END_SECONDS):
+    if not kill_paused.end(process, _vcpus(domain), lambda: _rests(domain), guest.END_SECONDS):
         raise HostError(f"{saved.name} was resumed by somebody (process {process.pid})")
     await_gone(domain, process)
 
 
 def _process(domain: Domain, saved: Saved) -> Process | None:
     """The domain's QEMU; None where it has none, or when libvirt has noticed its end.  Raises HostError."""
-    deadline = time.monotonic() + save_guest.GONE_SECONDS
+    deadline = time.monotonic() + guest.GONE_SECONDS
     while domain.active():
         try:
             return Process.of(read(read_text(Path(saved.status_path))).pid)
@@ -242,5 +243,5 @@ def resume(domain: Domain, saved: Saved) -> None:
 
 def finish(domain: Domain, one: Record) -> None:
     """QEMU's settings are what libvirt expects, and the file is gone: the guest runs.  Raises HostError."""
-    settle(domain, return_path=one.saved.return_path)
-    save_guest.forget(one)
+    restore_settings(domain, return_path=one.saved.return_path)
+    guest.forget_saved(one)

@@ -6,20 +6,19 @@ Until the process is ended everything is undone on failure, and the guest runs o
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
+from virtcpr.actions.reboot import guest
+from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back, images, set_capabilities
 from virtcpr.actions.records import saves
-from virtcpr.actions.records.journal import SETTLE
 from virtcpr.actions.records.saves import RamFile, Record, Saved
-from virtcpr.domain import qmp, restart
+from virtcpr.domain import qmp
 from virtcpr.domain.status import read
-from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, Ended, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes import kill_paused
@@ -31,13 +30,7 @@ from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 log = logging.getLogger(__name__)
 
-SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
-END_SECONDS = 30.0
-GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
-OVER_SECONDS = 10.0  # between the last byte and QEMU's word
-POLL = 0.005  # s between two looks
 UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
-BANDWIDTH = 128 << 20
 FD = "virtcpr-state"
 
 T = TypeVar("T")
@@ -160,7 +153,7 @@ class Saving:
             raise
         if not asleep(self.domain):
             self.record.write(Stage.SAVING, asked=False)
-            raise HostError(f"{self.name}: the guest didn't suspend itself within {SUSPEND_SECONDS:g} s")
+            raise HostError(f"{self.name}: the guest didn't suspend itself within {guest.SUSPEND_SECONDS:g} s")
 
     def _save(self) -> Digest:
         """Pause it, and have its state in the file."""
@@ -192,31 +185,31 @@ class Saving:
             raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
         parameters = {"mode": "cpr-reboot", "max-bandwidth": UNLIMITED}
         self.domain.monitor("migrate-set-parameters", parameters)
-        capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
+        set_capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))
         if reasons:
             raise HostError(f"{self.name}: QEMU: {'; '.join(map(str, reasons))}")
 
     def _over(self) -> Mapping[str, object]:
         """QEMU's last word on the migration."""
-        deadline = time.monotonic() + OVER_SECONDS
+        deadline = time.monotonic() + guest.OVER_SECONDS
         while True:
             answer = qmp.obj(self.domain.monitor("query-migrate"))
             if qmp.text(answer.get("status")) in ("completed", "failed", "cancelled"):
                 return answer
             if time.monotonic() > deadline:
                 raise HostError(f"{self.name}: QEMU doesn't end its migration")
-            time.sleep(POLL)
+            time.sleep(guest.POLL)
 
     def _end_old(self) -> None:
         """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""
         vcpus = qmp.threads(self.domain.monitor("query-cpus-fast")).values()
-        if not kill_paused.end(self.old, vcpus, lambda: self._status() == "postmigrate", END_SECONDS):
+        if not kill_paused.end(self.old, vcpus, lambda: self._status() == "postmigrate", guest.END_SECONDS):
             raise Turned("somebody resumed the guest while it was being saved")
         await_gone(self.domain, self.old)
 
     def _status(self) -> str:
-        return _state(self.domain)
+        return guest.run_state(self.domain)
 
     # Failure.
 
@@ -225,7 +218,7 @@ class Saving:
         if not self.old.alive():
             if self.record.saved.stage is Stage.SAVED:
                 raise Unsettled(f"{self.name}: {cause}; its state is saved", hint=SETTLE) from cause
-            forget(self.record)
+            forget_saved(self.record)
             raise self._ended() from cause
         try:
             now = go_back(self.domain, self.record)
@@ -242,98 +235,3 @@ class Saving:
             f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, before it was saved",
             hint=f"virsh domstate --reason {self.name} says what happened",
         )
-
-
-def go_back(domain: Domain, one: Record) -> str:
-    """The guest goes on in its old process, as before its save; the record and the file go.  What it does now.
-
-    libvirt resumes it, so that it knows.  Raises HostError where it doesn't resume; the record is there then.
-    """
-    saved = one.saved
-    kill_paused.go_on(Process(saved.old_pid, saved.old_started))
-    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", "completed", "failed", "cancelled"):
-        domain.monitor("migrate_cancel")
-    state = _rest(domain)
-    if saved.runs and state in ("postmigrate", "paused"):
-        try:
-            domain.resume()
-        except HostError:  # libvirt may not have heard yet that it is paused
-            domain.monitor("cont")
-        state = _rest(domain)
-        if state in ("postmigrate", "paused"):
-            raise HostError(f"it is {state} and doesn't resume")
-    if saved.asked and state == "running" and asleep(domain):
-        state = "suspended"
-    if saved.wake and state == "suspended":
-        domain.wake_up()
-        state = _rest(domain)
-    settle(domain, return_path=saved.return_path)
-    forget(one)
-    if not saved.runs:
-        return "is suspended as before"
-    return "runs on" if state == "running" else f"is stopped ({state})"
-
-
-def asleep(domain: Domain) -> bool:
-    """Wait until a guest that was asked to has suspended itself; whether it did in time."""
-    deadline = time.monotonic() + SUSPEND_SECONDS
-    while _state(domain) != "suspended":  # libvirt's event may come before QEMU rests
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL)
-    return True
-
-
-def settle(domain: Domain, *, return_path: bool) -> None:
-    """QEMU's settings as libvirt expects them: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
-    domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
-    capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
-
-
-def capabilities(domain: Domain, wanted: Mapping[str, bool]) -> None:
-    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
-    domain.monitor("migrate-set-capabilities", {"capabilities": listed})
-
-
-def forget(one: Record) -> None:
-    """Nobody needs what was saved: the record, the file, and the second names of RAM files."""
-    for file in one.saved.ram:
-        if file.linked:
-            ram_files.forget(file.kept)
-    one.remove()
-
-
-def await_gone(domain: Domain, process: Process) -> None:
-    """Wait until libvirt has noticed the end of a domain's process, and cleaned up.  Raises HostError."""
-    if not process.ends(END_SECONDS):
-        raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
-    deadline = time.monotonic() + GONE_SECONDS
-    while domain.active():
-        if time.monotonic() > deadline:
-            raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
-        time.sleep(POLL)
-
-
-def images(xml: str) -> dict[str, tuple[int, int]]:
-    """How the files are that a domain writes to: path → size, mtime in ns; those that have none are left out."""
-    found = {}
-    for path in restart.images(xml):
-        with suppress(OSError):
-            if Path(path).is_file():
-                kind = os.stat(path)
-                found[path] = (kind.st_size, kind.st_mtime_ns)
-    return found
-
-
-def _rest(domain: Domain) -> str:
-    """Its status once it is no longer in the middle of a migration."""
-    deadline = time.monotonic() + OVER_SECONDS
-    while (state := _state(domain)) == "finish-migrate":
-        if time.monotonic() > deadline:
-            raise HostError(f"{domain.name} doesn't finish its migration")
-        time.sleep(POLL)
-    return state
-
-
-def _state(domain: Domain) -> str:
-    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.daemon import qemu_hook
-from virtcpr.actions.inspect.probe import Emulators
-from virtcpr.actions.reboot import leftovers, restore_guest, save_guest, stillborn, strip
+from virtcpr.actions.daemon import qemu_hook, reconnect
+from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.reboot import guest, restore_guest, strip
 from virtcpr.actions.reboot.restore_guest import Restoring
-from virtcpr.actions.records import saves
+from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
-from virtcpr.actions.transfer import verify
 from virtcpr.domain import qmp
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
@@ -27,7 +27,13 @@ from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import guard, kill_paused
 from virtcpr.host.processes.proc import Process
-from virtcpr.model import Finding, Recovered, Settled, Severity
+from virtcpr.model import (
+    Keeping,
+    KeptDomain,
+    Recovered,
+    Settled,
+)
+from virtcpr.plan.outcome import amended
 from virtcpr.plan.reboot_recovery import Found, Remedy, Stage, remedy
 
 log = logging.getLogger(__name__)
@@ -42,18 +48,18 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
         saves.sweep()
     outcomes = [_unreadable(uuid, error) for uuid, error in saves.broken() if not names or uuid in names]
     found = [one for one in saves.readable() if not names or {one.saved.uuid, one.saved.name} & set(names)]
-    if not found and not leftovers.noted():
+    if not found and not pending_strips.noted():
         return tuple(outcomes)
-    connection = verify.reconnect(None) if dry_run else _connected()
+    connection = reconnect.reconnect(None) if dry_run else _connected()
     try:
         if not dry_run:
-            if stillborn.stuck(leftovers.noted()):
-                connection, _, _ = strip.strip(connection, {})
+            if strip.stuck_starts(pending_strips.noted()):
+                connection, _, _ = strip.strip_in_blackout(connection, {})
             connection = qemu_hook.ready(connection)
         emulators = Emulators()
         outcomes += [settle(connection, one, emulators, dry_run=dry_run) for one in found]
         if not dry_run:
-            connection, _, problems = strip.strip(connection, {})
+            connection, _, problems = strip.strip_in_blackout(connection, {})
             for problem in problems:
                 log.warning("%s", problem)
     finally:
@@ -61,7 +67,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     return tuple(outcomes)
 
 
-def at_once(uuid: str) -> Recovered | None:
+def settle_now(uuid: str) -> Recovered | None:
     """Settle a save or restore of this process's own that ended otherwise than planned; None where that can't be done.
 
     libvirt's daemon may have died and come back: over a connection of its own.  Never raises.
@@ -77,20 +83,12 @@ def at_once(uuid: str) -> Recovered | None:
         connection.close()
 
 
-def amended(findings: tuple[Finding, ...], outcome: Recovered, *, well: bool) -> tuple[Finding, ...]:
-    """What was found of a guest, now that it is settled; ``well``: as it was to be."""
-    severity = Severity.WARNING if well else Severity.BLOCKER
-    others = (one for one in findings if one.code != "unsettled")
-    failures = (replace(one, severity=severity, remedy="") for one in findings if one.code == "unsettled")
-    return (*others, *failures, Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest"))
-
-
 def _connected() -> Connection:
     """The daemon, which somebody may have stopped, or been stopping, when he was killed: it is started again then.
 
     Raises HostError where it doesn't answer.
     """
-    deadline = time.monotonic() + verify.SECONDS
+    deadline = time.monotonic() + reconnect.SECONDS
     while True:
         try:
             daemon.running()
@@ -103,7 +101,7 @@ def _connected() -> Connection:
         except HostError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(save_guest.POLL)
+            time.sleep(guest.POLL)
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
@@ -166,7 +164,7 @@ def _act(connection: Connection, one: Record, emulators: Emulators, decided: Rem
     saved = one.saved
     match decided:
         case Remedy.BACK:
-            return Settled.BACK, f"the guest {save_guest.go_back(_domain(connection, one), one)}"
+            return Settled.BACK, f"the guest {guest.go_back(_domain(connection, one), one)}"
         case Remedy.WAIT:
             restore_guest.end_new(connection, saved)
             if saved.stage is Stage.STARTING:
@@ -196,7 +194,17 @@ def _domain(connection: Connection, one: Record) -> Domain:
 
 def _lost(one: Record) -> tuple[Settled, str]:
     """The file is of no use: it was never whole, or the guest may have gone on from it and written to its disks."""
-    save_guest.forget(one)
+    guest.forget_saved(one)
     if one.saved.stage is Stage.SAVING:
         return Settled.LOST, "its QEMU ended while it was being saved; the domain can be started"
     return Settled.LOST, "its new QEMU ended when it may have run already; the domain can be started"
+
+
+def settle_report(report: KeptDomain, results: Mapping[Settled, Keeping]) -> KeptDomain:
+    """Settle a domain whose state isn't known, as `recover` would.  The report stays as it is if that fails."""
+    recovered = settle_now(report.uuid)
+    if recovered is None or recovered.settled not in results:
+        return report
+    result = results[recovered.settled]
+    success = result in (Keeping.SAVED, Keeping.RESTORED)
+    return replace(report, result=result, findings=amended(report.findings, recovered, success=success))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from virtcpr.actions.reboot.save_guest import images
+from virtcpr.actions.reboot.guest import images
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain.facts import Emulator

@@ -12,7 +12,7 @@ from typing import Any
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import append_durably
 from virtcpr.host.system.paths import PATHS
-from virtcpr.model import DomainReport, HistoryEntry, HistoryReport, Mode, Phase, Result
+from virtcpr.model import DomainReport, HistoryEntry, Mode, Phase, Result
 
 log = logging.getLogger(__name__)
 PATH = PATHS.state / "history.jsonl"
@@ -25,28 +25,14 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
     """
     found: dict[str, list[float]] = {}
     with suppress(OSError):
-        for entry in _entries():
+        for entry in entries():
             moved = entry.result is Result.UPGRADED and (entry.mode or Mode.TRANSFER) is mode
             if moved and entry.pause_ms is not None:
                 found.setdefault(entry.uuid, []).append(entry.pause_ms)
     return found
 
 
-def report(domains: tuple[str, ...], last: int | None) -> HistoryReport:
-    """What was moved: of these names or UUIDs, of all where it is empty; the ``last`` so many.
-
-    Raises HostError where it can't be read.
-    """
-    try:
-        found = [entry for entry in _entries() if not domains or {entry.name, entry.uuid} & set(domains)]
-    except FileNotFoundError:
-        found = []
-    except OSError as error:
-        raise HostError(f"{PATH} can't be read: {error.strerror}", hint="run it with sudo") from error
-    return HistoryReport(tuple(found if last is None else found[-last:]))
-
-
-def _entries() -> Iterator[HistoryEntry]:
+def entries() -> Iterator[HistoryEntry]:
     """The oldest first; lines that can't be understood are skipped.  Raises OSError."""
     for line in PATH.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError, KeyError, TypeError, AttributeError):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from virtcpr.errors import HostError, Unsettled
+from virtcpr.errors import SETTLE, HostError
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.system.lock import RUN_DIR
 from virtcpr.plan.guest import Guest
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 3
 DIRECTORY = RUN_DIR / "journal"
-SETTLE = "virtcpr recover --all settles it"
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,6 @@ def pending(directory: Path = DIRECTORY) -> list[str]:
         return []
     except OSError as error:
         raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
-
-
-def refuse_unsettled() -> None:
-    """Raises Unsettled where an earlier swap was interrupted and nobody has settled it."""
-    left = pending()
-    if left:
-        raise Unsettled(f"an earlier swap of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Journal:

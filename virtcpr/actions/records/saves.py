@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from virtcpr.actions.records.journal import SETTLE
-from virtcpr.errors import HostError, Unsettled
+from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import SUFFIX, make_private, read_text, replace_durably, write_private
 from virtcpr.host.files.ram_files import Identity
@@ -227,17 +226,6 @@ def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
         except HostError as error:
             found.append((uuid, error))
     return found
-
-
-def refuse_unsettled(directory: Path = DIRECTORY) -> None:
-    """Raises Unsettled where a save or a restore was interrupted.  Guests that wait for `restore` are no reason."""
-    left = [
-        one.saved.name
-        for one in readable(directory)
-        if (one.saved.stage, one.saved.purpose) != (Stage.SAVED, Purpose.SAVE)
-    ]
-    if left:
-        raise Unsettled(f"a save or restore of {', '.join(left)} was interrupted and isn't settled", hint=SETTLE)
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:

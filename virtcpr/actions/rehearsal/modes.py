@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from virtcpr.actions.monitor import cpr
-from virtcpr.actions.transfer import ownership
+from virtcpr.actions.monitor import cpr, query
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine, successor
 from virtcpr.domain.twin import in_files
@@ -57,7 +56,7 @@ class Transfer:
             raise QmpError("new QEMU didn't come up")
         await cpr.migrate(old, self._cpr, self._main)
         new = await after.monitor(timeout)
-        await ownership.capabilities(new, {"events": True})
+        await query.set_capabilities(new, {"events": True})
         await cpr.incoming(new, self._main)
         if await new.migration_end(timeout) != "completed":
             raise QmpRefused(await cpr.reason(new))
@@ -91,7 +90,7 @@ class Reboot:
         await self._load(new)
         if await new.migration_end(timeout) != "completed":
             raise QmpRefused(await cpr.reason(new))
-        if (state := await ownership.run_state(new)) not in RESTING:
+        if (state := await query.run_state(new)) not in RESTING:
             raise QmpRefused(f"new QEMU has all of its state, but is {state}")
 
     async def _load(self, new: Monitor) -> None:
@@ -107,7 +106,7 @@ class Reboot:
 
 async def _ready(side: Monitor, parameters: Mapping[str, object]) -> None:
     """What both sides must agree on; return-path is off, as a file has no way back."""
-    await ownership.capabilities(side, {"x-ignore-shared": True, "events": True})
+    await query.set_capabilities(side, {"x-ignore-shared": True, "events": True})
     await side.execute("migrate-set-parameters", parameters)
 
 

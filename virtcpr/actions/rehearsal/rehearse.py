@@ -24,10 +24,12 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.twin import NoTwin, twin
 from virtcpr.errors import HostError, ParseError, QmpError, QmpRefused, VirtcprError
+from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import emulator, scratch
 from virtcpr.host.qemu.scratch import Scratch
 from virtcpr.model import Mode, Rehearsal, Trial
+from virtcpr.plan.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,14 @@ class Part:
     facts: DomainFacts
     ask: Ask
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
+
+
+def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> None:
+    """Rehearse each domain that is to be moved in this mode; one that new QEMU refuses becomes ``blocked``."""
+    outcomes = [(outcome, Part(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
+    rehearse([part for _, part in outcomes], mode)
+    for outcome, part in outcomes:
+        outcome.rehearsed(part.result)
 
 
 def rehearse(parts: Iterable[Part], mode: Mode = Mode.TRANSFER) -> None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from virtcpr.actions.daemon import blackout
-from virtcpr.actions.records import history, journal, saves
-from virtcpr.actions.records.journal import SETTLE
-from virtcpr.actions.transfer import guest_events, ownership, verify
+from virtcpr.actions.daemon import blackout, reconnect
+from virtcpr.actions.records import history, journal
+from virtcpr.actions.records.unsettled import refuse_unsettled
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
-from virtcpr.actions.transfer.move import Move
+from virtcpr.actions.transfer.move import Move, planned
 from virtcpr.actions.transfer.new_qemu import end, spawn
-from virtcpr.actions.transfer.outlook import planned
 from virtcpr.actions.transfer.pause_gate import Pauses
 from virtcpr.actions.transfer.settle import Settlement
-from virtcpr.errors import Ended, HostError, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.libvirt.daemon import Daemon
@@ -29,7 +28,6 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import (
-    ExitCode,
     Finding,
     Outlook,
     Phase,
@@ -39,15 +37,16 @@ from virtcpr.model import (
     Settled,
     Severity,
     UpgradeReport,
+    Watch,
 )
+from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.steps import SPAWN, State
 
-Watch = Callable[[Progress], None]
 NO_DAEMON = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
 
 
 @contextmanager
-def open_upgrade(request: Request) -> Iterator[Upgrade]:
+def open_batch(request: Request) -> Iterator[Batch]:
     """Take the host's lock, look at every domain that is asked for, and plan.  Nothing is touched.
 
     Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
@@ -56,16 +55,15 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
     if not may_act(request.uri):
         raise HostError("only root can move guests", hint=NOT_ROOT)
     with Lock():
-        journal.refuse_unsettled()
-        saves.refuse_unsettled()
+        refuse_unsettled()
         connection = Connection(request.uri)
         try:
-            yield Upgrade(request, connection)
+            yield Batch(request, connection)
         finally:
             connection.close()
 
 
-class Upgrade:
+class Batch:
     """A planned batch.  ``outlooks`` is what ``run`` would do."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
@@ -117,7 +115,7 @@ class Upgrade:
         begun = time.monotonic()
         try:
             record.write(State.SPAWNED)
-            ownership.reserve(move.plan.guest)
+            libvirt_record.reserve(move.plan.guest)
             move.new = spawn(move.plan)
             process = move.new.process
             record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
@@ -133,7 +131,7 @@ class Upgrade:
         try:
             if move.new is not None:
                 end(move.new, move.plan)
-            ownership.clean_up(move.plan.guest)
+            libvirt_record.clean_up(move.plan.guest)
         except (VirtcprError, OSError) as error:
             move.fail(Unsettled(f"{cause}; {error}", hint="end that process, then try again"))
             return
@@ -241,8 +239,8 @@ class Upgrade:
             move.hand_over.journal.note(State.ADOPTED)
         try:
             self._start_daemon()
-            self.connection = verify.reconnect(self.request.uri)
-            verify.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
+            self.connection = reconnect.reconnect(self.request.uri)
+            reconnect.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
         except VirtcprError as error:
             self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
             for move in moved:
@@ -283,18 +281,3 @@ class Upgrade:
         except HostError as error:
             warnings.append(Finding("journal", Severity.WARNING, error.message, error.hint or ""))
         move.end(Result.UPGRADED, *warnings)
-
-
-def exit_code(results: set[Result]) -> ExitCode:
-    """How the batch ended (DESIGN §7)."""
-    done = Result.UPGRADED in results
-    if Result.UNKNOWN in results:
-        return ExitCode.UNKNOWN
-    for result, code in (
-        (Result.FAILED, ExitCode.FAILED),
-        (Result.ROLLED_BACK, ExitCode.ROLLED_BACK),
-        (Result.BLOCKED, ExitCode.BLOCKED),
-    ):
-        if result in results:
-            return ExitCode.SOME if done else code
-    return ExitCode.DONE

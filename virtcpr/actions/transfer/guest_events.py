@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtcpr.actions.transfer import ownership
+from virtcpr.actions.monitor import query
 from virtcpr.errors import Ended, HostError
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.paths import PATHS
@@ -18,7 +18,7 @@ async def as_planned(plan: Plan, old: Monitor) -> None:
 
     Raises Ended for one that has shut itself down, HostError for one that has stopped otherwise.
     """
-    state = await ownership.run_state(old)
+    state = await query.run_state(old)
     if state == "shutdown":
         raise shut_down(plan)
     if state != ("running" if plan.runs else "paused"):

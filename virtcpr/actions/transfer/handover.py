@@ -10,16 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from virtcpr.actions.monitor import cpr
-from virtcpr.actions.records.journal import SETTLE, Journal
-from virtcpr.actions.transfer import guest_events, ownership, place_threads, reconnect_check, stale_fds
-from virtcpr.actions.transfer.ends import unless_one_dies
-from virtcpr.actions.transfer.new_qemu import NewQemu, end
+from virtcpr.actions.monitor import cpr, query
+from virtcpr.actions.records.journal import Journal
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, place_threads, reconnect_check, stale_fds
+from virtcpr.actions.transfer.new_qemu import NewQemu, end, unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
 from virtcpr.actions.transfer.pause_gate import Pauses
 from virtcpr.actions.transfer.taps import Taps
 from virtcpr.domain import status
-from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
@@ -142,7 +141,7 @@ class HandOver:
         await self._taps.settle()
         self.journal.write(State.MIGRATING, taps=())  # whoever goes back from here finds them as they are to be
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
-        await ownership.capabilities(self._new, {"events": True})
+        await query.set_capabilities(self._new, {"events": True})
 
     async def _replay(self) -> None:
         new = _there(self._new)
@@ -181,7 +180,7 @@ class HandOver:
         left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await cpr.reason(old)}")
-        states = [await ownership.run_state(side) for side in (old, new)]
+        states = [await query.run_state(side) for side in (old, new)]
         # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
         # itself in either state.  A guest that has stopped since the last look is new's alone.
         if self.plan.runs and states[1] in guest_events.OWN_STOPS:
@@ -199,7 +198,7 @@ class HandOver:
         try:
             await new.execute("cont")
         except QmpError:
-            if await ownership.run_state(new) == "paused":
+            if await query.run_state(new) == "paused":
                 self.committed = False  # it refused and never ran: old may still have the guest back
                 self.journal.note(State.RECEIVED)
             raise
@@ -217,11 +216,11 @@ class HandOver:
     async def _end_old(self) -> None:
         # Where new is gone old is all that is left of the guest.  One that is being killed is alive for an instant
         # still, but it answers no more.
-        await ownership.run_state(_there(self._new))
+        await query.run_state(_there(self._new))
         await asyncio.to_thread(ownership.end_old, self.old)
 
     async def _record(self) -> None:
-        await ownership.record(self.plan.guest, _there(self._new), self.new.process)
+        await libvirt_record.write(self.plan.guest, _there(self._new), self.new.process)
 
     async def _preflight(self) -> None:
         """On a connection of its own, as libvirt will come; the guest runs meanwhile."""
@@ -273,9 +272,9 @@ class HandOver:
 
         Recovery gives it to new then, once old is dead.
         """
-        if self._new is None or (self.old.alive() and await ownership.answers(_there(self._old))):
+        if self._new is None or (self.old.alive() and await query.answers(_there(self._old))):
             return False
-        return self.new.process.alive() and await ownership.has_all(self._new)
+        return self.new.process.alive() and await query.has_all(self._new)
 
     async def _resume(self) -> str:
         """Old runs the guest again, unless that has stopped by itself; what it does now.  Raises Ended."""
@@ -285,7 +284,7 @@ class HandOver:
         else:  # `cont` would wake what has shut itself down
             await ownership.resume_old(replace(self.plan.guest, runs=False), old)
             guest = f"had stopped ({self.stopped}) and is paused"
-        if await ownership.run_state(old) == "shutdown":
+        if await query.run_state(old) == "shutdown":
             self.journal.note(State.ROLLED_BACK)
             raise guest_events.shut_down(self.plan)
         return guest
@@ -296,7 +295,7 @@ class HandOver:
             raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
         self._taps.restore()
         end(self.new, self.plan)
-        ownership.clean_up(self.plan.guest)
+        libvirt_record.clean_up(self.plan.guest)
 
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.
@@ -345,5 +344,5 @@ def _interrupted(cause: BaseException) -> bool:
 
 async def _is(monitor: Monitor, process: Process) -> None:
     """Be sure that the monitor belongs to this process."""
-    if not await ownership.belongs(monitor, process):
+    if not await query.belongs(monitor, process):
         raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")

@@ -3,83 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
 from virtcpr.actions.records.journal import Entry, Journal
+from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import RolledBack, VirtcprError
+from virtcpr.errors import RolledBack
+from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.model import (
     DomainReport,
     Finding,
     Mode,
     Outlook,
-    Phase,
-    PlannedStep,
     Recovered,
-    Rehearsal,
+    Request,
     Result,
     Settled,
     Severity,
-    Side,
-    Trial,
 )
 from virtcpr.plan.decision import decide
-from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
 
 
 @dataclass
-class Move:
-    facts: DomainFacts
+class Move(Outcome):
+    """``moved``: past the point of no return, old QEMU is gone and libvirt's record names new."""
+
     plan: Plan | None = None
-    found: tuple[Finding, ...] = ()
-    result: Result | None = None
-    moved: bool = False  # past the point of no return, old gone, libvirt's record written
+    moved: bool = False
     new: NewQemu | None = None
     hand_over: HandOver | None = None
-    phases: list[Phase] = field(default_factory=list)
-    rehearsal: Rehearsal | None = None
 
     @classmethod
     def of(cls, facts: DomainFacts) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
         decision = decide(facts)
-        found = () if decision.current else decision.reasons(Mode.TRANSFER)
-        return cls(facts, None if decision.verdict else decision.plan, found, decision.verdict)
+        findings = () if decision.current else decision.reasons(Mode.TRANSFER)
+        return cls(facts, findings, decision.verdict, plan=None if decision.verdict else decision.plan)
 
-    def rehearsed(self, rehearsal: Rehearsal) -> None:
-        """A twin has tried it: where that failed, the guest won't be touched."""
-        self.rehearsal = rehearsal
-        if found := rehearsed(self.facts, rehearsal):
-            self.found = (*self.found, found)
-        if rehearsal.trial is Trial.NO_GO:
-            self.result = Result.BLOCKED
-
-    def end(self, result: Result, *found: Finding) -> None:
-        self.result = result
-        self.found = (*self.found, *found)
-
-    def fail(self, error: VirtcprError) -> None:
-        """The domain's own part failed; the error says how the guest is now."""
-        results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
-        finding = Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
-        self.end(results.get(error.code, Result.FAILED), finding)
-
-    def recovered(self, outcome: Recovered) -> None:
+    def recovered(self, recovered: Recovered) -> None:
         """Recovery gave the guest to one of the two after a failure that left it open."""
         results = {Settled.FORWARD: None, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
-        self.result = results.get(outcome.settled, Result.ROLLED_BACK)
-        self.moved = outcome.settled is Settled.FORWARD
-        severity = Severity.WARNING if self.moved else Severity.BLOCKER
-        failures = (
-            replace(finding, severity=severity, remedy="") for finding in self.found if finding.code == "unsettled"
-        )
-        others = (finding for finding in self.found if finding.code != "unsettled")
-        settled = Finding("recovered", severity, f"settled: {outcome.text}", "look at the guest")
-        self.found = (*others, *failures, settled)
+        self.result = results.get(recovered.settled, Result.ROLLED_BACK)
+        self.moved = recovered.settled is Settled.FORWARD
+        self.findings = amended(self.findings, recovered, success=self.moved)
 
     def stays_unsettled(self, outcome: Recovered) -> None:
         """Nor could recovery settle it: what it says of the guest and of libvirt's record is part of the result."""
@@ -105,26 +78,16 @@ class Move:
             )
         )
 
-    @property
-    def source(self) -> Side | None:
-        if self.facts.process is None or self.facts.qemu is None:
-            return None
-        return Side(self.facts.qemu.version, self.facts.process.pid)
-
-    def target(self, pid: int | None = None) -> Side | None:
-        return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
-
     def outlook(self) -> Outlook:
-        outlook = Outlook(self.facts.name, self.facts.uuid, self.source, self.target(), self.result, self.found)
         if self.plan is None:
-            return outlook
-        outlook = replace(outlook, rehearsal=self.rehearsal)
+            return super().outlook()
         opened = (f"{fd.path}, opened anew" for fd in self.plan.opened)
         return replace(
-            outlook,
+            super().outlook(),
+            rehearsal=self.rehearsal,
             mode=self.plan.mode,
             emulator=self.plan.emulator,
-            steps=tuple(PlannedStep(s.name, s.describe, s.side.value, s.undo) for s in self.plan.steps),
+            steps=planned_steps(self.plan.steps),
             carried=(*(fd.what for fd in self.plan.carried), *opened),
             replayed=tuple(command.describe for command in self.plan.replay),
         )
@@ -141,5 +104,23 @@ class Move:
             target=self.target(self.new.process.pid if moved and self.new else None),
             pause_ms=over.pause_ms if over and moved else None,
             phases=(*self.phases, *(over.phases if over else ())),
-            findings=self.found,
+            findings=self.findings,
         )
+
+
+def planned(connection: Connection, request: Request, *, ping: bool = False) -> list[Move]:
+    """A move for each domain of the request: probed, judged, planned, rehearsed.  Touches nothing.
+
+    ``ping``: look as well whose guest agent answers.  Raises UsageError and HostError; what is wrong with one domain
+    is in its move.
+    """
+    pairs = probed(connection, request, ping=ping)
+    if request.rehearse:
+        rehearse_outcomes(pairs, Mode.TRANSFER)
+    return [move for _, move in pairs]
+
+
+def probed(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:
+    """Each domain of the request with its move, not rehearsed yet."""
+    probe = Probe(request.emulator, ping=ping)
+    return [(domain, Move.of(probe.facts(domain))) for domain in chosen(connection, request)]

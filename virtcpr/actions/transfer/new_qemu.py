@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from virtcpr.domain.secrets import masked_words
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
-from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
 from virtcpr.plan.transfer import Plan
@@ -23,6 +26,10 @@ END_SECONDS = 30.0
 MAX_WORDS = 6  # lines of QEMU's own that a message quotes
 MAX_LOG = 1 << 16  # bytes of its log that are looked at: QEMU writes as much as it likes
 LOG_DIR = PATHS.qemu_log
+
+DYING_SECONDS = 0.1
+LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have loaded it yet
+T = TypeVar("T")
 
 
 @dataclass
@@ -119,3 +126,43 @@ def _await_listening(new: NewQemu, plan: Plan) -> None:
         if time.monotonic() > deadline:
             raise HostError(f"{plan.name}: new QEMU didn't open the CPR channel within {READY_SECONDS:g} s")
         time.sleep(0.005)
+
+
+async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Process, new: NewQemu) -> T:
+    """Await it, but not beyond the end of either QEMU: without old, new would wait for ever.
+
+    Raises HostError that says whose end it was, with new QEMU's own words, and whatever the action raises.
+    """
+    task = asyncio.ensure_future(action)
+    new_ends, old_ends = (asyncio.create_task(_end(process)) for process in (new.process, old))
+    try:
+        await asyncio.wait((task, new_ends, old_ends), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait((task, new_ends), timeout=LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if task.done() and isinstance(task.exception(), QmpError):
+            await asyncio.wait((new_ends,), timeout=DYING_SECONDS)  # its monitor goes before itself
+        if not new_ends.done():
+            if task.done():
+                return await task
+            raise HostError(f"{name}: old QEMU ended")
+    finally:
+        for waiting in (task, new_ends, old_ends):
+            waiting.cancel()
+    await asyncio.sleep(DYING_SECONDS)  # virtlogd writes its last words after it is gone
+    raise HostError(f"{name}: new QEMU ended: {new.words() or 'it said nothing'}")
+
+
+async def _end(process: Process) -> None:
+    """Return when it is gone."""
+    try:
+        pidfd = process.open()
+    except Gone:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)

@@ -3,63 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
-from virtcpr.domain import qmp, status
-from virtcpr.errors import HostError, ParseError, QmpError
-from virtcpr.host.files import atomic
+from virtcpr.actions.monitor.query import run_state, set_capabilities
+from virtcpr.domain import qmp
+from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.guest import Guest
 
 ANSWER_SECONDS = 10.0  # a monitor that is asked
 MOVE_SECONDS = 10.0  # the guest's device state: it is paused, and its own watchdogs bark after some 20 s
-LOOK_SECONDS = 2.0  # a monitor that doesn't answer by then is busy, waits on the CPR channel, or hangs
 END_SECONDS = 30.0
 # A process that is killed closes its monitor, and is alive still for an instant: who is lost, is looked at after it.
 DYING_SECONDS = 1.0
-# libvirt and virsh open what the record names, as root: no path that QEMU makes up.
-PTY = re.compile(r"pty:/dev/pts/[0-9]+")
-RESERVE = 4096  # bytes that libvirt's record may grow by
-
-
-async def belongs(monitor: Monitor, process: Process) -> bool:
-    """Whether the process that answers on a monitor is this one: its vCPUs are threads of it."""
-    own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
-    return bool(own) and own <= process.tasks()
-
-
-async def run_state(monitor: Monitor) -> str:
-    return qmp.text(qmp.obj(await monitor.execute("query-status"))["status"])
-
-
-async def answers(monitor: Monitor) -> bool:
-    """Whether its QEMU answers at all; asked while the guest may be paused."""
-    patience, monitor.timeout = monitor.timeout, LOOK_SECONDS
-    try:
-        await monitor.execute("query-status")
-    except QmpError:
-        return False
-    finally:
-        monitor.timeout = patience
-    return True
-
-
-async def has_all(new: Monitor) -> bool:
-    """Whether new QEMU has all of the guest's state; not so where it doesn't answer."""
-    if not await answers(new):
-        return False
-    answer = qmp.obj(await new.execute("query-migrate"))
-    return qmp.text(answer.get("status")) == "completed"
-
-
-async def capabilities(monitor: Monitor, wanted: Mapping[str, bool]) -> None:
-    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
-    await monitor.execute("migrate-set-capabilities", {"capabilities": listed})
 
 
 async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: bool = True) -> str:
@@ -84,7 +41,7 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
     if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
     await old.execute("migrate-set-parameters", {"mode": "normal"})
-    await capabilities(old, {"return-path": guest.return_path})
+    await set_capabilities(old, {"return-path": guest.return_path})
     if not guest.runs:
         return "is suspended as before"
     return "runs on" if state == "running" else f"is stopped ({state})"
@@ -123,48 +80,3 @@ def end_old(old: Process) -> None:
     """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError."""
     if not old.kill(END_SECONDS):
         raise HostError(f"old QEMU (process {old.pid}) can't be killed")
-
-
-async def record(guest: Guest, new: Monitor, process: Process) -> None:
-    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both are whole then."""
-    ptys = {
-        chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
-        for chardev in qmp.chardevs(await new.execute("query-chardev"))
-        if PTY.fullmatch(chardev.filename)
-    }
-    change = status.Successor(
-        pid=process.pid,
-        vcpus=qmp.threads(await new.execute("query-cpus-fast")),
-        ptys=ptys,
-        emulator=guest.emulator,
-        taints=frozenset(guest.taints),
-    )
-    path = Path(guest.status_path)
-    atomic.replace_durably(path, status.rewrite(status_text(guest), change))
-    atomic.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
-    clean_up(guest)
-
-
-def status_text(guest: Guest) -> str:
-    """libvirt's record of the guest; as it was before the swap where it is gone, or nothing that can be read."""
-    try:
-        text = atomic.read_text(Path(guest.status_path))
-        status.read(text)
-    except (HostError, ParseError, ValueError):
-        return guest.status_xml
-    return text
-
-
-def reserve(guest: Guest) -> None:
-    """Set aside what ``record`` writes, while the guest isn't touched and the daemon runs.  Raises HostError."""
-    path = Path(guest.status_path)
-    atomic.reserve(path, len(guest.status_xml.encode()) + RESERVE)
-    atomic.reserve(path.with_suffix(".pid"), RESERVE)
-
-
-def clean_up(guest: Guest) -> None:
-    """Remove what a swap needs beside the guest: sockets, reserved files."""
-    with suppress(OSError):  # left-over sockets harm nobody: the next swap removes them
-        atomic.remove(*guest.sockets)
-    for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
-        atomic.unreserve(path)

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from virtcpr.actions.transfer import ownership
+from virtcpr.actions.monitor import query
 from virtcpr.domain import status
 from virtcpr.domain.status import StatusFile
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
-from virtcpr.host.processes import surroundings
+from virtcpr.host.processes import placement
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan import reconnect
@@ -30,23 +30,23 @@ async def ask(monitor: Monitor, process: Process, calm: Calm = _at_once) -> Answ
     """Every question of libvirt's, and what ``/proc`` says; ``calm`` is awaited before each.  Raises HostError and
     ParseError."""
     found: dict[str, frozenset[str]] = {}
-    for query in reconnect.QUERIES:
+    for question in reconnect.QUERIES:
         await calm()
-        answer = await _ask(monitor, query)
+        answer = await _ask(monitor, question)
         if answer is not None:
-            found[query.what] = answer
-    return found | {what: frozenset({text}) for what, text in surroundings.of(process).items()}
+            found[question.what] = answer
+    return found | {what: frozenset({text}) for what, text in placement.identity(process).items()}
 
 
-async def _ask(monitor: Monitor, query: Query) -> frozenset[str] | None:
+async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
     try:
-        return query.reads(await monitor.execute(query.command, query.arguments))
+        return question.reads(await monitor.execute(question.command, question.arguments))
     except QmpError:
-        if not query.optional:
+        if not question.optional:
             raise
         return None
     except (KeyError, TypeError) as error:
-        raise HostError(f"{monitor.name} answered {query.command} with something unexpected: {error!r}") from error
+        raise HostError(f"{monitor.name} answered {question.command} with something unexpected: {error!r}") from error
 
 
 async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, Monitor], calm: Calm) -> Answers:
@@ -82,7 +82,7 @@ async def second(
     except QmpError as error:
         return (*found, Disagreement(error.message))
     try:
-        if await ownership.belongs(monitor, process):
+        if await query.belongs(monitor, process):
             found += _judged(guest, record, await ask(monitor, process, calm), expected)
         else:
             found.append(Disagreement(f"another process than {process.pid} answers on {guest.monitor}"))

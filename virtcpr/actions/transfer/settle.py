@@ -8,9 +8,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import ownership, place_threads, reconnect_check, settle_quarantined
+from virtcpr.actions.transfer import libvirt_record, ownership, place_threads, reconnect_check, settle_quarantined
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
@@ -91,7 +92,7 @@ class Settlement:
         # Before `migrate` new has no monitor, and nobody's greeting is to be waited for.
         for _ in alive[: 1 if self.journal.entry.state in BEFORE else 2]:
             try:
-                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.LOOK_SECONDS)
+                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=query.LOOK_SECONDS)
             except QmpError as error:  # the other one may answer still
                 log.debug("%s: %s", self.guest.name, error)
                 continue
@@ -109,7 +110,7 @@ class Settlement:
     async def _owner(self, monitor: Monitor, processes: list[Process]) -> Process | None:
         """Which of them answers on a monitor; None for one that is known already, or for a stranger."""
         for process in processes:
-            if process not in self._monitors and await ownership.belongs(monitor, process):
+            if process not in self._monitors and await query.belongs(monitor, process):
                 return process
         return None
 
@@ -123,7 +124,7 @@ class Settlement:
         monitor = self._monitors.get(self.old)
         if monitor is None:
             return Old.GONE if await self._dies(self.old) else Old.SILENT
-        match await ownership.run_state(monitor):
+        match await query.run_state(monitor):
             case "running":
                 return Old.RUNNING
             case "postmigrate" | "finish-migrate":
@@ -138,7 +139,7 @@ class Settlement:
         if monitor is None:
             waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel, and that is no sign
             return New.GONE if not waits and await self._dies(self.new) else New.SILENT
-        state = await ownership.run_state(monitor)
+        state = await query.run_state(monitor)
         if state == "inmigrate":
             return New.INCOMING
         if state not in STOPPED:
@@ -175,7 +176,7 @@ class Settlement:
         if monitor is None:  # it may have been new that took the only session
             monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)
             self._monitors[self.old] = monitor
-            if not await ownership.belongs(monitor, self.old):
+            if not await query.belongs(monitor, self.old):
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
         moved = self.journal.entry.state not in BEFORE
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
@@ -184,7 +185,7 @@ class Settlement:
         if not path.exists():  # libvirt gave the guest up meanwhile
             atomic.replace_durably(path, self.guest.status_xml)
             atomic.replace_durably(path.with_suffix(".pid"), f"{self.old.pid}\n")
-        ownership.clean_up(self.guest)
+        libvirt_record.clean_up(self.guest)
         notes += await self._preflight(self.old, None)  # libvirt may have changed the guest since
         self._done()
         why = "; it was reset, as new QEMU is gone that had it" if reset else ""
@@ -223,7 +224,7 @@ class Settlement:
         await ownership.run_new(self.guest, new)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
             self._give_back(self.new)
-        await ownership.record(self.guest, new, self.new)
+        await libvirt_record.write(self.guest, new, self.new)
         notes += await self._preflight(self.new, self.journal.entry.answers)
         self._done()
         return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
@@ -254,13 +255,13 @@ class Settlement:
         """libvirt must not look for the guest in a process that is gone."""
         assert self.new is not None
         change = status.Successor(self.new.pid, {})
-        atomic.replace_durably(Path(self.guest.status_path), status.rewrite(ownership.status_text(self.guest), change))
+        atomic.replace_durably(Path(self.guest.status_path), status.rewrite(libvirt_record.text(self.guest), change))
 
     async def _lost(self) -> tuple[Settled, str]:
         await asyncio.to_thread(self._end_new)
         if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
-        ownership.clean_up(self.guest)
+        libvirt_record.clean_up(self.guest)
         quarantine.put_back(Path(self.guest.status_path))  # libvirt cleans up after a guest that it finds dead
         self._done()
         return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-
 from virtcpr.actions.inspect import probe
 from virtcpr.actions.transfer.place_threads import names, picture
 from virtcpr.domain import qmp
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import LiveDomain
-from virtcpr.errors import HostError, Unsettled
-from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes.proc import Process, owner_of_thread
 from virtcpr.plan.placement import Placement, differences
 from virtcpr.plan.verification import Adopted
 from virtcpr.plan.verification import verify as compare
 
-SECONDS = 60.0
 PING_SECONDS = 5  # the daemon has the guest by then: it isn't part of the blackout
-
-
-def reconnect(uri: str | None) -> Connection:
-    """The daemon, as soon as it answers.  Raises HostError after ``SECONDS``."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return Connection(uri)
-        except HostError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
-    """Wait until the daemon lists all of them (UUID → new QEMU) as running; not for one whose QEMU has ended.
-
-    Raises Unsettled naming those that it doesn't list.
-    """
-    deadline = time.monotonic() + SECONDS
-    while missing := {uuid for uuid, process in guests.items() if process.alive()} - {
-        domain.uuid for domain in connection.domains(running=True)
-    }:
-        if time.monotonic() > deadline:
-            raise Unsettled(
-                f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",
-                hint="the QEMU processes may still run: do not start these domains; look into the daemon's log",
-            )
-        time.sleep(0.01)
 
 
 def verify(domain: Domain, before: DomainFacts, pid: int, placement: Placement | None) -> tuple[str, ...]:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from virtcpr.cli import log
-from virtcpr.cli.backend import Watch
 from virtcpr.cli.output.text import milliseconds, visible, visible_lines
 from virtcpr.cli.session import Session
-from virtcpr.model import Keeping, Progress, Result
+from virtcpr.model import Keeping, Progress, Result, Watch
 
 if TYPE_CHECKING:
     from rich.text import Text

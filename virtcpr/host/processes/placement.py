@@ -1,6 +1,6 @@
 """Where a process and its threads run and what they may take, as the kernel tells it: to be compared with another's.
 
-User, groups, security label and mount namespace are ``host.surroundings``'.
+``identity`` is what libvirt would notice: cgroup, mount namespace, security label, user and groups.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ STATUS = {"Umask": "umask", "NoNewPrivs": "no_new_privs flag", "Seccomp": "secco
 FILES = {"oom_score_adj": "oom_score_adj", "coredump_filter": "filter of core dumps"}
 OTHER_NAMESPACES = ("cgroup", "ipc", "net", "pid", "time", "user", "uts")
 SCHEDULERS = {0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline"}
+
+IDS = ("Uid:", "Gid:", "Groups:")
 
 
 def of_process(process: Process) -> dict[str, str]:
@@ -76,3 +78,21 @@ def _scheduling(thread: int) -> str:
     reset = " (reset on fork)" if policy & os.SCHED_RESET_ON_FORK else ""
     name = SCHEDULERS.get(policy & ~os.SCHED_RESET_ON_FORK, str(policy))
     return f"{name} {os.sched_getparam(thread).sched_priority}{reset}"
+
+
+def identity(process: Process) -> dict[str, str]:
+    """Its cgroup (of the unified hierarchy), mount namespace, security label, user and groups; what can't be read is
+    left out.  The names are those of ``plan.reconnect``."""
+    found: dict[str, str] = {}
+    if os.geteuid() == 0:  # a user's guests have none of libvirt's, and may not go where they like
+        with suppress(OSError):
+            lines = (process.path / "cgroup").read_text().splitlines()
+            found["cgroup"] = " ".join(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    with suppress(OSError):
+        found["mount namespace"] = os.readlink(process.path / "ns/mnt")
+    with suppress(OSError):
+        found["security label"] = (process.path / "attr/current").read_text().strip("\0\n ")
+    with suppress(OSError):
+        ids = ("/".join(line.split()) for line in (process.path / "status").read_text().splitlines())
+        found["user and groups"] = " ".join(line for line in ids if line.startswith(IDS))
+    return found

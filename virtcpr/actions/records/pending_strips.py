@@ -1,6 +1,6 @@
-"""What made restored domains wait for their state, taken out of libvirt's records: before the daemon reads them.
+"""Notes of domains that wait for their state (``-incoming defer``), so that this is taken out of libvirt's records.
 
-A note a domain, `/run/virtcpr/leftovers/UUID.json`: it needn't outlive the host, as the record in question doesn't.
+One note per domain, `/run/virtcpr/leftovers/UUID.json`.  It need not outlive the host: libvirt's record doesn't either.
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtcpr.actions.reboot import stillborn
 from virtcpr.actions.records.saves import Saved
-from virtcpr.domain import restart
-from virtcpr.domain.status import read
-from virtcpr.errors import HostError, ParseError
-from virtcpr.host.files.atomic import read_text, replace_durably, write_private
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import read_text, write_private
 from virtcpr.host.processes.proc import ticks_since_boot
 from virtcpr.host.system.lock import RUN_DIR
 
 log = logging.getLogger(__name__)
-
 DIRECTORY = RUN_DIR / "leftovers"  # known to hooks/libvirt-daemon, too
 
 
@@ -68,29 +64,6 @@ def noted() -> list[Note]:
             except (HostError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: %s", DIRECTORY / entry, error)
     return found
-
-
-def strip(notes: list[Note]) -> list[str]:
-    """Take it out of libvirt's status files; the daemon must be down.  What could not be done, as texts.
-
-    Of a start that the daemon died in nothing is kept.
-    """
-    problems = []
-    for one in notes:
-        path = Path(one.status_path)
-        try:
-            if path.exists():
-                text = read_text(path)
-                status = read(text)
-                ours = status.uuid == one.uuid and restart.waits(text)
-                if ours and status.pid == 0:
-                    stillborn.bury(one, status)
-                elif ours:
-                    replace_durably(path, restart.stripped(text, one.taints, sleeps=one.sleeps))
-            drop(one)
-        except (HostError, ParseError, OSError, ValueError) as error:
-            problems.append(f"{one.name}: libvirt's record still has '-incoming defer': {error}")
-    return problems
 
 
 def drop(one: Note | Saved) -> None:

@@ -1,0 +1,39 @@
+"""Emulators by their path, each looked at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from virtcpr.domain import qmp
+from virtcpr.domain.facts import (
+    Emulator,
+)
+from virtcpr.host.qemu import emulator as binary
+
+
+class Emulators:
+    """The installed emulators, each asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Emulator] = {}
+
+    def get(self, path: str) -> Emulator:
+        if path not in self._known:
+            self._known[path] = asyncio.run(_inspect(path))
+        return self._known[path]
+
+
+async def _inspect(path: str) -> Emulator:
+    try:
+        build, answers = await binary.inspect(path)
+    except binary.NotAnEmulator as problem:
+        return Emulator(path, problem=str(problem))
+    version, package = qmp.version(answers["query-version"])
+    return Emulator(
+        path,
+        version=qmp.version_text(version, package),
+        build=build,
+        target=qmp.text(qmp.obj(answers["query-target"])["arch"]),
+        modes=qmp.migration_modes(answers["query-qmp-schema"]),
+        machines=qmp.machines(answers["query-machines"]),
+    )

@@ -1,0 +1,23 @@
+"""``plan``: what ``upgrade`` would do now."""
+
+from __future__ import annotations
+
+from virtcpr.actions.records import history
+from virtcpr.actions.records.unsettled import refuse_unsettled
+from virtcpr.actions.upgrade import outlooks
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.model import Mode, PlanReport, Request
+from virtcpr.plan.forecast import with_forecast
+
+
+def plan(request: Request) -> PlanReport:
+    """What ``upgrade`` would do now, from the objects that it would execute.
+
+    Raises UsageError and HostError; Unsettled where an earlier swap was interrupted, as ``upgrade`` does.
+    """
+    refuse_unsettled()
+    with Connection(request.uri) as connection:
+        planned = outlooks(connection, request)
+    mode = request.mode or Mode.TRANSFER
+    pauses = history.pauses(mode)
+    return PlanReport(tuple(with_forecast(outlook, pauses) for outlook in planned))

@@ -1,0 +1,119 @@
+"""What saving, restoring and settling do with one guest: wait for it, give it back, drop what was saved of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from virtcpr.actions.records.saves import Record
+from virtcpr.domain import qmp, restart
+from virtcpr.errors import HostError
+from virtcpr.host.files import ram_files
+from virtcpr.host.libvirt.connection import Domain
+from virtcpr.host.processes import kill_paused
+from virtcpr.host.processes.proc import Process
+
+SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
+END_SECONDS = 30.0
+GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
+OVER_SECONDS = 10.0  # between the last byte and QEMU's word
+POLL = 0.005  # s between two looks
+BANDWIDTH = 128 << 20
+
+
+def go_back(domain: Domain, one: Record) -> str:
+    """The guest goes on in its old process, as before its save; the record and the file go.  What it does now.
+
+    libvirt resumes it, so that it knows.  Raises HostError where it doesn't resume; the record is there then.
+    """
+    saved = one.saved
+    kill_paused.go_on(Process(saved.old_pid, saved.old_started))
+    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", "completed", "failed", "cancelled"):
+        domain.monitor("migrate_cancel")
+    state = _rest(domain)
+    if saved.runs and state in ("postmigrate", "paused"):
+        try:
+            domain.resume()
+        except HostError:  # libvirt may not have heard yet that it is paused
+            domain.monitor("cont")
+        state = _rest(domain)
+        if state in ("postmigrate", "paused"):
+            raise HostError(f"it is {state} and doesn't resume")
+    if saved.asked and state == "running" and asleep(domain):
+        state = "suspended"
+    if saved.wake and state == "suspended":
+        domain.wake_up()
+        state = _rest(domain)
+    restore_settings(domain, return_path=saved.return_path)
+    forget_saved(one)
+    if not saved.runs:
+        return "is suspended as before"
+    return "runs on" if state == "running" else f"is stopped ({state})"
+
+
+def asleep(domain: Domain) -> bool:
+    """Wait until a guest that was asked to has suspended itself; whether it did in time."""
+    deadline = time.monotonic() + SUSPEND_SECONDS
+    while run_state(domain) != "suspended":  # libvirt's event may come before QEMU rests
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def restore_settings(domain: Domain, *, return_path: bool) -> None:
+    """QEMU's settings as libvirt expects them: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
+    domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
+    set_capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
+
+
+def set_capabilities(domain: Domain, wanted: Mapping[str, bool]) -> None:
+    listed = [{"capability": name, "state": state} for name, state in wanted.items()]
+    domain.monitor("migrate-set-capabilities", {"capabilities": listed})
+
+
+def forget_saved(one: Record) -> None:
+    """Nobody needs what was saved: the record, the file, and the second names of RAM files."""
+    for file in one.saved.ram:
+        if file.linked:
+            ram_files.forget(file.kept)
+    one.remove()
+
+
+def await_gone(domain: Domain, process: Process) -> None:
+    """Wait until libvirt has noticed the end of a domain's process, and cleaned up.  Raises HostError."""
+    if not process.ends(END_SECONDS):
+        raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
+    deadline = time.monotonic() + GONE_SECONDS
+    while domain.active():
+        if time.monotonic() > deadline:
+            raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
+        time.sleep(POLL)
+
+
+def images(xml: str) -> dict[str, tuple[int, int]]:
+    """How the files are that a domain writes to: path → size, mtime in ns; those that have none are left out."""
+    found = {}
+    for path in restart.images(xml):
+        with suppress(OSError):
+            if Path(path).is_file():
+                kind = os.stat(path)
+                found[path] = (kind.st_size, kind.st_mtime_ns)
+    return found
+
+
+def _rest(domain: Domain) -> str:
+    """Its status once it is no longer in the middle of a migration."""
+    deadline = time.monotonic() + OVER_SECONDS
+    while (state := run_state(domain)) == "finish-migrate":
+        if time.monotonic() > deadline:
+            raise HostError(f"{domain.name} doesn't finish its migration")
+        time.sleep(POLL)
+    return state
+
+
+def run_state(domain: Domain) -> str:
+    return qmp.text(qmp.obj(domain.monitor("query-status")).get("status"))

@@ -1,0 +1,63 @@
+"""libvirt's record of a guest: room is set aside for it, then the new process is written into it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from virtcpr.domain import qmp, status
+from virtcpr.errors import HostError, ParseError
+from virtcpr.host.files import atomic
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.plan.guest import Guest
+
+# libvirt and virsh open what the record names, as root: no path that QEMU makes up.
+PTY = re.compile(r"pty:/dev/pts/[0-9]+")
+RESERVE = 4096  # bytes that libvirt's record may grow by
+
+
+async def write(guest: Guest, new: Monitor, process: Process) -> None:
+    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both are whole then."""
+    ptys = {
+        chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
+        for chardev in qmp.chardevs(await new.execute("query-chardev"))
+        if PTY.fullmatch(chardev.filename)
+    }
+    change = status.Successor(
+        pid=process.pid,
+        vcpus=qmp.threads(await new.execute("query-cpus-fast")),
+        ptys=ptys,
+        emulator=guest.emulator,
+        taints=frozenset(guest.taints),
+    )
+    path = Path(guest.status_path)
+    atomic.replace_durably(path, status.rewrite(text(guest), change))
+    atomic.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
+    clean_up(guest)
+
+
+def text(guest: Guest) -> str:
+    """libvirt's record of the guest; as it was before the swap where it is gone, or nothing that can be read."""
+    try:
+        found = atomic.read_text(Path(guest.status_path))
+        status.read(found)
+    except (HostError, ParseError, ValueError):
+        return guest.status_xml
+    return found
+
+
+def reserve(guest: Guest) -> None:
+    """Set aside what ``write`` writes, while the guest isn't touched and the daemon runs.  Raises HostError."""
+    path = Path(guest.status_path)
+    atomic.reserve(path, len(guest.status_xml.encode()) + RESERVE)
+    atomic.reserve(path.with_suffix(".pid"), RESERVE)
+
+
+def clean_up(guest: Guest) -> None:
+    """Remove what a swap needs beside the guest: sockets, reserved files."""
+    with suppress(OSError):  # left-over sockets harm nobody: the next swap removes them
+        atomic.remove(*guest.sockets)
+    for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
+        atomic.unreserve(path)

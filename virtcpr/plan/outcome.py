@@ -1,0 +1,112 @@
+"""What became of a domain, in either mode, and of a batch of them: result, findings, exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import VirtcprError
+from virtcpr.model import (
+    ExitCode,
+    Finding,
+    Keeping,
+    KeptDomain,
+    Outlook,
+    Phase,
+    PlannedStep,
+    Readying,
+    Recovered,
+    Rehearsal,
+    Result,
+    Severity,
+    Side,
+    Trial,
+)
+from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.steps import Step
+
+# The exit code of a batch by what happened in it, the worst first.
+CODES = (
+    ("failed", ExitCode.FAILED),
+    ("waiting", ExitCode.FAILED),
+    ("rolled-back", ExitCode.ROLLED_BACK),
+    ("blocked", ExitCode.BLOCKED),
+)
+DONE = {"upgraded", "saved", "restored", "discarded", "prepared"}
+
+
+@dataclass
+class Outcome:
+    """One domain in a batch: what is known of it, and what became of it.  ``result`` is None until that is decided."""
+
+    facts: DomainFacts
+    findings: tuple[Finding, ...] = ()
+    result: Result | None = None
+    phases: list[Phase] = field(default_factory=list)
+    rehearsal: Rehearsal | None = None
+
+    def rehearsed(self, rehearsal: Rehearsal) -> None:
+        """Take note of what the domain's twin showed: after a ``no-go`` the guest isn't touched."""
+        self.rehearsal = rehearsal
+        if finding := rehearsed(self.facts, rehearsal):
+            self.findings = (*self.findings, finding)
+        if rehearsal.trial is Trial.NO_GO:
+            self.result = Result.BLOCKED
+
+    def end(self, result: Result, *findings: Finding) -> None:
+        self.result = result
+        self.findings = (*self.findings, *findings)
+
+    def fail(self, error: VirtcprError) -> None:
+        """The domain's own part failed; the error says how the guest is now."""
+        results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
+        self.end(results.get(error.code, Result.FAILED), failure(error))
+
+    @property
+    def source(self) -> Side | None:
+        """The QEMU that the domain ran in when it was looked at; None if that isn't known."""
+        if self.facts.process is None or self.facts.qemu is None:
+            return None
+        return Side(self.facts.qemu.version, self.facts.process.pid)
+
+    def target(self, pid: int | None = None) -> Side | None:
+        """The installed QEMU, with the process id of new QEMU if there is one; None if it can't be used."""
+        return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
+
+    def outlook(self) -> Outlook:
+        """What is about to be done with the domain."""
+        facts = self.facts
+        return Outlook(facts.name, facts.uuid, self.source, self.target(), self.result, self.findings)
+
+
+def planned_steps(steps: Iterable[Step]) -> tuple[PlannedStep, ...]:
+    return tuple(PlannedStep(step.name, step.describe, step.side.value, step.undo) for step in steps)
+
+
+def failure(error: VirtcprError) -> Finding:
+    return Finding(error.code, Severity.BLOCKER, error.message, error.hint or "")
+
+
+def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
+    """The report of a domain that could not be saved or restored; the error says how the guest is now."""
+    results = {"rolled-back": Keeping.ROLLED_BACK, "unsettled": Keeping.UNKNOWN}
+    findings = (*report.findings, failure(error))
+    return replace(report, result=results.get(error.code, Keeping.FAILED), findings=findings)
+
+
+def amended(findings: tuple[Finding, ...], recovered: Recovered, *, success: bool) -> tuple[Finding, ...]:
+    """The findings of a domain that was settled after a failure; ``success``: the action was completed all the same."""
+    severity = Severity.WARNING if success else Severity.BLOCKER
+    others = (finding for finding in findings if finding.code != "unsettled")
+    failures = (replace(one, severity=severity, remedy="") for one in findings if one.code == "unsettled")
+    return (*others, *failures, Finding("recovered", severity, f"settled: {recovered.text}", "look at the guest"))
+
+
+def exit_code(results: Iterable[Result | Keeping | Readying]) -> ExitCode:
+    """The exit code of a batch: the worst that happened in it, or ``SOME`` if some of its domains were done."""
+    words = {result.value for result in results}
+    if "unknown" in words:
+        return ExitCode.UNKNOWN
+    code = next((code for word, code in CODES if word in words), ExitCode.DONE)
+    return ExitCode.SOME if code is not ExitCode.DONE and words & DONE else code
