@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.machine import Lab, default_store
-from tests.lab.matrix import REBOOTS, SEEN
+from tests.lab.support.chaos_matrix import REBOOTS, SEEN
+from tests.lab.support.machine import Lab, default_store
 
 MATRICES = (SEEN, REBOOTS)
 

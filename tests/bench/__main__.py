@@ -15,12 +15,12 @@ from pathlib import Path
 from tests.bench import reboot
 from tests.bench.commands import timings
 from tests.bench.measure import TURNS, Row, pause
-from tests.lab import client
-from tests.lab.client import LAB, Witness, run, shell
-from tests.lab.guests import SMALL, Shape
-from tests.lab.image import LabError
-from tests.lab.machine import Lab, default_store
-from tests.lab.test_failure import EMULATOR, REBUILD, REBUILT
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support.client import LAB, Witness, run, shell
+from tests.lab.support.guests import SMALL, Shape
+from tests.lab.support.image import LabError
+from tests.lab.support.machine import Lab, default_store
 
 BARE = replace(SMALL, name="bare", number=30)
 LARGE = replace(SMALL, name="large", number=31, memory_mib=4096, ram_mib=3584, kernel_options="witness.ram_pause=0")

@@ -53,7 +53,7 @@ class Qmp:
 
 
 class Bare:
-    """The guest; ``number`` decides its addresses, as in tests/lab/guests.py."""
+    """The guest; ``number`` decides its addresses, as in tests/lab/support/guests.py."""
 
     def __init__(self, domain: str, number: int) -> None:
         shutil.rmtree(HOME, ignore_errors=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from statistics import median
 
-from tests.lab import client
-from tests.lab.client import run, shell
-from tests.lab.guests import SMALL, domain_xml, image_commands
+from tests.lab.support import client
+from tests.lab.support.client import run, shell
+from tests.lab.support.guests import SMALL, domain_xml, image_commands
 
 DEFINED, RUNNING, TURNS = 50, 5, 5
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from tests.lab.client import Witness
-from tests.lab.guests import Shape
+from tests.lab.support.client import Witness
+from tests.lab.support.guests import Shape
 
 TURNS = 5
 SETTLE_BEATS = 1500

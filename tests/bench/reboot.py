@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from tests.bench.measure import TURNS, Row, pause
-from tests.lab import client
-from tests.lab.client import Witness, run, virsh
-from tests.lab.guests import SMALL, Shape
-from tests.lab.image import LabError
-from tests.lab.test_failure import EMULATOR, REBUILT
-from tests.lab.test_reboot import define
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR, REBUILT
+from tests.lab.support.client import Witness, run, virsh
+from tests.lab.support.guests import SMALL, Shape
+from tests.lab.support.image import LabError
+from tests.lab.support.reboots import define
 
 WRITTEN = "witness.ram_pause=0"  # the guest fills its RAM as fast as it can
 SIZED = {

@@ -12,7 +12,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend, raises
 from tests.contract.reports import AUTO, HISTORY, UUID
-from tests.contract.test_json import SCHEMA, checked
+from tests.contract.schema import SCHEMA, checked
 from virtcpr.errors import HostError, ParseError
 from virtcpr.model import Action, AutoReport, ExitCode, HistoryReport, Mode, Result
 

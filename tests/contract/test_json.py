@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
-import jsonschema
 import pytest
 
-from tests.contract.conftest import Cli, Outcome
+from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend, raises
 from tests.contract.reports import DB, LAB, MAIL, PLANNED, WEB, one
+from tests.contract.schema import SCHEMA, VALIDATOR, checked
 from virtcpr.cli.session import COMMANDS
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.model import AVAILABLE, DomainRow, ExitCode, Keeping, ListReport, Mode, PlanReport, Result, UpgradeReport
-
-SCHEMA: dict[str, Any] = json.loads((files("virtcpr.cli") / "schema-1.json").read_text())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-
-
-def checked(outcome: Outcome) -> dict[str, Any]:
-    """The object, after comparing it with the schema and the exit code."""
-    VALIDATOR.validate(outcome.json)
-    assert outcome.json["exit_code"] == outcome.code
-    return outcome.json
 
 
 def test_the_schema_is_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DISCARDED, RESTORED, SAVED, UUID
-from tests.contract.test_json import VALIDATOR, checked
+from tests.contract.schema import VALIDATOR, checked
 from virtcpr.cli.output import layout, progress, tables
 from virtcpr.cli.output.text import size
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport, Watch

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED
-from tests.contract.test_json import checked
+from tests.contract.schema import checked
 from virtcpr.model import AVAILABLE, CheckReport, ExitCode, Mode, PlanReport, PrepareReport, Request
 
 Golden = Callable[[str, str], None]

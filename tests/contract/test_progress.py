@@ -14,19 +14,17 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.contract.conftest import Cli, Tty
 from tests.contract.fake import FakeBackend
+from tests.paths import ROOT
 from virtcpr.cli import log
 from virtcpr.cli.output import progress
 from virtcpr.cli.output.progress import Board, Line
 from virtcpr.cli.session import Session
 from virtcpr.model import Keeping, Progress, Result
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_plain_lines_without_a_terminal(cli: Cli) -> None:

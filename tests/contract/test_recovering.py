@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
-from tests.contract.test_json import SCHEMA, checked
+from tests.contract.schema import SCHEMA, checked
 from virtcpr.model import ExitCode, HookAction, RecoverReport, Settled
 
 Golden = Callable[[str, str], None]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import client
-from tests.lab.client import LabCommandError, Witness
-from tests.lab.guests import Shape
-from tests.lab.machine import Lab, default_store
+from tests.lab.support import client
+from tests.lab.support.client import LabCommandError, Witness
+from tests.lab.support.guests import Shape
+from tests.lab.support.machine import Lab, default_store
 
 if TYPE_CHECKING:
-    from tests.lab.striking import Host
+    from tests.lab.support.chaos import Host
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,7 +60,7 @@ def lab(built_lab: Lab) -> Lab:
 @pytest.fixture(scope="module")
 def host(lab: Lab) -> Iterator[Host]:
     """A host whose guest survives whatever is killed, for all tests of a module."""
-    from tests.lab.striking import Host
+    from tests.lab.support.chaos import Host
 
     made = Host()
     yield made

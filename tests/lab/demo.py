@@ -9,11 +9,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tests.lab import client
-from tests.lab.client import Witness, virsh
-from tests.lab.guests import OFFICE as GUEST
-from tests.lab.image import LabError
-from tests.lab.machine import Lab, default_store
+from tests.lab.support import client
+from tests.lab.support.client import Witness, virsh
+from tests.lab.support.guests import OFFICE as GUEST
+from tests.lab.support.image import LabError
+from tests.lab.support.machine import Lab, default_store
 
 
 def say(text: str) -> None:

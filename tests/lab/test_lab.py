@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 
-from tests.lab import client
-from tests.lab.client import LAB
-from tests.lab.machine import Lab, Process
+from tests.lab.support import client
+from tests.lab.support.client import LAB
+from tests.lab.support.machine import Lab, Process
 
 
 def test_exec_passes_stdin_stdout_and_stderr(lab: Lab) -> None:

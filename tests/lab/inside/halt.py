@@ -1,4 +1,4 @@
-"""Run in the lab: virtcpr, which stands still (SIGSTOP) at one moment of an upgrade; ``tests.lab.moments`` names them.
+"""Run in the lab: virtcpr, which stands still (SIGSTOP) at one moment of an upgrade (support/chaos_moments.py).
 
 usage: python3 halt.py MOMENT ARGUMENT…
 

@@ -2,7 +2,7 @@
 
 usage: python3 halt_reboot.py MOMENT ARGUMENT…
 
-``tests.lab.moments_reboot`` names them.  What is wrapped here, from outside, is where a step begins and ends.
+support/chaos_moments_reboot.py names them.  What is wrapped here, from outside, is where a step begins and ends.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ WITHOUT_SYSTEMD = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /run/syste
 
 @dataclass(frozen=True)
 class Order:
-    """``moment``: of ``tests.lab.moments``; "" for a random one, of this ``seed``.
+    """``moment``: of ``tests.lab.support.chaos_moments``; "" for a random one, of this ``seed``.
 
     ``emulators``: two builds, between which it goes to and fro.
     ``victims``: of virtcpr, old, new, libvirtd, in the order of their deaths; ``start``: libvirt's daemon is started;

@@ -1,0 +1,145 @@
+"""The lab's image: a Debian root file system, built once and kept under a key of what it is built from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.paths import LAB
+
+SUITE = "trixie"
+SOURCES = (LAB / "image", LAB / "witness", LAB / "image.py")
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# What of the host's apt configuration the image needs to reach the same mirrors in the same way.
+APT_OPTIONS = ("Acquire::http", "Acquire::https", "Acquire::Check", "Acquire::Retries")
+HOST_PACKAGES = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
+
+
+class LabError(Exception):
+    """The lab can't be built or run; the text says why."""
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Where the packages come from: what the host's own apt uses."""
+
+    debian: str
+    security: str
+
+    def sources(self) -> list[str]:
+        suites = [(self.debian, s) for s in (SUITE, f"{SUITE}-updates", f"{SUITE}-backports")]
+        suites.append((self.security, f"{SUITE}-security"))
+        return [f"deb [signed-by={KEYRING}] {uri} {suite} main" for uri, suite in suites]
+
+
+def ensure_host_tools() -> None:
+    """Install the two programs that the lab needs from the host's own archive."""
+    missing = [package for tool, package in HOST_PACKAGES.items() if not shutil.which(tool)]
+    if not missing:
+        return
+    subprocess.run(["apt-get", "-q", "update"], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ["apt-get", "-qy", "install", "--no-install-recommends", *missing],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+    )
+
+
+def mirrors() -> Mirrors:
+    """The host's Debian and security mirrors, or those that the environment names."""
+    named = os.environ.get("VIRTCPR_LAB_MIRROR"), os.environ.get("VIRTCPR_LAB_SECURITY_MIRROR")
+    found = dict(_host_archives())
+    debian = named[0] or found.get("Debian")
+    security = named[1] or found.get("Debian-Security")
+    if not debian or not security:
+        raise LabError(
+            "no Debian mirror in the host's apt configuration: run 'apt-get update', "
+            "or set VIRTCPR_LAB_MIRROR and VIRTCPR_LAB_SECURITY_MIRROR"
+        )
+    return Mirrors(debian, security)
+
+
+def _host_archives() -> Iterator[tuple[str, str]]:
+    """(label, address) of every archive of Debian's that the host's apt knows."""
+    command = ["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for line in sorted(set(listed.splitlines()), reverse=True):
+        origin, label, uri = line.split("\t")
+        if origin == "Debian":
+            yield label, uri.rstrip("/")
+
+
+def key(source: Mirrors) -> str:
+    """A name for all that the image is built from: these files, the mirrors, the architecture."""
+    digest = hashlib.sha256(repr((SUITE, source, platform.machine())).encode())
+    for root in SOURCES:
+        for path in sorted([root] if root.is_file() else root.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(str(path.relative_to(LAB)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(store: Path, source: Mirrors) -> Path:
+    """The root of the image under ``store``, built if it isn't there.  A half-built one never counts."""
+    images = store / "images"
+    image = images / key(source)
+    if image.is_dir():
+        return image
+    images.mkdir(parents=True, exist_ok=True)
+    for leftover in images.glob("*.part"):
+        _remove_tree(leftover)
+    part = image.with_suffix(".part")
+    log = store / "build.log"
+    with log.open("wb") as out:
+        built = subprocess.run(
+            _mmdebstrap(part, source), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+        )
+    if built.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise LabError(f"building the image failed ({log} has it all):\n{tail}")
+    for older in images.iterdir():
+        if older != part:
+            _remove_tree(older)
+    part.rename(image)
+    return image
+
+
+def _mmdebstrap(root: Path, source: Mirrors) -> list[str]:
+    hooks = [
+        'mkdir "$1/lab-image" "$1/lab-witness"',
+        f'cp -r "{LAB}/image/." "$1/lab-image" && cp -r "{LAB}/witness/." "$1/lab-witness"',
+        'chroot "$1" sh /lab-image/customize.sh',
+        'rm -r "$1/lab-image" "$1/lab-witness"',
+    ]
+    return [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        "--skip=cleanup/apt,check/empty",
+        "--dpkgopt=force-unsafe-io",
+        *(f"--aptopt={option}" for option in _apt_options()),
+        *(f"--customize-hook={hook}" for hook in hooks),
+        SUITE,
+        str(root),
+        *source.sources(),
+    ]
+
+
+def _apt_options() -> list[str]:
+    dumped = subprocess.run(
+        ["apt-config", "dump", "--format", '%F "%v";%n'], check=True, capture_output=True, text=True
+    ).stdout
+    return [line for line in dumped.splitlines() if line.startswith(APT_OPTIONS) and ' ""' not in line]
+
+
+def _remove_tree(tree: Path) -> None:
+    """Remove a root file system; never across a mount that an interrupted build left behind."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(tree)], check=True)

@@ -1,0 +1,329 @@
+"""libvirt's hooks: put in their place, renewed, taken away; nobody else's file is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.paths import ROOT
+from virtcpr.actions import hooks as command
+from virtcpr.actions.records import pending_strips, quarantine, saves
+from virtcpr.domain import restart
+from virtcpr.errors import HostError
+from virtcpr.host.libvirt import hooks
+from virtcpr.model import HookAction, HookState
+
+PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
+DAEMON, QEMU = PLACES
+
+
+def states(directory: Path) -> list[HookState]:
+    return [hook.state for hook in hooks.status(directory)]
+
+
+def test_there_and_away_again(tmp_path: Path) -> None:
+    for place in PLACES:
+        theirs = tmp_path / place
+        theirs.parent.mkdir()
+        theirs.with_name("theirs").write_text("#!/bin/sh\n")
+    assert states(tmp_path) == [HookState.MISSING] * 2
+
+    installed = hooks.install(tmp_path)
+
+    assert [hook.path for hook in installed] == [str(tmp_path / place) for place in PLACES]
+    for hook in installed:
+        assert hook.state is HookState.INSTALLED
+        path = Path(hook.path)
+        assert path.stat().st_mode & 0o777 == 0o755
+        assert "@VIRTCPR@" not in path.read_text()
+        path.write_text(path.read_text() + "# older\n")
+    assert states(tmp_path) == [HookState.OUTDATED] * 2
+    assert {hook.state for hook in hooks.install(tmp_path)} == {HookState.INSTALLED}
+    assert {hook.state for hook in hooks.remove(tmp_path)} == {HookState.MISSING}
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["theirs", "theirs"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_somebody_elses_file_stays(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(HostError, match="isn't virtcpr's"):
+        hooks.install(tmp_path)
+    with pytest.raises(HostError, match="isn't virtcpr's"):
+        hooks.put("libvirt-daemon" if place == DAEMON else "libvirt-qemu", tmp_path)
+    assert HookState.FOREIGN in [hook.state for hook in hooks.remove(tmp_path)]
+    assert path.read_text() == "#!/bin/sh\nexit 0\n"
+    assert len(list(tmp_path.glob("*/*"))) == 1
+
+
+def test_one_alone_is_put_in_its_place(tmp_path: Path) -> None:
+    hooks.put("libvirt-qemu", tmp_path)
+    assert states(tmp_path) == [HookState.MISSING, HookState.INSTALLED]
+    before = (tmp_path / QEMU).stat().st_ino
+    hooks.put("libvirt-qemu", tmp_path)
+    assert (tmp_path / QEMU).stat().st_ino == before
+
+
+def run(tmp_path: Path, place: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """A hook as libvirt calls it, traced, with its /run elsewhere."""
+    hooks.install(tmp_path)
+    path = tmp_path / place
+    moved = path.read_text().replace("/run/virtcpr", str(tmp_path / "run"))
+    path.write_text(moved.replace("/var/lib/virtcpr", str(tmp_path / "lib")))
+    return subprocess.run(["sh", "-x", str(path), *arguments], input=stdin, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("operation", ["start", "shutdown", "reload"])
+def test_without_a_journal_it_starts_nothing(tmp_path: Path, operation: str) -> None:
+    trace = run(tmp_path, DAEMON, "-", operation, "-", operation)
+    assert (trace.returncode, trace.stdout) == (0, "")
+    assert "recover" not in trace.stderr
+    assert "flock" not in trace.stderr
+
+
+OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
+
+
+def hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run/held").mkdir(parents=True)
+    (tmp_path / "run/held" / f"{name}.xml").touch()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_nobody_is_refused_where_nothing_is_held(tmp_path: Path, operation: str) -> None:
+    """Nor is anything answered: what `migrate` and `restore` answer would become the domain's XML."""
+    done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin="<domain/>")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_second_start_of_a_guest_that_runs_is_refused(tmp_path: Path) -> None:
+    hold(tmp_path, "my web $HOME")
+    done = run(tmp_path, QEMU, "my web $HOME", "prepare", "begin", "-", stdin="<domain/>" * 100_000)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        "virtcpr: my web $HOME runs already: an interrupted swap holds libvirt's record of it aside; "
+        "run: virtcpr recover 'my web $HOME'" in done.stderr.splitlines()
+    )
+
+
+@pytest.mark.parametrize("operation", OPERATIONS[1:])
+def test_only_the_start_is_refused(tmp_path: Path, operation: str) -> None:
+    """A hook that fails at `reconnect` would have libvirt kill the guest."""
+    hold(tmp_path, "web")
+    assert run(tmp_path, QEMU, "web", operation, "begin", "-").returncode == 0
+
+
+def test_another_domain_may_start(tmp_path: Path) -> None:
+    hold(tmp_path, "web")
+    assert run(tmp_path, QEMU, "we", "prepare", "begin", "-").returncode == 0
+
+
+def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them libvirt would start it a second time."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(quarantine, "names", lambda: ["web"])
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint == "virtcpr recover --all, then try again"
+
+
+def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(saves, "waiting", lambda: [UUID, "broken"])
+    monkeypatch.setattr(saves, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint == "virtcpr restore --all, or with --discard to give up what was saved, then try again"
+
+
+# Saved guests: neither started afresh, nor with blank RAM.
+
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+NS = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+
+
+def xml(*words: str, number: int | None = 3, more: str = "") -> str:
+    """As libvirt writes it for a hook."""
+    arguments = "".join(f"    <qemu:arg value='{word}'/>\n" for word in words)
+    line = f"  <qemu:commandline>\n{arguments}  </qemu:commandline>\n" if words else ""
+    attribute = "" if number is None else f" id='{number}'"
+    return (
+        f"<domain type='kvm'{attribute} {NS}>\n  <name>web</name>\n  <uuid>{UUID}</uuid>\n"
+        "  <metadata>\n    <x uuid='no'/>\n    <uuid>other</uuid>\n  </metadata>\n"
+        f"{more}  <devices/>\n{line}</domain>\n"
+    )
+
+
+WAITS = xml("-incoming", "defer")
+
+
+def saved(tmp_path: Path, name: str = "record.json") -> None:
+    directory = tmp_path / "lib/saved" / UUID
+    directory.mkdir(parents=True, exist_ok=True)
+    if name:
+        (directory / name).touch()
+
+
+def announced(tmp_path: Path, kept: str = "") -> None:
+    (tmp_path / "run/starting").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run/starting" / UUID).write_text(f"{kept}\n")
+
+
+def test_the_hooks_know_where_it_is() -> None:
+    text = (ROOT / "hooks/libvirt-qemu").read_text()
+    assert f"{saves.DIRECTORY}/" in text
+    assert all(name in text for name in (saves.RECORD, saves.STATE))
+    assert str(pending_strips.DIRECTORY) in (ROOT / "hooks/libvirt-daemon").read_text()
+
+
+@pytest.mark.parametrize("file", [saves.RECORD, saves.STATE])
+def test_a_saved_guest_is_not_started_afresh(tmp_path: Path, file: str) -> None:
+    saved(tmp_path, file)
+    done = run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml(number=None))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        "virtcpr: web is saved, and its state waits: virtcpr restore 'web' lets it go on; "
+        "virtcpr restore --discard 'web' gives it up, and the domain can be started afresh" in done.stderr.splitlines()
+    )
+
+
+def test_it_is_started_by_restore(tmp_path: Path) -> None:
+    saved(tmp_path)
+    announced(tmp_path)
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=WAITS).returncode == 0
+
+
+def test_nobody_slips_in_while_restore_starts_it(tmp_path: Path) -> None:
+    """`virsh start`, between the announcement and libvirt's own lock: it would boot in the guest's RAM."""
+    saved(tmp_path)
+    announced(tmp_path, str(tmp_path / "ram/virtcpr-x"))
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml()).returncode == 1
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=xml()).returncode == 0
+    assert not (tmp_path / "ram").exists()
+
+
+def test_a_directory_with_nothing_in_it_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    saved(tmp_path, "")
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml()).returncode == 0
+
+
+def test_another_domain_may_be_started(tmp_path: Path) -> None:
+    saved(tmp_path)
+    other = xml().replace(UUID, UUID[:-1] + "2")
+    assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=other).returncode == 0
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """RAM that was kept, and the directory that libvirt has made; and some that a crash of the host left."""
+    found = tmp_path / "ram" / f"virtcpr-{UUID}"
+    found.mkdir(parents=True)
+    for name in ("pc.ram", "dimm0"):
+        (found / name).write_text(f"guest's {name}")
+    for name in ("3-a stale one", "3-we", "3-web", "3-z", "13-web"):
+        (tmp_path / "ram" / name).mkdir()
+    announced(tmp_path, str(found))
+    return found
+
+
+def test_the_new_domain_gets_its_ram(tmp_path: Path, kept: Path) -> None:
+    (tmp_path / "ram/3-web/pc.ram").write_text("left by a crash")
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert (done.returncode, done.stdout) == (0, "")
+    for name in ("pc.ram", "dimm0"):
+        assert (tmp_path / "ram/3-web" / name).samefile(kept / name)
+    assert [path.parent.name for path in tmp_path.glob("ram/*-*/*.ram")].count("3-web") == 1
+    assert sorted(path.parent.name for path in tmp_path.glob("ram/*/pc.ram")) == ["3-web", kept.name]
+
+
+def test_a_long_name_is_cut_short(tmp_path: Path, kept: Path) -> None:
+    name = "a-name-of-more-than-twenty"
+    (tmp_path / "ram" / f"3-{name[:20]}").mkdir()
+    assert run(tmp_path, QEMU, name, "start", "begin", "-", stdin=WAITS).returncode == 0
+    assert (tmp_path / "ram" / f"3-{name[:20]}/pc.ram").samefile(kept / "pc.ram")
+
+
+def test_without_a_directory_for_its_ram_it_is_not_started(tmp_path: Path, kept: Path) -> None:
+    """It would start with blank RAM."""
+    (tmp_path / "ram/3-web").rmdir()
+    (tmp_path / "ram/3-we").rmdir()
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"virtcpr: web: libvirt has made no directory for its RAM in {tmp_path}/ram" in done.stderr.splitlines()
+
+
+def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path) -> None:
+    """QEMU's user may write there: root would put files into any directory."""
+    (tmp_path / "etc").mkdir()
+    for name in ("3-web", "3-we"):
+        (tmp_path / "ram" / name).rmdir()
+    (tmp_path / "ram/3-web").symlink_to(tmp_path / "etc")
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {tmp_path}/ram/3-web is no directory of libvirt's" in done.stderr.splitlines()
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_kept_ram_that_is_not_roots(tmp_path: Path, kept: Path) -> None:
+    os.chown(kept, 65534, 65534)
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert f"virtcpr: web: {kept} isn't root's, and not trusted" in done.stderr.splitlines()
+    assert list((tmp_path / "ram/3-web").iterdir()) == []
+
+
+def test_kept_ram_that_is_gone(tmp_path: Path, kept: Path) -> None:
+    for path in kept.iterdir():
+        path.unlink()
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS).returncode == 1
+
+
+@pytest.mark.parametrize("stdin", [WAITS, xml(), ""])
+def test_a_start_with_nothing_kept(tmp_path: Path, stdin: str) -> None:
+    announced(tmp_path)
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=stdin).returncode == 0
+    (tmp_path / "run/starting" / UUID).unlink()
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=stdin).returncode == 0
+
+
+@pytest.mark.parametrize("operation", ["restore", "migrate"])
+@pytest.mark.parametrize("own", [(), ("-machine", "aux-ram-share=on"), ("-name", "it's &lt;x&gt; \\n %s")])
+def test_what_made_it_wait_goes_into_no_save_or_migration(tmp_path: Path, operation: str, own: tuple[str, ...]) -> None:
+    own = tuple(word.replace("'", "&apos;") for word in own)
+    for words in ((*own, "-incoming", "defer"), ("-incoming", "defer", *own)):
+        done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=xml(*words))
+        assert done.returncode == 0
+        assert not restart.waits(done.stdout)
+        left = done.stdout.replace("  <qemu:commandline>\n  </qemu:commandline>\n", "")
+        assert left == xml(*own)
+
+
+@pytest.mark.parametrize("operation", ["restore", "migrate"])
+@pytest.mark.parametrize("words", [(), ("-machine", "x"), ("-foo", "defer")])
+def test_another_document_is_not_answered(tmp_path: Path, operation: str, words: tuple[str, ...]) -> None:
+    done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=xml(*words))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("operation", ["prepare", "start", "restore", "migrate", "stopped"])
+def test_a_big_document_takes_no_time(tmp_path: Path, operation: str) -> None:
+    more = "  <description>\n" + "    some text of it, and some more\n" * 30_000 + "  </description>\n"
+    big = xml("-incoming", "defer", more=more)
+    assert len(big) > 1_000_000
+    saved(tmp_path)
+    announced(tmp_path)
+    begun = time.monotonic()
+    done = run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=big)
+    assert time.monotonic() - begun < 1
+    assert done.returncode == 0

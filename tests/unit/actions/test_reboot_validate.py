@@ -1,0 +1,143 @@
+"""What is saved is looked at before anything is started: every reason to refuse it, each by one thing changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.support.saved_guest import STATE, a_record
+from virtcpr.actions.reboot import validate
+from virtcpr.actions.records import saves
+from virtcpr.actions.records.saves import RamFile, Record
+from virtcpr.domain.facts import Emulator
+from virtcpr.errors import HostError, ParseError
+from virtcpr.plan.reboot_recovery import Purpose
+
+QEMU = Emulator("/usr/bin/qemu", "10.0.13", machines=frozenset({"pc-q35-10.0"}))
+Change = Callable[[Path, Record], object]
+
+
+def saved(**changes: object) -> Change:
+    def change(_: Path, one: Record) -> None:
+        one.saved = replace(one.saved, **changes)  # type: ignore[arg-type]
+
+    return change
+
+
+def state(data: bytes) -> Change:
+    return lambda _, one: one.state_path.write_bytes(data)
+
+
+def gone(name: str) -> Change:
+    return lambda directory, _: (directory / name).unlink()
+
+
+def written(name: str) -> Change:
+    return lambda directory, _: os.utime(directory / name, ns=(1, 1))
+
+
+def replaced(name: str) -> Change:
+    def change(directory: Path, _: Record) -> None:
+        (directory / "new").write_bytes(b"x" * 100)
+        (directory / "new").rename(directory / name)
+
+    return change
+
+
+def grown(name: str) -> Change:
+    return lambda directory, _: (directory / name).write_bytes(b"x" * 101)
+
+
+def interrupted_upgrade(_: Path, one: Record) -> None:
+    one.saved = replace(one.saved, purpose=Purpose.UPGRADE, boot="another")
+
+
+REASONS: dict[str, tuple[Change, str]] = {
+    "host": (saved(host="another"), "it was saved on another host"),
+    "boot": (interrupted_upgrade, "the host was booted in the middle of its upgrade, before its RAM was on storage"),
+    "no state": (saved(state=None), "its state was never whole"),
+    "state gone": (lambda _, one: one.state_path.unlink(), "state can't be read: No such file or directory"),
+    "state cut": (state(STATE[:-1]), f"its state is cut off: {len(STATE) - 1} of {len(STATE)} bytes"),
+    "state longer": (state(STATE + b"x"), "its state was changed since: the checksum is another"),
+    "state other": (state(b"y" + STATE[1:]), "its state was changed since: the checksum is another"),
+    "ram gone": (gone("pc.ram"), "pc.ram can't be looked at: No such file or directory"),
+    "ram other": (replaced("pc.ram"), "pc.ram isn't the one that it had"),
+    "ram grown": (grown("pc.ram"), "pc.ram isn't the one that it had"),
+    "ram written": (written("pc.ram"), "pc.ram was written to since"),
+    "disk gone": (gone("disk.qcow2"), "disk.qcow2 is gone"),
+    "disk written": (written("disk.qcow2"), "disk.qcow2 was written to since it was saved"),
+    "disk grown": (grown("disk.qcow2"), "disk.qcow2 was written to since it was saved"),
+}
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_what_is_as_it_was_may_be_restored(tmp_path: Path, read: bool) -> None:
+    validate.look(a_record(tmp_path), QEMU, read=read)
+    validate.look(saves.load(a_record(tmp_path).saved.uuid, tmp_path / "saved"), QEMU, read=read)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason(tmp_path: Path, reason: str) -> None:
+    one = a_record(tmp_path)
+    change, words = REASONS[reason]
+    change(tmp_path, one)
+    with pytest.raises(HostError) as refused:
+        validate.look(one, QEMU)
+    message = refused.value.message
+    assert message.startswith("web can't be restored: ")
+    assert words in message
+    assert message.endswith(f"; its state waits in {one.directory}")
+    assert message.count(";") == 1  # one reason
+    assert refused.value.hint == saves.DISCARD.format(name="web")
+
+
+def test_all_are_named(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    for reason in ("host", "state cut", "ram gone", "disk gone"):
+        REASONS[reason][0](tmp_path, one)
+    with pytest.raises(HostError) as refused:
+        validate.look(one, QEMU)
+    assert all(REASONS[reason][1] in refused.value.message for reason in ("host", "state cut", "ram gone", "disk gone"))
+
+
+@pytest.mark.parametrize(
+    ("emulator", "words"),
+    [
+        (Emulator("/opt/qemu", problem="doesn't exist"), "the emulator /opt/qemu doesn't exist"),
+        (replace(QEMU, machines=frozenset()), "the emulator /usr/bin/qemu (10.0.13) has no machine type pc-q35-10.0"),
+    ],
+)
+def test_an_emulator_that_cannot_load_it(tmp_path: Path, emulator: Emulator, words: str) -> None:
+    with pytest.raises(HostError) as refused:
+        validate.look(a_record(tmp_path), emulator)
+    assert words in refused.value.message
+
+
+def test_another_boot_is_no_reason_for_what_was_saved_for_it(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    saved(boot="another")(tmp_path, one)
+    validate.look(one, QEMU)
+
+
+def test_a_state_that_is_read_as_it_is_loaded_is_not_read_before(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    one.state_path.write_bytes(b"other")
+    validate.look(one, QEMU, read=False)
+
+
+def test_a_device_has_no_time_of_its_last_change(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    dax = RamFile("/dev/zero", "/dev/zero", one.saved.ram[0].identity)
+    saved(ram=(dax,))(tmp_path, one)
+    validate.look(one, QEMU)
+
+
+def test_xml_that_cannot_be_understood(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    saved(xml="<domain")(tmp_path, one)
+    with pytest.raises(ParseError):
+        validate.look(one, QEMU)

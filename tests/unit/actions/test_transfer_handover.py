@@ -1,0 +1,293 @@
+"""A hand-over that fails, or is interrupted, at every command: one owner, or a journal that says how to settle it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.support.transfer_stage import OPTIONAL, UUID, FakeMonitor, Stage, dies_soon
+from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.transfer import libvirt_record, place_threads
+from virtcpr.actions.transfer.ownership import MOVE_SECONDS
+from virtcpr.actions.transfer.settle import Settlement
+from virtcpr.errors import QmpError, RolledBack, Unsettled
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.model import Settled
+from virtcpr.plan.guest import Guest
+from virtcpr.plan.steps import Side, State
+
+
+def commands() -> int:
+    """How many commands a hand-over that goes well has; more than it really has does no harm."""
+    return 100
+
+
+def test_when_nothing_fails(stage: Stage) -> None:
+    assert stage.run() is None
+    assert len(stage.world.said) < commands()
+    assert stage.world.new.status == "running"
+    assert not stage.world.old.process.alive()
+    assert not stage.world.both_ran
+    assert f'pid="{stage.world.new.process.pid}"' in Path(stage.plan.status_path).read_text()
+    assert stage.world.said.index("old migrate") < stage.world.said.index("new migrate-incoming")
+
+
+@pytest.mark.parametrize("cancel", [False, True], ids=["fails", "ctrl-c"])
+@pytest.mark.parametrize("at", range(commands()))
+def test_at_every_command(stage: Stage, at: int, cancel: bool) -> None:
+    world = stage.world
+    world.fail_at, world.cancel = at, cancel
+
+    error = stage.run()
+
+    assert not world.both_ran
+    said = journal.load(UUID, stage.journal.path.parent).entry.state
+    if len(world.said) <= at or (
+        not cancel and world.said[at].split()[1] in OPTIONAL
+    ):  # it had fewer, or can do without
+        assert error is None
+    elif isinstance(error, RolledBack):
+        assert said is State.ROLLED_BACK
+        assert not world.new.process.alive()
+        assert world.old.process.alive()
+        assert (world.old.status, world.old.mode) == ("running", "normal")
+        assert "the guest" in error.message
+        assert error.hint
+    else:
+        # At or after the point of no return: nothing is undone, the journal stays, and recovery knows the way.
+        assert isinstance(error, Unsettled), error
+        assert error.hint == "virtcpr recover --all settles it"
+        assert said in (State.COMMITTING, State.RUNNING)
+        assert world.new.process.alive()
+        assert not world.old.process.alive()
+
+
+def test_a_cont_whose_answer_is_lost_never_lets_old_go_on(stage: Stage) -> None:
+    """New may have run: old is ended, new is told once more, and libvirt's record is written."""
+    world = stage.world
+
+    def lost(side: str, command: str) -> None:
+        world.said.append(f"{side} {command}")
+        if f"{side} {command}" == "new cont" and world.said.count("new cont") == 1:
+            world.new.status = "running"
+            raise QmpError("the answer to cont was lost")
+
+    world.hear = lost  # type: ignore[method-assign]
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert not world.old.process.alive()
+    assert world.new.process.alive()
+    assert (world.new.status, world.both_ran) == ("running", False)
+    assert f'pid="{world.new.process.pid}"' in Path(stage.plan.status_path).read_text()
+
+
+def test_a_cont_that_is_refused_gives_the_guest_back(stage: Stage) -> None:
+    world = stage.world
+
+    def refused(side: str, command: str) -> None:
+        world.said.append(f"{side} {command}")
+        if f"{side} {command}" == "new cont":
+            raise QmpError("images can't be activated")
+
+    world.hear = refused  # type: ignore[method-assign]
+
+    error = stage.run()
+
+    assert isinstance(error, RolledBack)
+    assert not world.new.process.alive()
+    assert (world.old.status, world.old.mode) == ("running", "normal")
+
+
+def test_old_that_ends_is_noticed_at_once(
+    stage: Stage, processes: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New would wait for it, and the daemon of all guests with it."""
+
+    async def never(self: FakeMonitor, timeout: float) -> str:
+        self.qemu.migration = "active"  # new hasn't got all of the guest
+        dies_soon(processes[0])
+        await asyncio.sleep(timeout)
+        return "failed"
+
+    monkeypatch.setattr(FakeMonitor, "migration_end", never)
+    begun = time.monotonic()
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert "old QEMU ended" in error.message
+    assert time.monotonic() - begun < MOVE_SECONDS
+    assert not stage.world.new.process.alive()
+
+
+def test_new_that_is_about_to_end_does_not_cost_old_its_life(
+    stage: Stage, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Killed as ``cont`` was sent: old, which can be reset, is all that is left of the guest."""
+    world = stage.world
+
+    def lost(side: str, command: str) -> None:
+        world.said.append(f"{side} {command}")
+        if "new cont" in world.said and side == "new":
+            if command == "cont":
+                dies_soon(processes[1])
+            raise QmpError("the monitor was lost")
+
+    world.hear = lost  # type: ignore[method-assign]
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert "new QEMU has ended" in error.message
+    assert world.old.process.alive()
+    assert "old cont" not in world.said
+
+
+# What libvirt wouldn't take.
+
+
+def test_a_machine_that_is_another_is_rolled_back_before_the_guest_is_paused(stage: Stage) -> None:
+    stage.world.new.iothreads = ("iothread1", "stray")
+
+    error = stage.run()
+
+    assert isinstance(error, RolledBack)
+    assert "new QEMU isn't the machine that libvirt expects: iothreads: with stray; the guest runs on" in error.message
+    assert "new migrate-incoming" not in stage.world.said
+    assert "old cont" not in stage.world.said
+    assert (stage.world.old.status, stage.world.old.mode) == ("running", "normal")
+    assert not stage.world.new.process.alive()
+
+
+@pytest.fixture
+def tamper(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Have something happen between the record's being written and libvirt's reading it."""
+
+    def arrange(action: Callable[[], object]) -> None:
+        async def tampered(guest: Guest, new: Monitor, process: Process) -> None:
+            await record(guest, new, process)
+            action()
+
+        monkeypatch.setattr(libvirt_record, "write", tampered)
+
+    record = libvirt_record.write
+    return arrange
+
+
+def test_a_guest_that_libvirt_would_kill_is_held(
+    stage: Stage, tamper: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays in new, alone; libvirt's record is where the daemon doesn't look, until what was wrong is right."""
+    key_file, status = Path(stage.plan.status.lib_dir) / "master-key.aes", Path(stage.plan.status_path)
+    tamper(lambda: key_file.write_bytes(bytes(31)))
+
+    error = stage.run()
+
+    assert isinstance(error, Unsettled)
+    assert "'preflight' failed: libvirt would kill it: " in error.message
+    assert "master-key.aes has 31 bytes, libvirt expects 32" in error.message
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        return FakeMonitor(stage.world.new, name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+
+    assert outcome.settled is Settled.UNKNOWN
+    assert "the guest runs in process" in outcome.text
+    assert "master-key.aes has 31 bytes" in outcome.text
+    assert "is held aside in" in outcome.text
+    assert "libvirt shows the domain shut off, or not at all, and refuses to start it" in outcome.text
+    assert not status.exists()
+    assert not status.with_suffix(".pid").exists()
+    assert quarantine.names() == [status.stem]
+    assert stage.world.new.process.alive()
+    assert stage.world.new.status == "running"
+    assert not stage.world.old.process.alive()
+
+    key_file.write_bytes(bytes(32))
+    tamper(lambda: None)
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+
+    assert outcome.settled is Settled.FORWARD
+    assert f'pid="{stage.world.new.process.pid}"' in status.read_text()
+    assert status.with_suffix(".pid").read_text() == f"{stage.world.new.process.pid}\n"
+    assert quarantine.names() == []
+    assert journal.pending(stage.journal.path.parent) == []
+
+
+def test_what_libvirt_lives_with_is_a_warning(stage: Stage, tamper: Callable[[Callable[[], object]], None]) -> None:
+    tamper(lambda: setattr(stage.world.new, "iothreads", ()))
+    assert stage.run() is None
+    assert stage.hand_over.warnings == ["iothreads: without iothread1"]
+
+
+def test_a_record_that_was_spoiled_is_written_anew(
+    stage: Stage, tamper: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = Path(stage.plan.status_path)
+    tamper(lambda: status.write_text("<domstatus"))
+    error = stage.run()
+    assert isinstance(error, Unsettled)
+    assert "libvirt's record of the guest: XML that can't be parsed" in error.message
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        return FakeMonitor(stage.world.new, name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    tamper(lambda: None)
+    outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
+    assert outcome.settled is Settled.FORWARD
+    assert f'pid="{stage.world.new.process.pid}"' in status.read_text()
+
+
+def test_old_is_not_ended_once_new_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New dies just after the point of no return, by itself: old can be reset, so it must be there still."""
+    place = place_threads.place
+
+    async def placed(*sides: Any) -> place_threads.Placed:
+        found = await place(*sides)
+        stage.world.new.process.kill(10)
+        return found
+
+    monkeypatch.setattr(place_threads, "place", placed)
+    error = stage.run()
+    assert isinstance(error, Unsettled)
+    assert "'end-old' failed" in error.message
+    assert stage.world.old.process.alive()
+    assert "old cont" not in stage.world.said
+
+
+def test_every_step_says_on_which_side_it_is(stage: Stage) -> None:
+    sides = [step.side for step in stage.plan.steps]
+    assert sides == sorted(sides, key=[Side.BEFORE, Side.AT, Side.AFTER].index)
+    assert sides.count(Side.AT) == 1
+
+
+def test_what_can_wait_waits_for_the_paused(stage: Stage) -> None:
+    """Another guest of the batch is paused: this one isn't compared, let alone moved, before that is over."""
+
+    async def both() -> list[str]:
+        stage.hand_over.pauses.begin("another")
+        task = asyncio.create_task(stage.hand_over.run())
+        while "new migrate-set-capabilities" not in stage.world.said:
+            await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        before = list(stage.world.said)
+        stage.hand_over.pauses.end("another")
+        await task
+        return before
+
+    before = asyncio.run(both())
+    assert before[-1] == "new migrate-set-capabilities"
+    assert stage.world.new.status == "running"

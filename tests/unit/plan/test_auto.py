@@ -1,0 +1,202 @@
+"""What `auto` decides: of each domain, and in which waves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.support import facts
+from virtcpr.domain.live import WISH_NS
+from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Outlook, Result, Severity, Side
+from virtcpr.plan import auto
+from virtcpr.plan.auto import Candidate, Wave
+from virtcpr.plan.policy import Auto, Fallback, Policy, Window
+
+OLD, NEW = Side("10.0.2", 1), Side("10.0.13")
+BLOCKER = Finding("ram-private", Severity.BLOCKER, "RAM isn't shared", "prepare it")
+WARNING = Finding("vnc", Severity.WARNING, "viewers", "")
+APPLY = Policy(auto=Auto.APPLY)
+NOON = 12 * 60
+
+
+def movable(name: str = "web", mode: Mode = Mode.TRANSFER, forecast: float | None = None) -> Outlook:
+    return Outlook(name, f"uuid-{name}", OLD, NEW, None, (WARNING,), mode, forecast_ms=forecast)
+
+
+def blocked(name: str = "db") -> Outlook:
+    return Outlook(name, f"uuid-{name}", OLD, NEW, Result.BLOCKED, (BLOCKER,))
+
+
+def judged(one: Candidate, policy: Policy = APPLY, minute: int = NOON) -> AutoDomain:
+    (domain,) = auto.plan([one], policy, minute).domains
+    return domain
+
+
+CURRENT = Outlook("new", "uuid-new", NEW, NEW, Result.CURRENT)
+
+
+@pytest.mark.parametrize(
+    ("one", "policy", "action", "reason"),
+    [
+        (Candidate(CURRENT), APPLY, Action.CURRENT, ""),
+        (Candidate(CURRENT, wish="off"), APPLY, Action.CURRENT, ""),
+        (Candidate(CURRENT, wish="nonsense"), APPLY, Action.CURRENT, ""),
+        (Candidate(movable()), APPLY, Action.MOVE, ""),
+        (Candidate(movable()), Policy(), Action.TOLD, "auto says notify; it can be moved"),
+        (Candidate(blocked()), Policy(), Action.TOLD, "auto says notify; mode transfer can't move it"),
+        (Candidate(movable(), wish="off"), APPLY, Action.LEFT, "its metadata says off"),
+        (Candidate(movable(), wish="off"), Policy(), Action.LEFT, "its metadata says off"),
+        (Candidate(movable(), wish="notify"), APPLY, Action.TOLD, "its metadata says notify; it can be moved"),
+        (Candidate(movable(), wish="apply"), Policy(), Action.MOVE, ""),
+        (Candidate(movable(), wish="Apply"), APPLY, Action.LEFT, "its metadata says 'Apply'"),
+        (Candidate(movable(), wish=""), APPLY, Action.LEFT, "its metadata says ''"),
+        (Candidate(blocked()), APPLY, Action.BLOCKED, ""),
+        (
+            Candidate(movable(), problem="q is gone"),
+            APPLY,
+            Action.TOLD,
+            "q is gone: nothing is done",
+        ),
+        (
+            Candidate(blocked(), problem="q is gone"),
+            APPLY,
+            Action.TOLD,
+            "q is gone: nothing is done",
+        ),
+    ],
+)
+def test_what_becomes_of_a_domain(one: Candidate, policy: Policy, action: Action, reason: str) -> None:
+    domain = judged(one, policy)
+    assert domain.action is action
+    assert domain.reason == reason
+    assert (domain.name, domain.source) == (one.outlook.name, one.outlook.source)
+
+
+def test_a_wish_that_makes_no_sense_is_told() -> None:
+    (finding,) = judged(Candidate(movable(), wish="no")).findings
+    assert finding.message == "its metadata says 'no', which is neither off, notify nor apply; it counts as off"
+    assert finding.remedy.startswith("virsh metadata web urn:virtcpr:auto:1 ")
+
+
+def test_off_is_off_for_all() -> None:
+    """A domain can't opt in to what the administrator of the host turned off."""
+    assert auto.wanted(Candidate(movable(), wish="apply"), Policy(auto=Auto.OFF)) is Auto.OFF
+
+
+@pytest.mark.parametrize(
+    ("forecast", "limit", "action"),
+    [(None, 100, Action.MOVE), (99.0, 100, Action.MOVE), (101.0, 100, Action.TOLD), (101.0, 0, Action.MOVE)],
+)
+def test_the_longest_pause(forecast: float | None, limit: int, action: Action) -> None:
+    domain = judged(Candidate(movable(forecast=forecast)), replace(APPLY, max_pause_ms=limit))
+    assert domain.action is action
+    if action is Action.TOLD:
+        assert domain.reason == "its pause is expected to be 101 ms, and max-pause-ms is 100"
+
+
+def test_outside_the_windows() -> None:
+    night = replace(APPLY, windows=(Window(22 * 60, 6 * 60),))
+    assert judged(Candidate(movable()), night, 23 * 60).action is Action.MOVE
+    waiting = judged(Candidate(movable()), night, NOON)
+    assert (waiting.action, waiting.reason) == (Action.WAITING, "guests are moved 22:00-06:00 only")
+    assert judged(Candidate(blocked()), night, NOON).action is Action.BLOCKED
+    assert auto.plan([Candidate(movable())], night, NOON).waves == ()
+
+
+def test_mode_reboot_where_it_is_allowed() -> None:
+    allowed = replace(APPLY, fallback=Fallback.REBOOT)
+    one = Candidate(blocked())
+    assert auto.to_reboot(one, allowed)
+    assert not auto.to_reboot(one, APPLY)
+    assert not auto.to_reboot(Candidate(movable()), allowed)
+    assert not auto.to_reboot(Candidate(blocked(), wish="notify"), allowed)
+    assert not auto.to_reboot(Candidate(blocked(), problem="gone"), allowed)
+    moved = judged(replace(one, reboot=movable("db", Mode.REBOOT)), allowed)
+    assert (moved.action, moved.mode) == (Action.MOVE, Mode.REBOOT)
+    slow = replace(allowed, max_pause_ms=500)
+    assert judged(replace(one, reboot=movable("db", Mode.REBOOT, 1200.0)), slow).action is Action.TOLD
+    neither = judged(replace(one, reboot=replace(blocked(), findings=(BLOCKER, WARNING))), allowed)
+    assert (neither.action, neither.reason) == (Action.BLOCKED, "by mode reboot neither")
+    assert neither.findings == (BLOCKER, WARNING)
+
+
+def test_what_is_rehearsed() -> None:
+    assert auto.to_rehearse(Candidate(movable()), APPLY)
+    assert auto.to_rehearse(Candidate(movable()), Policy())
+    for one in (
+        Candidate(movable(), wish="off"),
+        Candidate(movable(), wish="?"),
+        Candidate(movable(), problem="gone"),
+        Candidate(blocked()),
+        Candidate(CURRENT),
+    ):
+        assert not auto.to_rehearse(one, APPLY)
+
+
+@pytest.mark.parametrize(
+    ("canary", "waves"),
+    [
+        (0, [("transfer", "bd", False), ("reboot", "ac", False)]),
+        (1, [("transfer", "b", True), ("transfer", "d", False), ("reboot", "ac", False)]),
+        (2, [("transfer", "bd", True), ("reboot", "ac", False)]),
+        (3, [("transfer", "bd", True), ("reboot", "a", True), ("reboot", "c", False)]),
+        (9, [("transfer", "bd", True), ("reboot", "ac", True)]),
+    ],
+)
+def test_waves(canary: int, waves: list[tuple[str, str, bool]]) -> None:
+    """Mode transfer before mode reboot; what isn't moved is in none."""
+    allowed = replace(APPLY, fallback=Fallback.REBOOT, canary=canary)
+    found = [Candidate(blocked(name), reboot=movable(name, Mode.REBOOT)) for name in "ac"]
+    candidates = [found[0], Candidate(movable("b")), found[1], Candidate(movable("d")), Candidate(CURRENT)]
+    planned = auto.plan(candidates, allowed, NOON)
+    assert [one.name for one in planned.domains] == ["a", "b", "c", "d", "new"]
+    assert planned.waves == tuple(
+        Wave(Mode(mode), tuple(f"uuid-{name}" for name in names), first) for mode, names, first in waves
+    )
+
+
+def with_wish(word: str | None) -> str:
+    xml = facts.domain().xml
+    if word is None:
+        return xml
+    wish = f"<virtcpr-auto:auto xmlns:virtcpr-auto='{WISH_NS}'>{word}</virtcpr-auto:auto>"
+    assert "<metadata" not in xml
+    return xml.replace("<devices>", f"<metadata>{wish}</metadata><devices>", 1)
+
+
+@pytest.mark.parametrize(
+    ("live", "persistent", "word"),
+    [
+        (None, None, None),
+        ("off", None, "off"),
+        (None, "off", "off"),
+        ("apply", "off", "apply"),
+        (" notify\n", None, "notify"),
+        ("", "off", ""),
+    ],
+)
+def test_the_wish_is_in_the_metadata(live: str | None, persistent: str | None, word: str | None) -> None:
+    """As virsh metadata writes it; of a running domain that of the live XML counts."""
+    one = replace(facts.domain(), xml=with_wish(live), persistent_xml=with_wish(persistent))
+    assert auto.wish(one) == word
+
+
+def test_a_domain_that_cannot_be_read_has_no_wish() -> None:
+    assert auto.wish(replace(facts.domain(), xml="<domain", persistent_xml=None)) is None
+
+
+def test_what_is_worth_telling() -> None:
+    def report(*domains: AutoDomain, notes: tuple[str, ...] = ()) -> AutoReport:
+        return AutoReport(domains, ExitCode.DONE, notes=notes)
+
+    left, current = (judged(one) for one in (Candidate(movable(), wish="off"), Candidate(CURRENT)))
+    told = judged(Candidate(movable()), Policy())
+    assert not auto.tells(report())
+    assert not auto.tells(report(left, current))
+    assert auto.tells(report(left, current, told))
+    assert auto.tells(report(judged(Candidate(movable(), wish="nonsense"))))
+    assert auto.subject(report(left, current, told, told)) == "4 domains: 1 current, 2 told, 1 left"
+    assert auto.subject(report(told)) == "1 domain: 1 told"
+    assert auto.subject(report()) == "no running domains"
+    assert auto.subject(report(notes=("x",))) == "x"

@@ -1,0 +1,83 @@
+"""What new QEMU is told by QMP, and what of it people are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.unit.support import facts
+from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import DisplayPassword, display_password
+from virtcpr.errors import ParseError
+from virtcpr.plan.replay import Command, actions, password
+
+STATUS = facts.domain().status_xml
+LOCKED = CommandLine("qemu", (Option("vnc", "127.0.0.1:0,password=on"),))
+
+
+def recorded(attributes: str, default: str | None = None) -> DisplayPassword | None:
+    return display_password(STATUS.replace("<graphics type='vnc'", f"<graphics type='vnc' {attributes}", 1), default)
+
+
+def test_the_record_holds_a_vnc_display() -> None:
+    assert "<graphics type='vnc'" in STATUS
+
+
+@pytest.mark.parametrize(
+    ("attributes", "default", "known"),
+    [
+        ("", None, None),
+        ("", "of qemu.conf", DisplayPassword("of qemu.conf")),
+        ("passwd='own'", "of qemu.conf", DisplayPassword("own")),
+        ("passwd='own' passwdValidTo='2031-01-01T00:00:00'", None, DisplayPassword("own", "1924992000")),
+        ("passwd=''", "of qemu.conf", DisplayPassword("", "now")),  # locked
+    ],
+)
+def test_a_password_is_the_records_or_that_of_qemu_conf(
+    attributes: str, default: str | None, known: DisplayPassword | None
+) -> None:
+    assert recorded(attributes, default) == known
+
+
+def test_a_time_that_is_none() -> None:
+    with pytest.raises(ParseError, match="'soon' isn't a time"):
+        recorded("passwd='own' passwdValidTo='soon'")
+
+
+def test_the_password_is_told_as_libvirt_does_and_shown_to_nobody() -> None:
+    told = list(password(LOCKED, DisplayPassword("hunter2", "1924992000")))
+    assert told[0].arguments == {"protocol": "vnc", "password": "hunter2"}
+    assert [command.describe for command in told] == [
+        "set_password protocol=vnc password=***",
+        "expire_password protocol=vnc time=1924992000",
+    ]
+    assert "hunter2" not in repr(DisplayPassword("hunter2"))
+
+
+def test_a_display_without_a_password_gets_none() -> None:
+    """QEMU refuses it; qemu.conf's is for displays that are started after."""
+    assert list(password(facts.line(), DisplayPassword("of qemu.conf"))) == []
+    assert list(password(LOCKED, None)) == []
+
+
+def line(*values: str) -> CommandLine:
+    return CommandLine("qemu", tuple(Option("watchdog-action", value) for value in values))
+
+
+@pytest.mark.parametrize(
+    ("xml", "given", "told"),
+    [
+        ("", line("reset"), []),
+        ("<on_reboot>restart</on_reboot>", line(), []),
+        ("<on_reboot>destroy</on_reboot><on_crash>preserve</on_crash>", line(), [{"reboot": "shutdown"}]),
+        ("<devices><watchdog action='reset'/></devices>", line("reset"), []),
+        ("<devices><watchdog action='none'/></devices>", line("reset"), [{"watchdog": "none"}]),
+        ("<devices><watchdog action='dump'/></devices>", line(), [{"watchdog": "pause"}]),
+    ],
+)
+def test_actions_that_no_command_line_has_are_told(
+    xml: str, given: CommandLine, told: list[Mapping[str, object]]
+) -> None:
+    assert list(actions(given, LiveDomain.of(f"<domain>{xml}</domain>"))) == [Command("set-action", a) for a in told]

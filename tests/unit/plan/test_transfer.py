@@ -1,0 +1,249 @@
+"""The plan: every descriptor found by what it is, everything that libvirt told old QEMU told to new."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.support import facts
+from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.facts import Chardev, Device, DomainFacts, Drive, FdsetFd
+from virtcpr.plan.replay import Command
+from virtcpr.plan.transfer import Unplannable, plan
+
+
+def with_options(*options: Option, without: str = "") -> DomainFacts:
+    """The recorded domain with other options on its command line."""
+    domain = facts.domain()
+    assert domain.process is not None
+    line = CommandLine.parse(domain.process.argv)
+    kept = tuple(option for option in line.options if option.name != without)
+    argv = CommandLine(line.emulator, (*kept, *options)).argv()
+    return replace(domain, process=replace(domain.process, argv=argv))
+
+
+def carried(domain: DomainFacts) -> dict[str, tuple[int, int]]:
+    return {one.what: (one.source, one.number) for one in plan(domain).carried}
+
+
+def test_descriptors_are_found_by_what_they_are() -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    moved = replace(
+        domain.process,
+        taps={"vnet0": (77,)},
+        listeners={path: number + 100 for path, number in domain.process.listeners.items()},
+    )
+    found = carried(replace(domain, process=moved))
+    assert found["queue of vnet0"][0] == 77
+    assert found["socket of charmonitor"][0] == domain.process.listeners[plan(domain).status.monitor] + 100
+    assert found["standard output"] == (1, 1)
+
+
+def test_numbers_in_new_qemu_are_distinct_and_stand_on_its_command_line() -> None:
+    made = plan(facts.domain())
+    numbers = [one.number for one in made.carried]
+    assert len(set(numbers)) == len(numbers)
+    line = CommandLine.parse(made.argv)
+    stated = [str(o.properties()["fd"]) for o in line.options if "fd" in o.properties()]
+    assert sorted(stated) == sorted(str(n) for n in numbers if n > 2)
+
+
+def test_queues_of_a_multiqueue_tap_are_all_carried() -> None:
+    domain = with_options(Option("netdev", '{"type":"tap","fds":"30:31","id":"hostnet0"}'), without="netdev")
+    assert domain.process is not None
+    made = plan(replace(domain, process=replace(domain.process, taps={"vnet0": (40, 41)})))
+    assert [one.source for one in made.carried if one.what == "queue of vnet0"] == [40, 41]
+    assert made.taps == (40, 41)
+
+
+def test_vhost_is_opened_anew_for_every_queue() -> None:
+    domain = with_options(Option("netdev", "tap,fd=30,vhost=on,vhostfd=31,id=hostnet0"), without="netdev")
+    made = plan(domain)
+    assert [one.path for one in made.opened] == ["/dev/vhost-net"]
+    (netdev,) = CommandLine.parse(made.argv).named("netdev")
+    assert netdev.properties()["vhostfd"] == str(made.opened[0].number)
+
+
+NIC = Device("virtio-net-pci", attached=True, settings={"netdev": "hostnet0"})
+VHOST = Option("netdev", "tap,fd=30,vhostfd=31,id=hostnet9")
+
+
+def attached(driver: str = "virtio-net-pci", *, vhosts: int, more: tuple[Option, ...] = ()) -> DomainFacts:
+    """The recorded domain whose interface was attached while it ran, and which has so many of /dev/vhost-net open."""
+    domain = with_options(*more, without="netdev")
+    assert domain.process is not None
+    assert domain.qemu is not None
+    interface = "<interface type='bridge'><target dev='vnet9'/><alias name='net9'/></interface>"
+    return replace(
+        domain,
+        xml=domain.xml.replace("</devices>", f"{interface}</devices>"),
+        process=replace(domain.process, vhosts=vhosts, taps={"vnet0": (40,), "vnet9": (41,)}),
+        qemu=replace(domain.qemu, devices={**domain.qemu.devices, "net0": replace(NIC, driver=driver)}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "vhosts", "more", "opened"),
+    [
+        ("virtio-net-pci", 0, (), 0),
+        ("virtio-net-pci", 1, (), 1),
+        ("e1000e", 0, (), 0),
+        ("virtio-net-pci", 1, (VHOST,), 1),
+        ("virtio-net-pci", 2, (VHOST,), 2),
+    ],
+)
+def test_vhost_of_an_attached_interface_is_told_by_the_descriptors(
+    driver: str, vhosts: int, more: tuple[Option, ...], opened: int
+) -> None:
+    user = (Option("device", '{"driver":"virtio-net-pci","netdev":"hostnet9"}'),) if more else ()
+    made = plan(attached(driver, vhosts=vhosts, more=(*more, *user)))
+    assert [one.path for one in made.opened] == ["/dev/vhost-net"] * opened
+    (netdev,) = (o.properties() for o in CommandLine.parse(made.argv).named("netdev") if "hostnet0" in str(o.value))
+    assert ("vhostfd" in netdev) == (opened > len(more))
+
+
+def test_vhost_that_cannot_be_told_is_refused() -> None:
+    with pytest.raises(Unplannable, match="vhost descriptors of interface net0"):
+        plan(attached(vhosts=3))
+
+
+def with_tcp(*sockets: tuple[int, int]) -> DomainFacts:
+    """A serial port on TCP 7777 beside the VNC display; ``sockets``: descriptor and port of those that listen."""
+    domain = with_options(Option("chardev", "socket,id=charserial1,host=127.0.0.1,port=7777,server=on,wait=off"))
+    assert domain.process is not None
+    assert domain.qemu is not None
+    known = replace(domain.qemu, chardevs=(*domain.qemu.chardevs, Chardev("charserial1", TCP)))
+    listening = tuple(fd for fd, _ in sockets)
+    return replace(domain, qemu=known, process=replace(domain.process, inet_listeners=listening, ports=dict(sockets)))
+
+
+TCP = "disconnected:tcp:127.0.0.1:7777,server=on"
+
+
+def test_a_tcp_socket_goes_over_and_is_not_taken_for_the_display() -> None:
+    made = plan(with_tcp((50, 7777), (51, 5900)))
+    (option,) = (o for o in CommandLine.parse(made.argv).named("chardev") if "charserial1" in str(o.value))
+    (number,) = (one.number for one in made.carried if one.source == 50)
+    assert option.properties() == {
+        "": "socket", "id": "charserial1", "server": "on", "wait": "off", "fd": str(number)
+    }  # fmt: skip
+    assert made.displays == (51,)
+
+
+def test_a_name_with_several_addresses_is_refused() -> None:
+    with pytest.raises(Unplannable, match="the socket of character device charserial1"):
+        plan(with_tcp((50, 7777), (52, 7777), (51, 5900)))
+
+
+def test_qemus_own_network_needs_no_descriptor() -> None:
+    user = Option("netdev", '{"type":"user","id":"hostnet0"}')
+    assert user in CommandLine.parse(plan(with_options(user, without="netdev")).argv).options
+
+
+def test_a_port_that_qemus_own_network_listens_on_is_refused() -> None:
+    user = Option("netdev", '{"type":"user","id":"hostnet0","hostfwd":["tcp::1-:1"]}')
+    with pytest.raises(Unplannable, match="network back end"):
+        plan(with_options(user, without="netdev"))
+
+
+def test_a_descriptor_set_is_found_by_its_number_in_qemu() -> None:
+    domain = with_options(Option("add-fd", "set=2,fd=33,opaque=serial0-log"))
+    assert domain.qemu is not None
+    known = replace(domain.qemu, fdsets=(FdsetFd(2, 51, "serial0-log"), FdsetFd(3, 52, None)))
+    assert carried(replace(domain, qemu=known))["descriptor set 2"][0] == 51
+
+
+def test_the_display_starts_without_an_address_and_gets_olds_sockets() -> None:
+    made = plan(facts.domain())
+    (vnc,) = CommandLine.parse(made.argv).named("vnc")
+    assert vnc.value == "none,audiodev=audio1"
+    assert facts.process().inet_listeners == made.displays
+
+
+def test_a_display_that_only_libvirt_leads_to_has_no_sockets() -> None:
+    domain = facts.domain()
+    graphics = "<graphics type='vnc'><listen type='none'/></graphics>"
+    xml = re.sub(r"<graphics.*?</graphics>", graphics, domain.xml, flags=re.DOTALL)
+    assert graphics in xml
+    made = plan(replace(domain, xml=xml))
+    assert (made.displays, "audiodev=audio1" in " ".join(made.argv)) == ((), True)
+
+
+USER = Option("device", "virtio-net-pci,netdev=hostnet7")
+
+
+@pytest.mark.parametrize(
+    ("options", "known", "said"),
+    [
+        (
+            (Option("chardev", "socket,id=charnew,fd=30,server=on"),),
+            {"chardevs": (Chardev("charnew", "unix:/elsewhere,server=on"), *facts.qemu().chardevs)},
+            "the socket of character device charnew",
+        ),
+        (
+            (Option("netdev", '{"type":"tap","fd":"3","id":"hostnet7"}'), USER),
+            {},
+            "the tap queues of interface hostnet7",
+        ),
+        (
+            (Option("netdev", "stream,id=hostnet7,addr.type=fd,addr.str=3"), USER),
+            {},
+            "network back end stream",
+        ),
+        (
+            (Option("object", "iommufd,id=i,fd=30"),),
+            {"objects": {**facts.qemu().objects, "i": "iommufd"}},
+            "-object iommufd,id=i,fd=30",
+        ),
+    ],
+)
+def test_what_cannot_be_identified_is_refused(options: tuple[Option, ...], known: dict[str, Any], said: str) -> None:
+    domain = with_options(*options)
+    assert domain.qemu is not None
+    with pytest.raises(Unplannable) as refusal:
+        plan(replace(domain, qemu=replace(domain.qemu, **known)))
+    finding = refusal.value.finding("office")
+    assert finding.code == "resource"
+    assert said in finding.message
+    assert finding.remedy
+
+
+def test_a_socket_that_the_plan_cannot_see_is_refused() -> None:
+    domain = facts.domain()
+    assert domain.qemu is not None
+    gone = replace(domain.qemu, chardevs=(Chardev("charmonitor", "unix:/elsewhere,server=on"),))
+    with pytest.raises(Unplannable, match="charmonitor"):
+        plan(replace(domain, qemu=gone))
+
+
+def test_what_libvirt_told_old_qemu_is_replayed() -> None:
+    xml = facts.domain().xml
+    xml = xml.replace("<alias name='net0'/>", "<alias name='net0'/><link state='down'/>")
+    xml = xml.replace("<alias name='balloon0'/>", "<alias name='balloon0'/><stats period='5'/>")
+    balloon = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval", "value": 5}
+    assert plan(replace(facts.domain(), xml=xml)).replay == (
+        Command("set_link", {"name": "net0", "up": False}),
+        Command("qom-set", balloon),
+    )
+
+
+def test_limits_on_images_are_replayed() -> None:
+    """As QEMU tells them, by QEMU's name of the device, which libvirt uses, too."""
+    domain = facts.domain()
+    assert domain.qemu is not None
+    path = "/machine/peripheral/virtio-disk0/virtio-backend"
+    drives = (Drive(path, "libvirt-3-format", {"bps": 0, "iops": 50, "group": "g"}), Drive("sata0-0-1", None))
+    nodes = tuple(replace(n, threshold=4096 * (n.name == "libvirt-3-storage")) for n in domain.qemu.nodes)
+    assert plan(replace(domain, qemu=replace(domain.qemu, drives=drives, nodes=nodes))).replay == (
+        Command("block_set_io_throttle", {"id": path, "bps": 0, "iops": 50, "group": "g"}),
+        Command("block-set-write-threshold", {"node-name": "libvirt-3-storage", "write-threshold": 4096}),
+    )
+
+
+def test_a_suspended_domain_stays_suspended() -> None:
+    assert plan(facts.domain()).runs
+    assert not plan(replace(facts.domain(), state="paused", reason="user")).runs

@@ -1,0 +1,33 @@
+"""docs/devices.md says what becomes of each device: every row by a test that is there, every refusal by a rule."""
+
+from __future__ import annotations
+
+import re
+
+from tests.paths import ROOT, lab_module
+from tests.unit.support.findings import GROUPS
+from virtcpr.model import Mode, Severity
+from virtcpr.plan.findings.table import DEVICES
+
+PAGE = ROOT / "docs/devices.md"
+# Findings on devices that aren't the page's subject: modes other than transfer, and what only KVM has.
+NOT_A_DEVICE = {"hostdev-awake", "iotune", "invtsc", "hv-passthrough"}
+
+
+def test_every_row_on_devices_names_a_test_that_is_there() -> None:
+    rows = [row for row in PAGE.read_text().splitlines() if row.startswith("| ")]
+    shown = [row.split(" | ")[-1].removesuffix(" |") for row in rows]
+    tests = [cell for cell in shown if cell not in ("none", "shown by")]
+    assert len(tests) > 40
+    for cell in tests:
+        module, _, name = cell.partition("::")
+        assert f"def {name}(" in lab_module(module).read_text(), cell
+
+
+def test_every_device_that_is_refused_is_on_the_page() -> None:
+    page = PAGE.read_text()
+    refused = {rule.code for rule in DEVICES if rule.severity is Severity.BLOCKER and Mode.TRANSFER in rule.modes}
+    assert {code for code in refused if f"`{code}`" not in page} <= NOT_A_DEVICE
+    named = set(re.findall(r"(?:refused|warning)[^|]*?: ((?:`[a-z-]+`(?:, )?)+)", page))
+    codes = {code for group in named for code in re.findall(r"`([a-z-]+)`", group)}
+    assert codes <= {rule.code for _, group in GROUPS for rule in group}

@@ -1,0 +1,264 @@
+"""What distributions get: versions and files agree, and the scripts of the Debian package spare what guests need."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import virtcpr
+from tests.paths import ROOT
+from virtcpr.actions.records import journal, pending_strips, quarantine, saves
+from virtcpr.host.libvirt import hooks
+from virtcpr.plan.policy import KEYS, Policy, policy
+
+DEBIAN, PACKAGES = ROOT / "debian", ROOT / "packages"
+SPEC, PKGBUILD = PACKAGES / "rpm/virtcpr.spec", PACKAGES / "arch/PKGBUILD"
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        (DEBIAN / "changelog", r"^virtcpr \((.*?)\)"),
+        (SPEC, r"^Version: +(.*)"),
+        (PKGBUILD, r"^pkgver=(.*)"),
+    ],
+    ids=["deb", "rpm", "arch"],
+)
+def test_every_package_is_of_this_version(path: Path, pattern: str) -> None:
+    found = re.search(pattern, path.read_text(), re.MULTILINE)
+    assert found is not None
+    assert found[1] == virtcpr.__version__
+
+
+def test_the_configuration_as_shipped_says_nothing() -> None:
+    text = (PACKAGES / "virtcpr.toml").read_text()
+    assert policy([("virtcpr.toml", text)]) == Policy()
+
+
+def test_its_comments_are_every_key_with_its_default() -> None:
+    text = (PACKAGES / "virtcpr.toml").read_text()
+    said = re.sub(r"^#(?=[a-z-]+ = )", "", text, flags=re.MULTILINE)
+    assert policy([("virtcpr.toml", said)]) == Policy()
+    assert re.findall(r"^([a-z-]+) =", said, re.MULTILINE) == [key.rpartition(".")[2] for key in KEYS]
+
+
+def test_dpkg_tells_of_emulators_their_modules_and_libvirt() -> None:
+    lines = [line.split() for line in (DEBIAN / "virtcpr.triggers").read_text().splitlines() if line[0] != "#"]
+    assert {how for how, _ in lines} == {"interest-noawait"}  # whoever triggers it must not wait for it
+    paths = [path for _, path in lines]
+    assert len(paths) == len(set(paths))
+    needed = (
+        "/usr/bin/qemu-system-x86_64 /usr/bin/qemu-system-aarch64 /usr/lib/x86_64-linux-gnu/qemu /usr/sbin/libvirtd"
+    )
+    assert set(needed.split()) <= set(paths)
+
+
+@pytest.mark.parametrize("path", [SPEC, PKGBUILD], ids=["rpm", "arch"])
+@pytest.mark.parametrize(
+    "file",
+    ["packages/trigger", "packages/virtcpr.toml", "packages/virtcpr.tmpfiles", "systemd/*.service", "systemd/*.timer"],
+)
+def test_the_others_have_what_debian_has(path: Path, file: str) -> None:
+    assert file in path.read_text()
+    assert file.rpartition("/")[2] in (DEBIAN / "virtcpr.install").read_text() or file.endswith(".tmpfiles")
+    assert list(ROOT.glob(file))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(DEBIAN.glob("virtcpr.p*")), PACKAGES / "trigger", PKGBUILD, PACKAGES / "arch/virtcpr.install"],
+    ids=lambda path: path.name,
+)
+def test_scripts_parse(path: Path) -> None:
+    subprocess.run(["bash" if path == PKGBUILD else "sh", "-n", str(path)], check=True)
+
+
+# The scripts of the Debian package, with /run, /var/lib and /etc elsewhere.
+
+STUBS = ("virtcpr", "deb-systemd-invoke")
+
+
+class Host:
+    """Directories in place of the system's, and programs that only note that they were run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run, self.lib = root / "run/virtcpr", root / "var/lib/virtcpr"
+        self.calls = root / "calls"
+        self.hooks = root / "etc/libvirt/hooks"
+        for directory in (self.run, self.lib, root / "run/systemd/system", root / "bin"):
+            directory.mkdir(parents=True)
+        for place in ("daemon.d", "qemu.d"):
+            (self.hooks / place).mkdir(parents=True)
+            (self.hooks / place / "virtcpr").touch()
+        for name in STUBS:
+            (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{self.calls}\n')
+            (root / "bin" / name).chmod(0o755)
+        self.calls.touch()
+
+    def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        text = (DEBIAN / f"virtcpr.{name}").read_text()
+        for directory in ("/run/", "/var/lib/virtcpr", "/etc/libvirt"):
+            text = re.sub(rf"(?<![\w.}}]){directory}", str(self.root) + directory, text)
+        text = text.replace("-w 600", "-w 0").replace("/usr/libexec/virtcpr/trigger", "virtcpr trigger")
+        script = self.root / name
+        script.write_text(text)
+        path = f"{self.root}/bin:{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", str(script), *arguments],
+            env={"PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def called(self) -> list[str]:
+        return self.calls.read_text().splitlines()
+
+    def files(self) -> list[str]:
+        below = [path for part in ("run/virtcpr", "var") for path in (self.root / part).rglob("*") if path.is_file()]
+        return sorted(str(path.relative_to(self.root)) for path in below)
+
+    def touch(self, *names: str) -> None:
+        for name in names:
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
+@pytest.fixture
+def debian(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+# What only virtcpr can go on with.
+NEEDED = (
+    f"run/virtcpr/journal/{UUID}.json",
+    "run/virtcpr/held/web.xml",
+    f"run/virtcpr/leftovers/{UUID}.json",
+    f"var/lib/virtcpr/saved/{UUID}/record.json",
+    f"var/lib/virtcpr/saved/{UUID}/state",
+)
+OTHERS = (
+    "run/virtcpr/lock",
+    "run/virtcpr/pending",
+    "run/virtcpr/rehearsals.json",
+    "var/lib/virtcpr/history.jsonl",
+    "var/lib/virtcpr/xml/web.xml",
+)
+
+
+def test_the_scripts_know_where_it_is() -> None:
+    for directory in (journal.DIRECTORY, quarantine.DIRECTORY, pending_strips.DIRECTORY, saves.DIRECTORY):
+        for script in ("prerm", "postrm"):
+            assert f"{directory}/*" in (DEBIAN / f"virtcpr.{script}").read_text()
+
+
+def test_a_purge_leaves_nothing(debian: Host) -> None:
+    debian.touch(*OTHERS)
+    done = debian.script("postrm", "purge")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not debian.run.exists()
+    assert not debian.lib.exists()
+
+
+@pytest.mark.parametrize("needed", NEEDED)
+def test_a_purge_keeps_what_guests_need_and_says_so(debian: Host, needed: str) -> None:
+    debian.touch(*OTHERS, needed)
+    done = debian.script("postrm", "purge")
+    assert done.returncode == 0
+    assert debian.files() == [needed]
+    assert "there are guests that only virtcpr can go on with; kept" in done.stderr
+    assert f"  {debian.root}/{needed}\n" in done.stderr
+    assert "libvirt/hooks/qemu.d/virtcpr, which keeps libvirt from starting them a second time" in done.stderr
+    assert "virtcpr recover --all" in done.stderr
+
+
+@pytest.mark.parametrize(("mark", "stays"), [(hooks.MARK, False), ("theirs", True)], ids=["ours", "theirs"])
+def test_a_purge_takes_the_hook_that_no_guest_needs_any_more(debian: Host, mark: str, stays: bool) -> None:
+    hook = debian.hooks / "qemu.d/virtcpr"
+    hook.write_text(f"# {mark}\n")
+    assert debian.script("postrm", "purge").returncode == 0
+    assert hook.exists() is stays
+
+
+def test_a_removal_keeps_all_state(debian: Host) -> None:
+    debian.touch(*OTHERS, *NEEDED)
+    assert debian.script("prerm", "remove").returncode == 0
+    assert debian.script("postrm", "remove").returncode == 0
+    assert debian.files() == sorted((*OTHERS, *NEEDED))
+
+
+def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
+    done = debian.script("prerm", "remove")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert debian.called() == [
+        "deb-systemd-invoke stop virtcpr-auto.timer",
+        "deb-systemd-invoke stop virtcpr-auto.service",
+        "deb-systemd-invoke stop virtcpr-auto.timer",
+        "deb-systemd-invoke stop virtcpr-save.service",
+        "virtcpr -q hooks remove",
+    ]
+
+
+@pytest.mark.parametrize("needed", NEEDED)
+def test_a_removal_leaves_the_hook_that_guards_a_guest(debian: Host, needed: str) -> None:
+    debian.touch(needed)
+    done = debian.script("prerm", "remove")
+    assert done.returncode == 0
+    assert "virtcpr -q hooks remove" not in debian.called()
+    assert (debian.hooks / "qemu.d/virtcpr").exists()
+    assert not (debian.hooks / "daemon.d/virtcpr").exists()  # it would call what is gone
+    assert "libvirt/hooks/qemu.d/virtcpr stays: there are guests that are saved" in done.stderr
+
+
+def test_an_empty_directory_of_hooks_goes_and_somebody_elses_stays(debian: Host) -> None:
+    (debian.hooks / "qemu.d/virtcpr").unlink()
+    (debian.hooks / "daemon.d/virtcpr").rename(debian.hooks / "daemon.d/theirs")
+    assert debian.script("postrm", "remove").returncode == 0
+    assert [path.name for path in debian.hooks.iterdir()] == ["daemon.d"]
+
+
+@pytest.mark.parametrize("action", ["upgrade", "remove"])
+def test_nothing_changes_under_a_virtcpr_that_moves_guests(debian: Host, action: str) -> None:
+    with (debian.run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = debian.script("prerm", action)
+    assert done.returncode == 1
+    assert "another virtcpr is at work for ten minutes now" in done.stderr
+    assert "nothing was changed: wait for its end, then try again" in done.stderr
+    assert debian.called() == ["deb-systemd-invoke stop virtcpr-auto.timer"]
+
+
+def test_without_systemd_there_is_nothing_to_wait_for(debian: Host) -> None:
+    shutil.rmtree(debian.root / "run/systemd")
+    assert debian.script("prerm", "upgrade").returncode == 0
+    assert debian.called() == []
+
+
+def test_a_trigger_is_only_noted(debian: Host) -> None:
+    done = debian.script("postinst", "triggered", "/usr/bin/qemu-system-x86_64")
+    assert done.returncode == 0
+    assert debian.called() == ["virtcpr trigger /usr/bin/qemu-system-x86_64"]
+
+
+@pytest.mark.parametrize(("note", "again"), [("pending", True), ("pending.taken", True), ("other", False)])
+def test_what_waited_is_taken_up_after_an_upgrade(debian: Host, note: str, again: bool) -> None:
+    debian.touch(f"run/virtcpr/{note}")
+    assert debian.script("postinst", "configure", "0.1.0").returncode == 0
+    assert debian.called() == ["virtcpr -q hooks install", *(["virtcpr trigger virtcpr"] if again else [])]
+
+
+def test_hooks_that_can_not_be_put_are_told_of(debian: Host) -> None:
+    (debian.root / "bin/virtcpr").write_text("#!/bin/sh\necho somebody\\'s >&2; exit 1\n")
+    done = debian.script("postinst", "configure", "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("somebody's\nvirtcpr: libvirt's hooks are not all in place; when the above is mended")

@@ -1,0 +1,184 @@
+"""The stage on which a hand-over, or the recovery of one, is played.
+
+Both QEMUs are models of QMP; their processes are real ones, that really die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.support import facts
+from tests.unit.support.qemu_answers import RECORDED, key
+from virtcpr.actions.records import quarantine
+from virtcpr.actions.records.journal import Entry, Journal
+from virtcpr.actions.transfer import stale_fds
+from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.actions.transfer.new_qemu import NewQemu
+from virtcpr.errors import QmpError, VirtcprError
+from virtcpr.host.libvirt import hooks
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.plan.reconnect import QUERIES
+from virtcpr.plan.steps import State
+from virtcpr.plan.transfer import Plan, plan
+
+OPTIONAL = {query.command for query in QUERIES if query.optional}
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+
+
+@dataclass
+class World:
+    """Both QEMUs, and the command at which something happens; ``said`` is every command in its order."""
+
+    old: Qemu
+    new: Qemu
+    fail_at: int | None = None
+    cancel: bool = False
+    said: list[str] = field(default_factory=list)
+    both_ran: bool = False
+
+    def hear(self, side: str, command: str) -> None:
+        self.said.append(f"{side} {command}")
+        if self.fail_at is not None and len(self.said) - 1 == self.fail_at:
+            if self.cancel:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            else:
+                raise QmpError(f"{side}: {command} failed")
+
+
+@dataclass
+class Qemu:
+    """One side, as far as the steps ask it."""
+
+    side: str
+    process: Process
+    status: str
+    mode: str = "normal"
+    migration: str = "none"
+    iothreads: tuple[str, ...] = ("iothread1",)
+    world: World = field(init=False)
+
+    def answer(self, command: str, arguments: Mapping[str, Any]) -> object:
+        other = self.world.new if self.side == "old" else self.world.old
+        match command:
+            case "query-cpus-fast":
+                return [{"cpu-index": number, "thread-id": self.process.pid} for number in (0, 1)]
+            case "query-status":
+                return {"status": self.status}
+            case "query-migrate":
+                return {"status": self.migration}
+            case "query-iothreads":
+                return [{"id": name, "thread-id": self.process.pid} for name in self.iothreads]
+            case "migrate-set-parameters":
+                self.mode = arguments["mode"]
+            case "migrate":
+                self.migration = "setup"
+            case "migrate-incoming":
+                other.status, other.migration = "postmigrate", "completed"
+                self.status, self.migration = "paused", "completed"
+            case "migrate_cancel":
+                self.migration = "cancelled"
+            case "cont":
+                self.status = "running"
+                self.world.both_ran |= other.status == "running" and other.process.alive()
+            case _:
+                return RECORDED[self.side].get(key(command, arguments), {})
+        return {}
+
+
+@dataclass
+class FakeMonitor:
+    qemu: Qemu
+    name: str
+    timeout: float = 0.0
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, fd: int | None = None
+    ) -> object:
+        self.qemu.world.hear(self.qemu.side, command)
+        await asyncio.sleep(0)
+        if not self.qemu.process.alive():
+            raise QmpError(f"{self.name} is gone")
+        return self.qemu.answer(command, arguments or {})
+
+    async def migration_end(self, timeout: float) -> str:
+        return self.qemu.migration
+
+    def happened(self, name: str) -> float | None:
+        return 1.0
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
+    yield started
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+@dataclass
+class Stage:
+    world: World
+    plan: Plan
+    journal: Journal
+    hand_over: HandOver
+
+    def run(self) -> VirtcprError | None:
+        try:
+            asyncio.run(self.hand_over.run())
+        except VirtcprError as error:
+            return error
+        return None
+
+
+@pytest.fixture
+def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    old, new = (Process.of(process.pid) for process in processes)
+    domain = facts.domain()
+    status = tmp_path / "office.xml"
+    own = domain.status_xml.replace("pid='1275'", f"pid='{old.pid}'", 1)
+    domain = replace(domain, status_xml=own.replace("/var/lib/libvirt/qemu/domain-1-d1'", f"{tmp_path}'"))
+    status.write_text(domain.status_xml)
+    status.with_suffix(".pid").write_text(f"{old.pid}\n")
+    made = replace(
+        plan(domain), pid=old.pid, started=old.started, status_path=str(status), taps=(), displays=(), replay=()
+    )
+    (tmp_path / "master-key.aes").write_bytes(bytes(32))
+    monkeypatch.setattr(quarantine, "DIRECTORY", tmp_path / "held")
+    monkeypatch.setattr(stale_fds, "MARGIN", 2)
+    monkeypatch.setattr(hooks, "put", lambda _: None)
+    world = World(Qemu("old", old, "running"), Qemu("new", new, "inmigrate"))
+    world.old.world = world.new.world = world
+    record = Journal(Entry(UUID, State.SPAWNED, made.guest, old.pid, old.started), tmp_path / "journal")
+    record.write(State.SPAWNED, new_pid=new.pid, new_started=new.started)
+    answering = iter([world.old, world.new, world.new])
+
+    async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
+        qemu = next(answering)
+        world.hear(qemu.side, "connect")
+        return FakeMonitor(qemu, name)
+
+    monkeypatch.setattr(Monitor, "connect", connect)
+    launched = NewQemu(new, (), (), tmp_path / "log", 0)
+    return Stage(world, made, record, HandOver(made, launched, record, lambda _: None))
+
+
+def dies_soon(process: subprocess.Popen[bytes]) -> None:
+    """As one that was killed: its monitor is closed by now, it itself is still there."""
+    threading.Timer(0.3, process.kill).start()
