@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.reboot import settle, strip, validate
 from virtcpr.actions.reboot.guest import forget_saved
@@ -20,9 +20,7 @@ from virtcpr.actions.records.unsettled import refuse_unsettled_swaps
 from virtcpr.domain.facts import Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import SETTLE, HostError, Unsettled, UsageError, VirtcprError
-from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.host.processes import guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
@@ -132,15 +130,16 @@ class RestoreBatch:
             guest.report = failed(guest.report, HostError(f"{guest.report.name}: {error}"))
 
     def _restore_all(self, ready: list[Guest], watch: Watch) -> None:
-        try:
-            self.connection = qemu_hook.ready(self.connection)
-            watched = guard.arm(daemon.running().recipe)
-        except (VirtcprError, OSError) as error:
-            waits = HostError(f"{error}; nothing was touched, and its state waits", hint=getattr(error, "hint", None))
-            for guest in ready:
-                guest.report = replace(failed(guest.report, waits), result=Keeping.WAITING)
-            return
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(blackout.guarded(required=True))
+                self.connection = qemu_hook.ready(self.connection)
+            except (VirtcprError, OSError) as error:
+                hint = getattr(error, "hint", None)
+                waits = HostError(f"{error}; nothing was touched, and its state waits", hint=hint)
+                for guest in ready:
+                    guest.report = replace(failed(guest.report, waits), result=Keeping.WAITING)
+                return
             together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
             self._strip(ready)
             # A start that libvirt's daemon died in can be settled only now.
@@ -148,8 +147,6 @@ class RestoreBatch:
                 for guest in again:
                     guest.report = settle_report(guest.report, SETTLED)
                 self._strip(again)
-        finally:
-            watched.disarm()
 
     def _strip(self, guests: list[Guest]) -> None:
         running = {guest.uuid: guest.new for guest in guests if guest.new is not None}

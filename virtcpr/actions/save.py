@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
 from virtcpr.actions.reboot.parallel import together
@@ -21,8 +21,6 @@ from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.files import filesystems
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection, Domain
-from virtcpr.host.processes import guard
-from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import (
@@ -137,7 +135,7 @@ class SaveBatch:
         """
         ready = [guest for guest in self.guests if guest.plan is not None]
         if ready:
-            with self.interrupt, _guarded():
+            with self.interrupt, blackout.guarded(required=False):
                 self._refuse_starts()
                 together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
         results = {one.result for one in self.outlooks}
@@ -183,18 +181,3 @@ class SaveBatch:
 def _current(plan: RebootPlan) -> bool:
     process, emulator = plan.facts.process, plan.facts.emulator
     return process is not None and process.build == emulator.build
-
-
-@contextmanager
-def _guarded() -> Iterator[None]:
-    """Somebody settles it where this process is killed; nobody where the host is shutting down, say."""
-    watched: Guard | None = None
-    try:
-        watched = guard.arm(daemon.running().recipe)
-    except HostError as error:
-        log.info("no guardian: %s", error.message)
-    try:
-        yield
-    finally:
-        if watched is not None:
-            watched.disarm()

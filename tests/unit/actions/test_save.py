@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.support.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, FakeDomain, RebootStage
 from virtcpr.actions import save
+from virtcpr.actions.daemon import blackout
 from virtcpr.actions.rehearsal import rehearse
 from virtcpr.actions.save import SaveBatch
 from virtcpr.domain.facts import DomainFacts
@@ -63,7 +64,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     monkeypatch.setattr(save, "Probe", Looks)
     monkeypatch.setattr(save, "chosen", lambda *_: [FakeDomain(reboot_stage.world)])
-    monkeypatch.setattr(save, "_guarded", nullcontext)
+    monkeypatch.setattr(blackout, "guarded", lambda *, required: nullcontext())
     monkeypatch.setattr(rehearse, "rehearse", rehearsed_as)
     monkeypatch.setattr(daemon, "host_goes_down", lambda: True)
     monkeypatch.setattr(hooks, "put", lambda _: None)

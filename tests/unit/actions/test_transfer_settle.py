@@ -16,12 +16,14 @@ import pytest
 
 from tests.unit.support.transfer_stage import UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions import recover
+from virtcpr.actions.daemon import blackout
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import settle_all
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.daemon import Daemon
+from virtcpr.host.processes import guard
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan.steps import State
@@ -140,6 +142,10 @@ def test_the_daemon_is_not_started_beside_a_swap_that_is_left(stage: Stage, monk
     assert stage.world.new.process.alive()
 
 
+def no_guardian(_: object) -> guard.Guard:
+    raise HostError("no guardian")
+
+
 def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, or a terminal that is closed: the daemon starts when everything is settled, and not before."""
     done: list[str] = []
@@ -161,8 +167,8 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(settle_all, "DriverLock", nullcontext)
-    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(blackout, "DriverLock", nullcontext)
+    monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
     monkeypatch.setattr(quarantine, "names", list)
@@ -230,7 +236,7 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
     monkeypatch.setattr(quarantine, "names", list)
     monkeypatch.setattr(daemon, "running", Stuck)
@@ -277,8 +283,8 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(settle_all, "DriverLock", Locked)
-    monkeypatch.setattr(settle_all, "_armed", lambda _: None)
+    monkeypatch.setattr(blackout, "DriverLock", Locked)
+    monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
     monkeypatch.setattr(quarantine, "names", list)

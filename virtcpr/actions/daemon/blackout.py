@@ -1,18 +1,162 @@
-"""The time in which libvirt's daemon is down, for something short that isn't a swap."""
+"""Blackout: libvirt's daemon is away.  The only place that stops it, and whoever stops it starts it again.
+
+Whatever happens in a blackout, the daemon comes back: an exception leaves through ``daemon_away``, a signal waits until
+it is left, and the guardian starts the daemon if this process is killed.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
-from virtcpr.actions.daemon import reconnect
+from virtcpr.actions.daemon.reconnect import await_listed, reconnect
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import read_text
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection, Domain
-from virtcpr.host.libvirt.daemon import DriverLock
+from virtcpr.host.libvirt.daemon import Daemon, DriverLock
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.guard import Guard
+from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
+
+log = logging.getLogger(__name__)
+
+BY_HAND = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
+
+_watching: list[Guard] = []  # the guardian of this process: there is one at most
+
+
+class DaemonDown(HostError):
+    """libvirt's daemon doesn't start again."""
+
+
+@contextmanager
+def guarded(recipe: Mapping[str, object] | None = None, *, required: bool) -> Iterator[Guard | None]:
+    """The guardian watches this process until this is left; one that watches already goes on doing so.
+
+    ``recipe`` says how libvirt's daemon is started again; by default as it runs now.  Raises HostError if no guardian
+    can be had and one is ``required``; otherwise there is none then, and the log says so.
+    """
+    if _watching:
+        yield _watching[0]
+        return
+    try:
+        watch = guard.arm(recipe or daemon.running().recipe)
+    except HostError as error:
+        if required:
+            raise
+        log.warning("no guardian: %s", error.message)
+        yield None
+        return
+    _watching.append(watch)
+    try:
+        yield watch
+    finally:
+        _watching.clear()
+        watch.disarm()
+
+
+class Away:
+    """The daemon while it is away.  ``began`` is when it was stopped, by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.recipe: Mapping[str, object] | None = None
+        self._lock = ExitStack()
+
+    def keep_out(self, watch: Guard | None) -> None:
+        """Keep any daemon's QEMU driver from starting.  Raises HostError if one has started."""
+        self._lock.enter_context(watch.lock() if watch else DriverLock())
+
+    def end(self) -> None:
+        """Start the daemon, at the second try if need be; does nothing after the first call.  Raises DaemonDown."""
+        recipe, self.recipe = self.recipe, None
+        self._lock.close()
+        if recipe is None:
+            return
+        try:
+            daemon.from_recipe(recipe).start()
+        except HostError as first:
+            log.warning("%s", first.message)
+            try:
+                daemon.from_recipe(recipe).start()
+            except HostError as error:
+                raise DaemonDown(error.message, hint=error.hint or BY_HAND) from error
+
+
+@contextmanager
+def daemon_away(
+    recipe: Mapping[str, object] | None = None, *, guardian: bool = True, required: bool = False, restart: bool = True
+) -> Iterator[Away]:
+    """Stop the daemon if it runs, and keep it out; start it on leaving, or at ``Away.end``.
+
+    ``recipe``: how a daemon is started that doesn't run now.  ``guardian``: have one, which settles what is left and
+    starts the daemon if this process is killed; it watches until this is left.  ``required``: not without it.  Without
+    ``restart`` the daemon isn't started: its own start waits for this.  A signal waits, and an Interrupt that is
+    entered hears of it.
+
+    Raises HostError if the daemon doesn't stop, and DaemonDown if it doesn't start; then it is down.
+    """
+    with Interrupt(), ExitStack() as stack:
+        away = Away()
+        try:
+            _stop(away, recipe, stack, guardian=guardian, required=required, restart=restart)
+        except (HostError, OSError) as error:
+            _undo(away, error)
+            raise
+        try:
+            yield away
+        finally:
+            away.end()
+
+
+def _stop(
+    away: Away,
+    recipe: Mapping[str, object] | None,
+    stack: ExitStack,
+    *,
+    guardian: bool,
+    required: bool,
+    restart: bool,
+) -> None:
+    """A daemon that is just starting has no lock yet when it is looked for: it is stopped when it has one."""
+    watch: Guard | None = None
+    for last in (False, True) if restart else (True,):
+        running = _running()
+        recipe = running.recipe if running else recipe
+        if guardian and watch is None and recipe is not None:
+            watch = stack.enter_context(guarded(recipe, required=required))
+        if restart:
+            away.recipe = recipe
+        away.began = time.monotonic()
+        if running is not None:
+            running.stop()
+        try:
+            away.keep_out(watch)
+        except HostError:
+            if last:
+                raise
+            continue
+        return
+
+
+def _undo(away: Away, cause: Exception) -> None:
+    """The daemon didn't stop, or came back: it must run.  Raises DaemonDown, with both reasons, if it doesn't."""
+    try:
+        away.end()
+    except DaemonDown as error:
+        raise DaemonDown(f"{cause}; {error.message}", hint=error.hint) from cause
+
+
+def _running() -> Daemon | None:
+    try:
+        return daemon.running()
+    except HostError:
+        return None
 
 
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
@@ -41,21 +185,17 @@ def _job(domain: Domain) -> str:
 def during(
     connection: Connection, action: Callable[[], None], guests: Mapping[str, Process], stuck: Collection[str] = ()
 ) -> tuple[Connection, float]:
-    """Do it while the daemon is down; see that it lists these guests (UUID → QEMU) again.
+    """Act while the daemon is away; wait until it lists these guests (UUID → QEMU) again.
 
-    The connection to the new daemon, and how long there was none, in ms.  Raises HostError where the daemon isn't to be
-    stopped now, or doesn't come back.
+    Returns the connection to the new daemon, and how long there was none, in ms.  Raises HostError if the daemon can't
+    be stopped now, or doesn't come back.
     """
     refuse_jobs(connection, stuck)
-    uri, running = connection.uri, daemon.running()
+    uri, recipe = connection.uri, daemon.running().recipe
     connection.close()
-    begun = time.monotonic()
-    try:
-        running.stop()
-        with DriverLock():
-            action()
-    finally:
-        running.start()
-    connection = reconnect.reconnect(uri)
-    reconnect.await_listed(connection, guests)
-    return connection, round((time.monotonic() - begun) * 1000, 1)
+    with daemon_away(recipe) as away:
+        action()
+        away.end()
+        connection = reconnect(uri)
+        await_listed(connection, guests)
+    return connection, round((time.monotonic() - away.began) * 1000, 1)

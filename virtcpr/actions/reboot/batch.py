@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from virtcpr.actions.daemon import qemu_hook
+from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.reboot import settle, strip
 from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
@@ -15,10 +15,7 @@ from virtcpr.actions.reboot.save_guest import Saving
 from virtcpr.actions.records import history
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
-from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.host.processes import guard
-from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import Finding, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
@@ -76,16 +73,16 @@ class Batch:
         return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
 
     def _run(self, ready: list[Move], watch: Watch) -> None:
-        try:
-            self.connection = qemu_hook.ready(self.connection)
-            for path, target in {(one.facts.emulator.path, one.facts.emulator.target) for one in ready}:
-                self.connection.learn(path, target)
-            watched: Guard = guard.arm(daemon.running().recipe)
-        except (VirtcprError, OSError) as error:
-            for move in ready:
-                move.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
-            return
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(blackout.guarded(required=True))
+                self.connection = qemu_hook.ready(self.connection)
+                for path, target in {(one.facts.emulator.path, one.facts.emulator.target) for one in ready}:
+                    self.connection.learn(path, target)
+            except (VirtcprError, OSError) as error:
+                for move in ready:
+                    move.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
+                return
             together(ready, lambda move: self._move(move, watch), self.request.parallel)
             self._strip(ready)
             # A start that libvirt's daemon died in can be settled only now.
@@ -93,8 +90,6 @@ class Batch:
                 for move in again:
                     _settle(move)
                 self._strip(again)
-        finally:
-            watched.disarm()
 
     def _move(self, move: Move, watch: Watch) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from virtcpr.actions.daemon import blackout, reconnect
+from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
 from virtcpr.actions.records import history, journal
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
@@ -21,8 +22,6 @@ from virtcpr.errors import SETTLE, Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.libvirt.daemon import Daemon
-from virtcpr.host.processes import guard
-from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
@@ -41,8 +40,6 @@ from virtcpr.model import (
 )
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.steps import SPAWN, State
-
-NO_DAEMON = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
 
 
 @contextmanager
@@ -72,7 +69,6 @@ class Batch:
         self.daemon: Daemon = daemon.running()
         self.interrupt = Interrupt()
         self.pauses = Pauses()
-        self.guard: Guard | None = None
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
         self.moves = planned(connection, request, ping=True)
@@ -153,24 +149,15 @@ class Batch:
             if self.interrupt.requested:
                 raise HostError("interrupted")
             self.connection.close()
-            self.guard = guard.arm(self.daemon.recipe)
-            begun = time.monotonic()
-            self._stop_daemon()
+            with blackout.daemon_away(self.daemon.recipe, required=True) as away:
+                try:
+                    asyncio.run(self._hand_over_all(ready))
+                finally:
+                    self._adopt([move for move in ready if move.moved], away)
         except (VirtcprError, OSError) as error:
-            self._abandon_all(ready, error)
-            if self.guard is not None:
-                self.guard.disarm()
-            return
-        try:
-            with self.guard.lock():
-                asyncio.run(self._hand_over_all(ready))
-        except (HostError, OSError) as error:
             self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
-        finally:
-            try:
-                self._adopt([move for move in ready if move.moved], begun)
-            finally:
-                self.guard.disarm()
+            if isinstance(error, DaemonDown):
+                self.notes.append(f"{error.message}: {error.hint}")
         for move in ready:
             pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
@@ -179,16 +166,6 @@ class Batch:
         for move in moves:
             assert move.hand_over is not None
             self._abandon(move, move.hand_over.journal, cause)
-
-    def _stop_daemon(self) -> None:
-        try:
-            self.daemon.stop()
-        except HostError:
-            try:
-                self.daemon.start()
-            except HostError as error:
-                self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
-            raise
 
     async def _hand_over_all(self, ready: list[Move]) -> None:
         if self.interrupt.requested:  # while the daemon was being stopped
@@ -232,29 +209,23 @@ class Batch:
             return
         move.recovered(outcome)
 
-    def _adopt(self, moved: list[Move], begun: float) -> None:
+    def _adopt(self, moved: list[Move], away: Away) -> None:
         """Start the daemon, whatever happened; see that it has every guest that was moved."""
         for move in moved:  # from here on libvirt may change its record of the guest
             assert move.hand_over is not None
             move.hand_over.journal.note(State.ADOPTED)
         try:
-            self._start_daemon()
+            away.end()
             self.connection = reconnect.reconnect(self.request.uri)
             reconnect.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
         except VirtcprError as error:
-            self.notes.append(f"{error.message}: {error.hint or NO_DAEMON}")
+            self.notes.append(f"{error.message}: {error.hint or BY_HAND}")
             for move in moved:
-                move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or NO_DAEMON))
+                move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or BY_HAND))
             return
-        self.blackout_ms = round((time.monotonic() - begun) * 1000, 1)
+        self.blackout_ms = round((time.monotonic() - away.began) * 1000, 1)
         for move in moved:
             self._verify(move)
-
-    def _start_daemon(self) -> None:
-        try:
-            self.daemon.start()
-        except HostError:
-            self.daemon.start()
 
     def _verify(self, move: Move) -> None:
         assert move.new is not None

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from virtcpr.actions.daemon import blackout
+from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import settle_quarantined
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
-from virtcpr.host.libvirt.daemon import Daemon, DriverLock
-from virtcpr.host.processes import guard
-from virtcpr.host.processes.guard import Guard
-from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.model import Recovered, Settled
 
 log = logging.getLogger(__name__)
@@ -44,11 +40,16 @@ def settle(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded
         return (*failed, *looked, *waiting)
     if not found and not left:
         return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
-    # A signal must not end it half done: with the daemon's start libvirt takes whichever process answers.
-    with Interrupt(), _daemon_stopped(found, start=start_daemon, guarded=start_daemon and guarded):
-        failed = settle_quarantined.hold_all(failed)
-        settled = asyncio.run(_all(found, dry_run=False))
-        settled += [asyncio.run(settle_quarantined.give_back(name)) for name in left]
+    recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
+    result = "no swap was settled"
+    try:
+        with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon):
+            failed = settle_quarantined.hold_all(failed)
+            settled = asyncio.run(_all(found, dry_run=False))
+            settled += [asyncio.run(settle_quarantined.give_back(name)) for name in left]
+            result = "every swap that could be settled is settled"
+    except DaemonDown as error:
+        raise HostError(f"{error.message}; {result}", hint=error.hint) from error
     settled = [*failed, *settled]
     if not start_daemon and not hooked:
         settled = [_unhooked(one) for one in settled]
@@ -79,73 +80,11 @@ def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], lis
 
 
 def _daemon_runs() -> bool:
-    return _running() is not None
-
-
-@contextmanager
-def _daemon_stopped(found: list[Journal], *, start: bool, guarded: bool) -> Iterator[None]:
-    """Stop the daemon if it runs; hold the driver's lock meanwhile; start what ran, or what the journal says.
-
-    With ``guarded`` the guardian does that, and settles the rest, where this process is killed.
-    """
-    recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
-    watch: Guard | None = None
-    said = "no swap was settled"
     try:
-        with ExitStack() as held_back:
-            # A daemon that is just starting has no lock yet when it is looked for: it is stopped when it has.
-            for last in (False, True) if start else (True,):
-                running = _running()
-                recipe = recipe if running is None else running.recipe
-                if guarded and watch is None and recipe is not None:
-                    watch = _armed(recipe)
-                if running is not None:
-                    running.stop()
-                if _locked(held_back, last=last):
-                    break
-            yield
-        said = "every swap that could be settled is settled"
-    finally:
-        try:
-            if start and recipe is not None:
-                _start(recipe, said)
-        finally:
-            if watch is not None:
-                watch.disarm()
-
-
-def _running() -> Daemon | None:
-    try:
-        return daemon.running()
+        daemon.running()
     except HostError:
-        return None
-
-
-def _locked(held_back: ExitStack, *, last: bool) -> bool:
-    """Whether the daemon is kept out now, until ``held_back`` is left.  Raises HostError at the last attempt."""
-    try:
-        held_back.enter_context(DriverLock())
-    except HostError:
-        if last:
-            raise
         return False
     return True
-
-
-def _armed(recipe: Mapping[str, object]) -> Guard | None:
-    """A guardian, if one can be had: settling a swap is worth more."""
-    try:
-        return guard.arm(recipe)
-    except HostError as error:
-        log.warning("%s", error.message)
-        return None
-
-
-def _start(recipe: Mapping[str, object], said: str) -> None:
-    try:
-        daemon.from_recipe(recipe).start()
-    except HostError as error:
-        raise HostError(f"{error.message}; {said}", hint=error.hint) from error
 
 
 async def _all(found: list[Journal], *, dry_run: bool) -> list[Recovered]:

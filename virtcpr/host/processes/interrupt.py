@@ -10,16 +10,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """While entered, a signal sets ``requested`` and calls ``on_request``; the handlers before are put back after."""
+    """While entered, a signal sets ``requested`` and calls ``on_request``; the handlers before are put back after.
+
+    Of several that are entered in each other all hear of it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
         self.on_request: Callable[[], object] | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         if self.on_request is not None:
             self.on_request()
+        outer = self._before.get(number)
+        if callable(outer) and isinstance(getattr(outer, "__self__", None), Interrupt):
+            outer(number, frame)
 
     def __enter__(self) -> Interrupt:
         heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup

@@ -1,0 +1,165 @@
+"""libvirt's daemon is stopped in one place, and comes back on every way out of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import pytest
+
+from virtcpr.actions.daemon import blackout
+from virtcpr.actions.daemon.blackout import DaemonDown, daemon_away, guarded
+from virtcpr.errors import HostError
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes import guard
+from virtcpr.host.processes.interrupt import Interrupt
+
+RECIPE = {"name": "libvirtd", "sockets": []}
+
+
+@dataclass
+class World:
+    """What is done to the daemon and the guardian, in order; ``refuse`` makes a call fail so many times."""
+
+    runs: bool = True
+    done: list[str] = field(default_factory=list)
+    refuse: dict[str, int] = field(default_factory=dict)
+    recipe: dict[str, object] = field(default_factory=lambda: dict(RECIPE))
+
+    def _do(self, what: str) -> None:
+        self.done.append(what)
+        if self.refuse.get(what, 0) > 0:
+            self.refuse[what] -= 1
+            raise HostError(f"{what} fails", hint=f"{what} by hand")
+
+    def stop(self) -> None:
+        self._do("stop")
+        self.runs = False
+
+    def start(self) -> None:
+        self._do("start")
+        self.runs = True
+
+    def running(self) -> World:
+        if not self.runs:
+            raise HostError("no daemon holds driver.pid")
+        return self
+
+    def arm(self, recipe: object) -> World:
+        assert recipe == RECIPE
+        self._do("arm")
+        return self
+
+    def disarm(self) -> None:
+        self._do("disarm")
+
+    def lock(self) -> Iterator[None]:
+        self._do("lock")
+        return nullcontext()  # type: ignore[return-value]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(daemon, "running", made.running)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: made)
+    monkeypatch.setattr(guard, "arm", made.arm)
+    monkeypatch.setattr(blackout, "DriverLock", made.lock)
+    return made
+
+
+def test_it_is_away_and_comes_back(world: World) -> None:
+    with daemon_away():
+        assert not world.runs
+        world.done.append("act")
+    assert world.done == ["arm", "stop", "lock", "act", "start", "disarm"]
+
+
+def test_the_guardian_watches_until_the_end_of_what_follows(world: World) -> None:
+    with daemon_away() as away:
+        away.end()
+        assert world.runs
+        world.done.append("verify")
+    assert world.done == ["arm", "stop", "lock", "start", "verify", "disarm"]
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), KeyboardInterrupt(), HostError("refused")])
+def test_whatever_is_raised(world: World, error: BaseException) -> None:
+    with pytest.raises(type(error)), daemon_away():
+        raise error
+    assert world.done[-2:] == ["start", "disarm"]
+    assert world.runs
+
+
+def test_a_signal_waits_and_an_interrupt_outside_hears_of_it(world: World) -> None:
+    with Interrupt() as outer:
+        with daemon_away():
+            signal.raise_signal(signal.SIGINT)
+            world.done.append("act")
+        assert outer.requested
+    assert world.done[-3:] == ["act", "start", "disarm"]
+
+
+def test_a_daemon_that_does_not_stop_is_started_again(world: World) -> None:
+    world.refuse["stop"] = 1
+    with pytest.raises(HostError, match=r"^stop fails$"), daemon_away():
+        pytest.fail("it isn't away")
+    assert world.done == ["arm", "stop", "start", "disarm"]
+
+
+def test_nor_does_it_start(world: World) -> None:
+    world.refuse |= {"stop": 1, "start": 2}
+    with pytest.raises(DaemonDown, match=r"^stop fails; start fails$") as down, daemon_away():
+        pytest.fail("it isn't away")
+    assert down.value.hint == "start by hand"
+    assert world.done == ["arm", "stop", "start", "start", "disarm"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_it_is_started_at_the_second_try(world: World, times: int) -> None:
+    world.refuse["start"] = times
+    with nullcontext() if times == 1 else pytest.raises(DaemonDown, match="start fails"), daemon_away():
+        pass
+    assert world.done == ["arm", "stop", "lock", "start", "start", "disarm"]
+
+
+def test_one_that_starts_meanwhile_is_stopped_again(world: World) -> None:
+    world.refuse["lock"] = 1
+    with daemon_away():
+        pass
+    assert world.done == ["arm", "stop", "lock", "lock", "start", "disarm"]
+
+
+def test_one_that_does_not_run_is_started_by_its_recipe(world: World) -> None:
+    world.runs = False
+    with daemon_away(RECIPE):
+        pass
+    assert world.done == ["arm", "lock", "start", "disarm"]
+
+
+def test_one_that_is_just_starting_is_left_alone(world: World) -> None:
+    """libvirt's own hook is asked in the middle of the daemon's start: nobody starts a second one."""
+    world.runs = False
+    with daemon_away(RECIPE, guardian=False, restart=False):
+        pass
+    assert world.done == ["lock"]
+
+
+def test_without_a_guardian(world: World) -> None:
+    world.refuse["arm"] = 2
+    with daemon_away():
+        pass
+    assert world.done == ["arm", "stop", "lock", "start"]
+    with pytest.raises(HostError, match="arm fails"), daemon_away(required=True):
+        pytest.fail("not without it")
+    assert world.done[4:] == ["arm"]
+
+
+def test_there_is_one_guardian_at_most(world: World) -> None:
+    with guarded(required=True):
+        with daemon_away():
+            pass
+        assert world.done == ["arm", "stop", "lock", "start"]
+    assert world.done[-1] == "disarm"
