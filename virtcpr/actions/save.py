@@ -116,7 +116,7 @@ class SaveBatch:
     def _rehearse(self) -> None:
         """A guest that the installed QEMU couldn't load would be down after the reboot: it isn't saved."""
         ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
-        parts = [rehearse.Part(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
+        parts = [rehearse.Case(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
         rehearse.rehearse(parts, Mode.REBOOT)
         for guest, part in zip(ready, parts, strict=True):
             if found := rehearsed(part.facts, part.result):

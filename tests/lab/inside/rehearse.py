@@ -56,7 +56,7 @@ def main(mode: Mode, names: list[str]) -> None:
         probe = Probe()
         for name in names:
             domain = connection.lookup(name)
-            part = rehearse.Part(probe.facts(domain), domain.monitor)
+            part = rehearse.Case(probe.facts(domain), domain.monitor)
             memory = Memory()
             memory.start()
             begun = time.monotonic()

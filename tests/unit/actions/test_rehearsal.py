@@ -14,8 +14,8 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.actions.rehearsal import cache, rehearse
-from virtcpr.actions.rehearsal.modes import ACTS
-from virtcpr.actions.rehearsal.rehearse import Part
+from virtcpr.actions.rehearsal.modes import MODES
+from virtcpr.actions.rehearsal.rehearse import Case
 from virtcpr.actions.transfer.move import Move
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError, QmpError, QmpRefused
@@ -47,7 +47,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return started
 
 
-def part(domain: DomainFacts, *queues: tuple[int, int]) -> Part:
+def part(domain: DomainFacts, *queues: tuple[int, int]) -> Case:
     """A guest whose one virtio device has queues of these sizes, and of these by default."""
 
     def ask(command: str, arguments: Mapping[str, int] | None = None) -> object:
@@ -60,7 +60,7 @@ def part(domain: DomainFacts, *queues: tuple[int, int]) -> Part:
         now, usual = queues[arguments["queue"]]
         return {"vring-num": now, "vring-num-default": usual}
 
-    return Part(domain, ask)
+    return Case(domain, ask)
 
 
 def never_moved() -> DomainFacts:
@@ -72,10 +72,10 @@ def never_moved() -> DomainFacts:
 
 
 def test_guests_of_one_shape_have_one_rehearsal(runs: list[str]) -> None:
-    cast = [part(replace(facts.domain(), name=name), (1024, 1024)) for name in ("web1", "web2", "web3")]
-    rehearse.rehearse(cast)
+    alike = [part(replace(facts.domain(), name=name), (1024, 1024)) for name in ("web1", "web2", "web3")]
+    rehearse.rehearse(alike)
     assert len(runs) == 1
-    assert [one.result for one in cast] == [NO_GO] * 3
+    assert [one.result for one in alike] == [NO_GO] * 3
 
 
 def test_it_is_known_the_next_time_and_forgotten_with_another_build(runs: list[str], kept: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_guest_that_cannot_be_asked_is_unsure(runs: list[str]) -> None:
     def ask(*_: object) -> object:
         raise QmpError("QEMU refused x-query-virtio")
 
-    one = Part(facts.domain(), ask)
+    one = Case(facts.domain(), ask)
     rehearse.rehearse([one])
     assert one.result.trial is Trial.UNSURE
     assert "QEMU refused x-query-virtio" in one.result.words
@@ -218,7 +218,7 @@ class Twin:
 
 
 def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER) -> Rehearsal:
-    act = ACTS[mode](rehearse._twin(facts.domain()), scratch.Directory(9))
+    act = MODES[mode](rehearse._twin(facts.domain()), scratch.Directory(9))
     return asyncio.run(rehearse._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
@@ -300,7 +300,7 @@ def test_a_qemu_that_cannot_outlive_a_failed_load_is_asked_without() -> None:
 
 def test_new_qemu_of_mode_reboot_waits_with_the_memory_of_old() -> None:
     domain = facts.domain()
-    act = ACTS[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9))
+    act = MODES[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9))
     assert tuple(act.after()) == (*act.before(), "-incoming", "defer")
     assert "/proc/self/fd/9/ram" in " ".join(act.before())
     assert "memfd" not in " ".join(act.before())

@@ -50,7 +50,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     agent: list[bool | None] = [True]
     trial = [Trial.GO]
 
-    def rehearsed_as(parts: Iterable[rehearse.Part], mode: Mode) -> None:
+    def rehearsed_as(parts: Iterable[rehearse.Case], mode: Mode) -> None:
         assert mode is Mode.REBOOT
         for part in parts:
             part.result = Rehearsal(trial[0], "vring.num 1024")

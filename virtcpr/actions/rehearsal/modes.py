@@ -18,7 +18,7 @@ UNTHROTTLED = 1 << 50  # bytes a second; a save is held to 128 MiB by default
 RESTING = ("paused", "prelaunch")  # where new stands: the twin never ran in old
 
 
-class Act(Protocol):
+class TwinMode(Protocol):
     """A mode; made of the twin's command line and of a directory that both of its processes can use."""
 
     def __init__(self, line: CommandLine, place: Directory) -> None: ...
@@ -29,7 +29,7 @@ class Act(Protocol):
     def after(self) -> Sequence[str]:
         """The options of new QEMU, which is started at the same time."""
 
-    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
         """All of the hand-over; ``timeout`` in seconds holds for each wait in it.
 
         Raises QmpRefused where new QEMU says no, HostError where something blocks it in old, and QmpError where
@@ -50,7 +50,7 @@ class Transfer:
     def after(self) -> Sequence[str]:
         return successor(self._line, "", {}, self._cpr).argv()[1:]
 
-    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
         await cpr.arm(old, "its twin")
         if not await after.listens(self._cpr, timeout):
             raise QmpError("new QEMU didn't come up")
@@ -77,7 +77,7 @@ class Reboot:
     def after(self) -> Sequence[str]:
         return (*self.before(), "-incoming", "defer")
 
-    async def play(self, old: Monitor, after: Scratch, timeout: float) -> None:
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
         await _ready(old, {"mode": "cpr-reboot", "max-bandwidth": UNTHROTTLED})
         if reasons := qmp.blocked_reasons(await old.execute("query-migrate")):
             raise HostError(f"its twin: QEMU refuses: {'; '.join(reasons)}")
@@ -110,4 +110,4 @@ async def _ready(side: Monitor, parameters: Mapping[str, object]) -> None:
     await side.execute("migrate-set-parameters", parameters)
 
 
-ACTS: Mapping[Mode, type[Act]] = {Mode.TRANSFER: Transfer, Mode.REBOOT: Reboot}
+MODES: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.REBOOT: Reboot}

@@ -1,7 +1,7 @@
-"""The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode (DESIGN §6).
+"""The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode.
 
 Releases of QEMU exist that refuse what another one saved.  The twin finds out before the guest is touched: the same
-machine, in the build that the guest runs in, with blank disks and nobody at the other end of its wires, never started.
+machine, in the build that the guest runs in, with blank disks, null network and character back ends, never started.
 It isn't the guest: what a guest's driver made of a device, it can't show.
 """
 
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from virtcpr.actions.rehearsal import cache
-from virtcpr.actions.rehearsal.modes import ACTS, Act
+from virtcpr.actions.rehearsal.modes import MODES, TwinMode
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts
@@ -38,8 +38,8 @@ Ask = Callable[..., object]
 
 
 @dataclass
-class Part:
-    """One guest in it: whom to ask about its state, and where to put what came out."""
+class Case:
+    """One guest of a rehearsal: its facts, how to ask its QEMU, and the result."""
 
     facts: DomainFacts
     ask: Ask
@@ -48,37 +48,37 @@ class Part:
 
 def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> None:
     """Rehearse each domain that is to be moved in this mode; one that new QEMU refuses becomes ``blocked``."""
-    outcomes = [(outcome, Part(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
-    rehearse([part for _, part in outcomes], mode)
-    for outcome, part in outcomes:
-        outcome.rehearsed(part.result)
+    outcomes = [(outcome, Case(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
+    rehearse([case for _, case in outcomes], mode)
+    for outcome, case in outcomes:
+        outcome.rehearsed(case.result)
 
 
-def rehearse(parts: Iterable[Part], mode: Mode = Mode.TRANSFER) -> None:
-    """Give each part its result; guests of the same shape and builds have one rehearsal.  Never raises for them.
+def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
+    """Give each case its result; guests of the same shape and builds have one rehearsal.  Never raises for them.
 
-    ``mode`` is one of ``acts.ACTS``.
+    ``mode`` is one of ``modes.MODES``.
     """
     firmware = functools.cache(emulator.firmware)  # guests by the dozen have one emulator
-    casts: dict[str, list[Part]] = {}
+    by_shape: dict[str, list[Case]] = {}
     lines: dict[str, CommandLine] = {}
-    for part in parts:
+    for case in cases:
         try:
-            line = _twin(part.facts)
+            line = _twin(case.facts)
         except (NoTwin, ParseError) as problem:
-            part.result = Rehearsal(Trial.UNSURE, str(problem))
+            case.result = Rehearsal(Trial.UNSURE, str(problem))
             continue
-        key = _key(part.facts, line, firmware(part.facts.emulator.path), mode)
+        key = _key(case.facts, line, firmware(case.facts.emulator.path), mode)
         lines[key] = line
-        casts.setdefault(key, []).append(part)
+        by_shape.setdefault(key, []).append(case)
     known = cache.read()
-    unknown = {key: casts[key][0] for key in casts.keys() - known.keys()}
+    unknown = {key: by_shape[key][0] for key in by_shape.keys() - known.keys()}
     for key, result in asyncio.run(_all(unknown, lines, mode)).items():
         known[key] = result
         cache.note(key, result)
-    for key, cast in casts.items():
-        for part in cast:
-            part.result = _applied(known[key], part)
+    for key, alike in by_shape.items():
+        for case in alike:
+            case.result = _applied(known[key], case)
 
 
 def _twin(facts: DomainFacts) -> CommandLine:
@@ -96,16 +96,16 @@ def _key(facts: DomainFacts, line: CommandLine, firmware: str, mode: Mode) -> st
     return cache.key(mode.value, facts.process.build, facts.emulator.build, firmware, *line.argv())
 
 
-async def _all(parts: dict[str, Part], lines: dict[str, CommandLine], mode: Mode) -> dict[str, Rehearsal]:
+async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode) -> dict[str, Rehearsal]:
     limit = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def one(part: Part, line: CommandLine) -> Rehearsal:
+    async def rehearse_case(case: Case, line: CommandLine) -> Rehearsal:
         async with limit:
-            log.info("%s: rehearsing mode %s", part.facts.name, mode.value)
-            return await _rehearse(part.facts, line, mode)
+            log.info("%s: rehearsing mode %s", case.facts.name, mode.value)
+            return await _rehearse(case.facts, line, mode)
 
-    results = await asyncio.gather(*(one(part, lines[key]) for key, part in parts.items()))
-    return dict(zip(parts, results, strict=True))
+    results = await asyncio.gather(*(rehearse_case(case, lines[key]) for key, case in cases.items()))
+    return dict(zip(cases, results, strict=True))
 
 
 async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehearsal:
@@ -114,14 +114,14 @@ async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehear
     try:
         user = process.user()
         with _executable(process) as binary, scratch.directory(user) as place:
-            act = ACTS[mode](line, place)
+            twin_mode = MODES[mode](line, place)
             fds = (place.fd, binary)
-            before = await Scratch.start(f"/proc/self/fd/{binary}", act.before(), user=user, fds=fds)
+            before = await Scratch.start(f"/proc/self/fd/{binary}", twin_mode.before(), user=user, fds=fds)
             async with before:
                 program = facts.emulator.path
-                async with await Scratch.start(program, act.after(), user=user, fds=fds) as after:
+                async with await Scratch.start(program, twin_mode.after(), user=user, fds=fds) as after:
                     async with asyncio.timeout(SECONDS):
-                        return await _hand_over(act, before, after)
+                        return await _hand_over(twin_mode, before, after)
     except TimeoutError:
         return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
     except (VirtcprError, OSError) as error:
@@ -144,7 +144,7 @@ def _executable(process: Process) -> Iterator[int]:
         os.close(fd)
 
 
-async def _hand_over(act: Act, before: Scratch, after: Scratch) -> Rehearsal:
+async def _hand_over(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehearsal:
     """One hand-over, up to where the guest would run in new.
 
     NO-GO only where QEMU says so.  Raises HostError where nothing can be told of it: the host may have been short of
@@ -153,38 +153,38 @@ async def _hand_over(act: Act, before: Scratch, after: Scratch) -> Rehearsal:
     try:
         old = await before.monitor(SECONDS)
     except QmpError as error:
-        raise HostError(f"the build that it runs in can't be run again: {await _said(before, error)}") from error
+        raise HostError(f"the build that it runs in can't be run again: {await _last_words(before, error)}") from error
     try:
-        await act.play(old, after, SECONDS)
+        await twin_mode.hand_over(old, after, SECONDS)
     except QmpError as error:
         sure = isinstance(error, QmpRefused) or await after.gave_up()
-        said = await _said(after, error)
+        words = await _last_words(after, error)
         if not sure:
-            raise HostError(said) from error
-        return Rehearsal(Trial.NO_GO, said)
+            raise HostError(words) from error
+        return Rehearsal(Trial.NO_GO, words)
     except HostError as error:  # what QEMU says that blocks it
         return Rehearsal(Trial.NO_GO, error.message)
     return Rehearsal(Trial.GO)
 
 
-async def _said(one: Scratch, otherwise: HostError) -> str:
+async def _last_words(twin: Scratch, otherwise: HostError) -> str:
     """QEMU's own words, or the error where it had none.  It is ended for it."""
-    await one.end()
-    return "; ".join(dict.fromkeys(one.words)) or otherwise.message
+    await twin.end()
+    return "; ".join(dict.fromkeys(twin.words)) or otherwise.message
 
 
-def _applied(result: Rehearsal, part: Part) -> Rehearsal:
+def _applied(result: Rehearsal, case: Case) -> Rehearsal:
     """What the twin's result says of this guest.
 
     The twin is as its build makes it.  A guest that was moved here before is as the build that it was started in made
     it, and only QEMU can tell how that differs: its queues do where another build gave them another size.
     """
-    assert part.facts.process is not None
-    moved = any(CommandLine.parse(part.facts.process.argv).named("incoming"))
+    assert case.facts.process is not None
+    moved = any(CommandLine.parse(case.facts.process.argv).named("incoming"))
     if result.trial is not Trial.NO_GO or not moved:
         return result
     try:
-        if not any(_made_elsewhere(part.ask)):
+        if not any(_made_elsewhere(case.ask)):
             return result
     except (VirtcprError, KeyError, ValueError, TypeError) as error:
         return Rehearsal(Trial.UNSURE, f"a twin is refused ({result.words}), but it isn't like the guest: {error}")
