@@ -2,7 +2,7 @@
 become of the guest afterwards.  Pure.
 
 A moment stands before or after a step, or right after the record announced a stage.  What is expected is what
-``plan.saved`` says of the stage and of the process that is there.
+``plan.reboot_recovery`` says of the stage and of the process that is there.
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def test_queues_that_the_guest_does_not_use(guests: Guests) -> None:
 
 TWO_QUEUES = """
 import asyncio, fcntl, os, struct
-from virtcpr.host.tap import TapQueue
+from virtcpr.host.network.tap import TapQueue
 from virtcpr.actions.transfer.taps import Taps
 
 def opened():

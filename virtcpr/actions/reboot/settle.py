@@ -1,4 +1,4 @@
-"""Settling the interrupted save or restore of one guest: see who has it, decide by ``plan.saved``, act.
+"""Settling the interrupted save or restore of one guest: see who has it, decide by ``plan.reboot_recovery``, act.
 
 libvirt's daemon runs: it is what starts and resumes domains.
 """

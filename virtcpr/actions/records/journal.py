@@ -85,7 +85,7 @@ class Journal:
         """Write a state that recovery can do without: after the point of no return, and after going back.
 
         Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
-        ``committing`` on the tables of plan.recovery are the same, and old QEMU that runs beside no new one keeps the
+        ``committing`` on the tables of plan.transfer_recovery are the same, and old QEMU that runs beside no new one keeps the
         guest in all of them.
         """
         try:

@@ -1,4 +1,4 @@
-"""Rules on domains, and what they find: facts in, findings out, nothing touched.  The rules are in ``plan.rules``."""
+"""Rules on domains, and what they find: facts in, findings out, nothing touched.  The rules are in ``table``."""
 
 from __future__ import annotations
 
