@@ -78,6 +78,7 @@ def common(
 ) -> None:
     """Move running libvirt domains onto an upgraded QEMU, in place, without rebooting them."""
     session: Session = ctx.obj
+    session.command = ctx.invoked_subcommand
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other")
     session.uri = connect

@@ -31,7 +31,7 @@ def auto(
     results go to the journal, and to where the configuration says.
     """
     session: Session = ctx.obj
-    session.command, session.output = "auto", output
+    session.output = output
     with session.backend.open_auto(session.uri, pending=pending, dry_run=dry_run) as automatic:
         if dry_run:
             return automatic.report
