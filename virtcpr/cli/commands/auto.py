@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import interaction
-from virtcpr.cli.output import render
+from virtcpr.cli.output import json_report, render
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import AutoReport
 
@@ -36,5 +36,5 @@ def auto(
         if dry_run:
             return automatic.report
         report = interaction.watched(session, automatic.moving, automatic.run, what="the swap")
-        automatic.tell(report, render.dump(report), render.plain(report))
+        automatic.tell(report, json_report.dump(report), render.plain(report))
     return report
