@@ -37,7 +37,7 @@ def report(session: Session, outcome: Report) -> str:
     """What a command writes to stdout, without the last line end."""
     if session.output is Output.JSON:
         return json_report.dump(outcome)
-    from virtcpr.cli.output import tables
+    from virtcpr.cli.output import keeping, tables
 
     match outcome:
         case ListReport():
@@ -61,9 +61,9 @@ def report(session: Session, outcome: Report) -> str:
         case HistoryReport():
             return _draw(session, tables.history(outcome))
         case SaveReport():
-            return _draw(session, tables.save(outcome))
+            return _draw(session, keeping.save(outcome))
         case RestoreReport():
-            return _draw(session, tables.restore(outcome))
+            return _draw(session, keeping.restore(outcome))
 
 
 def plain(outcome: AutoReport) -> str:
@@ -82,9 +82,9 @@ def outlook_table(session: Session, outlooks: Sequence[Outlook]) -> str:
 
 def kept_table(session: Session, outlooks: Sequence[KeptDomain]) -> str:
     """What ``save`` or ``restore`` is about to do, for the question on stderr."""
-    from virtcpr.cli.output import layout, tables
+    from virtcpr.cli.output import keeping, layout
 
-    return layout.draw(tables.keeping(outlooks), color=session.colors(sys.stderr), width=layout.width(sys.stderr))
+    return layout.draw(keeping.outlook(outlooks), color=session.colors(sys.stderr), width=layout.width(sys.stderr))
 
 
 def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO) -> str:
