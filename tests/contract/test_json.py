@@ -11,7 +11,7 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend, raises
 from tests.contract.reports import DB, LAB, MAIL, PLANNED, WEB, one
 from tests.contract.schema import SCHEMA, VALIDATOR, checked
-from virtcpr.cli.session import COMMANDS
+from virtcpr.cli.app import app
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.model import AVAILABLE, DomainRow, ExitCode, Keeping, ListReport, Mode, PlanReport, Result, UpgradeReport
 
@@ -23,7 +23,11 @@ def test_the_schema_is_one() -> None:
     modes = [mode.value for mode in AVAILABLE]
     for kind, member in (("upgraded", "mode"), ("planned", "mode"), ("listed", "ready")):
         assert SCHEMA["$defs"][kind]["properties"][member]["enum"] == [*modes, None]
-    assert SCHEMA["properties"]["command"]["enum"] == [*COMMANDS, None]
+    commands = [
+        *(command.name for command in app.registered_commands),
+        *(group.name for group in app.registered_groups),
+    ]
+    assert SCHEMA["properties"]["command"]["enum"] == [*commands, None]
     assert " and ".join(modes) in SCHEMA["$defs"]["checked"]["properties"]["modes"]["description"]
 
 
@@ -123,6 +127,10 @@ def test_control_characters_are_the_readers_affair(cli: Cli) -> None:
         (("save", "web", "--mode", "reboot", "-ojson"), "save"),
         (("restore", "--discard", "--emulator", "save", "--all", "-o", "json"), "restore"),
         (("lisp", "-o", "json"), None),
+        (("-o", "json", "list"), None),
+        (("--nope", "list", "-o", "json"), None),
+        (("-cqemu:///foo", "hooks", "nope", "-ojson"), "hooks"),
+        (("list", "-o", "json", "-o"), "list"),
     ],
 )
 def test_usage_errors(cli: Cli, args: tuple[str, ...], command: str | None) -> None:

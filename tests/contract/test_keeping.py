@@ -12,7 +12,7 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DISCARDED, RESTORED, SAVED, UUID
 from tests.contract.schema import VALIDATOR, checked
-from virtcpr.cli.output import layout, progress, tables
+from virtcpr.cli.output import keeping, layout, progress
 from virtcpr.cli.output.text import size
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Request, RestoreReport, SaveReport, Watch
 
@@ -227,14 +227,14 @@ def test_the_schema_looks_at_what_was_kept(cli: Cli, member: str) -> None:
 
 
 def test_a_narrow_terminal() -> None:
-    drawn = layout.draw(tables.save(SAVED), color=False, width=60)
+    drawn = layout.draw(keeping.save(SAVED), color=False, width=60)
     assert "web     saved        10.0.2   1.5 MiB     in place" in drawn
 
 
 @pytest.mark.parametrize("name", ["w\x1b[31meb", "[b]web"])
 def test_names_are_shown_not_obeyed(name: str) -> None:
     domain = KeptDomain(name, UUID.format(1), Keeping.SAVED, saved_at="2026-05-04T03:02:01\x1b[31m")
-    for drawn in (tables.save(SaveReport((domain,), ExitCode.DONE)), tables.keeping((domain,))):
+    for drawn in (keeping.save(SaveReport((domain,), ExitCode.DONE)), keeping.outlook((domain,))):
         shown = layout.draw(drawn, color=False, width=200)
         assert "\x1b" not in shown
         assert name.replace("\x1b", "\\x1b") in shown

@@ -26,7 +26,7 @@ from virtcpr.cli.commands import restore as restore_command
 from virtcpr.cli.commands import save as save_command
 from virtcpr.cli.commands import upgrade as upgrade_command
 from virtcpr.cli.failure import INTERRUPTED, Failure
-from virtcpr.cli.output import render
+from virtcpr.cli.output import json_report, render
 from virtcpr.cli.output.text import ENCODING_ERRORS
 from virtcpr.cli.session import Output, Session
 from virtcpr.errors import UsageError
@@ -78,6 +78,7 @@ def common(
 ) -> None:
     """Move running libvirt domains onto an upgraded QEMU, in place, without rebooting them."""
     session: Session = ctx.obj
+    session.command = ctx.invoked_subcommand
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other")
     session.uri = connect
@@ -148,7 +149,7 @@ def _fail(session: Session, error: BaseException) -> int:
     log.say(failed.text(), log.ERROR)
     if session.output is Output.JSON:
         try:
-            print(render.failure(session.command, failed), flush=True)
+            print(json_report.failure(session.command, failed), flush=True)
         except OSError:
             return _unread(failed.exit_code)
     return failed.exit_code

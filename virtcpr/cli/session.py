@@ -13,10 +13,6 @@ import typer
 
 from virtcpr.cli.backend import Backend
 
-COMMANDS = ("list", "check", "prepare", "plan", "upgrade", "auto", "save", "restore", "recover", "history", "hooks")
-_OUTPUT = ("-o", "--output", "-yo")
-_WITH_VALUE = (*_OUTPUT, "-c", "--connect", "--emulator", "--parallel", "--mode", "--xml", "-n", "--lines")
-
 
 class Output(StrEnum):
     """What is written to stdout."""
@@ -33,7 +29,10 @@ OutputOption = Annotated[
 
 @dataclass
 class Session:
-    """One run of the program.  ``verbosity`` is -1 for quiet, else how often ``-v`` was given."""
+    """One run of the program.
+
+    ``command`` is known once its name was understood; ``verbosity`` is -1 for quiet, else how often ``-v`` was given.
+    """
 
     backend: Backend
     command: str | None = None
@@ -46,8 +45,7 @@ class Session:
     @classmethod
     def begin(cls, args: Sequence[str], backend: Backend) -> Session:
         """A session that knows, before the command line is parsed, how to report that it can't be parsed."""
-        command, output = foresee(args)
-        return cls(backend, command, output)
+        return cls(backend, output=foresee(args))
 
     def terminal(self, stream: TextIO) -> bool:
         """Whether ``stream`` is a terminal that can move its cursor."""
@@ -62,27 +60,17 @@ class Session:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def foresee(args: Sequence[str]) -> tuple[str | None, Output]:
-    """The command and the output that ``args`` mean, as far as can be told without parsing them in full."""
-    command, output = None, Output.TABLE
-    words = iter(args)
-    for word in words:
-        if word == "--":
-            break
-        value = _output_value(word)
-        if word in _WITH_VALUE:
-            following = next(words, "")
-            value = following if word in _OUTPUT else None
-        elif command is None and word in COMMANDS:
-            command = word
-        if value is not None:
-            output = Output.JSON if value == Output.JSON else Output.TABLE
-    return command, output
+_early = typer.Typer(add_completion=False)
 
 
-def _output_value(word: str) -> str | None:
-    """``json`` of ``--output=json``, ``-ojson`` and ``-yojson``."""
-    if word.startswith("--output="):
-        return word.removeprefix("--output=")
-    flags, found, value = word.partition("o")
-    return value if found and value and flags in ("-", "-y") else None
+@_early.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def _options(
+    connect: Annotated[str | None, typer.Option("-c", "--connect")] = None, output: OutputOption = Output.TABLE
+) -> None:
+    """What is looked for in a command line that may be wrong: the output, and a URI, whose letters are no options."""
+
+
+def foresee(args: Sequence[str]) -> Output:
+    """The output that ``args`` ask for, as far as typer can tell without knowing the command."""
+    context = typer.main.get_command(_early).make_context("virtcpr", list(args), resilient_parsing=True)
+    return Output.JSON if context.params.get("output") == Output.JSON else Output.TABLE

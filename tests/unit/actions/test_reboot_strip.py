@@ -95,11 +95,23 @@ def test_what_cannot_be_done_is_said_and_stays_noted(status: Path, tmp_path: Pat
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"uuid": "x", "taints": [], "more": 1}), "\udcff"])
 def test_a_note_that_cannot_be_understood(directory: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     directory.mkdir()
+    (directory / "x.json").touch(mode=0o600)
     (directory / "x.json").write_bytes(text.encode(errors="surrogateescape"))
     (directory / "x.json.part").touch()
     with caplog.at_level(logging.WARNING):
         assert pending_strips.noted() == []
-    assert "x.json" in caplog.text
+    assert "x.json can't be understood" in caplog.text
+
+
+def test_a_note_that_others_can_write_is_not_believed(
+    status: Path, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It names a file that root rewrites."""
+    assert noted(status)
+    (directory / f"{DOMAIN.uuid}.json").chmod(0o666)
+    with caplog.at_level(logging.WARNING):
+        assert pending_strips.noted() == []
+    assert f"{DOMAIN.uuid}.json isn't root's alone, and not trusted" in caplog.text
 
 
 def test_a_note_that_cannot_be_written(tmp_path: Path, directory: Path) -> None:

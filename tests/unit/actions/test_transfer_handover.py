@@ -21,12 +21,16 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Settled
 from virtcpr.plan.guest import Guest
-from virtcpr.plan.steps import Side, State
+from virtcpr.plan.steps import HAND_OVER, Side, State
 
 
 def commands() -> int:
     """How many commands a hand-over that goes well has; more than it really has does no harm."""
     return 100
+
+
+def test_every_step_is_bound(stage: Stage) -> None:
+    assert list(stage.hand_over._actions) == [step.name for step in HAND_OVER]
 
 
 def test_when_nothing_fails(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""Who owns a guest: one file a domain, each state written before the action that it announces (DESIGN §4).
+"""Who owns a guest: one file a domain, each state written before the action that it announces.
 
 On tmpfs and without fsync: it must outlive any process, but when the host dies both QEMUs die with it.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from virtcpr.actions.records import document
 from virtcpr.errors import SETTLE, HostError
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.system.lock import RUN_DIR
@@ -71,12 +71,12 @@ class Journal:
         """Announce a state.  Raises HostError where it can't be written: then the action must not be taken."""
         entry = replace(self.entry, state=state, **changes)  # type: ignore[arg-type]
         # Shallow, as it is written twice in the guest's pause.
-        document = {field.name: getattr(entry, field.name) for field in fields(entry)}
-        document |= {"schema": SCHEMA, "state": entry.state.value, "guest": asdict(entry.guest)}
+        body = {field.name: getattr(entry, field.name) for field in fields(entry)}
+        body |= {"schema": SCHEMA, "state": entry.state.value, "guest": asdict(entry.guest)}
         try:
             if self.path.parent.exists():
-                _trusted(self.path.parent, os.lstat(self.path.parent))
-            write_private(self.path, json.dumps(document))
+                document.trust(self.path.parent, os.lstat(self.path.parent))
+            write_private(self.path, json.dumps(body))
         except HostError as error:
             raise HostError(f"{entry.name}: the journal can't be written: {error.message}", hint=error.hint) from error
         self.entry = entry
@@ -85,8 +85,8 @@ class Journal:
         """Write a state that recovery can do without: after the point of no return, and after going back.
 
         Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
-        ``committing`` on the tables of plan.transfer_recovery are the same, and old QEMU that runs beside no new one keeps the
-        guest in all of them.
+        ``committing`` on the tables of plan.transfer_recovery are the same, and old QEMU that runs beside no new one
+        keeps the guest in all of them.
         """
         try:
             self.write(state)
@@ -106,44 +106,21 @@ class Journal:
 
 def pending(directory: Path = DIRECTORY) -> list[str]:
     """UUIDs of the domains whose swap isn't settled.  Raises HostError where that can't be looked up."""
-    try:
-        return sorted(name.removesuffix(".json") for name in os.listdir(directory) if name.endswith(".json"))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
+    return document.uuids(directory)
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
     """The journal of a domain.  Raises HostError where it can't be read, trusted or understood."""
     path = directory / f"{uuid}.json"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd) as file:
-            _trusted(directory, os.lstat(directory))
-            _trusted(path, os.fstat(file.fileno()))
-            document = json.load(file)
-        return Journal(_entry(document, uuid), directory)
-    except OSError as error:
-        raise HostError(f"the journal {path} can't be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"the journal {path} can't be understood: {error}") from error
+    with document.reading("journal", path):
+        document.trust(directory, os.lstat(directory))
+        return Journal(_entry(document.read(path), uuid), directory)
 
 
-def _trusted(path: Path, kind: os.stat_result) -> None:
-    """Raises HostError unless it is root's alone, and a file or directory of its own: it says whom to kill."""
-    if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
-        raise HostError(f"{path} is neither a file nor a directory, and not trusted")
-    if kind.st_uid != os.geteuid() or kind.st_mode & 0o077:
-        raise HostError(f"{path} isn't root's alone, and not trusted", hint="see who made it, then remove it")
-
-
-def _entry(document: Any, uuid: str) -> Entry:
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"schema {document['schema']}, this virtcpr knows {SCHEMA}")
-    if document["uuid"] != uuid:
-        raise ValueError(f"it is of domain {document['uuid']}")
-    known = {field.name: document[field.name] for field in fields(Entry)}
+def _entry(body: Any, uuid: str) -> Entry:
+    document.expect_schema(body, SCHEMA)
+    document.expect_uuid(body, uuid)
+    known = document.members(body, Entry)
     guest = {**known["guest"], "taints": tuple(known["guest"]["taints"])}
     return Entry(
         **{
@@ -151,11 +128,11 @@ def _entry(document: Any, uuid: str) -> Entry:
             "state": State(known["state"]),
             "guest": Guest(**guest),
             "argv": tuple(known["argv"]),
-            "taps": tuple(tuple(int(number) for number in one) for one in known["taps"]),
+            "taps": tuple(tuple(int(number) for number in queue) for queue in known["taps"]),
             "expected": _expected(known["expected"]),
         }
     )
 
 
-def _expected(document: Any) -> Mapping[str, tuple[str, ...]] | None:
-    return None if document is None else {what: tuple(map(str, said)) for what, said in document.items()}
+def _expected(answers: Any) -> Mapping[str, tuple[str, ...]] | None:
+    return None if answers is None else {what: tuple(map(str, values)) for what, values in answers.items()}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtcpr.actions.records import document
 from virtcpr.actions.records.saves import Saved
 from virtcpr.errors import HostError
-from virtcpr.host.files.atomic import read_text, write_private
+from virtcpr.host.files.atomic import write_private
 from virtcpr.host.processes.proc import ticks_since_boot
 from virtcpr.host.system.lock import RUN_DIR
 
@@ -39,7 +39,7 @@ class Note:
 def note(saved: Saved) -> None:
     """Before the domain is started with more than it is to keep.  Raises HostError."""
     kept = next((Path(file.kept).parent.parent for file in saved.ram if file.linked), "")
-    document = {
+    body = {
         "uuid": saved.uuid,
         "name": saved.name,
         "status_path": saved.status_path,
@@ -48,22 +48,24 @@ def note(saved: Saved) -> None:
         "ram": str(kept),
         "since": ticks_since_boot(),
     }
-    write_private(DIRECTORY / f"{saved.uuid}.json", json.dumps(document))
+    write_private(DIRECTORY / f"{saved.uuid}.json", json.dumps(body))
 
 
 def noted() -> list[Note]:
-    """Every note.  One that can't be understood is left out, with a warning."""
-    found = []
-    with suppress(FileNotFoundError):
-        for entry in sorted(os.listdir(DIRECTORY)):
-            if not entry.endswith(".json"):
-                continue
-            try:
-                document = json.loads(read_text(DIRECTORY / entry))
-                found.append(Note(**{**document, "taints": tuple(document["taints"])}))
-            except (HostError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s: %s", DIRECTORY / entry, error)
-    return found
+    """Every note.  One that can't be trusted or understood is left out, with a warning.
+
+    Raises HostError where they can't be looked up.
+    """
+    notes = []
+    for uuid in document.uuids(DIRECTORY):
+        path = DIRECTORY / f"{uuid}.json"
+        try:
+            with document.reading("note", path):
+                body = document.read(path)
+                notes.append(Note(**{**body, "taints": tuple(body["taints"])}))
+        except HostError as error:
+            log.warning("%s", error)
+    return notes
 
 
 def drop(one: Note | Saved) -> None:

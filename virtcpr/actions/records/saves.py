@@ -11,14 +11,14 @@ import logging
 import os
 import re
 import shutil
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from virtcpr.actions.records import document
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import SUFFIX, make_private, read_text, replace_durably, write_private
@@ -231,17 +231,8 @@ def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:
     """The record of a guest.  Raises HostError where it can't be read, trusted, or understood."""
     path = directory / uuid / RECORD
-    hint = DISCARD.format(name=uuid)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd, encoding="utf-8") as file:
-            _trusted(path, os.fstat(file.fileno()))
-            document = json.load(file)
-        return Record(_saved(document, uuid), directory)
-    except OSError as error:
-        raise HostError(f"the record {path} can't be read: {error.strerror}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HostError(f"the record {path} can't be understood: {error}", hint=hint) from error
+    with document.reading("record", path, hint=DISCARD.format(name=uuid)):
+        return Record(_saved(document.read(path), uuid), directory)
 
 
 def discard(uuid: str, directory: Path = DIRECTORY) -> None:
@@ -251,29 +242,21 @@ def discard(uuid: str, directory: Path = DIRECTORY) -> None:
     """
     path = directory / uuid / "record.json"
     with suppress(OSError, HostError, ValueError):
-        _trusted(path, os.lstat(path))
+        document.trust(path, os.lstat(path))
         named = rf'"kept": ("[^"]*/virtcpr-{re.escape(uuid)})/[^"/]+"'
         for kept in set(re.findall(named, path.read_text(encoding="utf-8", errors="replace"))):
             ram_files.remove_directory(json.loads(f'{kept}"'))
     shutil.rmtree(directory / uuid)
 
 
-def _trusted(path: Path, kind: os.stat_result) -> None:
-    if kind.st_uid != os.geteuid() or kind.st_mode & 0o077 or not stat.S_ISREG(kind.st_mode):
-        raise HostError(f"{path} isn't root's alone, and not trusted", hint="see who made it, then remove it")
-
-
-def _saved(document: Any, uuid: str) -> Saved:
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"schema {document['schema']}, this virtcpr knows {SCHEMA}")
-    body = {key: value for key, value in document.items() if key != "sha256"}
-    if document["sha256"] != _checksum(body):
+def _saved(body: Any, uuid: str) -> Saved:
+    document.expect_schema(body, SCHEMA)
+    if body["sha256"] != _checksum({key: value for key, value in body.items() if key != "sha256"}):
         raise ValueError("its checksum is wrong: it was changed, or damaged")
-    if document["uuid"] != uuid:
-        raise ValueError(f"it is of domain {document['uuid']}")
-    known = {field.name: document[field.name] for field in fields(Saved)}
+    document.expect_uuid(body, uuid)
+    known = document.members(body, Saved)
     state, images = known["state"], known["images"]
-    ram = tuple(RamFile(one["path"], one["kept"], Identity(**one["identity"])) for one in known["ram"])
+    ram = tuple(RamFile(file["path"], file["kept"], Identity(**file["identity"])) for file in known["ram"])
     return Saved(
         **{
             **known,

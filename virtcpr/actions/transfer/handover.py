@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -68,6 +68,7 @@ class HandOver:
         self._taps = Taps()
         self._filled: tuple[str, ...] = ()
         self._expected: Answers | None = None
+        self._actions = self._bind()
 
     async def run(self) -> None:
         """Execute the steps.
@@ -90,6 +91,24 @@ class HandOver:
             self.pauses.end(self)
             await self._close()
 
+    def _bind(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """What does each step of ``HAND_OVER``, by its name."""
+        return {
+            "connect": self._connect,
+            "arm": self._arm,
+            "migrate": self._migrate,
+            "attach": self._attach,
+            "replay": self._replay,
+            "compare": self._compare,
+            "incoming": self._incoming,
+            "received": self._received,
+            "commit": self._commit,
+            "place": self._place,
+            "end-old": self._end_old,
+            "record": self._record,
+            "preflight": self._preflight,
+        }
+
     async def _do(self, step: Step) -> None:
         self.watch(Progress(self.plan.name, step.name, pause_ms=self.pause_ms))
         if step.announce is not None:
@@ -97,8 +116,7 @@ class HandOver:
         if step.side is Side.AT:
             self.committed, self.interruptible = True, False
         begun = time.monotonic()
-        action: Callable[[], Awaitable[None]] = getattr(self, "_" + step.name.replace("-", "_"))
-        await action()
+        await self._actions[step.name]()
         self.phases.append(Phase(step.name, round((time.monotonic() - begun) * 1000, 2)))
 
     # Before the point of no return.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import interaction
-from virtcpr.cli.output import render
+from virtcpr.cli.output import json_report, render
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import AutoReport
 
@@ -31,10 +31,10 @@ def auto(
     results go to the journal, and to where the configuration says.
     """
     session: Session = ctx.obj
-    session.command, session.output = "auto", output
+    session.output = output
     with session.backend.open_auto(session.uri, pending=pending, dry_run=dry_run) as automatic:
         if dry_run:
             return automatic.report
         report = interaction.watched(session, automatic.moving, automatic.run, what="the swap")
-        automatic.tell(report, render.dump(report), render.plain(report))
+        automatic.tell(report, json_report.dump(report), render.plain(report))
     return report

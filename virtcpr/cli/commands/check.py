@@ -29,7 +29,7 @@ def check(
     (before the command) findings on modes that this version doesn't have are shown, too.
     """
     session: Session = ctx.obj
-    session.command, session.output = "check", output
+    session.output = output
     if xml is not None:
         options.refuse_beside_xml(session, domain, every, emulator)
         return session.backend.check_document(xml, mode.mode)

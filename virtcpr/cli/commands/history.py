@@ -31,5 +31,5 @@ def history(
     For each: when, the result, the mode, the QEMU before and after, and how long the guest was paused.
     """
     session: Session = ctx.obj
-    session.command, session.output = "history", output
+    session.output = output
     return session.backend.history(tuple(domain or ()), lines)

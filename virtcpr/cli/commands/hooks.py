@@ -34,5 +34,5 @@ def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookRepor
 
 def _run(ctx: typer.Context, action: HookAction, output: Output) -> HookReport:
     session: Session = ctx.obj
-    session.command, session.output = "hooks", output
+    session.output = output
     return session.backend.hooks(action)

@@ -27,5 +27,5 @@ def list_domains(
     nothing stands against.  With -v (before the command) the reasons are shown under each domain.
     """
     session: Session = ctx.obj
-    session.command, session.output = "list", output
+    session.output = output
     return session.backend.list_domains(session.uri, tuple(domain or ()))

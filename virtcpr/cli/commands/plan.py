@@ -40,7 +40,7 @@ def plan(
     Nothing is touched.  The forecast is the median of the pauses that the domain had in its last upgrades.
     """
     session: Session = ctx.obj
-    session.command, session.output = "plan", output
+    session.output = output
     asked = options.request(session, domain, every, emulator)
     report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report

@@ -47,7 +47,7 @@ def prepare(
     With --xml the new XML is written to stdout, and libvirt isn't needed.
     """
     session: Session = ctx.obj
-    session.command, session.output = "prepare", output
+    session.output = output
     if undo and template is not None:
         hint = f"try: virtcpr {session.command} --help"
         raise UsageError("--undo takes back what was done, by whatever template: leave out --template", hint=hint)

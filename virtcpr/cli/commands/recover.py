@@ -31,6 +31,6 @@ def recover(
     then shows processes as silent that aren't.
     """
     session: Session = ctx.obj
-    session.command, session.output = "recover", output
+    session.output = output
     names = options.request(session, domain, every).domains
     return session.backend.recover(names, dry_run=dry_run, start_daemon=not from_hook)

@@ -33,7 +33,7 @@ def restore(
     power failure.
     """
     session: Session = ctx.obj
-    session.command, session.output = "restore", output
+    session.output = output
     if discard and emulator is not None:
         raise UsageError(
             "--discard starts nothing: --emulator has no use beside it", hint="try: virtcpr restore --help"

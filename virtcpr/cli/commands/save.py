@@ -28,7 +28,7 @@ def save(
     saved is left alone: the result says why.
     """
     session: Session = ctx.obj
-    session.command, session.output = "save", output
+    session.output = output
     request = replace(options.request(session, domain, every), suspend=suspend)
     with session.backend.open_save(request) as planned:
         names = tuple(one.name for one in planned.outlooks if one.result is Keeping.SAVED)

@@ -42,7 +42,7 @@ def upgrade(
     that runs the installed QEMU already is left alone, and so is one that can't be moved: the result says why.
     """
     session: Session = ctx.obj
-    session.command, session.output = "upgrade", output
+    session.output = output
     hint = "try: virtcpr upgrade --help"
     if parallel is not None and parallel < 1:
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)

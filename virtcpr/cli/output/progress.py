@@ -137,7 +137,8 @@ class Board:
 def _status(line: Line) -> Text:
     from rich.text import Text
 
-    from virtcpr.cli.output.tables import KEEPING_STYLES, RESULT_STYLES
+    from virtcpr.cli.output.cells import RESULT_STYLES
+    from virtcpr.cli.output.keeping import KEEPING_STYLES
 
     status = Text()
     if line.result:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from virtcpr.cli.output import cells
+from virtcpr.cli.output.cells import NOTHING
 from virtcpr.cli.output.layout import Cell, Row, Table
-from virtcpr.cli.output.text import count, local_time, milliseconds, size, visible, visible_lines
+from virtcpr.cli.output.text import count, local_time, milliseconds, visible
 from virtcpr.model import (
     AVAILABLE,
     Action,
@@ -16,8 +18,6 @@ from virtcpr.model import (
     Finding,
     HistoryReport,
     HookReport,
-    Keeping,
-    KeptDomain,
     ListReport,
     Mode,
     Outlook,
@@ -26,22 +26,11 @@ from virtcpr.model import (
     PrepareReport,
     Readying,
     RecoverReport,
-    RestoreReport,
     Result,
-    SaveReport,
     Settled,
-    Side,
     UpgradeReport,
 )
 
-RESULT_STYLES = {
-    Result.UPGRADED: "green",
-    Result.CURRENT: "dim",
-    Result.BLOCKED: "yellow",
-    Result.ROLLED_BACK: "yellow",
-    Result.FAILED: "red",
-    Result.UNKNOWN: "bold red",
-}
 ACTION_STYLES = {
     Action.TOLD: "yellow",
     Action.WAITING: "yellow",
@@ -64,20 +53,7 @@ SETTLED_STYLES = {
     Settled.WAITING: "yellow",
     Settled.PENDING: "yellow",
 }
-KEEPING_STYLES = {
-    Keeping.SAVED: "green",
-    Keeping.RESTORED: "green",
-    Keeping.DISCARDED: "yellow",
-    Keeping.BLOCKED: "yellow",
-    Keeping.ROLLED_BACK: "yellow",
-    Keeping.WAITING: "yellow",
-    Keeping.FAILED: "red",
-    Keeping.UNKNOWN: "bold red",
-}
 CHANGED = (Readying.PREPARED, Readying.RESTORED)
-KEEPING_ACTIONS = {Keeping.SAVED: "save", Keeping.RESTORED: "restore", Keeping.DISCARDED: "discard"}
-KEPT = ("QEMU", "STATE SIZE", "RAM")
-_NOTHING = "-"
 
 
 def listing(report: ListReport, *, findings: bool) -> Table:
@@ -94,8 +70,8 @@ def check(report: CheckReport, *, everything: bool) -> Table:
         Row(
             (
                 Cell(visible(domain.name)),
-                Cell(visible(domain.state) or _NOTHING),
-                _versions(domain.running, None)[0],
+                Cell(visible(domain.state) or NOTHING),
+                cells.versions(domain.running, None)[0],
                 *(_readiness(mode, mode in domain.ready) for mode in Mode),
             ),
             domain.findings if everything else _about(domain.findings, wanted),
@@ -140,8 +116,8 @@ def _prepared(one: PreparedDomain, *, dry_run: bool) -> Row:
         *(("left", text) for text in one.kept),
         *((("backup", one.backup),) if one.backup else ()),
     )
-    cells = (Cell(visible(one.name)), Cell(result, style=READYING_STYLES[one.result]), Cell(str(len(one.changes))))
-    return Row(cells, one.findings, details)
+    columns = (Cell(visible(one.name)), Cell(result, style=READYING_STYLES[one.result]), Cell(str(len(one.changes))))
+    return Row(columns, one.findings, details)
 
 
 def _next_step(report: PrepareReport) -> tuple[str, ...]:
@@ -158,11 +134,9 @@ def plan(report: PlanReport) -> Table:
             (
                 Cell(visible(one.name)),
                 _action(one),
-                _sides(one.source, one.target if one.moves else None),
-                Cell(one.mode.value if one.mode and one.moves else _NOTHING),
-                Cell(
-                    _NOTHING if one.forecast_ms is None or not one.moves else f"about {milliseconds(one.forecast_ms)}"
-                ),
+                cells.sides(one.source, one.target if one.moves else None),
+                Cell(one.mode.value if one.mode and one.moves else NOTHING),
+                Cell(NOTHING if one.forecast_ms is None or not one.moves else f"about {milliseconds(one.forecast_ms)}"),
             ),
             one.findings,
             _how(one) if one.moves else (),
@@ -176,7 +150,7 @@ def plan(report: PlanReport) -> Table:
 
 
 def _action(one: Outlook) -> Cell:
-    return _result(one.verdict) if one.verdict else Cell("move", style="green")
+    return cells.result(one.verdict) if one.verdict else Cell("move", style="green")
 
 
 def _how(one: Outlook) -> tuple[tuple[str, str], ...]:
@@ -199,9 +173,9 @@ def recover(report: RecoverReport) -> Table:
             (
                 Cell(visible(one.name) or one.uuid),
                 Cell(one.settled.value, style=SETTLED_STYLES[one.settled]),
-                Cell(one.state or _NOTHING),
-                Cell(one.old or _NOTHING),
-                Cell(one.new or _NOTHING),
+                Cell(one.state or NOTHING),
+                Cell(one.old or NOTHING),
+                Cell(one.new or NOTHING),
             ),
             details=(("", one.text),),
         )
@@ -219,13 +193,13 @@ def upgrade(report: UpgradeReport) -> Table:
     """``upgrade``, after it."""
     rows = tuple(
         Row(
-            (Cell(visible(domain.name)), _result(domain.result), _move(domain), _pause(domain)),
+            (Cell(visible(domain.name)), cells.result(domain.result), _move(domain), _pause(domain)),
             domain.findings,
         )
         for domain in report.domains
     )
     results = [domain.result.value for domain in report.domains]
-    below = _below(results, tuple(result.value for result in Result), report.notes, report.blackout_ms)
+    below = cells.below(results, tuple(result.value for result in Result), report.notes, report.blackout_ms)
     return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if report.notes else "no running domains", below)
 
 
@@ -235,12 +209,12 @@ def auto(report: AutoReport) -> Table:
         Row(
             (
                 Cell(visible(one.name)),
-                _result(one.action.result)
+                cells.result(one.action.result)
                 if one.action.result
                 else Cell(one.action.value, style=ACTION_STYLES[one.action]),
-                _sides(one.source, None if one.action in (Action.CURRENT, Action.LEFT) else one.target),
-                Cell(one.mode.value if one.mode else _NOTHING),
-                Cell(_NOTHING if one.pause_ms is None else milliseconds(one.pause_ms)),
+                cells.sides(one.source, None if one.action in (Action.CURRENT, Action.LEFT) else one.target),
+                Cell(one.mode.value if one.mode else NOTHING),
+                Cell(NOTHING if one.pause_ms is None else milliseconds(one.pause_ms)),
             ),
             one.findings,
             (("why", one.reason),) if one.reason else (),
@@ -248,7 +222,7 @@ def auto(report: AutoReport) -> Table:
         for one in report.domains
     )
     actions = [one.action.value for one in report.domains]
-    below = _below(actions, tuple(action.value for action in Action), report.notes, report.blackout_ms)
+    below = cells.below(actions, tuple(action.value for action in Action), report.notes, report.blackout_ms)
     return Table(
         ("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "" if report.notes else "no running domains", below
     )
@@ -261,55 +235,15 @@ def history(report: HistoryReport) -> Table:
             (
                 Cell(local_time(entry.time)),
                 Cell(visible(entry.name)),
-                _result(entry.result),
-                Cell(entry.mode.value if entry.mode else _NOTHING),
-                *_versions(entry.source, entry.target),
-                Cell(_NOTHING if entry.pause_ms is None else milliseconds(entry.pause_ms)),
+                cells.result(entry.result),
+                Cell(entry.mode.value if entry.mode else NOTHING),
+                *cells.versions(entry.source, entry.target),
+                Cell(NOTHING if entry.pause_ms is None else milliseconds(entry.pause_ms)),
             )
         )
         for entry in report.entries
     )
     return Table(("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, "nothing was moved yet")
-
-
-def save(report: SaveReport) -> Table:
-    """``save``, after it."""
-    return _kept(report.domains, report.notes, "no running domains")
-
-
-def restore(report: RestoreReport) -> Table:
-    """``restore``, after it."""
-    return _kept(report.domains, report.notes, "no saved domains", report.blackout_ms)
-
-
-def _kept(domains: Sequence[KeptDomain], notes: tuple[str, ...], empty: str, blackout_ms: float | None = None) -> Table:
-    rows = tuple(Row(_kept_cells(one, one.result.value), one.findings) for one in domains)
-    results = [one.result.value for one in domains]
-    below = _below(results, tuple(result.value for result in Keeping), notes, blackout_ms)
-    return Table(("DOMAIN", "RESULT", *KEPT), rows, "" if notes else empty, below)
-
-
-def keeping(outlooks: Sequence[KeptDomain]) -> Table:
-    """``save`` and ``restore``, before them; of what is saved also since when."""
-    rows = tuple(
-        Row(
-            _kept_cells(one, KEEPING_ACTIONS.get(one.result, one.result.value)),
-            one.findings,
-            (("saved", one.saved_at),) if one.saved_at else (),
-        )
-        for one in outlooks
-    )
-    return Table(("DOMAIN", "ACTION", *KEPT), rows, "")
-
-
-def _kept_cells(one: KeptDomain, said: str) -> tuple[Cell, ...]:
-    return (
-        Cell(visible(one.name) or visible(one.uuid)),
-        Cell(said, style=KEEPING_STYLES[one.result]),
-        _versions(one.qemu, None)[0],
-        Cell(_NOTHING if one.size is None else size(one.size)),
-        Cell({None: _NOTHING, True: "in place", False: "in the file"}[one.in_place]),
-    )
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:
@@ -319,7 +253,7 @@ def outlook(outlooks: Sequence[Outlook]) -> Table:
             (
                 Cell(visible(one.name)),
                 Cell("move by reboot", style="yellow") if one.moves and one.mode is Mode.REBOOT else _action(one),
-                _sides(one.source, one.target if one.moves else None),
+                cells.sides(one.source, one.target if one.moves else None),
             ),
             one.findings,
         )
@@ -329,57 +263,23 @@ def outlook(outlooks: Sequence[Outlook]) -> Table:
 
 
 def _list_row(row: DomainRow, findings: bool) -> Row:
-    outdated = {True: Cell("yes", style="yellow"), False: Cell("no"), None: Cell(_NOTHING)}[row.outdated]
-    cells = (
+    outdated = {True: Cell("yes", style="yellow"), False: Cell("no"), None: Cell(NOTHING)}[row.outdated]
+    columns = (
         Cell(visible(row.name)),
-        Cell(_NOTHING if row.id is None else str(row.id)),
+        Cell(NOTHING if row.id is None else str(row.id)),
         Cell(visible(row.state)),
-        *_versions(row.running, row.installed),
+        *cells.versions(row.running, row.installed),
         outdated,
-        Cell(row.ready.value, style="green") if row.ready else Cell(_NOTHING),
+        Cell(row.ready.value, style="green") if row.ready else Cell(NOTHING),
     )
-    return Row(cells, row.findings if findings else ())
-
-
-def _result(result: Result) -> Cell:
-    return Cell(result.value, style=RESULT_STYLES[result])
+    return Row(columns, row.findings if findings else ())
 
 
 def _move(domain: DomainReport) -> Cell:
     """Where it went, or was to go; only where it is for a domain that nothing was tried on."""
     tried = domain.result not in (Result.CURRENT, Result.BLOCKED)
-    return _sides(domain.source, domain.target if tried else None)
-
-
-def _sides(source: Side | None, target: Side | None) -> Cell:
-    """``FROM → TO``, or the one that is known."""
-    versions = [side.version for side in (source, target) if side]
-    if len(versions) < 2:
-        return _versions(versions[0] if versions else None, None)[0]
-    first, second = _versions(*versions)
-    return Cell(f"{first.text} → {second.text}", f"{first.short} → {second.short}")
-
-
-def _versions(first: str | None, second: str | None) -> tuple[Cell, Cell]:
-    """Two versions; short without the package in brackets, unless it is what tells them apart."""
-    shorts = [None if version is None else version.partition(" (")[0] for version in (first, second)]
-    if first != second and shorts[0] == shorts[1]:
-        shorts = [first, second]
-    texts = [visible(version) if version else _NOTHING for version in (first, second, *shorts)]
-    return Cell(texts[0], texts[2]), Cell(texts[1], texts[3])
+    return cells.sides(domain.source, domain.target if tried else None)
 
 
 def _pause(domain: DomainReport) -> Cell:
-    return Cell(_NOTHING if domain.pause_ms is None else milliseconds(domain.pause_ms))
-
-
-def _below(
-    results: list[str], order: tuple[str, ...], notes: tuple[str, ...], blackout_ms: float | None
-) -> tuple[str, ...]:
-    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms`` where there is any, and the notes."""
-    lines = tuple(line for note in notes for line in visible_lines(note))
-    if not results:
-        return lines
-    parts = ", ".join(f"{results.count(result)} {result}" for result in order if result in results)
-    blackout = "" if blackout_ms is None else f"; blackout {milliseconds(blackout_ms)}"
-    return (f"{count(len(results), 'domain')}: {parts}{blackout}", *lines)
+    return Cell(NOTHING if domain.pause_ms is None else milliseconds(domain.pause_ms))

@@ -54,19 +54,20 @@ NO_GO = Rule(
     "{version} can't take over this machine, as a rehearsal with a twin of it showed: {words}",
     "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
     "'virtcpr upgrade --no-rehearse {name}' tries all the same: where that fails, mode transfer goes back, and mode "
-    "reboot has ended the guest, whose state waits on disk for a QEMU that takes it", "swap/rehearsal.py",
+    "reboot has ended the guest, whose state waits on disk for a QEMU that takes it", "actions/rehearsal/rehearse.py",
 )
 
 UNSURE = Rule(
     "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "whether {version} can take over this machine could not be rehearsed: {words}",
     "mode transfer needs nothing: where it can't, the guest runs on in old QEMU; in mode reboot it would be down, its "
-    "state kept on disk, until a QEMU takes it: move one that can be spared first", "swap/rehearsal.py", WARNING,
+    "state kept on disk, until a QEMU takes it: move one that can be spared first", "actions/rehearsal/rehearse.py",
+    WARNING,
 )
 
 UNREADABLE = Rule(
     "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
-    "look at it with virsh; try again when that is solved", "swap/probe.py",
+    "look at it with virsh; try again when that is solved", "actions/inspect/probe.py",
 )
 
 

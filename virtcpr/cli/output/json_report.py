@@ -1,0 +1,301 @@
+"""Reports as JSON: what ``schema-1.json`` describes.  Members are added, never changed."""
+
+from __future__ import annotations
+
+import json
+from functools import singledispatch
+from typing import Any
+
+from virtcpr.cli.failure import Failure
+from virtcpr.model import (
+    AutoDomain,
+    AutoReport,
+    CheckedDomain,
+    CheckReport,
+    DomainReport,
+    DomainRow,
+    Finding,
+    HistoryEntry,
+    HistoryReport,
+    HookReport,
+    KeptDomain,
+    ListReport,
+    Mode,
+    Outlook,
+    Phase,
+    PlannedStep,
+    PlanReport,
+    PreparedDomain,
+    PrepareReport,
+    Recovered,
+    RecoverReport,
+    Report,
+    RestoreReport,
+    SaveReport,
+    Side,
+    UpgradeReport,
+)
+
+SCHEMA = 1
+
+
+def dump(outcome: Report) -> str:
+    """A report as JSON, whatever was asked for on stdout."""
+    return _dump(document(outcome))
+
+
+def failure(command: str | None, failed: Failure) -> str:
+    """The JSON object of a command that failed as a whole."""
+    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "auto", "restore") else {}
+    error = {"code": failed.code, "message": failed.message, "hint": failed.hint}
+    return _dump({**_envelope(command, failed.exit_code, []), **blackout, "error": error})
+
+
+@singledispatch
+def document(outcome: object) -> dict[str, Any]:
+    """A report as the JSON object of its command."""
+    raise TypeError(f"no JSON for {type(outcome).__name__}")
+
+
+@document.register
+def _(outcome: ListReport) -> dict[str, Any]:
+    return _envelope("list", outcome.exit_code, [_row(row) for row in outcome.domains])
+
+
+@document.register
+def _(outcome: CheckReport) -> dict[str, Any]:
+    return _envelope("check", outcome.exit_code, [_checked(domain) for domain in outcome.domains])
+
+
+@document.register
+def _(outcome: RecoverReport) -> dict[str, Any]:
+    domains = [_recovered(domain) for domain in outcome.domains]
+    return {**_envelope("recover", outcome.exit_code, domains), "dry_run": outcome.dry_run}
+
+
+@document.register
+def _(outcome: HookReport) -> dict[str, Any]:
+    hooks = [{"name": hook.name, "path": hook.path, "state": hook.state.value} for hook in outcome.hooks]
+    return {**_envelope("hooks", outcome.exit_code, []), "hooks": hooks}
+
+
+@document.register
+def _(outcome: PlanReport) -> dict[str, Any]:
+    return _envelope("plan", outcome.exit_code, [_outlook(domain) for domain in outcome.domains])
+
+
+@document.register
+def _(outcome: PrepareReport) -> dict[str, Any]:
+    domains = [_prepared(domain) for domain in outcome.domains]
+    extra: dict[str, Any] = {"dry_run": outcome.dry_run}
+    if outcome.document is not None:
+        extra["xml"] = outcome.document
+    if outcome.notes:
+        extra["notes"] = list(outcome.notes)
+    return {**_envelope("prepare", outcome.exit_code, domains), **extra}
+
+
+@document.register
+def _(outcome: UpgradeReport) -> dict[str, Any]:
+    domains = [_domain(domain) for domain in outcome.domains]
+    return {
+        **_envelope("upgrade", outcome.exit_code, domains),
+        "blackout_ms": _ms(outcome.blackout_ms),
+        **_notes(outcome.notes),
+    }
+
+
+@document.register
+def _(outcome: AutoReport) -> dict[str, Any]:
+    return {
+        **_envelope("auto", outcome.exit_code, [_automatic(domain) for domain in outcome.domains]),
+        "blackout_ms": _ms(outcome.blackout_ms),
+        "dry_run": outcome.dry_run,
+        **_notes(outcome.notes),
+    }
+
+
+@document.register
+def _(outcome: HistoryReport) -> dict[str, Any]:
+    return {**_envelope("history", outcome.exit_code, []), "entries": [_entry(entry) for entry in outcome.entries]}
+
+
+@document.register
+def _(outcome: SaveReport) -> dict[str, Any]:
+    domains = [_kept(domain) for domain in outcome.domains]
+    return {**_envelope("save", outcome.exit_code, domains), **_notes(outcome.notes)}
+
+
+@document.register
+def _(outcome: RestoreReport) -> dict[str, Any]:
+    domains = [_kept(domain) for domain in outcome.domains]
+    return {
+        **_envelope("restore", outcome.exit_code, domains),
+        "blackout_ms": _ms(outcome.blackout_ms),
+        **_notes(outcome.notes),
+    }
+
+
+def _envelope(command: str | None, exit_code: int, domains: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "command": command, "exit_code": int(exit_code), "domains": domains}
+
+
+def _notes(notes: tuple[str, ...]) -> dict[str, Any]:
+    return {"notes": list(notes)} if notes else {}
+
+
+def _domain(domain: DomainReport) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "result": domain.result.value,
+        "mode": domain.mode.value if domain.mode else None,
+        "from": _side(domain.source),
+        "to": _side(domain.target),
+        "pause_ms": _ms(domain.pause_ms),
+        "phases": [_phase(phase) for phase in domain.phases],
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _automatic(domain: AutoDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "action": domain.action.value,
+        "reason": domain.reason,
+        "mode": domain.mode.value if domain.mode else None,
+        "from": _side(domain.source),
+        "to": _side(domain.target),
+        "pause_ms": _ms(domain.pause_ms),
+        "phases": [_phase(phase) for phase in domain.phases],
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _entry(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "time": entry.time,
+        "name": entry.name,
+        "uuid": entry.uuid,
+        "result": entry.result.value,
+        "mode": entry.mode.value if entry.mode else None,
+        "from": entry.source,
+        "to": entry.target,
+        "pause_ms": _ms(entry.pause_ms),
+        "phases": [_phase(phase) for phase in entry.phases],
+    }
+
+
+def _kept(one: KeptDomain) -> dict[str, Any]:
+    return {
+        "name": one.name or None,
+        "uuid": one.uuid,
+        "result": one.result.value,
+        "qemu": one.qemu,
+        "size": one.size,
+        "in_place": one.in_place,
+        "saved_at": one.saved_at,
+        "phases": [_phase(phase) for phase in one.phases],
+        "findings": [_finding(finding) for finding in one.findings],
+    }
+
+
+def _recovered(domain: Recovered) -> dict[str, Any]:
+    return {
+        "name": domain.name or None,
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "old": domain.old,
+        "new": domain.new,
+        "settled": domain.settled.value,
+        "text": domain.text,
+    }
+
+
+def _checked(domain: CheckedDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid or None,
+        "state": domain.state or None,
+        "running": domain.running,
+        "installed": domain.installed,
+        "modes": {mode.value: "ready" if mode in domain.ready else "blocked" for mode in Mode},
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _prepared(one: PreparedDomain) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "uuid": one.uuid or None,
+        "result": one.result.value,
+        "changes": list(one.changes),
+        "kept": list(one.kept),
+        "diff": one.diff,
+        "backup": one.backup,
+        "findings": [_finding(finding) for finding in one.findings],
+    }
+
+
+def _outlook(one: Outlook) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "uuid": one.uuid,
+        "action": one.verdict.value if one.verdict else "move",
+        "mode": one.mode.value if one.mode else None,
+        "from": _side(one.source),
+        "to": _side(one.target),
+        "emulator": one.emulator,
+        "steps": [_step(step) for step in one.steps],
+        "carried": list(one.carried),
+        "replayed": list(one.replayed),
+        "forecast_pause_ms": _ms(one.forecast_ms),
+        "rehearsal": {"verdict": one.rehearsal.trial.value, "words": one.rehearsal.words} if one.rehearsal else None,
+        "findings": [_finding(finding) for finding in one.findings],
+    }
+
+
+def _step(step: PlannedStep) -> dict[str, Any]:
+    return {"name": step.name, "describe": step.describe, "side": step.side, "undo": step.undo}
+
+
+def _row(row: DomainRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "uuid": row.uuid,
+        "id": row.id,
+        "state": row.state,
+        "running": row.running,
+        "installed": row.installed,
+        "outdated": row.outdated,
+        "ready": row.ready.value if row.ready else None,
+        "findings": [_finding(finding) for finding in row.findings],
+    }
+
+
+def _side(side: Side | None) -> dict[str, Any] | None:
+    return {"version": side.version, "pid": side.pid} if side else None
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    return {"name": phase.name, "ms": _ms(phase.ms)}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "modes": [mode.value for mode in finding.modes],
+        "source": finding.source,
+    }
+
+
+def _ms(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 3)
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2)

@@ -1,0 +1,64 @@
+"""The tables of ``save`` and ``restore``, before and after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from virtcpr.cli.output import cells
+from virtcpr.cli.output.cells import NOTHING
+from virtcpr.cli.output.layout import Cell, Row, Table
+from virtcpr.cli.output.text import size, visible
+from virtcpr.model import Keeping, KeptDomain, RestoreReport, SaveReport
+
+KEEPING_STYLES = {
+    Keeping.SAVED: "green",
+    Keeping.RESTORED: "green",
+    Keeping.DISCARDED: "yellow",
+    Keeping.BLOCKED: "yellow",
+    Keeping.ROLLED_BACK: "yellow",
+    Keeping.WAITING: "yellow",
+    Keeping.FAILED: "red",
+    Keeping.UNKNOWN: "bold red",
+}
+KEEPING_ACTIONS = {Keeping.SAVED: "save", Keeping.RESTORED: "restore", Keeping.DISCARDED: "discard"}
+KEPT = ("QEMU", "STATE SIZE", "RAM")
+
+
+def save(report: SaveReport) -> Table:
+    """``save``, after it."""
+    return _kept(report.domains, report.notes, "no running domains")
+
+
+def restore(report: RestoreReport) -> Table:
+    """``restore``, after it."""
+    return _kept(report.domains, report.notes, "no saved domains", report.blackout_ms)
+
+
+def _kept(domains: Sequence[KeptDomain], notes: tuple[str, ...], empty: str, blackout_ms: float | None = None) -> Table:
+    rows = tuple(Row(_kept_cells(one, one.result.value), one.findings) for one in domains)
+    results = [one.result.value for one in domains]
+    below = cells.below(results, tuple(result.value for result in Keeping), notes, blackout_ms)
+    return Table(("DOMAIN", "RESULT", *KEPT), rows, "" if notes else empty, below)
+
+
+def outlook(outlooks: Sequence[KeptDomain]) -> Table:
+    """``save`` and ``restore``, before them; of what is saved also since when."""
+    rows = tuple(
+        Row(
+            _kept_cells(one, KEEPING_ACTIONS.get(one.result, one.result.value)),
+            one.findings,
+            (("saved", one.saved_at),) if one.saved_at else (),
+        )
+        for one in outlooks
+    )
+    return Table(("DOMAIN", "ACTION", *KEPT), rows, "")
+
+
+def _kept_cells(one: KeptDomain, word: str) -> tuple[Cell, ...]:
+    return (
+        Cell(visible(one.name) or visible(one.uuid)),
+        Cell(word, style=KEEPING_STYLES[one.result]),
+        cells.versions(one.qemu, None)[0],
+        Cell(NOTHING if one.size is None else size(one.size)),
+        Cell({None: NOTHING, True: "in place", False: "in the file"}[one.in_place]),
+    )
