@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tests.unit.test_docs import GROUPS, ROOT
+from tests.unit.generated import DOCS, ROOT
+from tests.unit.test_docs import GROUPS
 from virtcpr.model import Mode, Severity
 from virtcpr.plan.rules import DEVICES
 
-PAGE = ROOT / "docs/devices.md"
+PAGE = DOCS / "devices.md"
 # Findings on devices that aren't the page's subject: modes other than transfer, and what only KVM has.
 NOT_A_DEVICE = {"hostdev-awake", "iotune", "invtsc", "hv-passthrough"}
 
@@ -29,4 +30,4 @@ def test_every_device_that_is_refused_is_on_the_page() -> None:
     assert {code for code in refused if f"`{code}`" not in page} <= NOT_A_DEVICE
     named = set(re.findall(r"(?:refused|warning)[^|]*?: ((?:`[a-z-]+`(?:, )?)+)", page))
     codes = {code for group in named for code in re.findall(r"`([a-z-]+)`", group)}
-    assert codes <= {rule.code for _, group in GROUPS for rule in group}
+    assert codes <= {rule.code for group in GROUPS.values() for rule in group}
