@@ -90,7 +90,8 @@ def svg(text: Text) -> str:
     console.print(text, end="")
     drawn = console.export_svg(title="virtcpr", unique_id="virtcpr")
     drawn = re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # fonts of a web site: a viewer has its own
-    return drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)  # else some viewers drop spaces
+    drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)  # else some viewers drop spaces
+    return "".join(f"{line.rstrip()}\n" for line in drawn.splitlines())
 
 
 def main() -> int:
