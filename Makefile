@@ -8,7 +8,7 @@ RUN    := $(VENV)/bin/python
 LABS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos unit lint bench lab clean
+.PHONY: help demo picture test chaos unit lint bench lab clean
 
 help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
@@ -16,12 +16,16 @@ help:
 	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, then a hundred swaps; an hour or more (root)'
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
+	@echo 'make picture draw docs/upgrade.svg, the terminal of an upgrade in the lab (root)'
 	@echo 'make bench   pause and blackout, measured in the lab (root)'
 	@echo 'make lab     build the lab, or find that it is built (root)'
 	@echo 'make clean   remove what the other targets made in this directory'
 
 demo: $(STAMP)
 	$(RUN) -m tests.lab.demo
+
+picture: $(STAMP)
+	$(RUN) -m tests.lab.picture
 
 # One pytest run, last: its summary is the last line.
 test: $(STAMP) lab

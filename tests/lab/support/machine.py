@@ -26,6 +26,7 @@ INSTALLED = (
     "setup.cfg",
     "pyproject.toml",
     "README.md",
+    "SECURITY.md",
     "LICENSE",
     "virtcpr",
     "xml-templates",

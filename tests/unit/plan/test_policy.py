@@ -42,9 +42,9 @@ def test_every_key() -> None:
     assert {key.member for key in KEYS.values()} == set(Policy.__dataclass_fields__)
 
 
-def test_the_readme_has_every_key_with_its_default() -> None:
-    block = (ROOT / "README.md").read_text().partition("```toml\n")[2].partition("```")[0]
-    assert policy([("README.md", block)]) == Policy()
+def test_the_page_on_auto_has_every_key_with_its_default() -> None:
+    block = (ROOT / "docs/auto.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    assert policy([("auto.md", block)]) == Policy()
     for key in KEYS:
         assert f"\n{key.removeprefix('results.')} = " in f"\n{block}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tests.paths import ROOT, lab_module
+from tests.paths import lab_module
 from tests.unit.support.findings import GROUPS
+from tests.unit.support.generated import DOCS
 from virtcpr.model import Mode, Severity
 from virtcpr.plan.findings.table import DEVICES
 
-PAGE = ROOT / "docs/devices.md"
+PAGE = DOCS / "devices.md"
 # Findings on devices that aren't the page's subject: modes other than transfer, and what only KVM has.
 NOT_A_DEVICE = {"hostdev-awake", "iotune", "invtsc", "hv-passthrough"}
 
@@ -30,4 +31,4 @@ def test_every_device_that_is_refused_is_on_the_page() -> None:
     assert {code for code in refused if f"`{code}`" not in page} <= NOT_A_DEVICE
     named = set(re.findall(r"(?:refused|warning)[^|]*?: ((?:`[a-z-]+`(?:, )?)+)", page))
     codes = {code for group in named for code in re.findall(r"`([a-z-]+)`", group)}
-    assert codes <= {rule.code for _, group in GROUPS for rule in group}
+    assert codes <= {rule.code for group in GROUPS.values() for rule in group}

@@ -8,14 +8,14 @@ from virtcpr.plan.findings import table
 from virtcpr.plan.findings.prepare_rules import EDITED, PREPARING
 from virtcpr.plan.findings.rule import Rule
 
-GROUPS: tuple[tuple[str, Sequence[Rule]], ...] = (
-    ("State", table.STATE),
-    ("Emulator", table.EMULATORS),
-    ("Memory", table.MEMORY),
-    ("QEMU and libvirt at work", table.MIGRATION),
-    ("Devices", table.DEVICES),
-    ("Changed since the start", table.DRIFT),
-    ("Rehearsal", table.REHEARSAL),
-    ("Saving", table.SAVING),
-    ("Preparing", (*PREPARING, *EDITED)),
-)
+GROUPS: dict[str, Sequence[Rule]] = {
+    "state": table.STATE,
+    "emulator": table.EMULATORS,
+    "memory": table.MEMORY,
+    "migration": table.MIGRATION,
+    "devices": table.DEVICES,
+    "drift": table.DRIFT,
+    "rehearsal": table.REHEARSAL,
+    "saving": table.SAVING,
+    "preparing": (*PREPARING, *EDITED),
+}
