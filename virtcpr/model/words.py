@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class Mode(Enum):
-    """How a guest is moved to another QEMU (README, "Modes")."""
+    """How a guest is moved to another QEMU (docs/how-it-works.md)."""
 
     TRANSFER = "transfer"
     LIVE = "live"

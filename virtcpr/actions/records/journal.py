@@ -31,7 +31,7 @@ DIRECTORY = RUN_DIR / "journal"
 class Entry:
     """What settling an interrupted swap needs: both processes by number and start time, and the guest.
 
-    ``daemon`` is what starts libvirt's daemon again (``host.daemon.Daemon.recipe``).  ``taps`` are the settings of tap
+    ``daemon`` is what starts libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap
     queues, which new QEMU changes: number in old, header length, offloads.  ``expected`` is what old
     answered to libvirt's questions, once it was asked.
     """
@@ -85,8 +85,8 @@ class Journal:
         """Write a state that recovery can do without: after the point of no return, and after going back.
 
         Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
-        ``committing`` on the tables of plan.recovery are the same, and old QEMU that runs beside no new one keeps the
-        guest in all of them.
+        ``committing`` on the tables of plan.transfer_recovery are the same, and old QEMU that runs beside no new one
+        keeps the guest in all of them.
         """
         try:
             self.write(state)

@@ -1,4 +1,4 @@
-"""The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode (DESIGN §6).
+"""The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode.
 
 Releases of QEMU exist that refuse what another one saved.  The twin finds out before the guest is touched: the same
 machine, in the build that the guest runs in, with blank disks and nobody at the other end of its wires, never started.

@@ -1,4 +1,4 @@
-"""Settling the interrupted swap of one guest: look at both processes, decide by ``plan.recovery``, act."""
+"""Settling the interrupted swap of one guest: look at both processes, decide by ``plan.transfer_recovery``, act."""
 
 from __future__ import annotations
 
