@@ -9,7 +9,7 @@ import sys
 
 from virtcpr.cli.output.text import visible_lines
 
-ERROR, WARNING, NOTICE, INFO, DEBUG = 3, 4, 5, 6, 7
+ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7
 _PRIORITIES = {
     logging.CRITICAL: 2,
     logging.ERROR: ERROR,

@@ -162,8 +162,8 @@ QUERIES = (
     Query("descriptor sets", "query-fdsets", _fdsets),
 )
 
-# What /proc shows of a process.  libvirt looks at the label only (it reserves what it finds there).
-CGROUP, MOUNTS, LABEL, USER = "cgroup", "mount namespace", "security label", "user and groups"
+# What /proc shows of a process; libvirt looks at nothing else of it (it reserves what it finds there).
+LABEL = "security label"
 LETHAL = frozenset({LABEL, *(query.what for query in QUERIES if query.kills)})
 GROWING = frozenset(query.what for query in QUERIES if query.more)
 

@@ -31,7 +31,7 @@ class State(Enum):
 @dataclass(frozen=True)
 class Step:
     """One step.  ``announce`` is what the journal says before it; ``undo`` says what a roll-back does about it
-    (``transfer.handover`` rolls back as a whole)."""
+    (``HandOver`` rolls back as a whole)."""
 
     name: str
     describe: str

@@ -1,6 +1,6 @@
 """Who gets the guest when a swap was interrupted: what is seen of both processes in, one verdict out.
 
-``docs/recovery.md`` shows every combination.  The rules, from DESIGN §4:
+``docs/recovery.md`` shows every combination.  The rules:
 
 - before the point of no return the guest is old QEMU's, unless new has all of it and old doesn't run it;
 - from there on only new may run it; old never resumes what new may have changed: RAM is one and the same;

@@ -125,9 +125,17 @@ def test_it_is_started_at_the_second_try(world: World, times: int) -> None:
     assert world.done == ["arm", "stop", "lock", "start", "start", "disarm"]
 
 
-def test_one_that_starts_meanwhile_is_stopped_again(world: World) -> None:
+def test_one_that_starts_meanwhile_is_left_running(world: World) -> None:
+    """It may have begun a job by then, and have written its records anew."""
     world.refuse["lock"] = 1
-    with daemon_away():
+    with pytest.raises(HostError, match=r"^lock fails$"), daemon_away():
+        pytest.fail("it isn't away")
+    assert world.done == ["arm", "stop", "lock", "start", "disarm"]
+
+
+def test_where_it_must_be_away_it_is_stopped_again(world: World) -> None:
+    world.refuse["lock"] = 1
+    with daemon_away(insist=True):
         pass
     assert world.done == ["arm", "stop", "lock", "lock", "start", "disarm"]
 

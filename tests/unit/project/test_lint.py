@@ -14,8 +14,12 @@ pytestmark = pytest.mark.lint
 
 @pytest.mark.parametrize(
     "command",
-    [("ruff", "check", "--output-format=concise", "."), ("mypy", "--no-error-summary")],
-    ids=["ruff", "mypy"],
+    [
+        ("ruff", "check", "--output-format=concise", "."),
+        ("mypy", "--no-error-summary"),
+        ("codespell_lib", "."),
+    ],
+    ids=["ruff", "mypy", "codespell"],
 )
 def test_lint(command: tuple[str, ...]) -> None:
     result = subprocess.run(

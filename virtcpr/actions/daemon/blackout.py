@@ -90,21 +90,27 @@ class Away:
 
 @contextmanager
 def daemon_away(
-    recipe: Mapping[str, object] | None = None, *, guardian: bool = True, required: bool = False, restart: bool = True
+    recipe: Mapping[str, object] | None = None,
+    *,
+    guardian: bool = True,
+    required: bool = False,
+    restart: bool = True,
+    insist: bool = False,
 ) -> Iterator[Away]:
     """Stop the daemon if it runs, and keep it out; start it on leaving, or at ``Away.end``.
 
     ``recipe``: how a daemon is started that doesn't run now.  ``guardian``: have one, which settles what is left and
     starts the daemon if this process is killed; it watches until this is left.  ``required``: not without it.  Without
-    ``restart`` the daemon isn't started: its own start waits for this.  A signal waits, and an Interrupt that is
-    entered hears of it.
+    ``restart`` the daemon isn't started: its own start waits for this.  ``insist``: if somebody starts it before it is
+    kept out, stop it again, once; what it began by then is lost.  A signal waits, and an Interrupt that is entered
+    hears of it.
 
     Raises HostError if the daemon doesn't stop, and DaemonDown if it doesn't start; then it is down.
     """
     with Interrupt(), ExitStack() as stack:
         away = Away()
         try:
-            _stop(away, recipe, stack, guardian=guardian, required=required, restart=restart)
+            _stop(away, recipe, stack, guardian=guardian, required=required, restart=restart, insist=insist)
         except (HostError, OSError) as error:
             _undo(away, error)
             raise
@@ -122,10 +128,11 @@ def _stop(
     guardian: bool,
     required: bool,
     restart: bool,
+    insist: bool,
 ) -> None:
     """A daemon that is just starting has no lock yet when it is looked for: it is stopped when it has one."""
     watch: Guard | None = None
-    for last in (False, True) if restart else (True,):
+    for last in (False, True) if insist else (True,):
         running = _running()
         recipe = running.recipe if running else recipe
         if guardian and watch is None and recipe is not None:

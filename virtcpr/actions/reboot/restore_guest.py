@@ -47,7 +47,6 @@ class Restoring:
         self.new: Process | None = None
         self.phases: list[Phase] = []
         self.resumed: float | None = None  # when the guest went on, by the monotonic clock
-        self.warnings: list[str] = []
 
     @property
     def name(self) -> str:

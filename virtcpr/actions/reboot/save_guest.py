@@ -5,7 +5,6 @@ Until the process is ended everything is undone on failure, and the guest runs o
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,8 +26,6 @@ from virtcpr.host.qemu.stream import Digest, Stream
 from virtcpr.model import Phase
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.reboot_recovery import Purpose, Stage
-
-log = logging.getLogger(__name__)
 
 UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
 FD = "virtcpr-state"

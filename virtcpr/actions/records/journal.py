@@ -31,7 +31,7 @@ DIRECTORY = RUN_DIR / "journal"
 class Entry:
     """What settling an interrupted swap needs: both processes by number and start time, and the guest.
 
-    ``daemon`` is what starts libvirt's daemon again (``host.daemon.Daemon.recipe``).  ``taps`` are the settings of tap
+    ``daemon`` is what starts libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap
     queues, which new QEMU changes: number in old, header length, offloads.  ``expected`` is what old
     answered to libvirt's questions, once it was asked.
     """

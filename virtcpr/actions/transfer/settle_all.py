@@ -43,7 +43,7 @@ def settle(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded
     recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
     result = "no swap was settled"
     try:
-        with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon):
+        with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon, insist=start_daemon):
             failed = settle_quarantined.hold_all(failed)
             settled = asyncio.run(_all(found, dry_run=False))
             settled += [asyncio.run(settle_quarantined.give_back(name)) for name in left]

@@ -13,17 +13,17 @@ from pathlib import Path
 from virtcpr.errors import HostError
 
 MAX_DOCUMENT = 1 << 20  # bytes; the XML of a domain has some ten thousand
+# Of the file beside it.  In libvirt's state directories it must not end in ``.xml``, or the daemon would read it as a
+# domain (virDomainObjListLoadAllConfigs).
 SUFFIX = ".virtcpr"
 
 
-def replace_durably(path: Path, text: str, *, suffix: str = SUFFIX) -> None:
+def replace_durably(path: Path, text: str) -> None:
     """Replace a file's content: write beside it, fsync, rename; owner and mode as before, else root's alone.
 
-    ``suffix`` names the temporary file; for libvirt's state directories it must not end in ``.xml``, or the daemon
-    would read it as a domain (virDomainObjListLoadAllConfigs).  What ``reserve`` set aside there is used up.  Raises
-    HostError; the old content is there then.
+    What ``reserve`` set aside is used up.  Raises HostError; the old content is there then.
     """
-    part = path.with_name(path.name + suffix)
+    part = path.with_name(path.name + SUFFIX)
     try:
         before = path.stat() if path.exists() else None
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -42,9 +42,9 @@ def replace_durably(path: Path, text: str, *, suffix: str = SUFFIX) -> None:
         raise HostError(f"{path} can't be written: {error.strerror}") from error
 
 
-def reserve(path: Path, size: int, *, suffix: str = SUFFIX) -> None:
+def reserve(path: Path, size: int) -> None:
     """Set aside ``size`` bytes for ``replace_durably``, so that it can't fail for want of space.  Raises HostError."""
-    part = path.with_name(path.name + suffix)
+    part = path.with_name(path.name + SUFFIX)
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -52,14 +52,14 @@ def reserve(path: Path, size: int, *, suffix: str = SUFFIX) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        unreserve(path, suffix=suffix)
+        unreserve(path)
         raise HostError(f"{path} couldn't be written: {error.strerror}") from error
 
 
-def unreserve(path: Path, *, suffix: str = SUFFIX) -> None:
+def unreserve(path: Path) -> None:
     """Give back what ``reserve`` set aside, if that is still there."""
     with contextlib.suppress(OSError):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
 
 
 def make_private(directory: Path) -> None:
