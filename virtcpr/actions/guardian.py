@@ -33,7 +33,7 @@ def main(pid: str, started: str) -> int:
         if watched is not None:
             _watch(watched, held)
             os.close(watched)
-        return settle()
+        return settle_and_start_daemon()
 
 
 def _watch(watched: int, held: ExitStack) -> None:
@@ -64,7 +64,7 @@ def _locked(held: ExitStack) -> str:
     return guard.LOCKED
 
 
-def settle() -> int:
+def settle_and_start_daemon() -> int:
     """Settle what the journal holds, then see that the daemon runs.  Whatever fails, the rest is tried."""
     from virtcpr.actions.recover import recover
     from virtcpr.host.libvirt import daemon

@@ -30,7 +30,7 @@ def recover(
     if os.geteuid() != 0 and not PATHS.run.is_dir():  # nor was anything of this user's own ever moved
         raise HostError("only root can settle swaps", hint="run it with sudo")
     with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook leaves the daemon to whoever has the lock
-        swaps = settle_all.settle(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
+        swaps = settle_all.settle_all(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
         if start_daemon:
             return _report((*swaps, *settle.settle_all(names, dry_run=dry_run)), dry_run=dry_run)
         for problem in strip.strip_records(pending_strips.noted()):

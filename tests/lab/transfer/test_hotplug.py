@@ -276,7 +276,7 @@ async def swap(then):
     fcntl.ioctl(fds[0], 0x400454D0, 0)
     while (attached(), header()) != ([True, True, False], 12):  # old has its own back
         await asyncio.sleep(0)
-    await taps.settle()
+    await taps.hand_back()
     assert (attached(), header(), TapQueue.of(0, fds[0]).offload) == ([True, True, False], 12, 5)
     use(2, ATTACH)  # the guest's driver in old starts anew
     header(10)

@@ -1,4 +1,4 @@
-"""The note of a package manager: taken, put back, settled, and what a second one does meanwhile."""
+"""The note of a package manager: taken, put back, finished, and what a second one does meanwhile."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_taken_and_settled(tmp_path: Path, timer: list[str]) -> None:
+def test_taken_and_finished(tmp_path: Path, timer: list[str]) -> None:
     (tmp_path / "pending").write_text("qemu\n")
     note = Note(tmp_path)
     assert note.take()
     assert (names(tmp_path), note.there(), note.told) == (["pending.taken"], True, False)
     assert not note.take()
-    note.settle()
+    note.finish()
     assert (names(tmp_path), timer) == ([], [STOP])
 
 
@@ -42,7 +42,7 @@ def test_one_that_comes_meanwhile_stays(tmp_path: Path, timer: list[str]) -> Non
     note = Note(tmp_path)
     note.take()
     (tmp_path / "pending").write_text("second\n")
-    note.settle()
+    note.finish()
     assert (names(tmp_path), timer) == (["pending"], [STOP, START])
 
 
@@ -107,11 +107,11 @@ def test_a_timer_that_does_not_obey(
         raise HostError(f"{' '.join(argv)}: no")
 
     monkeypatch.setattr(pending, "run", fails)
-    Note(tmp_path).settle()
+    Note(tmp_path).finish()
     assert "systemctl --no-block stop virtcpr-auto.timer: no" in caplog.text
 
 
 def test_without_systemd(tmp_path: Path, timer: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending, "SYSTEMD", tmp_path / "none")
-    Note(tmp_path).settle()
+    Note(tmp_path).finish()
     assert timer == []

@@ -72,5 +72,5 @@ def test_nobody_needs_to_listen_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as nobody:
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(nobody, write_through=True))
-        assert guardian.settle() == 1
+        assert guardian.settle_and_start_daemon() == 1
     assert len(started) == 1

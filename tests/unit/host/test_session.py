@@ -59,7 +59,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> guard.Child:
     monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
     own = "import sys, pathlib; from virtcpr.host.libvirt import daemon; "
     own += f"daemon.DRIVER_PID = pathlib.Path({str(tmp_path)!r}, 'driver.pid'); "
-    own += "from virtcpr.actions import guardian; guardian.settle = lambda: sys.stdin.read(); "
+    own += "from virtcpr.actions import guardian; guardian.settle_and_start_daemon = lambda: sys.stdin.read(); "
     me = Process.of(os.getpid())
     return guard._child([sys.executable, "-c", own + f"guardian.main({str(me.pid)!r}, {me.started!r})"])
 

@@ -1,4 +1,4 @@
-"""The note of a package manager's trigger (packages/trigger): taken, put back, or settled."""
+"""The note of a package manager's trigger (packages/trigger): taken, put back, or finished."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Note:
         self._remove()
         _systemctl("start")
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Nothing is left to be done, unless another one came meanwhile."""
         self._remove()
         _systemctl("stop")

@@ -50,7 +50,7 @@ def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Auto
         yield _now(uri, configured(), dry_run=dry_run)
         return
     if not (note.take() or note.there()):
-        note.settle()
+        note.finish()
         yield Automatic(Policy(), uri, notes=("nothing is pending",))
         return
     automatic = None
@@ -63,7 +63,7 @@ def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Auto
     if automatic.waits:
         note.put_back()
     else:
-        note.settle()
+        note.finish()
 
 
 def configured() -> Policy:

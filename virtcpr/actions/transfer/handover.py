@@ -156,7 +156,7 @@ class HandOver:
         self._new = await self._unless_one_dies(connecting)
         self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
         await _is(self._new, self.new.process)  # it answers, so it has made its devices
-        await self._taps.settle()
+        await self._taps.hand_back()
         self.journal.write(State.MIGRATING, taps=())  # whoever goes back from here finds them as they are to be
         # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
         await query.set_capabilities(self._new, {"events": True})

@@ -19,7 +19,7 @@ from virtcpr.model import Recovered, Settled
 log = logging.getLogger(__name__)
 
 
-def settle(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded: bool) -> tuple[Recovered, ...]:
+def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded: bool) -> tuple[Recovered, ...]:
     """Settle the swaps of these domains (names or UUIDs), of all where none is named; the host's lock is held.
 
     The daemon is stopped for it, and started afterwards where ``start_daemon``; with ``guarded`` also where this

@@ -57,7 +57,7 @@ class Taps:
             if queue.attached and queue.attach(True):
                 self._news.add(queue.source)
 
-    async def settle(self) -> None:
+    async def hand_back(self) -> None:
         """New has made its devices: they are as old has them, and its guest may change them again."""
         await self.let_go()
         self._undo()
