@@ -34,7 +34,7 @@ class VirtcprError(Exception):
 
 
 class UsageError(VirtcprError):
-    """The request can't be meant: unknown domain, a remote URI, options that exclude each other."""
+    """The request is invalid: unknown domain, a remote URI, options that exclude each other."""
 
     code = "usage"
     exit_code = ExitCode.USAGE

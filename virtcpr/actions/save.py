@@ -59,8 +59,8 @@ class Guest:
 def open_save(request: Request) -> Iterator[SaveBatch]:
     """Take the host's lock, look at every domain that is asked for.  Nothing is touched.
 
-    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
-    something earlier was interrupted.
+    Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
+    interrupted.
     """
     if os.geteuid() != 0:
         raise HostError("only root can save guests", hint="run it with sudo")

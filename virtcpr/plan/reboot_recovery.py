@@ -2,7 +2,7 @@
 
 ``docs/recovery.md`` shows every combination.  The rules:
 
-- until the old process is ended the guest is its; where it runs, the file is worth nothing;
+- until the old process is ended it owns the guest; if the guest runs, the file is worth nothing;
 - from then on the guest is what is in the file, until the new process is told to run: that is the point of no return;
 - a process that was never told to run holds nothing that the file doesn't: it may be ended, and started anew;
 - once it was told to, the file must never be used again, for the guest may have written to its disks since.

@@ -29,8 +29,8 @@ class Note:
         self.taken = directory / "pending.taken"
 
     def take(self) -> bool:
-        """Take it, or a newer one; whether there was one.  One that was taken by a process that died is none of these:
-        it is ours already."""
+        """Take the note; whether there was one.  A note that was taken by a process which died counts as ours already:
+        returns False then."""
         try:
             self.new.replace(self.taken)
         except FileNotFoundError:

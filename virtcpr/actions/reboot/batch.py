@@ -27,8 +27,8 @@ from virtcpr.plan.reboot_recovery import Purpose
 def open_batch(request: Request) -> Iterator[Batch]:
     """Take the host's lock, look at every domain that is asked for, and plan.  Nothing is touched.
 
-    Raises UsageError for a request that can't be meant, HostError where the host isn't as it must be, Unsettled where
-    something earlier was interrupted.
+    Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
+    interrupted.
     """
     if os.geteuid() != 0:
         raise HostError("only root can move guests", hint="run it with sudo")

@@ -282,7 +282,7 @@ class HandOver:
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
-            hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again when the cause is gone",
+            hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again once the cause is removed",
         ) from cause
 
     async def _is_news_alone(self) -> bool:

@@ -1,4 +1,4 @@
-"""Descriptors that old QEMU believes to have.
+"""Stale descriptor numbers in old QEMU's table for CPR.
 
 It notes the descriptors of RAM that it hands over by name, and forgets to strike out those of a device that was
 detached: without its bus the device has another name by then (system/physmem.c, qemu_ram_free and cpr_name; seen in

@@ -37,7 +37,7 @@ class Guard(Protocol):
 
 
 def arm(recipe: Mapping[str, object]) -> Guard:
-    """Have this process watched; the guard is at its post when this returns.
+    """Have this process watched; the guardian is watching when this returns.
 
     ``recipe`` says how libvirt's daemon is started again.  Raises HostError where no guard can be had.
     """

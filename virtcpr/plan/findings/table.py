@@ -60,9 +60,9 @@ NO_GO = Rule(
 UNSURE = Rule(
     "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "whether {version} can take over this machine could not be rehearsed: {words}",
-    "mode transfer needs nothing: where it can't, the guest runs on in old QEMU; in mode reboot it would be down, its "
-    "state kept on disk, until a QEMU takes it: move one that can be spared first", "actions/rehearsal/rehearse.py",
-    WARNING,
+    "in mode transfer the guest keeps running in old QEMU if new QEMU can't; in mode reboot it would be down, its "
+    "state kept on disk, until a QEMU takes it: move an unimportant guest first",
+    "actions/rehearsal/rehearse.py", WARNING,
 )
 
 UNREADABLE = Rule(
