@@ -98,3 +98,11 @@ def test_the_page_on_templates_shows_the_template() -> None:
     block = (DOCS / "xml-templates.md").read_text().partition("```xml\n")[2].partition("```")[0]
     template = re.sub(r"\s*<!--.*?-->", "", (ROOT / "xml-templates/transfer.xml").read_text(), flags=re.DOTALL)
     assert block.split() == template.split()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "man").glob("*.rst")), ids=lambda page: page.name)
+def test_the_man_pages_name_pages_of_the_package(page: Path) -> None:
+    """The package has README and docs/ there as they are here."""
+    named = re.findall(r"/usr/share/doc/virtcpr/(docs\S*?)[*,.:]*\*", page.read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
