@@ -109,7 +109,7 @@ class Saving:
                 xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
-        except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
+        except Exception as error:  # whatever it was: the guest must not stay paused
             self._give_up(error)
 
     def _step(self, name: str, action: Callable[[], T]) -> T:
