@@ -125,22 +125,16 @@ class Restoring:
     def _over(self) -> None:
         """Wait until QEMU has loaded it.  Raises HostError with QEMU's words where it can't."""
         assert self.domain is not None
-        deadline = time.monotonic() + OVER_SECONDS
-        while True:
-            answer = qmp.obj(self.domain.monitor("query-migrate"))
-            match qmp.text(answer.get("status")):
-                case "completed":
-                    break
-                case "failed" | "cancelled":
-                    words = qmp.text(answer.get("error-desc")) or "it doesn't say why"
-                    raise HostError(
-                        f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
-                        hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
-                        f"'virtcpr restore {self.name}'",
-                    )
-            if time.monotonic() > deadline:
-                raise HostError(f"{self.name}: QEMU doesn't load its state")
-            time.sleep(POLL)
+        end, words = guest.migration(self.domain, OVER_SECONDS)
+        if end not in guest.ENDS:
+            raise HostError(f"{self.name}: QEMU doesn't load its state")
+        if end != "completed":
+            words = words or "it doesn't say why"
+            raise HostError(
+                f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
+                hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                f"'virtcpr restore {self.name}'",
+            )
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
         if state not in ("paused", "prelaunch"):
             raise HostError(f"{self.name}: QEMU is {state} after it has loaded the state")

@@ -6,7 +6,6 @@ libvirt's daemon runs: it is what starts and resumes domains.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -88,20 +87,16 @@ def _connected() -> Connection:
 
     Raises HostError where it doesn't answer.
     """
-    deadline = time.monotonic() + reconnect.SECONDS
-    while True:
-        try:
-            daemon.running()
-        except (HostError, OSError):
-            recipe = guard.recipe()
-            if recipe is not None:
-                daemon.from_recipe(recipe).start()
-        try:
-            return Connection(None)
-        except HostError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(guest.POLL)
+    return reconnect.reconnect(None, _start_where_it_is_stopped)
+
+
+def _start_where_it_is_stopped() -> None:
+    try:
+        daemon.running()
+    except (HostError, OSError):
+        recipe = guard.recipe()
+        if recipe is not None:
+            daemon.from_recipe(recipe).start()
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
