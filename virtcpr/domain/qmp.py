@@ -1,4 +1,7 @@
-"""Answers of QEMU's monitor, parsed where they come in: JSON as QAPI defines it → facts."""
+"""Answers of QEMU's monitor, parsed where they come in: JSON as QAPI defines it → facts.
+
+Every reader raises ParseError for an answer that isn't as QAPI defines it, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,43 @@ from virtcpr.errors import ParseError
 Json = object
 
 
+class Members(dict[str, Json]):
+    """An object's members by their names.  Raises ParseError for one that isn't there."""
+
+    def __missing__(self, name: str) -> Json:
+        raise ParseError(f"QEMU answered an object without '{name}'")
+
+
 def obj(value: Json) -> Mapping[str, Json]:
+    """The members of an object; a missing one raises ParseError where it is asked for by ``[]``."""
     if not isinstance(value, dict):
-        raise ParseError(f"QEMU answered {type(value).__name__} where an object was expected")
-    return value
+        raise ParseError(f"QEMU answered {_kind(value)} where an object was expected")
+    return Members(value)
 
 
 def items(value: Json) -> Sequence[Json]:
     if not isinstance(value, list):
-        raise ParseError(f"QEMU answered {type(value).__name__} where a list was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} where a list was expected")
     return value
 
 
 def text(value: Json) -> str:
-    return value if isinstance(value, str) else ""
+    """A text; nothing where QEMU leaves an optional one out (None)."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ParseError(f"QEMU answered {_kind(value)} where a text was expected")
+    return value
 
 
 def number(value: Json) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ParseError(f"QEMU answered {value!r} where a number was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} where a number was expected")
     return value
+
+
+def _kind(value: Json) -> str:
+    return "nothing" if value is None else type(value).__name__
 
 
 def version(answer: Json) -> tuple[tuple[int, int, int], str]:
@@ -181,7 +201,7 @@ def migration_modes(schema: Json) -> frozenset[str]:
     arguments = types.get(text(command.get("arg-type")), {})
     for member in items(arguments.get("members", [])):
         if obj(member)["name"] == "mode":
-            return frozenset(text(v) for v in items(types[text(obj(member)["type"])].get("values", [])))
+            return frozenset(text(v) for v in items(obj(types.get(text(obj(member)["type"]))).get("values", [])))
     return frozenset()
 
 

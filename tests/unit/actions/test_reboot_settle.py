@@ -309,12 +309,16 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
 
         return act
 
+    def connected(_: object, before: Callable[[], object] = lambda: None) -> Connected:
+        before()
+        done.append("connected")
+        return Connected()
+
     recipe = reboot_stage.world.directory / "guardian.json"
     recipe.write_text("{}")
     monkeypatch.setattr(guard, "RECIPE", recipe)
     monkeypatch.setattr(daemon, "running", lambda: None)
-    monkeypatch.setattr(reconnect, "reconnect", noting("connected", lambda _: Connected()))
-    monkeypatch.setattr(settle, "Connection", noting("connected", lambda _: Connected()))
+    monkeypatch.setattr(reconnect, "reconnect", connected)
     monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection: connection))
     monkeypatch.setattr(strip, "strip_in_blackout", noting("stripped", lambda connection, _: (connection, None, [])))
     return done

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.wait import wait_until
 
 SECONDS = 60.0
+POLL = 0.01  # s between two tries
 
 
-def reconnect(uri: str | None) -> Connection:
-    """The daemon, as soon as it answers.  Raises HostError after ``SECONDS``."""
+def reconnect(uri: str | None, before: Callable[[], object] = lambda: None) -> Connection:
+    """The daemon, as soon as it answers; ``before`` is called before each try.
+
+    Raises HostError, as the last try did, after ``SECONDS``, and at once what ``before`` raises.
+    """
     deadline = time.monotonic() + SECONDS
     while True:
+        before()
         try:
             return Connection(uri)
         except HostError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.01)
+            time.sleep(POLL)
 
 
 def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
@@ -29,13 +35,14 @@ def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
 
     Raises Unsettled naming those that it doesn't list.
     """
-    deadline = time.monotonic() + SECONDS
-    while missing := {uuid for uuid, process in guests.items() if process.alive()} - {
-        domain.uuid for domain in connection.domains(running=True)
-    }:
-        if time.monotonic() > deadline:
-            raise Unsettled(
-                f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",
-                hint="the QEMU processes may still run: do not start these domains; look into the daemon's log",
-            )
-        time.sleep(0.01)
+
+    def look() -> set[str]:
+        alive = {uuid for uuid, process in guests.items() if process.alive()}
+        return alive - {domain.uuid for domain in connection.domains(running=True)}
+
+    missing = wait_until(look, SECONDS, until=lambda missing: not missing, poll=POLL)
+    if missing:
+        raise Unsettled(
+            f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",
+            hint="the QEMU processes may still run: do not start these domains; look into the daemon's log",
+        )

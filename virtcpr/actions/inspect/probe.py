@@ -168,7 +168,7 @@ class Probe:
             return facts if domain.id is None else self._running(domain, facts)
         except (VirtcprError, OSError) as error:
             return replace(facts, problem=str(error))
-        except (KeyError, ValueError, TypeError) as error:
+        except ValueError as error:  # a number in libvirt's record, a path that can't be one
             return replace(facts, problem=f"libvirt or QEMU answered something unexpected: {error!r}")
 
     def stored(self, domain: Domain) -> DomainFacts:

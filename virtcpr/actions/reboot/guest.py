@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.wait import wait_until
 
 SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
 END_SECONDS = 30.0
@@ -22,6 +22,7 @@ GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hoo
 OVER_SECONDS = 10.0  # between the last byte and QEMU's word
 POLL = 0.005  # s between two looks
 BANDWIDTH = 128 << 20
+ENDS = ("completed", "failed", "cancelled")  # of a migration
 
 
 def go_back(domain: Domain, one: Record) -> str:
@@ -31,7 +32,7 @@ def go_back(domain: Domain, one: Record) -> str:
     """
     saved = one.saved
     kill_paused.go_on(Process(saved.old_pid, saved.old_started))
-    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", "completed", "failed", "cancelled"):
+    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", *ENDS):
         domain.monitor("migrate_cancel")
     state = _rest(domain)
     if saved.runs and state in ("postmigrate", "paused"):
@@ -56,12 +57,8 @@ def go_back(domain: Domain, one: Record) -> str:
 
 def asleep(domain: Domain) -> bool:
     """Wait until a guest that was asked to has suspended itself; whether it did in time."""
-    deadline = time.monotonic() + SUSPEND_SECONDS
-    while run_state(domain) != "suspended":  # libvirt's event may come before QEMU rests
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL)
-    return True
+    # libvirt's event may come before QEMU rests
+    return wait_until(lambda: run_state(domain) == "suspended", SUSPEND_SECONDS, poll=POLL)
 
 
 def restore_settings(domain: Domain, *, return_path: bool) -> None:
@@ -87,11 +84,8 @@ def await_gone(domain: Domain, process: Process) -> None:
     """Wait until libvirt has noticed the end of a domain's process, and cleaned up.  Raises HostError."""
     if not process.ends(END_SECONDS):
         raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
-    deadline = time.monotonic() + GONE_SECONDS
-    while domain.active():
-        if time.monotonic() > deadline:
-            raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
-        time.sleep(POLL)
+    if not wait_until(lambda: not domain.active(), GONE_SECONDS, poll=POLL):
+        raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
 
 
 def images(xml: str) -> dict[str, tuple[int, int]]:
@@ -107,12 +101,23 @@ def images(xml: str) -> dict[str, tuple[int, int]]:
 
 def _rest(domain: Domain) -> str:
     """Its status once it is no longer in the middle of a migration."""
-    deadline = time.monotonic() + OVER_SECONDS
-    while (state := run_state(domain)) == "finish-migrate":
-        if time.monotonic() > deadline:
-            raise HostError(f"{domain.name} doesn't finish its migration")
-        time.sleep(POLL)
+    state = wait_until(lambda: run_state(domain), OVER_SECONDS, until=lambda now: now != "finish-migrate", poll=POLL)
+    if state == "finish-migrate":
+        raise HostError(f"{domain.name} doesn't finish its migration")
     return state
+
+
+def migration(domain: Domain, seconds: float) -> tuple[str, str]:
+    """How QEMU's migration ended, one of ``ENDS``, and why in its words.
+
+    The first is another status, or nothing, where it didn't end within ``seconds``.
+    """
+
+    def look() -> tuple[str, str]:
+        answer = qmp.obj(domain.monitor("query-migrate"))
+        return qmp.text(answer.get("status")), qmp.text(answer.get("error-desc"))
+
+    return wait_until(look, seconds, until=lambda seen: seen[0] in ENDS, poll=POLL)
 
 
 def run_state(domain: Domain) -> str:

@@ -71,7 +71,7 @@ class Restoring:
             if not self.new.alive():  # from RESUMING on its end would be the guest's
                 raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
             self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
-        except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever it was: nothing of the domain may be left running
             self._give_up(error)
         self._step("resume", self._resume)
 
@@ -124,22 +124,16 @@ class Restoring:
     def _over(self) -> None:
         """Wait until QEMU has loaded it.  Raises HostError with QEMU's words where it can't."""
         assert self.domain is not None
-        deadline = time.monotonic() + OVER_SECONDS
-        while True:
-            answer = qmp.obj(self.domain.monitor("query-migrate"))
-            match qmp.text(answer.get("status")):
-                case "completed":
-                    break
-                case "failed" | "cancelled":
-                    words = qmp.text(answer.get("error-desc")) or "it doesn't say why"
-                    raise HostError(
-                        f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
-                        hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
-                        f"'virtcpr restore {self.name}'",
-                    )
-            if time.monotonic() > deadline:
-                raise HostError(f"{self.name}: QEMU doesn't load its state")
-            time.sleep(POLL)
+        end, words = guest.migration(self.domain, OVER_SECONDS)
+        if end not in guest.ENDS:
+            raise HostError(f"{self.name}: QEMU doesn't load its state")
+        if end != "completed":
+            words = words or "it doesn't say why"
+            raise HostError(
+                f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
+                hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                f"'virtcpr restore {self.name}'",
+            )
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
         if state not in ("paused", "prelaunch"):
             raise HostError(f"{self.name}: QEMU is {state} after it has loaded the state")
@@ -209,14 +203,14 @@ def _vcpus(domain: Domain) -> tuple[int, ...]:
     """Their threads; none where QEMU doesn't answer: then nobody can tell it to run, either."""
     try:
         return tuple(qmp.threads(domain.monitor("query-cpus-fast")).values())
-    except VirtcprError:
+    except HostError:
         return ()
 
 
 def _rests(domain: Domain) -> bool:
     try:
         return _status(domain) in RESTS
-    except VirtcprError:
+    except HostError:
         return True
 
 

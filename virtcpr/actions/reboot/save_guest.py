@@ -6,7 +6,7 @@ Until the process is ended everything is undone on failure, and the guest runs o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -106,7 +106,7 @@ class Saving:
                 xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
-        except (VirtcprError, OSError, KeyError, ValueError, TypeError, Turned) as error:
+        except Exception as error:  # whatever it was: the guest must not stay paused
             self._give_up(error)
 
     def _step(self, name: str, action: Callable[[], T]) -> T:
@@ -165,9 +165,11 @@ class Saving:
         finally:
             stream.given()
         state = stream.end()
-        answer = self._over()
-        if qmp.text(answer.get("status")) != "completed":
-            raise HostError(f"{self.name}: QEMU can't save the guest: {qmp.text(answer.get('error-desc'))}")
+        end, words = guest.migration(self.domain, guest.OVER_SECONDS)
+        if end not in guest.ENDS:
+            raise HostError(f"{self.name}: QEMU doesn't end its migration")
+        if end != "completed":
+            raise HostError(f"{self.name}: QEMU can't save the guest: {words}")
         if self.record.saved.purpose is Purpose.SAVE:
             ram_files.write_back(str(self.record.state_path))
             for path in self.plan.in_place:
@@ -186,17 +188,6 @@ class Saving:
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))
         if reasons:
             raise HostError(f"{self.name}: QEMU: {'; '.join(map(str, reasons))}")
-
-    def _over(self) -> Mapping[str, object]:
-        """QEMU's last word on the migration."""
-        deadline = time.monotonic() + guest.OVER_SECONDS
-        while True:
-            answer = qmp.obj(self.domain.monitor("query-migrate"))
-            if qmp.text(answer.get("status")) in ("completed", "failed", "cancelled"):
-                return answer
-            if time.monotonic() > deadline:
-                raise HostError(f"{self.name}: QEMU doesn't end its migration")
-            time.sleep(guest.POLL)
 
     def _end_old(self) -> None:
         """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""

@@ -6,7 +6,6 @@ libvirt's daemon runs: it is what starts and resumes domains.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -88,20 +87,16 @@ def _connected() -> Connection:
 
     Raises HostError where it doesn't answer.
     """
-    deadline = time.monotonic() + reconnect.SECONDS
-    while True:
-        try:
-            daemon.running()
-        except (HostError, OSError):
-            recipe = guard.recipe()
-            if recipe is not None:
-                daemon.from_recipe(recipe).start()
-        try:
-            return Connection(None)
-        except HostError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(guest.POLL)
+    return reconnect.reconnect(None, _start_where_it_is_stopped)
+
+
+def _start_where_it_is_stopped() -> None:
+    try:
+        daemon.running()
+    except (HostError, OSError):
+        recipe = guard.recipe()
+        if recipe is not None:
+            daemon.from_recipe(recipe).start()
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
@@ -124,7 +119,7 @@ def found(connection: Connection, one: Record) -> Found:
         if not restore_guest.waited(process):
             return Found.STRANGER
         return _new(domain, status)
-    except (VirtcprError, OSError, KeyError, ValueError):
+    except (VirtcprError, OSError, ValueError):
         return Found.SILENT
 
 
@@ -151,7 +146,7 @@ def settle(connection: Connection, one: Record, emulators: Emulators, *, dry_run
             settled, text = _act(connection, one, emulators, decided)
     except VirtcprError as error:
         settled, text = Settled.UNKNOWN, f"{error.message}: {error.hint}" if error.hint else error.message
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a defect, too: the other domains must not suffer
         settled, text = Settled.UNKNOWN, f"{type(error).__name__}: {error}"
     old = seen.value.removeprefix("old-") if seen.value.startswith("old-") else "gone"
     new = seen.value.removeprefix("new-") if seen.value.startswith("new-") else "gone"

@@ -186,7 +186,7 @@ def _applied(result: Rehearsal, case: Case) -> Rehearsal:
     try:
         if not any(_made_elsewhere(case.ask)):
             return result
-    except (VirtcprError, KeyError, ValueError, TypeError) as error:
+    except VirtcprError as error:
         return Rehearsal(Trial.UNSURE, f"a twin is refused ({result.words}), but it isn't like the guest: {error}")
     return Rehearsal(
         Trial.UNSURE,
@@ -197,7 +197,7 @@ def _applied(result: Rehearsal, case: Case) -> Rehearsal:
 def _made_elsewhere(ask: Ask) -> Iterator[bool]:
     """For each virtio queue, whether it has another size than this build would give it (hw/virtio/virtio-qmp.c)."""
     for device in qmp.items(ask("x-query-virtio")):
-        path = qmp.obj(device)["path"]
+        path = qmp.text(qmp.obj(device)["path"])
         for number in range(1024):
             try:
                 queue = qmp.obj(ask("x-query-virtio-queue-status", {"path": path, "queue": number}))

@@ -19,6 +19,7 @@ from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
+from virtcpr.host.system.wait import wait_until
 from virtcpr.plan.transfer import Plan
 
 READY_SECONDS = 30.0
@@ -114,18 +115,20 @@ def end(new: NewQemu, plan: Plan) -> None:
 
 
 def _await_listening(new: NewQemu, plan: Plan) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        with contextlib.suppress(OSError):
-            unix, _ = proc.listeners(new.process, new.process.fd_targets())
-            if plan.cpr_socket in unix:
-                return
-        if not new.process.alive():
-            time.sleep(0.05)  # virtlogd writes its last words after it is gone
-            raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'it said nothing'}")
-        if time.monotonic() > deadline:
-            raise HostError(f"{plan.name}: new QEMU didn't open the CPR channel within {READY_SECONDS:g} s")
-        time.sleep(0.005)
+    if not wait_until(lambda: _listens(new, plan), READY_SECONDS):
+        raise HostError(f"{plan.name}: new QEMU didn't open the CPR channel within {READY_SECONDS:g} s")
+
+
+def _listens(new: NewQemu, plan: Plan) -> bool:
+    """Whether it has opened the CPR channel by now.  Raises HostError where it has ended instead."""
+    with contextlib.suppress(OSError):
+        unix, _ = proc.listeners(new.process, new.process.fd_targets())
+        if plan.cpr_socket in unix:
+            return True
+    if not new.process.alive():
+        time.sleep(0.05)  # virtlogd writes its last words after it is gone
+        raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'it said nothing'}")
+    return False
 
 
 async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Process, new: NewQemu) -> T:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from virtcpr.actions.monitor.query import run_state, set_capabilities
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.system.wait import wait_until_async
 from virtcpr.plan.guest import Guest
 
 ANSWER_SECONDS = 10.0  # a monitor that is asked
@@ -49,24 +47,21 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
 
 async def _until_over(old: Monitor) -> None:
     """Wait until a migration that was cancelled is over.  Without events: they may have been somebody else's."""
-    deadline = time.monotonic() + MOVE_SECONDS
-    while qmp.text(qmp.obj(await old.execute("query-migrate")).get("status")) not in (
-        "cancelled",
-        "failed",
-        "completed",
-    ):
-        if time.monotonic() > deadline:
-            raise HostError(f"{old.name} doesn't end its migration")
-        await asyncio.sleep(0.005)
+
+    async def over() -> bool:
+        answer = qmp.obj(await old.execute("query-migrate"))
+        return qmp.text(answer.get("status")) in ("cancelled", "failed", "completed")
+
+    if not await wait_until_async(over, MOVE_SECONDS):
+        raise HostError(f"{old.name} doesn't end its migration")
 
 
 async def _rest(old: Monitor) -> str:
     """Its status once it has left finish-migrate: ``cont`` there would be overtaken by the end of the migration."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while (state := await run_state(old)) == "finish-migrate":
-        if time.monotonic() > deadline:
-            raise HostError(f"{old.name} doesn't finish its migration")
-        await asyncio.sleep(0.005)  # QEMU sends no event for this change
+    # QEMU sends no event for this change.
+    state = await wait_until_async(lambda: run_state(old), ANSWER_SECONDS, until=lambda now: now != "finish-migrate")
+    if state == "finish-migrate":
+        raise HostError(f"{old.name} doesn't finish its migration")
     return state
 
 

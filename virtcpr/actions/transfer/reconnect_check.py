@@ -9,7 +9,7 @@ from pathlib import Path
 from virtcpr.actions.monitor import query
 from virtcpr.domain import status
 from virtcpr.domain.status import StatusFile
-from virtcpr.errors import HostError, QmpError, VirtcprError
+from virtcpr.errors import HostError, ParseError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import placement
 from virtcpr.host.processes.proc import Process
@@ -45,8 +45,8 @@ async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
         if not question.optional:
             raise
         return None
-    except (KeyError, TypeError) as error:
-        raise HostError(f"{monitor.name} answered {question.command} with something unexpected: {error!r}") from error
+    except ParseError as error:
+        raise HostError(f"{monitor.name} answered {question.command} with something unexpected: {error}") from error
 
 
 async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, Monitor], calm: Calm) -> Answers:

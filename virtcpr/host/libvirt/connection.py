@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from virtcpr.errors import HostError, QmpRefused, UsageError
+from virtcpr.errors import HostError, ParseError, QmpRefused, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -88,24 +88,31 @@ class Domain:
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
 
-        Raises QmpRefused with QEMU's own words where it refuses.
+        Raises QmpRefused with QEMU's own words where it refuses, ParseError for what is no answer.
         """
         _, qemu = _bindings()
         request = {"execute": command, **({"arguments": dict(arguments)} if arguments else {})}
-        reply = json.loads(_call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
-        if "error" in reply:
-            raise QmpRefused(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
-        return reply["return"]
+        return self._returned(command, _call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
 
     def monitor_with(self, fd: int, command: str, arguments: Mapping[str, object]) -> object:
         """The same with a descriptor, which QEMU gets a copy of (for ``getfd``)."""
         _, qemu = _bindings()
         request = {"execute": command, "arguments": dict(arguments)}
         text, _files = _call(qemu.qemuMonitorCommandWithFiles, self.handle, json.dumps(request), [fd], 0)
-        reply = json.loads(text)
-        if "error" in reply:
-            raise QmpRefused(f"{self.name}: QEMU refused {command}: {reply['error'].get('desc')}")
-        return reply["return"]
+        return self._returned(command, text)
+
+    def _returned(self, command: str, text: str) -> object:
+        """What the answer to a command returns.  Raises QmpRefused, and ParseError for what is no answer."""
+        try:
+            reply = json.loads(text)
+        except ValueError as error:
+            raise ParseError(f"{self.name} answered {command} with something unexpected: {error}") from error
+        match reply:
+            case {"error": {**refusal}}:
+                raise QmpRefused(f"{self.name}: QEMU refused {command}: {refusal.get('desc')}")
+            case {"return": answer}:
+                return answer
+        raise ParseError(f"{self.name} answered {command} with something unexpected: neither 'return' nor 'error'")
 
     def startable_xml(self) -> str:
         """What runs, with its secrets and as another libvirt would start it: as in a saved state's header."""

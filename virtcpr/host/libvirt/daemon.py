@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from virtcpr.host.libvirt import deadlock
 from virtcpr.host.processes.proc import Process, lock_owner
 from virtcpr.host.processes.run import run
 from virtcpr.host.system.paths import PATHS
+from virtcpr.host.system.wait import wait_until
 
 log = logging.getLogger(__name__)
 
@@ -200,11 +200,8 @@ def _environment(process: Process) -> dict[str, str]:
 
 def _await_end(process: Process) -> None:
     """Wait until it is gone."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while process.alive():
-        if time.monotonic() > deadline:
-            raise HostError(f"libvirt's daemon (process {process.pid}) didn't end within {STOP_SECONDS:g} s")
-        time.sleep(0.005)
+    if not wait_until(lambda: not process.alive(), STOP_SECONDS):
+        raise HostError(f"libvirt's daemon (process {process.pid}) didn't end within {STOP_SECONDS:g} s")
 
 
 @dataclass

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Gone, Process
+from virtcpr.host.system.wait import wait_until
 
 TRIES = 5
 # CPU time that a vCPU's thread may take between two looks, in ns: being stopped takes some µs, running a guest more.
@@ -61,12 +61,7 @@ def go_on(process: Process) -> None:
 
 def _stands(process: Process, threads: Iterable[int]) -> bool:
     """Wait until these threads have stopped.  Before that, Linux may not have booked what they run (a tick late)."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while not all(_state(process, thread) in "tTXZ" for thread in threads):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL)
-    return True
+    return wait_until(lambda: all(_state(process, thread) in "tTXZ" for thread in threads), STOP_SECONDS, poll=POLL)
 
 
 def _state(process: Process, thread: int) -> str:

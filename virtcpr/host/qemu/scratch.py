@@ -16,6 +16,7 @@ from virtcpr.host.files.atomic import make_private
 from virtcpr.host.processes.proc import User
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.lock import RUN_DIR
+from virtcpr.host.system.wait import wait_until_async
 
 MONITOR = "virtcpr"
 DYING_SECONDS = 2.0
@@ -99,15 +100,12 @@ class Scratch:
 
     async def listens(self, path: str, timeout: float) -> bool:
         """Wait until it has made this socket; False where it ended or took more than ``timeout`` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not os.path.exists(path):
-                    if self.process.returncode is not None:
-                        return False
-                    await asyncio.sleep(0.005)  # a socket's birth has no event that is told everywhere
-        except TimeoutError:
-            return False
-        return True
+
+        async def settled() -> bool:  # a socket's birth has no event that is told everywhere
+            return os.path.exists(path) or self.process.returncode is not None
+
+        await wait_until_async(settled, timeout)
+        return os.path.exists(path)
 
     async def gave_up(self) -> bool:
         """Whether it has ended by itself, with an error, or does so in an instant: its monitor goes before itself."""
