@@ -17,7 +17,6 @@ from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_ba
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.domain import qmp
-from virtcpr.domain.status import read
 from virtcpr.errors import SETTLE, Ended, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
@@ -52,7 +51,7 @@ class Saving:
         assert facts.process is not None
         assert facts.qemu is not None
         self.old = Process(facts.process.pid, facts.process.started)
-        status = read(facts.status_xml)
+        status = facts.status
         host, boot = saves.here()
         self.record = Record(
             Saved(
