@@ -7,8 +7,7 @@ from dataclasses import replace
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
 from virtcpr.domain.edit.document import parse_domain
-from virtcpr.domain.facts import DomainFacts, Emulator
-from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.files.atomic import read_document
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode, Request
@@ -27,18 +26,7 @@ def check_document(source: str, mode: Mode | None) -> CheckReport:
     """What can be told from a domain's XML alone; ``source`` is a path, or ``-``.  Raises HostError and ParseError."""
     text = read_document(source)
     parse_domain(text)
-    live = LiveDomain.of(text)
-    facts = DomainFacts(
-        name=live.name,
-        uuid=live.uuid,
-        id=None,
-        state="",
-        reason="",
-        xml=text,
-        emulator=Emulator(live.emulator),
-        offline=True,
-    )
-    return replace(_report([decide(facts)], mode), offline=True)
+    return replace(_report([decide(DomainFacts.of_document(text))], mode), offline=True)
 
 
 def _report(decisions: list[Decision], mode: Mode | None) -> CheckReport:

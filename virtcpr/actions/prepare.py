@@ -14,7 +14,7 @@ from virtcpr.actions.inspect.selection import chosen
 from virtcpr.domain import secrets
 from virtcpr.domain.edit.document import parse_domain
 from virtcpr.domain.edit.prepare import Edited, prepare, recorded, templates, undo
-from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files.atomic import keep, read_document
@@ -78,9 +78,7 @@ def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, d
     """
     edit, text = Edit.of(mode, name, undo=undo), read_document(source)
     edited = edit.apply(text)
-    live = LiveDomain.of(text)
-    facts = DomainFacts(live.name, live.uuid, None, "", "", text, Emulator(live.emulator), offline=True)
-    looked = _looked(edit, facts, edited, text)
+    looked = _looked(edit, DomainFacts.of_document(text), edited, text)
     blocked = looked.result is Readying.BLOCKED
     return PrepareReport(
         (looked,),

@@ -18,7 +18,6 @@ from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.actions.records.unsettled import refuse_unsettled_swaps
 from virtcpr.domain.facts import Emulator
-from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import SETTLE, HostError, Unsettled, UsageError, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
@@ -105,7 +104,7 @@ class RestoreBatch:
             guest.report = replace(guest.report, result=Keeping.DISCARDED, findings=())
 
     def _emulator(self, one: Record) -> Emulator:
-        named = self.request.emulator or one.saved.emulator or LiveDomain.of(one.saved.xml).emulator
+        named = self.request.emulator or one.saved.emulator or one.saved.live.emulator
         return self.emulators.get(named)
 
     def run(self, watch: Watch) -> RestoreReport:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from virtcpr.domain.status import DisplayPassword
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.status import DisplayPassword, StatusFile, read
 
 PERIPHERAL = "/machine/peripheral/"
 
@@ -43,6 +46,11 @@ class ProcessFacts:
     ports: Mapping[int, int] = field(default_factory=dict)  # each of these → the port
     vhosts: int = 0  # descriptors of /dev/vhost-net
     age: float = 0.0  # seconds since it was started
+
+    @cached_property
+    def line(self) -> CommandLine:
+        """``argv``, read.  Raises ParseError where it can't be understood."""
+        return CommandLine.parse(self.argv)
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,8 @@ class HostFacts:
 class DomainFacts:
     """All of it.  Of a domain that isn't running there is no process, no QEMU and no status file.
 
+    Texts are as libvirt gave them; ``live``, ``stored`` and ``status`` are what they say, each read once.
+
     ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
     known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
     interfaces on the host; ``outputs`` says where its logs are written to, as /proc names it; ``agent``: whether the
@@ -220,3 +230,24 @@ class DomainFacts:
     saved: bool = False  # the next start takes up a managed save
     problem: str | None = None
     offline: bool = False
+
+    @classmethod
+    def of_document(cls, xml: str) -> DomainFacts:
+        """As far as a domain's XML alone tells.  Raises ParseError."""
+        live = LiveDomain.of(xml)
+        return cls(live.name, live.uuid, None, "", "", xml, Emulator(live.emulator), offline=True)
+
+    @cached_property
+    def live(self) -> LiveDomain:
+        """``xml``, read.  Raises ParseError where it isn't a domain's."""
+        return LiveDomain.of(self.xml)
+
+    @cached_property
+    def stored(self) -> LiveDomain | None:
+        """``persistent_xml``, read; None where there is none.  Raises ParseError where it isn't a domain's."""
+        return LiveDomain.of(self.persistent_xml) if self.persistent_xml else None
+
+    @cached_property
+    def status(self) -> StatusFile:
+        """``status_xml``, read.  Raises ParseError where it isn't a status file, or there is none."""
+        return read(self.status_xml)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from shlex import quote
 
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import ParseError
 from virtcpr.model import Action, AutoDomain, AutoReport, Finding, Mode, Outlook, Result, Severity
 from virtcpr.plan.policy import Auto, Fallback, Policy
@@ -49,13 +49,11 @@ class AutoPlan:
 
 def wish(facts: DomainFacts) -> str | None:
     """The word that the administrator put into the domain's metadata: that of the live XML, else of the persistent."""
-    for text in (facts.xml, facts.persistent_xml):
-        try:
-            word = LiveDomain.of(text).wish if text else None
-        except ParseError:
-            continue  # a finding says so
-        if word is not None:
-            return word
+    with suppress(ParseError):  # a finding says so
+        if facts.live.wish is not None:
+            return facts.live.wish
+    with suppress(ParseError):
+        return facts.stored.wish if facts.stored else None
     return None
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from virtcpr.domain.facts import DomainFacts, Memdev
-from virtcpr.domain.live import LiveDomain
 from virtcpr.model import Finding, Mode
 from virtcpr.plan.decision import Decision
 from virtcpr.plan.findings.rule import blocks, concerning
@@ -57,7 +56,7 @@ def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend:
     if lasting is not None and not set(in_place) <= set(lasting):
         in_place, named = (), []
     whole = len(named) == len(facts.qemu.memdevs) and bool(named)
-    ram = 0 if whole else LiveDomain.of(facts.xml).memory_kib()
+    ram = 0 if whole else facts.live.memory_kib()
     awake = facts.qemu.status != "suspended"
     return RebootPlan(
         facts=facts,

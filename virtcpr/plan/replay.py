@@ -29,12 +29,12 @@ class Command:
         return " ".join([self.name, *(f"{key}={value}" for key, value in shown)])
 
 
-def commands(line: CommandLine, live: LiveDomain, facts: DomainFacts) -> Iterator[Command]:
+def commands(line: CommandLine, facts: DomainFacts) -> Iterator[Command]:
     """All of them, in the order in which they are given.  ``line`` is what new is started with."""
     assert facts.qemu is not None, "only a domain that runs is moved"
-    yield from links(live)
+    yield from links(facts.live)
     yield from limits(facts.qemu)
-    yield from actions(line, live)
+    yield from actions(line, facts.live)
     yield from password(line, facts.display_password)
 
 

@@ -10,9 +10,8 @@ from itertools import count
 from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
-from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.reconcile import reconcile
-from virtcpr.domain.status import StatusFile, read
+from virtcpr.domain.status import StatusFile
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
 from virtcpr.plan.findings.table import RESOURCE
@@ -101,9 +100,8 @@ def plan(facts: DomainFacts) -> Plan:
     """The plan for a domain without blockers.  Raises Unplannable where a resource can't be identified."""
     assert facts.process is not None
     assert facts.qemu is not None
-    status = read(facts.status_xml)
-    live = LiveDomain.of(facts.xml)
-    line = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml).line
+    status, live = facts.status, facts.live
+    line = reconcile(facts.process.line, facts.qemu, facts.status_xml).line
     resources = _Resources(
         line,
         facts.process,
@@ -130,7 +128,7 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
-        replay=tuple(replay.commands(line, live, facts)),
+        replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from virtcpr.domain import status
 from virtcpr.domain.facts import BlockNode, DomainFacts, Drive, Port
 from virtcpr.domain.live import differences
 
@@ -54,7 +53,7 @@ def _qemus(before: DomainFacts, after: Adopted) -> Iterator[str]:
     assert before.qemu is not None, "only a domain that ran was moved"
     if after.version != before.emulator.version:
         yield f"QEMU says that it is {after.version}, not {before.emulator.version}"
-    yield from _changed("vCPUs", map(str, status.read(before.status_xml).vcpus), map(str, after.vcpus))
+    yield from _changed("vCPUs", map(str, before.status.vcpus), map(str, after.vcpus))
     yield from _changed("iothreads", before.qemu.iothreads, after.iothreads)
     devices = {name: device.driver for name, device in before.qemu.devices.items()}
     yield from _changed("devices", map(_device, devices.items()), map(_device, after.devices.items()))

@@ -228,8 +228,6 @@ def test_a_defect_is_that_guests_own(reboot_stage: RebootStage, opened: Open, mo
     monkeypatch.setattr(FakeDomain, "job", broken)
     one, code = run(batch)
     assert (one.result, code) == (Keeping.ROLLED_BACK, ExitCode.ROLLED_BACK)
-    assert [finding.message for finding in one.findings] == [
-        f"{NAME}: ZeroDivisionError: oh",
-        "settled: the guest runs on",
-    ]
+    (finding,) = one.findings
+    assert finding.message.startswith(f"{NAME}: ZeroDivisionError: oh; the guest runs on in old QEMU (process ")
     assert (reboot_stage.world.now.status, reboot_stage.left()) == ("running", set())

@@ -39,6 +39,16 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, stage: Stage, purpose: Pur
     assert (again.saved.stage, again.saved.purpose) == (stage, purpose)
 
 
+def test_reading_its_xml_leaves_it_as_it_was(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    before = body(one)
+    assert one.saved.live is one.saved.live
+    assert one.saved.live.emulator == "/usr/bin/qemu"
+    one.write(one.saved.stage)
+    assert body(one) == before
+    assert one.saved == saves.load(UUID, tmp_path / "saved").saved
+
+
 def test_before_there_is_a_state(tmp_path: Path) -> None:
     one = a_record(tmp_path, Stage.SAVING, state=None, images=None, ram=())
     assert saves.load(UUID, tmp_path / "saved").saved == one.saved

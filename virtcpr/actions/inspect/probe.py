@@ -23,7 +23,7 @@ from virtcpr.domain.facts import (
     QemuFacts,
 )
 from virtcpr.domain.live import LiveDomain
-from virtcpr.domain.status import display_password, read
+from virtcpr.domain.status import display_password
 from virtcpr.errors import ParseError, VirtcprError
 from virtcpr.host.files.atomic import kind_of, read_text
 from virtcpr.host.libvirt.connection import Domain
@@ -183,7 +183,7 @@ class Probe:
             reason="",
             xml=xml,
             persistent_xml=persistent,
-            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            emulator=self._emulator(xml),
             saved=domain.has_saved_state(),
             host=self.host,
         )
@@ -197,27 +197,29 @@ class Probe:
             reason=reason,
             xml=xml,
             persistent_xml=domain.persistent_xml(),
-            emulator=self.emulators.get(self.emulator or LiveDomain.of(xml).emulator),
+            emulator=self._emulator(xml),
             host=self.host,
             lock_manager=self.lock_manager,
             session=PATHS is not SYSTEM,
         )
 
+    def _emulator(self, xml: str) -> Emulator:
+        """The one that the domain is to run in.  Raises ParseError."""
+        return self.emulators.get(self.emulator or LiveDomain.of(xml).emulator)
+
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         path = STATE_DIR / f"{domain.name}.xml"
-        status = read_text(path)  # before the first monitor command, which taints the domain
-        pid = read(status).pid
+        # Before the first monitor command, which taints the domain.
+        facts = replace(facts, status_path=str(path), status_xml=read_text(path))
+        pid = facts.status.pid
         qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", _line(pid))
-        live = LiveDomain.of(facts.xml)
         return replace(
             facts,
-            ports=ports(live),
-            outputs=outputs(live, qemu.fdsets, Process.of(pid).fd_targets()),
-            agent=domain.agent_answers(PING_SECONDS) if self.ping and live.has_agent() else None,
+            ports=ports(facts.live),
+            outputs=outputs(facts.live, qemu.fdsets, Process.of(pid).fd_targets()),
+            agent=domain.agent_answers(PING_SECONDS) if self.ping and facts.live.has_agent() else None,
             busy=domain.job(),
-            status_path=str(path),
-            status_xml=status,
             process=process_facts(pid, qemu.package),
             qemu=qemu,
-            display_password=display_password(status, self.vnc_password),
+            display_password=display_password(facts.status_xml, self.vnc_password),
         )

@@ -71,8 +71,10 @@ class Restoring:
             if not self.new.alive():  # from RESUMING on its end would be the guest's
                 raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
             self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
-        except Exception as error:  # whatever it was: nothing of the domain may be left running
+        except (VirtcprError, OSError) as error:
             self._give_up(error)
+        except Exception as error:  # a defect: nothing of the domain may be left running
+            self._give_up(HostError(f"{self.name}: {type(error).__name__}: {error}"))
         self._step("resume", self._resume)
 
     def _step(self, name: str, action: Callable[[], T]) -> T:

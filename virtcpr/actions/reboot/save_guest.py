@@ -16,7 +16,6 @@ from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_ba
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.domain import qmp
-from virtcpr.domain.status import read
 from virtcpr.errors import SETTLE, Ended, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
@@ -49,7 +48,7 @@ class Saving:
         assert facts.process is not None
         assert facts.qemu is not None
         self.old = Process(facts.process.pid, facts.process.started)
-        status = read(facts.status_xml)
+        status = facts.status
         host, boot = saves.here()
         self.record = Record(
             Saved(
@@ -106,8 +105,10 @@ class Saving:
                 xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
-        except Exception as error:  # whatever it was: the guest must not stay paused
+        except (VirtcprError, OSError, Turned) as error:
             self._give_up(error)
+        except Exception as error:  # a defect: the guest must not stay paused
+            self._give_up(HostError(f"{self.name}: {type(error).__name__}: {error}"))
 
     def _step(self, name: str, action: Callable[[], T]) -> T:
         if self.stop():

@@ -17,7 +17,6 @@ from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain import qmp
-from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import ram_files
@@ -166,7 +165,7 @@ def _act(connection: Connection, one: Record, emulators: Emulators, decided: Rem
                 one.write(Stage.SAVED)
             return Settled.WAITING, f"its state waits: 'virtcpr restore {saved.name}' lets it go on"
         case Remedy.RESTORE:
-            named = saved.emulator or LiveDomain.of(saved.xml).emulator
+            named = saved.emulator or saved.live.emulator
             Restoring(connection, one, emulators.get(named), lambda _: None).run()
             return Settled.FORWARD, "restored from its file"
         case Remedy.FORWARD:

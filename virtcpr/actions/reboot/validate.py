@@ -9,7 +9,6 @@ from virtcpr.actions.reboot.guest import images
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain.facts import Emulator
-from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.ram_files import Identity
@@ -62,7 +61,7 @@ def _problems(one: Record, emulator: Emulator, *, read: bool) -> Iterator[str]:
 
 
 def _emulator(one: Record, emulator: Emulator) -> Iterator[str]:
-    machine = LiveDomain.of(one.saved.xml).machine
+    machine = one.saved.live.machine
     if emulator.problem:
         yield f"the emulator {emulator.path} {emulator.problem}"
     elif machine and machine not in emulator.machines:

@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from virtcpr.actions.records import document
+from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import SUFFIX, make_private, read_text, replace_durably, write_private
@@ -87,6 +89,11 @@ class Saved:
     images: Mapping[str, tuple[int, int]] | None = None
     new_pid: int | None = None
     new_started: str | None = None
+
+    @cached_property
+    def live(self) -> LiveDomain:
+        """``xml``, read.  Raises ParseError where it isn't a domain's."""
+        return LiveDomain.of(self.xml)
 
 
 def here() -> tuple[str, str]:

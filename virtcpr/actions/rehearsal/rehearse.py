@@ -84,7 +84,7 @@ def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
 def _twin(facts: DomainFacts) -> CommandLine:
     assert facts.process is not None, "only a domain with a plan is rehearsed"
     assert facts.qemu is not None
-    now = reconcile(CommandLine.parse(facts.process.argv), facts.qemu, facts.status_xml)
+    now = reconcile(facts.process.line, facts.qemu, facts.status_xml)
     if now.refused:
         raise NoTwin(now.refused[0])
     return twin(now.line, facts.qemu.nodes)
@@ -180,7 +180,7 @@ def _applied(result: Rehearsal, case: Case) -> Rehearsal:
     it, and only QEMU can tell how that differs: its queues do where another build gave them another size.
     """
     assert case.facts.process is not None
-    moved = any(CommandLine.parse(case.facts.process.argv).named("incoming"))
+    moved = any(case.facts.process.line.named("incoming"))
     if result.trial is not Trial.NO_GO or not moved:
         return result
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from virtcpr.domain.status import read
 from virtcpr.plan.findings.rule import Hit, Subject, Test
 
 # Blockers that QEMU adds for mode `normal` alone and that CPR doesn't mind (callers of migrate_add_blocker_normal).
@@ -21,7 +20,7 @@ ALWAYS = "non-migratable device: "
 
 
 def busy(subject: Subject) -> Iterator[Hit]:
-    status = read(subject.facts.status_xml)
+    status = subject.facts.status
     at_work = [*status.busy, *(["a job"] if subject.facts.busy and "a job" not in status.busy else [])]
     at_work += [f"QEMU's job {job}" for job in subject.qemu.jobs]
     if at_work:

@@ -42,9 +42,9 @@ class Subject:
         line = None
         if facts.process is not None:
             with suppress(ParseError):  # the rule 'argv' says so
-                line = CommandLine.parse(facts.process.argv)
-        stored = LiveDomain.of(facts.persistent_xml) if facts.persistent_xml else None
-        return cls(facts, LiveDomain.of(facts.xml), line, stored)
+                line = facts.process.line
+        stored = facts.stored
+        return cls(facts, facts.live, line, stored)
 
     @property
     def process(self) -> ProcessFacts:
