@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, RebootStage
+from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, Qemu, RebootStage
 from virtcpr.actions.reboot import guest
 from virtcpr.actions.records.saves import Record
 from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
@@ -410,3 +411,16 @@ def test_the_errors_exit_codes() -> None:
     codes = {kind: kind("x").exit_code.value for kind in (RolledBack, Ended, Unsettled)}
     assert codes == {RolledBack: 5, Ended: 1, Unsettled: 6}
     assert issubclass(RolledBack, VirtcprError)
+
+
+def test_an_answer_that_makes_no_sense_rolls_back(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Qemu.answer
+
+    def odd(qemu: Qemu, command: str, arguments: Mapping[str, Any]) -> object:
+        return [{"cpu-index": 0}] if command == "query-cpus-fast" else answer(qemu, command, arguments)
+
+    monkeypatch.setattr(Qemu, "answer", odd)
+    error = reboot_stage.save()
+    assert isinstance(error, RolledBack)
+    assert error.message.startswith("QEMU answered an object without 'thread-id'; the guest runs on in old QEMU")
+    as_before(reboot_stage)

@@ -56,7 +56,8 @@ class Restoring:
         """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``leftovers``.
 
         With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
-        nothing is left running and the file waits; Unsettled where that isn't sure.
+        nothing is left running and the file waits; Unsettled where that isn't sure.  A defect is raised as it is: the
+        caller has the guest settled.
         """
         try:
             end_new(self.connection, self.record.saved)
@@ -71,7 +72,7 @@ class Restoring:
             if not self.new.alive():  # from RESUMING on its end would be the guest's
                 raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
             self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
-        except (VirtcprError, OSError) as error:
+        except (VirtcprError, OSError, ValueError) as error:
             self._give_up(error)
         except Exception as error:  # a defect: nothing of the domain may be left running
             self._give_up(HostError(f"{self.name}: {type(error).__name__}: {error}"))

@@ -90,7 +90,7 @@ class Saving:
         """Its state is in the file afterwards, and its process is gone.
 
         Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
-        process couldn't be brought back to what it was.
+        process couldn't be brought back to what it was.  A defect is raised as it is: the caller has the guest settled.
         """
         self._see_that_it_is_as_planned()
         try:
@@ -105,7 +105,7 @@ class Saving:
                 xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
-        except (VirtcprError, OSError, Turned) as error:
+        except (VirtcprError, OSError, ValueError, Turned) as error:
             self._give_up(error)
         except Exception as error:  # a defect: the guest must not stay paused
             self._give_up(HostError(f"{self.name}: {type(error).__name__}: {error}"))
