@@ -56,8 +56,7 @@ class Restoring:
         """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``leftovers``.
 
         With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
-        nothing is left running and the file waits; Unsettled where that isn't sure.  A defect is raised as it is: the
-        caller has the guest settled.
+        nothing is left running and the file waits; Unsettled where that isn't sure.
         """
         try:
             end_new(self.connection, self.record.saved)

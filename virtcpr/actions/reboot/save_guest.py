@@ -90,7 +90,7 @@ class Saving:
         """Its state is in the file afterwards, and its process is gone.
 
         Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
-        process couldn't be brought back to what it was.  A defect is raised as it is: the caller has the guest settled.
+        process couldn't be brought back to what it was.
         """
         self._see_that_it_is_as_planned()
         try:
