@@ -252,7 +252,7 @@ def test_a_launcher_that_hangs_is_ended_with_what_it_started(launcher: list[subp
     assert starter.stdout is not None
     child = Process.of(int(starter.stdout.readline()))
     launch._end_with_children(starter)
-    assert starter.returncode == -9
+    assert starter.returncode is not None  # killed, or at its own end an instant before: its child goes first
     assert child.kill(10)
 
 
