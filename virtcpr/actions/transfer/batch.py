@@ -144,6 +144,11 @@ class Batch:
             self.notes.append(f"{error.message}: {error.hint}")
 
     def _swap_all(self, ready: list[Move], watch: Watch) -> None:
+        """What isn't moved is given up before the daemon starts: it finds no new QEMU that nobody wants."""
+
+        def give_up(error: VirtcprError | OSError) -> None:
+            self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
+
         try:
             blackout.refuse_jobs(self.connection)
             if self.interrupt.requested:
@@ -152,10 +157,12 @@ class Batch:
             with blackout.daemon_away(self.daemon.recipe, required=True) as away:
                 try:
                     asyncio.run(self._hand_over_all(ready))
+                except (VirtcprError, OSError) as error:
+                    give_up(error)
                 finally:
                     self._adopt([move for move in ready if move.moved], away)
         except (VirtcprError, OSError) as error:
-            self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
+            give_up(error)
             if isinstance(error, DaemonDown):
                 self.notes.append(f"{error.message}: {error.hint}")
         for move in ready:
