@@ -1,7 +1,8 @@
 """The guardian: when virtcpr dies in the blackout, the swap is settled and libvirt's daemon starts again.
 
-It is started before the blackout (``host.guard``), does nothing while virtcpr lives, and is ended by it on every other
-way out.  Late or twice it is harmless: a swap that is settled has no journal, and a daemon that runs isn't started.
+It is started before the blackout (``host.processes.guard``), does nothing while virtcpr lives, and is ended by it on
+every other way out.  Late or twice it is harmless: a swap that is settled has no journal, and a daemon that runs isn't
+started.
 
 usage: python -I -m virtcpr.actions.guardian PID STARTED
 """

@@ -109,6 +109,17 @@ def test_a_daemon_that_does_not_stop_is_started_again(world: World) -> None:
     assert world.done == ["arm", "stop", "start", "disarm"]
 
 
+def test_a_defect_while_it_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect() -> None:
+        world.done.append("stop")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world, "stop", defect)
+    with pytest.raises(ZeroDivisionError), daemon_away():
+        pytest.fail("it isn't away")
+    assert world.done == ["arm", "stop", "start", "disarm"]
+
+
 def test_nor_does_it_start(world: World) -> None:
     world.refuse |= {"stop": 1, "start": 2}
     with pytest.raises(DaemonDown, match=r"^stop fails; start fails$") as down, daemon_away():

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,6 +18,7 @@ from virtcpr.actions.records.pending_strips import Note
 from virtcpr.domain import restart
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import ticks_since_boot
 
 DOMAIN = facts.domain()
@@ -118,3 +120,13 @@ def test_a_note_that_cannot_be_written(tmp_path: Path, directory: Path) -> None:
     directory.write_text("in the way")
     with pytest.raises(HostError, match="can't be written"):
         pending_strips.note(a_record(tmp_path).saved)
+
+
+def test_notes_that_cannot_be_listed_are_a_problem_and_no_error(directory: Path) -> None:
+    """The guests of the batch run by then: their reports must not be lost for it."""
+    directory.parent.mkdir(exist_ok=True)
+    directory.write_text("no directory")
+    connection = cast(Connection, object())
+    kept, took, problems = strip.strip_in_blackout(connection, {})
+    assert (kept, took) == (connection, None)
+    assert problems == [f"the live XML still has '-incoming defer': {directory} can't be read: Not a directory"]

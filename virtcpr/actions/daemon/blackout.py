@@ -46,10 +46,10 @@ def guarded(recipe: Mapping[str, object] | None = None, *, required: bool) -> It
         return
     try:
         watch = guard.arm(recipe or daemon.running().recipe)
-    except HostError as error:
+    except (HostError, OSError) as error:
         if required:
             raise
-        log.warning("no guardian: %s", error.message)
+        log.warning("no guardian: %s", error)
         yield None
         return
     _watching.append(watch)
@@ -111,7 +111,7 @@ def daemon_away(
         away = Away()
         try:
             _stop(away, recipe, stack, guardian=guardian, required=required, restart=restart, insist=insist)
-        except (HostError, OSError) as error:
+        except Exception as error:
             _undo(away, error)
             raise
         try:
@@ -162,7 +162,7 @@ def _undo(away: Away, cause: Exception) -> None:
 def _running() -> Daemon | None:
     try:
         return daemon.running()
-    except HostError:
+    except (HostError, OSError):  # none, or one that is just ending
         return None
 
 

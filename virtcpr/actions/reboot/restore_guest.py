@@ -53,7 +53,7 @@ class Restoring:
         return self.record.saved.name
 
     def run(self, *, read: bool = True) -> None:
-        """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``leftovers``.
+        """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``pending_strips``.
 
         With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
         nothing is left running and the file waits; Unsettled where that isn't sure.

@@ -32,15 +32,16 @@ REMEDY = "virtcpr recover --all takes it out"
 def strip_in_blackout(
     connection: Connection, guests: Mapping[str, Process]
 ) -> tuple[Connection, float | None, list[str]]:
-    """Do that for all that is noted; see that the daemon has these guests (UUID → QEMU) afterwards.
+    """Take it out for all that is noted, in a short blackout; the daemon has these guests (UUID → QEMU) afterwards.
 
     The connection after it, the blackout in ms (None: there was none), and what could not be done.  Never raises for
     it: the guests run, and libvirt's hooks keep what is left over from harm until it is done.
     """
-    notes, problems = pending_strips.noted(), []
-    if not notes:
-        return connection, None, []
+    problems: list[str] = []
     try:
+        notes = pending_strips.noted()
+        if not notes:
+            return connection, None, []
         if not connection.alive():  # its daemon died while the guests were on their way
             connection = reconnect.reconnect(connection.uri)
         connection, took = blackout.during(
