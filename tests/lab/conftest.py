@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that failed comes with what the lab's journal said."""
+    """A test that failed, or whose guests did not come up, comes with the guests' logs and the lab's journal."""
     report = yield
-    if report.when == "call" and report.failed and item.get_closest_marker("lab"):
+    if report.when != "teardown" and report.failed and item.get_closest_marker("lab"):
         consoles = client.run("sh", "-c", "tail -n 5 /var/log/libvirt/qemu/*.log", check=False)
         report.sections.append(("the guests' logs", consoles.out))
         journal = client.run("journalctl", "--no-pager", "-n", "40", "-o", "short-precise", check=False)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.lab.support import client
-from tests.lab.support.builds import REBUILT, UNITS
+from tests.lab.support.builds import REBUILT, STOP_DAEMON, UNITS
 from tests.lab.support.chaos import BOTH_MS, FULL, Case, Host, strike
 from tests.lab.support.chaos_matrix import SEEN
 from tests.lab.support.chaos_moments import NEW, OLD
@@ -23,7 +23,7 @@ MOMENTS = {"before migrate": {OLD}, "before received": {OLD, NEW}, "before end-o
 @pytest.fixture
 def plain(host: Host) -> Iterator[Host]:
     """libvirt's daemon runs as nobody's service, and the hook isn't there: only the guardian can settle anything."""
-    shell(f"virtcpr hooks remove; systemctl stop {UNITS}; libvirtd -d; virsh net-list >/dev/null")
+    shell(f"virtcpr hooks remove; {STOP_DAEMON}; libvirtd -d; virsh net-list >/dev/null")
     yield host
     shell(f"while kill $(pidof libvirtd); do sleep 0.1; done; virtcpr hooks install; systemctl start {UNITS}")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.support import client
-from tests.lab.support.builds import EMULATOR
+from tests.lab.support.builds import EMULATOR, UNITS
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
@@ -26,7 +26,6 @@ from tests.lab.support.provoke import (
     virtcpr,
 )
 
-UNITS = "libvirtd.socket libvirtd-admin.socket libvirtd-ro.socket libvirtd.service"
 # The deadlines of a swap, so short that a test can wait for them.
 SHORT = {
     "actions.transfer.handover.START_SECONDS": 4,

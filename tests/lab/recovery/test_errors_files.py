@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.support import client
+from tests.lab.support.builds import STOP_DAEMON, UNITS
 from tests.lab.support.client import run, shell
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade
 
-UNITS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
 JOURNAL, RECORDS, STATE = "/run/virtcpr", "/run/libvirt/qemu", "/var/lib/virtcpr"
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 
@@ -21,7 +21,7 @@ FULL, READ_ONLY = "No space left on device", "Read-only file system"
 def guest(lab: Lab) -> Iterator[Guest]:
     """Journal and records are on small file systems of their own."""
     shell(
-        f"mkdir -p {JOURNAL} {STATE}; mount -t tmpfs -o size=256k,mode=700 tmpfs {JOURNAL}; systemctl stop {UNITS}; "
+        f"mkdir -p {JOURNAL} {STATE}; mount -t tmpfs -o size=256k,mode=700 tmpfs {JOURNAL}; {STOP_DAEMON}; "
         f"cp -a {RECORDS} /root; mount -t tmpfs -o size=512k,mode=755 tmpfs {RECORDS}; cp -a /root/qemu/. {RECORDS}; "
         f"systemctl start {UNITS}"
     )
