@@ -43,7 +43,7 @@ def ensure_host_tools() -> None:
     missing = [package for tool, package in HOST_PACKAGES.items() if not shutil.which(tool)]
     if not missing:
         return
-    subprocess.run(["apt-get", "-q", "update"], check=True, stdin=subprocess.DEVNULL)
+    _update_lists()
     subprocess.run(
         ["apt-get", "-qy", "install", "--no-install-recommends", *missing],
         check=True,
@@ -52,16 +52,22 @@ def ensure_host_tools() -> None:
     )
 
 
+def _update_lists() -> None:
+    subprocess.run(["apt-get", "-q", "update"], check=True, stdin=subprocess.DEVNULL)
+
+
 def mirrors() -> Mirrors:
     """The host's Debian and security mirrors, or those that the environment names."""
     named = os.environ.get("VIRTCPR_LAB_MIRROR"), os.environ.get("VIRTCPR_LAB_SECURITY_MIRROR")
-    found = dict(_host_archives())
-    debian = named[0] or found.get("Debian")
-    security = named[1] or found.get("Debian-Security")
+    archives = dict(_host_archives())
+    if not archives:  # apt lists only what it has downloaded, and a fresh machine has downloaded nothing
+        _update_lists()
+        archives = dict(_host_archives())
+    debian = named[0] or archives.get("Debian")
+    security = named[1] or archives.get("Debian-Security")
     if not debian or not security:
         raise LabError(
-            "no Debian mirror in the host's apt configuration: run 'apt-get update', "
-            "or set VIRTCPR_LAB_MIRROR and VIRTCPR_LAB_SECURITY_MIRROR"
+            "no Debian mirror in the host's apt configuration: set VIRTCPR_LAB_MIRROR and VIRTCPR_LAB_SECURITY_MIRROR"
         )
     return Mirrors(debian, security)
 
