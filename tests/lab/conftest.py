@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,13 @@ def host(lab: Lab) -> Iterator[Host]:
     made.close()
 
 
+def _boot_again(shape: Shape, error: LabCommandError) -> None:
+    state = client.virsh("domstate", "--reason", shape.name).strip()
+    log = client.run("tail", "-n", "5", f"/var/log/libvirt/qemu/{shape.name}.log", check=False).out
+    warnings.warn(f"{shape.name} did not boot ({error}); it is {state}; its log:\n{log}", stacklevel=2)
+    client.virsh("start" if state.startswith("shut off") else "reset", shape.name)
+
+
 class Guests:
     """The guests of one test, and the observer that watches them."""
 
@@ -84,13 +92,14 @@ class Guests:
     def watch(self, *shapes: Shape) -> None:
         """Wait until they are up, and watch them from then on.
 
-        A guest that hangs while it boots, which has nothing to do with virtcpr, gets a second chance.
+        A guest that hangs, or ends, while it boots, which has nothing to do with virtcpr, gets a second chance, and the
+        run's summary tells of it.
         """
         for shape in shapes:
             try:
                 self.witness.watch(shape, timeout=90)
-            except LabCommandError:
-                client.virsh("reset", shape.name)
+            except LabCommandError as error:
+                _boot_again(shape, error)
                 self.witness.watch(shape, timeout=90)
         self.witness.mark()
 
