@@ -73,7 +73,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(guest: Guests, *, transient: bo
     report = json.loads(out)
     assert (code, report["domains"][0]["result"]) == (6, "unknown"), report
     said = report["domains"][0]["findings"][-1]["message"]
-    assert f"libvirt would kill it: {path} has 31 bytes, libvirt expects 32" in said
+    assert f"libvirt would kill the guest: {path} has 31 bytes, libvirt expects 32" in said
     new = report["domains"][0]["to"]["pid"]
     assert new != old
     for _ in range(2):  # nor does another start of the daemon find it, or end it

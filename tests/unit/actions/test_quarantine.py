@@ -143,7 +143,9 @@ def test_what_it_would_kill_stays_held(
     answer(monkeypatch, Disagreement("vCPUs: without 1"))
     outcome = asyncio.run(settle_quarantined.give_back("web"))
     assert outcome.settled is Settled.UNKNOWN
-    assert outcome.text.startswith("libvirt would kill it: vCPUs: without 1; libvirt's record of it is held aside")
+    assert outcome.text.startswith(
+        "libvirt would kill the guest: vCPUs: without 1; libvirt's record of it is held aside"
+    )
     assert not (places / "web.xml").exists()
     assert quarantine.names() == ["web"]
 

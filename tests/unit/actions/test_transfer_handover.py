@@ -197,7 +197,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(
     error = stage.run()
 
     assert isinstance(error, Unsettled)
-    assert "'preflight' failed: libvirt would kill it: " in error.message
+    assert "'preflight' failed: libvirt would kill the guest: " in error.message
     assert "master-key.aes has 31 bytes, libvirt expects 32" in error.message
 
     async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:

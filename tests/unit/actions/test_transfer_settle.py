@@ -217,7 +217,7 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
     status.write_text(re.sub("pid='[0-9]+'", f"pid='{os.getpid()}'", stage.plan.status_xml, count=1))
     outcome = asyncio.run(Settlement(journal.load(UUID, stage.journal.path.parent)).run(dry_run=False))
     assert outcome.settled is Settled.UNKNOWN
-    assert outcome.text.startswith(f"libvirt started the domain anew, in process {os.getpid()}; old QEMU is process")
+    assert outcome.text.startswith(f"libvirt started the domain again, in process {os.getpid()}; old QEMU is process")
     assert status.exists()
     assert quarantine.names() == []
     assert stage.world.old.process.alive()

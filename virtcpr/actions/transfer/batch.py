@@ -78,14 +78,14 @@ class Batch:
         return tuple(move.outlook() for move in self.moves)
 
     def run(self, watch: Watch) -> UpgradeReport:
-        """Move every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+        """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.
 
-        SIGINT, SIGTERM and SIGHUP roll back what isn't past its point of no return; what is gets finished.
+        SIGINT, SIGTERM and SIGHUP roll back every swap before its point of no return; the others are finished.
         """
         with self.interrupt:
             self._spawn_all(watch)
             ready = [move for move in self.moves if move.result is None]
-            for path, target in {(m.facts.emulator.path, m.facts.emulator.target) for m in ready}:
+            for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
                 self.connection.learn(path, target)
             if ready:
                 self._swap_all(ready, watch)
@@ -93,7 +93,9 @@ class Batch:
         for move, report in zip(self.moves, reports, strict=True):
             if move.new is not None:
                 history.append(report)
-        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
+        return UpgradeReport(
+            reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
+        )
 
     def _spawn_all(self, watch: Watch) -> None:
         for move in self.moves:
@@ -122,7 +124,7 @@ class Batch:
         move.hand_over = HandOver(move.plan, move.new, record, watch, self.pauses)
 
     def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
-        """Before the hand-over: new QEMU is ended and the guest hasn't noticed anything."""
+        """Give up a move before the hand-over: end new QEMU.  The guest hasn't noticed anything."""
         assert move.plan is not None
         try:
             if move.new is not None:
@@ -144,7 +146,7 @@ class Batch:
             self.notes.append(f"{error.message}: {error.hint}")
 
     def _swap_all(self, ready: list[Move], watch: Watch) -> None:
-        """What isn't moved is given up before the daemon starts: it finds no new QEMU that nobody wants."""
+        """Give up every move that isn't done before the daemon starts, so that it finds no stray new QEMU."""
 
         def give_up(error: VirtcprError | OSError) -> None:
             self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
@@ -189,7 +191,7 @@ class Batch:
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt.on_request = None
-        # Whoever still waited for its turn when it was cancelled.
+        # Moves that were cancelled while they waited for their turn.
         self._abandon_all([move for move in ready if move.result is None and not move.moved], HostError("interrupted"))
 
     async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
@@ -200,7 +202,7 @@ class Batch:
             move.moved = True
         except VirtcprError as error:
             move.fail(error)
-        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+        except Exception as error:  # a defect: the guest's state isn't known, and the others must not suffer
             move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
         if move.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
             await self._settle(move)
@@ -208,7 +210,7 @@ class Batch:
             self._close(move.hand_over.journal)
 
     async def _settle(self, move: Move) -> None:
-        """A swap that ended otherwise than planned is settled at once, as by ``recover``: the daemon is down still."""
+        """Settle a swap with an unknown result at once, as ``recover`` does: the daemon is still down."""
         assert move.hand_over is not None
         outcome = await Settlement(move.hand_over.journal).run(dry_run=False)
         if outcome.settled is Settled.UNKNOWN:
@@ -217,14 +219,14 @@ class Batch:
         move.recovered(outcome)
 
     def _adopt(self, moved: list[Move], away: Away) -> None:
-        """Start the daemon, whatever happened; see that it has every guest that was moved."""
+        """Start the daemon, whatever happened; check that it has every guest that was moved."""
         for move in moved:  # from here on libvirt may change its record of the guest
             assert move.hand_over is not None
             move.hand_over.journal.note(State.ADOPTED)
         try:
             away.end()
             self.connection = reconnect.reconnect(self.request.uri)
-            reconnect.await_listed(self.connection, {m.facts.uuid: m.new.process for m in moved if m.new})
+            reconnect.await_listed(self.connection, {move.facts.uuid: move.new.process for move in moved if move.new})
         except VirtcprError as error:
             self.notes.append(f"{error.message}: {error.hint or BY_HAND}")
             for move in moved:
@@ -246,7 +248,7 @@ class Batch:
             problems += verify.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
             record.note(State.DONE)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
-            # Nothing is left to be settled then.  One that libvirt kills closes its monitor before it is gone.
+            # If new has ended, nothing is left to settle.  A QEMU that libvirt kills closes its monitor before it ends.
             if isinstance(error, Ended) or move.new.process.ends(ownership.DYING_SECONDS):
                 self._close(record)
                 move.fail(guest_events.ended_in_new(move.facts.name, move.new.process.pid))

@@ -1,4 +1,4 @@
-"""What a guest does by itself while it is being moved: it shuts down, panics, meets an error of its disks."""
+"""What a guest does by itself while it is being moved: it shuts down, panics, or has a disk error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from virtcpr.plan.transfer import Plan
 
 # Run states (qapi/run-state.json) that a guest gets into by itself, or by its disks; they are handed over as they are.
 OWN_STOPS = ("shutdown", "guest-panicked", "io-error", "watchdog", "internal-error")
-STAMP_SLACK = 0.001  # s that QEMU's stamps may differ from our clock
+STAMP_SLACK = 0.001  # s that QEMU's timestamps may differ from our clock
 
 
 async def as_planned(plan: Plan, old: Monitor) -> None:
-    """See that the guest does what it did when the swap was planned.
+    """Check that the guest does what it did when the swap was planned.
 
-    Raises Ended for one that has shut itself down, HostError for one that has stopped otherwise.
+    Raises Ended if it has shut itself down, HostError if it has stopped in another way.
     """
     state = await query.run_state(old)
     if state == "shutdown":
@@ -42,7 +42,7 @@ def shut_down(plan: Plan) -> Ended:
 
 
 def ended_in_new(name: str, pid: int) -> Ended:
-    """The error for a guest that was moved and is no more: by itself, or because libvirt's daemon gave it up."""
+    """The error for a guest that was moved and then ended: by itself, or because libvirt's daemon gave it up."""
     return Ended(
         f"{name} was moved, and then the guest shut itself down, or new QEMU (process {pid}) ended otherwise",
         hint=f"virsh domstate --reason {name} says what happened; the log is {PATHS.qemu_log}/{name}.log",
@@ -50,10 +50,10 @@ def ended_in_new(name: str, pid: int) -> Ended:
 
 
 def pause(stopped: float | None, resumed: float | None, longest: float) -> float | None:
-    """How long the guest did not run, in milliseconds, from the stamps (s) of both processes' events.
+    """How long the guest did not run, in milliseconds, from the timestamps (s) of both processes' events.
 
-    They are of the host's clock, which may be set meanwhile: None where they can't be right, for the pause isn't
-    negative, and not longer than the part of the hand-over that it lies in (``longest``, in s).
+    They are of the host's clock, which may be set meanwhile.  None if they can't be right: the pause isn't negative,
+    and not longer than the part of the hand-over around it (``longest``, in s).
     """
     if stopped is None or resumed is None or not 0 <= resumed - stopped <= longest + STAMP_SLACK:
         return None

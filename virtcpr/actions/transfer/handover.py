@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class HandOver:
-    """The hand-over of one domain.  ``run`` either completes it, or has rolled back, or says what isn't known."""
+    """The hand-over of one domain.  ``run`` completes it, rolls it back, or says what isn't known."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class HandOver:
         watch: Callable[[Progress], None],
         pauses: Pauses | None = None,
     ) -> None:
-        """``pauses`` are those of the whole batch."""
+        """``pauses``: the paused guests of the whole batch."""
         self.plan = plan
         self.pauses = pauses or Pauses()
         self.new = new
@@ -59,9 +59,9 @@ class HandOver:
         self.interruptible = True  # before the point of no return, and not yet on the way back
         self.phases: list[Phase] = []
         self.warnings: list[str] = []
-        self.placement: Placement | None = None  # of old, while it was there
+        self.placement: Placement | None = None  # of old QEMU, while it was alive
         self.pause_ms: float | None = None
-        self.stopped: str | None = None  # how the guest arrived in new, where it had stopped by itself
+        self.stopped: str | None = None  # the guest's run state in new, if it had stopped by itself
         self._paused_after = 0.0  # on the monotonic clock
         self._old: Monitor | None = None
         self._new: Monitor | None = None
@@ -73,9 +73,9 @@ class HandOver:
     async def run(self) -> None:
         """Execute the steps.
 
-        Raises RolledBack: the guest runs in old QEMU as before, new is dead.  Raises Ended: there is no guest any
-        more, and new is dead.  Raises Unsettled: the point of no return was passed and a step failed, or rolling back
-        did; the journal stays.
+        Raises RolledBack: the guest runs in old QEMU as before; new is dead.  Raises Ended: the guest has ended; new
+        is dead.  Raises Unsettled: a step failed after the point of no return, or rolling back failed; the journal
+        stays.
         """
         step = SPAWN
         try:
@@ -92,7 +92,7 @@ class HandOver:
             await self._close()
 
     def _bind(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """What does each step of ``HAND_OVER``, by its name."""
+        """The method for each step of ``HAND_OVER``, by the step's name."""
         return {
             "connect": self._connect,
             "arm": self._arm,
@@ -141,7 +141,7 @@ class HandOver:
 
     async def _arm(self) -> None:
         await cpr.arm(_there(self._old), self.plan.name)
-        # As late as can be: the guest changes them itself.  Only from `migrate` on does new touch them.
+        # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
         self._taps = Taps(self.new.taps)
         self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
@@ -151,14 +151,14 @@ class HandOver:
         await cpr.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:
-        """Both processes have the listening socket; only new takes clients, for old is busy with this one."""
+        """Both processes have the listening socket.  Only new accepts clients: old is busy with our session."""
         connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
         self._new = await self._unless_one_dies(connecting)
-        self._new.timeout = ANSWER_SECONDS  # of a command: the guest will be paused
+        self._new.timeout = ANSWER_SECONDS  # per command: the guest will be paused
         await _is(self._new, self.new.process)  # it answers, so it has made its devices
         await self._taps.hand_back()
-        self.journal.write(State.MIGRATING, taps=())  # whoever goes back from here finds them as they are to be
-        # libvirt sets it when it starts a guest, not when it reconnects, and waits for these events ever after.
+        self.journal.write(State.MIGRATING, taps=())  # a rollback from here on finds them as they must be
+        # libvirt sets it when it starts a guest, not when it reconnects, but always waits for these events.
         await query.set_capabilities(self._new, {"events": True})
 
     async def _replay(self) -> None:
@@ -174,10 +174,10 @@ class HandOver:
             await new.execute(command.name, command.arguments)
 
     async def _compare(self) -> None:
-        """What recovery needs to compare is in the journal before new can have the guest."""
+        """Before new can have the guest, the journal has what recovery needs to compare."""
         sides = (self.old, _there(self._old)), (self.new.process, _there(self._new))
         self._expected = await reconnect_check.first(self.plan.guest, *sides, self.pauses.over)
-        listed = {what: tuple(sorted(said)) for what, said in self._expected.items()}
+        listed = {what: tuple(sorted(reading)) for what, reading in self._expected.items()}
         self._taps.note()
         self.journal.write(State.MIGRATING, expected=listed, taps=self._taps.settings)
 
@@ -199,11 +199,12 @@ class HandOver:
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await cpr.reason(old)}")
         states = [await query.run_state(side) for side in (old, new)]
-        # Old reports the end an instant before it leaves finish-migrate (migration_iteration_finish); it can't run by
-        # itself in either state.  A guest that has stopped since the last look is new's alone.
+        # Old reports the end just before it leaves finish-migrate (migration_iteration_finish); in neither state can
+        # it run by itself.  If the guest has stopped since the last check, only new shows it.
         if self.plan.runs and states[1] in guest_events.OWN_STOPS:
             self.stopped = states[1]
-            self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))  # nobody may wake it
+            # Recovery must not resume it.
+            self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
 
@@ -217,7 +218,7 @@ class HandOver:
             await new.execute("cont")
         except QmpError:
             if await query.run_state(new) == "paused":
-                self.committed = False  # it refused and never ran: old may still have the guest back
+                self.committed = False  # it refused and never ran: old can still get the guest back
                 self.journal.note(State.RECEIVED)
             raise
         stopped, resumed = _there(self._old).happened("STOP"), new.happened("RESUME")
@@ -232,8 +233,8 @@ class HandOver:
         self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
 
     async def _end_old(self) -> None:
-        # Where new is gone old is all that is left of the guest.  One that is being killed is alive for an instant
-        # still, but it answers no more.
+        # If new is gone, only old has the guest.  A process that is being killed is still alive for a moment, but
+        # doesn't answer.
         await query.run_state(_there(self._new))
         await asyncio.to_thread(ownership.end_old, self.old)
 
@@ -241,20 +242,20 @@ class HandOver:
         await libvirt_record.write(self.plan.guest, _there(self._new), self.new.process)
 
     async def _preflight(self) -> None:
-        """On a connection of its own, as libvirt will come; the guest runs meanwhile."""
+        """Over a new connection, as libvirt will connect; the guest runs meanwhile."""
         await _there(self._new).close()
         self._new = None
-        found = await reconnect_check.second(self.plan.guest, self.new.process, self._expected, self.pauses.over)
-        if any(one.kills for one in found):
-            raise HostError(f"libvirt would kill it: {reconnect.words(found)}")
-        self.warnings += [one.text for one in found]
+        problems = await reconnect_check.second(self.plan.guest, self.new.process, self._expected, self.pauses.over)
+        if any(problem.kills for problem in problems):
+            raise HostError(f"libvirt would kill the guest: {reconnect.words(problems)}")
+        self.warnings += [problem.text for problem in problems]
 
     # Ways out.
 
     async def _roll_back(self, step: Step, cause: BaseException) -> None:
         """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, Ended or Unsettled."""
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
-        said = self.new.words()
+        output = self.new.words()
         name = self.plan.name
         guest = "is where it was"
         try:
@@ -274,11 +275,11 @@ class HandOver:
             raise
         except Exception as error:
             raise Unsettled(
-                f"{name}: '{step.name}' failed ({why}), and so did going back: {error}; old QEMU is process "
+                f"{name}: '{step.name}' failed ({why}), and rolling back failed, too: {error}; old QEMU is process "
                 f"{self.old.pid}",
                 hint=SETTLE,
             ) from cause
-        words = f"; QEMU said: {said}" if said and said not in why else ""
+        words = f"; QEMU said: {output}" if output and output not in why else ""
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
@@ -286,20 +287,20 @@ class HandOver:
         ) from cause
 
     async def _is_news_alone(self) -> bool:
-        """Whether new has all of the guest and old can't have it back: killing new would lose it, so nothing is done.
+        """Whether new has all of the guest and old can't get it back: killing new would lose it, so nothing is done.
 
-        Recovery gives it to new then, once old is dead.
+        Recovery then gives the guest to new, once old is dead.
         """
         if self._new is None or (self.old.alive() and await query.answers(_there(self._old))):
             return False
         return self.new.process.alive() and await query.has_all(self._new)
 
     async def _resume(self) -> str:
-        """Old runs the guest again, unless that has stopped by itself; what it does now.  Raises Ended."""
+        """Let old run the guest again, unless it has stopped by itself.  Returns what it does now.  Raises Ended."""
         old = _there(self._old)
         if self.stopped is None:
             guest = await ownership.resume_old(self.plan.guest, old)
-        else:  # `cont` would wake what has shut itself down
+        else:  # `cont` would wake a guest that has shut itself down
             await ownership.resume_old(replace(self.plan.guest, runs=False), old)
             guest = f"had stopped ({self.stopped}) and is paused"
         if await query.run_state(old) == "shutdown":
@@ -308,7 +309,7 @@ class HandOver:
         return guest
 
     def _end_new(self) -> None:
-        """Kill new QEMU; where it may have opened the taps, put their settings back."""
+        """Kill new QEMU; if it may have opened the taps, put their settings back."""
         if not self.new.process.kill(END_SECONDS):
             raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
         self._taps.restore()
@@ -318,13 +319,13 @@ class HandOver:
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.
 
-        Two live processes behind one monitor socket would leave it to chance which of them libvirt takes.
+        With two live processes behind one monitor socket, libvirt would take either by chance.
         """
         problems = [f"'{step.name}' failed: {cause}"]
-        lost = isinstance(cause, QmpError)  # with its monitor it may be about to go, and old is what is left then
+        lost = isinstance(cause, QmpError)  # new may be about to end, too; then only old is left
         if await asyncio.to_thread(self.new.process.ends, ownership.DYING_SECONDS if lost else 0):
             problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
-        elif self._new is not None:  # else its record is written already
+        elif self._new is not None:  # else libvirt's record is written already
             try:
                 await asyncio.to_thread(ownership.end_old, self.old)
                 await ownership.run_new(self.plan.guest, _there(self._new))
@@ -361,6 +362,6 @@ def _interrupted(cause: BaseException) -> bool:
 
 
 async def _is(monitor: Monitor, process: Process) -> None:
-    """Be sure that the monitor belongs to this process."""
+    """Check that the monitor belongs to this process.  Raises HostError."""
     if not await query.belongs(monitor, process):
         raise HostError(f"{monitor.name}: another process than {process.pid} answers on its monitor")

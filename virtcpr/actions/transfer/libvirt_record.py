@@ -1,4 +1,4 @@
-"""libvirt's record of a guest: room is set aside for it, then the new process is written into it."""
+"""libvirt's record of a guest: reserve room for it, then write the new process into it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.guest import Guest
 
-# libvirt and virsh open what the record names, as root: no path that QEMU makes up.
+# libvirt and virsh open what the record names, as root: accept no path that QEMU makes up.
 PTY = re.compile(r"pty:/dev/pts/[0-9]+")
 RESERVE = 4096  # bytes that libvirt's record may grow by
 
 
 async def write(guest: Guest, new: Monitor, process: Process) -> None:
-    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both are whole then."""
+    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both files are whole then."""
     ptys = {
         chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
         for chardev in qmp.chardevs(await new.execute("query-chardev"))
@@ -39,17 +39,17 @@ async def write(guest: Guest, new: Monitor, process: Process) -> None:
 
 
 def text(guest: Guest) -> str:
-    """libvirt's record of the guest; as it was before the swap where it is gone, or nothing that can be read."""
+    """libvirt's record of the guest; if it is gone or can't be read, the record from before the swap."""
     try:
-        found = atomic.read_text(Path(guest.status_path))
-        status.read(found)
+        record = atomic.read_text(Path(guest.status_path))
+        status.read(record)
     except (HostError, ParseError, ValueError):
         return guest.status_xml
-    return found
+    return record
 
 
 def reserve(guest: Guest) -> None:
-    """Set aside what ``write`` writes, while the guest isn't touched and the daemon runs.  Raises HostError."""
+    """Reserve room for what ``write`` writes, before the guest is touched; the daemon runs.  Raises HostError."""
     path = Path(guest.status_path)
     atomic.reserve(path, len(guest.status_xml.encode()) + RESERVE)
     atomic.reserve(path.with_suffix(".pid"), RESERVE)
@@ -57,7 +57,7 @@ def reserve(guest: Guest) -> None:
 
 def clean_up(guest: Guest) -> None:
     """Remove what a swap needs beside the guest: sockets, reserved files."""
-    with suppress(OSError):  # left-over sockets harm nobody: the next swap removes them
+    with suppress(OSError):  # leftover sockets do no harm: the next swap removes them
         atomic.remove(*guest.sockets)
     for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
         atomic.unreserve(path)

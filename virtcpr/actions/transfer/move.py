@@ -48,18 +48,18 @@ class Move(Outcome):
         return cls(facts, findings, decision.verdict, plan=None if decision.verdict else decision.plan)
 
     def recovered(self, recovered: Recovered) -> None:
-        """Recovery gave the guest to one of the two after a failure that left it open."""
+        """Take recovery's result: after an unsettled failure it gave the guest to one of the two."""
         results = {Settled.FORWARD: None, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
         self.result = results.get(recovered.settled, Result.ROLLED_BACK)
         self.moved = recovered.settled is Settled.FORWARD
         self.findings = amended(self.findings, recovered, success=self.moved)
 
     def stays_unsettled(self, outcome: Recovered) -> None:
-        """Nor could recovery settle it: what it says of the guest and of libvirt's record is part of the result."""
+        """Recovery couldn't settle it, either: its text on the guest and on libvirt's record becomes a finding."""
         self.end(Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {self.facts.name}"))
 
     def turn_back(self, reason: str, hint: str | None = None) -> None:
-        """It won't be moved after all; new QEMU, if there was one, is gone and the guest never noticed."""
+        """Don't move the domain after all; new QEMU, if there was one, is gone and the guest never noticed."""
         pid = self.facts.process.pid if self.facts.process else 0
         self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint=hint or "try again"))
 
@@ -81,7 +81,7 @@ class Move(Outcome):
     def outlook(self) -> Outlook:
         if self.plan is None:
             return super().outlook()
-        opened = (f"{fd.path}, opened anew" for fd in self.plan.opened)
+        opened = (f"{fd.path}, opened again" for fd in self.plan.opened)
         return replace(
             super().outlook(),
             rehearsal=self.rehearsal,
@@ -111,8 +111,8 @@ class Move(Outcome):
 def planned(connection: Connection, request: Request, *, ping: bool = False) -> list[Move]:
     """A move for each domain of the request: probed, judged, planned, rehearsed.  Touches nothing.
 
-    ``ping``: look as well whose guest agent answers.  Raises UsageError and HostError; what is wrong with one domain
-    is in its move.
+    ``ping``: also check whose guest agent answers.  Raises UsageError and HostError; a problem of one domain is
+    in its move.
     """
     pairs = probed(connection, request, ping=ping)
     if request.rehearse:

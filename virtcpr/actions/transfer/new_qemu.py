@@ -24,18 +24,18 @@ from virtcpr.plan.transfer import Plan
 
 READY_SECONDS = 30.0
 END_SECONDS = 30.0
-MAX_WORDS = 6  # lines of QEMU's own that a message quotes
-MAX_LOG = 1 << 16  # bytes of its log that are looked at: QEMU writes as much as it likes
+MAX_WORDS = 6  # lines of QEMU's output that a message quotes
+MAX_LOG = 1 << 16  # bytes of the log that are read: QEMU may write any amount
 LOG_DIR = PATHS.qemu_log
 
 DYING_SECONDS = 0.1
-LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have loaded it yet
+LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, but not have loaded it yet
 T = TypeVar("T")
 
 
 @dataclass
 class NewQemu:
-    """The process that will take over, what is held for it, and where its own words begin in the domain's log."""
+    """The process that will take over, the descriptors held for it, and where its output in the domain's log begins."""
 
     process: Process
     taps: tuple[tuple[int, int], ...]  # number in old, descriptor here
@@ -44,19 +44,19 @@ class NewQemu:
     log_start: int
 
     def words(self) -> str:
-        """QEMU's own last words in the domain's log since new was started, or nothing; old's are among them."""
+        """QEMU's last messages in the domain's log since new was started, or nothing; old's are among them."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(self.log_start, os.fstat(file.fileno()).st_size - MAX_LOG))
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
-        said = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
-        errors = [line.partition(": ")[2] for line in said if line.startswith("qemu")]
+        messages = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
+        errors = [line.partition(": ")[2] for line in messages if line.startswith("qemu")]
         return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
 
     def release(self) -> None:
-        """Close what was held for it here."""
+        """Close the descriptors held for it here."""
         for fd in (*(fd for _, fd in self.taps), *self.displays):
             os.close(fd)
         self.taps, self.displays = (), ()
@@ -65,7 +65,7 @@ class NewQemu:
 def spawn(plan: Plan) -> NewQemu:
     """Start new QEMU and wait until it listens on the CPR channel.
 
-    Raises HostError, with QEMU's own words, where it doesn't; it is dead then and nothing is left of it.
+    Raises HostError, with QEMU's own words, if it doesn't; new is dead then, and nothing is left of it.
     """
     old = Process(plan.pid, plan.started)
     atomic.remove(plan.cpr_socket, plan.main_socket)
@@ -96,7 +96,7 @@ def spawn(plan: Plan) -> NewQemu:
 
 
 def _open(path: str, old: Process) -> int:
-    """Open anew what old QEMU has open; nothing that only its command line names, which it may have changed."""
+    """Open again what old QEMU has open, but no path that only its command line names: QEMU may have changed that."""
     if path not in old.fd_targets().values():
         raise HostError(f"old QEMU (process {old.pid}) hasn't opened {path}, which its command line names")
     try:
@@ -106,10 +106,10 @@ def _open(path: str, old: Process) -> int:
 
 
 def end(new: NewQemu, plan: Plan) -> None:
-    """Kill new QEMU and remove what it left.  Raises HostError where it doesn't die: old must not resume then."""
+    """Kill new QEMU and remove what it left.  Raises HostError if it doesn't die: old must not resume then."""
     if not new.process.kill(END_SECONDS):
         raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
-    with contextlib.suppress(OSError):  # nothing that is left over may keep old from resuming
+    with contextlib.suppress(OSError):  # leftovers must not keep old from resuming
         new.release()
         atomic.remove(plan.cpr_socket, plan.main_socket)
 
@@ -120,21 +120,21 @@ def _await_listening(new: NewQemu, plan: Plan) -> None:
 
 
 def _listens(new: NewQemu, plan: Plan) -> bool:
-    """Whether it has opened the CPR channel by now.  Raises HostError where it has ended instead."""
+    """Whether new has opened the CPR channel by now.  Raises HostError if it has ended instead."""
     with contextlib.suppress(OSError):
         unix, _ = proc.listeners(new.process, new.process.fd_targets())
         if plan.cpr_socket in unix:
             return True
     if not new.process.alive():
-        time.sleep(0.05)  # virtlogd writes its last words after it is gone
-        raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'it said nothing'}")
+        time.sleep(0.05)  # virtlogd writes QEMU's last output after QEMU is gone
+        raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'no error in its log'}")
     return False
 
 
 async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Process, new: NewQemu) -> T:
-    """Await it, but not beyond the end of either QEMU: without old, new would wait for ever.
+    """Await the action, but not beyond the end of either QEMU: without old, new would wait for ever.
 
-    Raises HostError that says whose end it was, with new QEMU's own words, and whatever the action raises.
+    Raises what the action raises, or HostError that says which QEMU ended, with new QEMU's own words.
     """
     task = asyncio.ensure_future(action)
     new_ends, old_ends = (asyncio.create_task(_end(process)) for process in (new.process, old))
@@ -143,7 +143,7 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
         if not task.done():
             await asyncio.wait((task, new_ends), timeout=LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if task.done() and isinstance(task.exception(), QmpError):
-            await asyncio.wait((new_ends,), timeout=DYING_SECONDS)  # its monitor goes before itself
+            await asyncio.wait((new_ends,), timeout=DYING_SECONDS)  # its monitor closes before it ends
         if not new_ends.done():
             if task.done():
                 return await task
@@ -151,12 +151,12 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
     finally:
         for waiting in (task, new_ends, old_ends):
             waiting.cancel()
-    await asyncio.sleep(DYING_SECONDS)  # virtlogd writes its last words after it is gone
-    raise HostError(f"{name}: new QEMU ended: {new.words() or 'it said nothing'}")
+    await asyncio.sleep(DYING_SECONDS)  # virtlogd writes QEMU's last output after QEMU is gone
+    raise HostError(f"{name}: new QEMU ended: {new.words() or 'no error in its log'}")
 
 
 async def _end(process: Process) -> None:
-    """Return when it is gone."""
+    """Return when the process is gone."""
     try:
         pidfd = process.open()
     except Gone:

@@ -1,4 +1,4 @@
-"""Giving a guest to one of its two processes: what a swap does step by step, and recovery after a swap that died."""
+"""Give a guest to one of its two processes: used by a swap, and by recovery after an interrupted swap."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.wait import wait_until_async
 from virtcpr.plan.guest import Guest
 
-ANSWER_SECONDS = 10.0  # a monitor that is asked
-MOVE_SECONDS = 10.0  # the guest's device state: it is paused, and its own watchdogs bark after some 20 s
+ANSWER_SECONDS = 10.0  # per monitor command
+MOVE_SECONDS = 10.0  # the guest's device state: the guest is paused, and its own watchdogs fire after some 20 s
 END_SECONDS = 30.0
-# A process that is killed closes its monitor, and is alive still for an instant: who is lost, is looked at after it.
+# A process that is killed closes its monitor, and is still alive for a moment: wait before judging which is gone.
 DYING_SECONDS = 1.0
 
 
 async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: bool = True) -> str:
-    """Old QEMU as it was before: no migration under way, running if it ran, mode and capabilities as found.
+    """Bring old QEMU back to what it was: no migration under way, running if it ran, mode and capabilities as found.
 
-    It resumes by itself when a migration fails, but not after one that completed (migration/migration.c).  The guest
-    first, the settings after: none of them may keep it from running.  With ``reset`` it starts anew; where it was never
-    ``moved``, a guest that is paused was paused by its user, and stays so.  Returns what the guest does now.  Raises
-    HostError where it doesn't resume.
+    QEMU resumes by itself when a migration fails, but not after a completed one (migration/migration.c).  The guest
+    comes first, then the settings: none of them may keep it from running.  ``reset`` resets the guest.  If it was never
+    ``moved``, a paused guest was paused by its user, and stays paused.  Returns what the guest does now.  Raises
+    HostError if it doesn't resume.
     """
     answer = qmp.obj(await old.execute("query-migrate"))
     if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
@@ -33,7 +33,7 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
     if reset:
         await old.execute("system_reset")
     ours = ("postmigrate", "paused") if moved else ("postmigrate",)
-    if guest.runs and resting in ours:  # what stopped for another reason stays so
+    if guest.runs and resting in ours:  # a guest that stopped for another reason stays stopped
         await old.execute("cont")
     state = await _rest(old)
     if guest.runs and state in ours:
@@ -46,7 +46,7 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
 
 
 async def _until_over(old: Monitor) -> None:
-    """Wait until a migration that was cancelled is over.  Without events: they may have been somebody else's."""
+    """Wait until a cancelled migration is over.  By polling: its events may have gone to another client."""
 
     async def over() -> bool:
         answer = qmp.obj(await old.execute("query-migrate"))
@@ -57,7 +57,7 @@ async def _until_over(old: Monitor) -> None:
 
 
 async def _rest(old: Monitor) -> str:
-    """Its status once it has left finish-migrate: ``cont`` there would be overtaken by the end of the migration."""
+    """The run state after finish-migrate: the end of the migration would undo a ``cont`` before it."""
     # QEMU sends no event for this change.
     state = await wait_until_async(lambda: run_state(old), ANSWER_SECONDS, until=lambda now: now != "finish-migrate")
     if state == "finish-migrate":
@@ -66,12 +66,12 @@ async def _rest(old: Monitor) -> str:
 
 
 async def run_new(guest: Guest, new: Monitor) -> None:
-    """With old dead, new is the only owner: a guest whose ``cont`` got lost is told once more."""
+    """With old dead, new is the only owner: if ``cont`` got lost, send it again."""
     if guest.runs and await run_state(new) == "paused":
         await new.execute("cont")
 
 
 def end_old(old: Process) -> None:
-    """By SIGKILL: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError."""
+    """Kill old: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError."""
     if not old.kill(END_SECONDS):
         raise HostError(f"old QEMU (process {old.pid}) can't be killed")

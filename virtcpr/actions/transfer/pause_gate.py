@@ -1,4 +1,4 @@
-"""Which guests of a batch are paused now: what can wait waits for them, as all swaps share one event loop."""
+"""Which guests of a batch are paused now: other work waits for them, because all swaps share one event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pauses:
         self._none.clear()
 
     def end(self, guest: object) -> None:
-        """Also of a guest that isn't paused, or not any more."""
+        """Does nothing if the guest isn't paused."""
         self._paused.discard(guest)
         if not self._paused:
             self._none.set()

@@ -1,4 +1,4 @@
-"""New QEMU's threads where old's are, and a picture of both to be compared."""
+"""Place new QEMU's threads as old's are, and record both placements for comparison."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from virtcpr.plan.placement import MAIN, Placement
 
 @dataclass(frozen=True)
 class Placed:
-    """Where old QEMU was, and what could not be done for new."""
+    """Where old QEMU's threads were, and what could not be done for new."""
 
     old: Placement
     problems: list[str]
 
 
 async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> Placed:
-    """New's threads where old's are, and machined told; both must be alive."""
+    """Place new's threads as old's are, and tell machined; both processes must be alive."""
     (old_process, old_monitor), (new_process, new_monitor) = old, new
     before, after = await _known(old_process, old_monitor), await _known(new_process, new_monitor)
     was = picture(old_process, before)
@@ -47,15 +47,15 @@ async def _known(process: Process, monitor: Monitor) -> dict[str, int]:
 
 
 def names(process: Process, vcpus: Mapping[int, int], iothreads: Mapping[str, int]) -> dict[str, int]:
-    """The threads that libvirt places, by what people call them.  The main one is first: what it has is a default."""
+    """The threads that libvirt places, by name.  The main thread is first: its placement is the default."""
     return {MAIN: process.pid, **{f"vCPU {number}": thread for number, thread in vcpus.items()}, **iothreads}
 
 
 def picture(process: Process, known: Mapping[str, int]) -> Placement:
-    """Where a QEMU is; what can't be read is left out."""
+    """Where a QEMU's threads are; what can't be read is left out."""
     helpers = {f"thread {thread}": placement.of_thread(process, thread) for thread in _others(process, known)}
-    found = {name: placement.of_thread(process, thread) for name, thread in known.items()}
-    return Placement(placement.of_process(process), found, helpers)
+    known_threads = {name: placement.of_thread(process, thread) for name, thread in known.items()}
+    return Placement(placement.of_process(process), known_threads, helpers)
 
 
 def _others(process: Process, known: Mapping[str, int]) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Before libvirt's daemon is started: ask QEMU what the daemon will ask, and see that it will take the guest."""
+"""Before libvirt's daemon is started: ask QEMU what the daemon will ask, and check that it will take the guest."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from virtcpr.plan.guest import Guest
 from virtcpr.plan.reconnect import Answers, Disagreement, Query
 
 Calm = Callable[[], Awaitable[None]]
-ANSWER_SECONDS = 5.0  # each query; libvirt itself would wait for ever, and nothing of it would answer meanwhile
+ANSWER_SECONDS = 5.0  # per query; libvirt itself would wait for ever, and answer nobody meanwhile
 
 
 async def _at_once() -> None:
-    """Nobody is waited for."""
+    """Wait for nothing."""
 
 
 async def ask(monitor: Monitor, process: Process, calm: Calm = _at_once) -> Answers:
-    """Every question of libvirt's, and what ``/proc`` says; ``calm`` is awaited before each.  Raises HostError and
+    """Ask all that libvirt asks, and read ``/proc``; ``calm`` is awaited before each query.  Raises HostError and
     ParseError."""
-    found: dict[str, frozenset[str]] = {}
+    answers: dict[str, frozenset[str]] = {}
     for question in reconnect.QUERIES:
         await calm()
         answer = await _ask(monitor, question)
         if answer is not None:
-            found[question.what] = answer
-    return found | {what: frozenset({text}) for what, text in placement.identity(process).items()}
+            answers[question.what] = answer
+    return answers | {what: frozenset({text}) for what, text in placement.identity(process).items()}
 
 
 async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
@@ -52,11 +52,11 @@ async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
 async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, Monitor], calm: Calm) -> Answers:
     """While the guest still runs in old: new must answer as old does, and as libvirt's record says.
 
-    Returns old's answers, for the second look.  Raises HostError with everything that differs.
+    Returns old's answers, for ``second``.  Raises HostError with everything that differs.
     """
-    expected, found = await asyncio.gather(*(ask(monitor, process, calm) for process, monitor in (old, new)))
+    expected, answers = await asyncio.gather(*(ask(monitor, process, calm) for process, monitor in (old, new)))
     record = reconnect.recorded(status.read(guest.status_xml))
-    differing = dict.fromkeys((*reconnect.compare(expected, found), *reconnect.compare(record, found)))
+    differing = dict.fromkeys((*reconnect.compare(expected, answers), *reconnect.compare(record, answers)))
     if differing:
         raise HostError(
             f"{guest.name}: new QEMU isn't the machine that libvirt expects: {reconnect.words(tuple(differing))}"
@@ -67,30 +67,30 @@ async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, 
 async def second(
     guest: Guest, process: Process, expected: Answers | None, calm: Calm = _at_once
 ) -> tuple[Disagreement, ...]:
-    """With the other QEMU dead, as libvirt will do it: by the files and the socket that it will use.
+    """With the other QEMU dead: compare as libvirt will, by the files and the socket that it will use.
 
-    Nobody else may be connected to the monitor.  ``expected`` are old's answers, None where they aren't known any more.
-    Raises nothing: what can't be read or doesn't answer is a disagreement, too.
+    Nobody else may be connected to the monitor.  ``expected`` are old's answers, None if they aren't known any more.
+    Raises nothing: a file that can't be read, or a QEMU that doesn't answer, is a disagreement, too.
     """
     try:
         record = status.read(atomic.read_text(Path(guest.status_path)))
     except (VirtcprError, ValueError) as error:
         return (Disagreement(f"libvirt's record of the guest: {error}"),)
-    found = list(_files(guest, process, record))
+    problems = list(_files(guest, process, record))
     try:
         monitor = await Monitor.connect(guest.monitor, guest.name, timeout=ANSWER_SECONDS)
     except QmpError as error:
-        return (*found, Disagreement(error.message))
+        return (*problems, Disagreement(error.message))
     try:
         if await query.belongs(monitor, process):
-            found += _judged(guest, record, await ask(monitor, process, calm), expected)
+            problems += _judged(guest, record, await ask(monitor, process, calm), expected)
         else:
-            found.append(Disagreement(f"another process than {process.pid} answers on {guest.monitor}"))
+            problems.append(Disagreement(f"another process than {process.pid} answers on {guest.monitor}"))
     except (VirtcprError, OSError) as error:
-        found.append(Disagreement(str(error)))
+        problems.append(Disagreement(str(error)))
     finally:
         await monitor.close()
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(problems))
 
 
 def _files(guest: Guest, process: Process, record: StatusFile) -> Iterator[Disagreement]:

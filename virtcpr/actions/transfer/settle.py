@@ -1,4 +1,4 @@
-"""Settling the interrupted swap of one guest: look at both processes, decide by ``plan.transfer_recovery``, act."""
+"""Settle the interrupted swap of one guest: look at both processes, decide by ``plan.transfer_recovery``, act."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settlement:
         self._monitors: dict[Process, Monitor] = {}
 
     def _find_new(self) -> Process | None:
-        """The process that the journal names; one that was just being started is known by its command line."""
+        """The process that the journal names; if it was just being started, its command line tells which it is."""
         entry = self.journal.entry
         if entry.new_pid is not None and entry.new_started is not None:
             return Process(entry.new_pid, entry.new_started)
@@ -53,7 +53,7 @@ class Settlement:
         old, new = Old.SILENT, New.SILENT
         try:
             if (third := self._stranger()) is not None:
-                raise HostError(f"libvirt started the domain anew, in process {third}; {self._processes()}")
+                raise HostError(f"libvirt started the domain again, in process {third}; {self._processes()}")
             await self._connect()
             old, new = await self._look_at_old(), await self._look_at_new()
             decided = verdict(entry.state, old, new)
@@ -74,7 +74,7 @@ class Settlement:
         return outcome
 
     def _stranger(self) -> int | None:
-        """A third process in which libvirt runs the domain: it was started although its guest may run."""
+        """A third process in which libvirt runs the domain, started although the guest may run in another."""
         if not self.old.alive() and (self.new is None or not self.new.alive()):
             return None
         try:
@@ -87,13 +87,13 @@ class Settlement:
     # Looking.
 
     async def _connect(self) -> None:
-        """A session with each process that answers.  Both may have the listening socket; each takes one client."""
+        """Open a session with each process that answers.  Both may have the listening socket; each takes one client."""
         alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
-        # Before `migrate` new has no monitor, and nobody's greeting is to be waited for.
+        # Before `migrate` new has no monitor: don't wait for its greeting.
         for _ in alive[: 1 if self.journal.entry.state in BEFORE else 2]:
             try:
                 monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=query.LOOK_SECONDS)
-            except QmpError as error:  # the other one may answer still
+            except QmpError as error:  # the other process may still answer
                 log.debug("%s: %s", self.guest.name, error)
                 continue
             try:
@@ -104,18 +104,18 @@ class Settlement:
             if owner is None:
                 await monitor.close()
                 continue
-            monitor.timeout = ownership.ANSWER_SECONDS  # it is there: what it is told now may take its time
+            monitor.timeout = ownership.ANSWER_SECONDS  # it answers: its commands may take longer
             self._monitors[owner] = monitor
 
     async def _owner(self, monitor: Monitor, processes: list[Process]) -> Process | None:
-        """Which of them answers on a monitor; None for one that is known already, or for a stranger."""
+        """Which process answers on a monitor; None if it is connected already, or a stranger."""
         for process in processes:
             if process not in self._monitors and await query.belongs(monitor, process):
                 return process
         return None
 
     async def _dies(self, process: Process) -> bool:
-        """Whether one that doesn't answer was just about to end: it must not get the guest for being alive."""
+        """Whether a silent process is about to end: it must not get the guest only because it is still alive."""
         return await asyncio.to_thread(process.ends, ownership.DYING_SECONDS)
 
     async def _look_at_old(self) -> Old:
@@ -137,7 +137,7 @@ class Settlement:
             return New.GONE
         monitor = self._monitors.get(self.new)
         if monitor is None:
-            waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel, and that is no sign
+            waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel: silence means nothing
             return New.GONE if not waits and await self._dies(self.new) else New.SILENT
         state = await query.run_state(monitor)
         if state == "inmigrate":
@@ -173,7 +173,7 @@ class Settlement:
         await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
         notes = self._restore_taps()
         monitor = self._monitors.get(self.old)
-        if monitor is None:  # it may have been new that took the only session
+        if monitor is None:  # new may have taken the only session
             monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)
             self._monitors[self.old] = monitor
             if not await query.belongs(monitor, self.old):
@@ -188,12 +188,12 @@ class Settlement:
         libvirt_record.clean_up(self.guest)
         notes += await self._preflight(self.old, None)  # libvirt may have changed the guest since
         self._done()
-        why = "; it was reset, as new QEMU is gone that had it" if reset else ""
+        why = "; it was reset, because new QEMU had it and is gone" if reset else ""
         text = f"the guest {does} in old QEMU (process {self.old.pid}){why}"
         return Settled.BACK, "; ".join([text, *notes])
 
     def _restore_taps(self) -> list[str]:
-        """What new changed when it opened them.  Nothing may keep old from resuming: returns what failed."""
+        """Undo what new changed when it opened the taps.  Returns what failed: nothing may keep old from resuming."""
         failed = []
         for source, header, offload, *attached in self.journal.entry.taps:
             try:
@@ -211,7 +211,7 @@ class Settlement:
             raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
 
     async def _forward(self) -> tuple[Settled, str]:
-        """Old dies before new is told to run, so that whoever finds this half done finds the same verdict."""
+        """Kill old before new is told to run: if this is interrupted, the next recovery comes to the same verdict."""
         assert self.new is not None, "no verdict gives the guest to a process that isn't known"
         old, new = self._monitors.get(self.old), self._monitors.get(self.new)
         notes = []
@@ -220,7 +220,7 @@ class Settlement:
         await asyncio.to_thread(ownership.end_old, self.old)
         if new is None:
             self._record_blindly()
-            return Settled.UNKNOWN, f"the guest is new QEMU's (process {self.new.pid}), which doesn't answer"
+            return Settled.UNKNOWN, f"new QEMU (process {self.new.pid}) has the guest, and doesn't answer"
         await ownership.run_new(self.guest, new)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
             self._give_back(self.new)
@@ -234,15 +234,15 @@ class Settlement:
         monitor = self._monitors.pop(process, None)
         if monitor is not None:
             await monitor.close()
-        found = await reconnect_check.second(self.guest, process, expected)
-        if any(one.kills for one in found):
+        problems = await reconnect_check.second(self.guest, process, expected)
+        if any(problem.kills for problem in problems):
             raise HostError(
-                f"the guest runs in process {process.pid}, but libvirt would kill it: {reconnect.words(found)}"
+                f"the guest runs in process {process.pid}, but libvirt would kill it: {reconnect.words(problems)}"
             )
-        return [one.text for one in found]
+        return [problem.text for problem in problems]
 
     def _give_back(self, process: Process) -> None:
-        """libvirt's own record, where it is held and names this process; what is wrong with it isn't put back."""
+        """Put libvirt's own record back if it is held and names this process, but never a record that can't be read."""
         with suppress(VirtcprError, ValueError):
             if status.read(quarantine.text(Path(self.guest.status_path).stem)).pid == process.pid:
                 quarantine.put_back(Path(self.guest.status_path))

@@ -1,4 +1,4 @@
-"""Swaps that were interrupted: settled with libvirt's daemon down, which is started again."""
+"""Settle interrupted swaps while libvirt's daemon is down, then start it again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded: bool) -> tuple[Recovered, ...]:
-    """Settle the swaps of these domains (names or UUIDs), of all where none is named; the host's lock is held.
+    """Settle the swaps of these domains (names or UUIDs), or of all if none is named; the host's lock is held.
 
-    The daemon is stopped for it, and started afterwards where ``start_daemon``; with ``guarded`` also where this
-    process is killed.  Raises HostError where the host isn't as it must be; what becomes of one domain never keeps
-    another from being settled.
+    The daemon is stopped first, and started afterwards if ``start_daemon``; with ``guarded`` also if this process is
+    killed.  Raises HostError if the host isn't ready; a failure of one domain never keeps another from being settled.
     """
-    found, failed, others = _chosen(names)
+    journals, failed, others = _chosen(names)
     if others and not dry_run and not _daemon_runs():
         raise HostError(
             f"{', '.join(others)}: these swaps were interrupted, too, and libvirt's daemon must not start before "
@@ -35,48 +34,50 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
         )
     left, hooked = settle_quarantined.left(names), quarantine.refuses()
     if dry_run:
-        looked = asyncio.run(_all(found, dry_run=True))
+        looked = asyncio.run(_all(journals, dry_run=True))
         waiting = (Recovered(name, "", "", "", "", Settled.PENDING, "libvirt's record is held") for name in left)
         return (*failed, *looked, *waiting)
-    if not found and not left:
+    if not journals and not left:
         return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
-    recipe = next((one.entry.daemon for one in found if one.entry.daemon), None)
+    recipe = next((record.entry.daemon for record in journals if record.entry.daemon), None)
     result = "no swap was settled"
     try:
         with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon, insist=start_daemon):
             failed = settle_quarantined.hold_all(failed)
-            settled = asyncio.run(_all(found, dry_run=False))
+            settled = asyncio.run(_all(journals, dry_run=False))
             settled += [asyncio.run(settle_quarantined.give_back(name)) for name in left]
             result = "every swap that could be settled is settled"
     except DaemonDown as error:
         raise HostError(f"{error.message}; {result}", hint=error.hint) from error
     settled = [*failed, *settled]
     if not start_daemon and not hooked:
-        settled = [_unhooked(one) for one in settled]
+        settled = [_unhooked(outcome) for outcome in settled]
     return tuple(settled)
 
 
 def _unhooked(outcome: Recovered) -> Recovered:
-    """libvirt looks which hooks there are before it calls that for the daemon's start (virHookInitialize)."""
+    """libvirt looks for its hooks before it calls the daemon's start hook (virHookInitialize)."""
     if outcome.settled is not Settled.UNKNOWN:
         return outcome
-    return replace(outcome, text=f"{outcome.text}; the hook that refuses it works from the daemon's next start on only")
+    return replace(
+        outcome, text=f"{outcome.text}; the hook that refuses a second start works only from the daemon's next start on"
+    )
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], list[str]]:
-    """The journals of these domains, what is to be said of those that can't be read, and the other domains' names."""
-    found, failed, others = [], [], []
+    """The journals of these domains, the results of those that can't be read, and the other domains' names."""
+    journals, failed, others = [], [], []
     for uuid in journal.pending():
         try:
-            one = journal.load(uuid)
+            record = journal.load(uuid)
         except HostError as error:
             failed.append(Recovered("", uuid, "", "", "", Settled.UNKNOWN, error.message))
             continue
-        if not names or uuid in names or one.entry.name in names:
-            found.append(one)
+        if not names or uuid in names or record.entry.name in names:
+            journals.append(record)
         else:
-            others.append(one.entry.name)
-    return found, failed, others
+            others.append(record.entry.name)
+    return journals, failed, others
 
 
 def _daemon_runs() -> bool:
@@ -87,5 +88,5 @@ def _daemon_runs() -> bool:
     return True
 
 
-async def _all(found: list[Journal], *, dry_run: bool) -> list[Recovered]:
-    return await asyncio.gather(*(Settlement(one).run(dry_run=dry_run) for one in found))
+async def _all(journals: list[Journal], *, dry_run: bool) -> list[Recovered]:
+    return await asyncio.gather(*(Settlement(record).run(dry_run=dry_run) for record in journals))

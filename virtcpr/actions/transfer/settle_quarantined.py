@@ -1,4 +1,4 @@
-"""What ``recover`` does about records of libvirt's that are held, or have to be."""
+"""What ``recover`` does with libvirt's records that are held, or must be."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from virtcpr.plan.guest import Guest
 def hold(outcome: Recovered, record: Path) -> Recovered:
     """Hold the record of a domain that couldn't be settled, and say so; the daemon is down.  Raises nothing."""
     try:
-        said = quarantine.hold(record)
+        result = quarantine.hold(record)
     except HostError as error:
-        said = error.message
+        result = error.message
     again = f"'virtcpr recover {record.stem}' looks again"
-    return replace(outcome, name=record.stem, text=f"{outcome.text}; {said}; {again}")
+    return replace(outcome, name=record.stem, text=f"{outcome.text}; {result}; {again}")
 
 
 def hold_all(failed: list[Recovered]) -> list[Recovered]:
-    """Domains whose journal can't be read: libvirt must not take whichever process answers."""
-    return [_hold_unread(one) for one in failed]
+    """Hold the record of each domain whose journal can't be read: libvirt must not take whichever process answers."""
+    return [_hold_unread(outcome) for outcome in failed]
 
 
 def _hold_unread(outcome: Recovered) -> Recovered:
@@ -41,7 +41,7 @@ def _record(name: str) -> Path:
 
 
 def left(names: tuple[str, ...]) -> list[str]:
-    """Domains whose record is held without a journal: somebody removed one that couldn't be read."""
+    """Domains whose record is held without a journal: somebody removed a journal that couldn't be read."""
     known = {_name(uuid) for uuid in journal.pending()}
     return [name for name in quarantine.names() if name not in known and (not names or name in names)]
 
@@ -54,8 +54,8 @@ def _name(uuid: str) -> str | None:
 
 
 async def give_back(name: str) -> Recovered:
-    """Without a journal only the record says who has the guest: libvirt gets it back where it would take that process,
-    or where it has ended, so that it cleans up; never while another process might answer.  Raises nothing."""
+    """Without a journal only the record says which process has the guest.  libvirt gets the record back if it would
+    take that process, or if that has ended, to clean up; never if another process might answer.  Raises nothing."""
     outcome = Recovered(name, "", "", "", "", Settled.UNKNOWN, "")
     try:
         record = status.read(quarantine.text(name))
@@ -69,9 +69,9 @@ async def give_back(name: str) -> Recovered:
             process = Process.of(record.pid)
         except HostError:
             return replace(outcome, settled=Settled.NOTHING, text="the guest has ended; libvirt has its record again")
-        found = await reconnect_check.second(guest, process, None)
-        if any(one.kills for one in found):
-            raise HostError(f"libvirt would kill it: {reconnect.words(found)}")
+        problems = await reconnect_check.second(guest, process, None)
+        if any(problem.kills for problem in problems):
+            raise HostError(f"libvirt would kill the guest: {reconnect.words(problems)}")
     except (VirtcprError, ValueError) as error:
         return hold(replace(outcome, text=str(error)), _record(name))
     return replace(outcome, settled=Settled.NOTHING, text=f"libvirt has its record again (process {process.pid})")

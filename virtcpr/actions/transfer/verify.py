@@ -1,4 +1,4 @@
-"""libvirt takes the result: see that the daemon manages each guest in its new process, as the domain it was."""
+"""After the swap: check that libvirt's daemon manages each guest in its new process, as the same domain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PING_SECONDS = 5  # the daemon has the guest by then: it isn't part of the black
 
 
 def verify(domain: Domain, before: DomainFacts, pid: int, placement: Placement | None) -> tuple[str, ...]:
-    """What isn't as it was, or as it must be, after adoption; nothing where all is well.  ``placement`` is old's."""
+    """What isn't as before, or as it must be, after adoption; empty if all is well.  ``placement``: old QEMU's."""
     threads = qmp.threads(domain.monitor("query-cpus-fast"))
     iothreads = qmp.iothreads(domain.monitor("query-iothreads"))
     # Only now: a monitor command waits for the daemon's reconnect job, which brings the state up to date; asking for
