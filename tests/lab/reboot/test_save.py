@@ -152,7 +152,7 @@ def test_a_new_qemu_that_refuses_the_state(ten: Guests) -> None:
     (finding,) = domain["findings"]
     assert "can't load its state" in finding["message"]
     assert "its state waits in /var/lib/virtcpr/saved/" in finding["message"]
-    assert finding["remedy"].startswith("install a QEMU that can, as the one that wrote it (10.0.13")
+    assert finding["remedy"].startswith("install a QEMU that can, such as the one that wrote it (10.0.13")
     assert virsh("domstate", one.name).strip() == "shut off"
     client.install_qemu("NEW")
     assert report("restore", one.name)["domains"][0]["result"] == "restored"

@@ -73,7 +73,7 @@ OTHER_UUID = "01234567-89ab-4def-8123-456789abcdef"
 DAMAGES = (
     kept("state-changed", "$dir/state", FLIP.format(path="$dir/state"), "its state was changed since: the checksum"),
     kept("state-cut", "$dir/state", "truncate -s -1 $dir/state", "its state is cut off: "),
-    kept("state-longer", "$dir/state", "echo >> $dir/state", "its state was changed since: the checksum is another"),
+    kept("state-longer", "$dir/state", "echo >> $dir/state", "its state was changed since: the checksum differs"),
     moved("state-gone", "$dir/state", "state can't be read: No such file or directory"),
     record("record-changed", 'sed -i \'s/"runs": true/"runs": false/\' $dir/record.json', "its checksum is wrong"),
     record("record-cut", "truncate -s 300 $dir/record.json", "can't be understood: "),

@@ -173,7 +173,7 @@ def test_one_that_may_have_run_and_is_gone_is_lost(reboot_stage: RebootStage) ->
     reboot_stage.world.kill()
     outcome = reboot_stage.settle()
     assert outcome.settled is Settled.LOST
-    assert outcome.text == "its new QEMU ended when it may have run already; the domain can be started"
+    assert outcome.text == "its new QEMU ended, and may have run the guest; the domain can be started"
     assert reboot_stage.left() == set()
 
 
@@ -212,7 +212,7 @@ def test_nothing_is_done_where_nobody_can_tell(reboot_stage: RebootStage, make: 
     outcome = reboot_stage.settle()
     assert (outcome.settled, outcome.new) == (Settled.UNKNOWN, seen.value)
     directory = reboot_stage.record.directory
-    assert outcome.text == f"who has the guest can't be told; nothing was done: virsh list; {directory}"
+    assert outcome.text == f"it isn't known which process has the guest; nothing was done: virsh list; {directory}"
     assert (reboot_stage.stage, reboot_stage.left()) == before
     assert reboot_stage.world.children[-1].poll() is None
 

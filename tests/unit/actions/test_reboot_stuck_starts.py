@@ -113,6 +113,6 @@ def test_one_that_does_not_end_keeps_its_record(born: Note, orphan: Process, mon
 def test_a_qemu_that_was_there_before_is_not_ended(born: Note, orphan: Process, since: int) -> None:
     """The guest was restored once, and may run in it, out of libvirt's sight."""
     (problem,) = strip.strip_records([replace(born, since=since)])
-    assert f"process {orphan.pid} was there before it was started, and may have the guest" in problem
+    assert f"process {orphan.pid} is older than this start, and may have the guest" in problem
     assert orphan.alive()
     assert Path(born.status_path).exists()

@@ -137,7 +137,7 @@ def test_new_dies_after_it(reboot_stage: RebootStage, number: int) -> None:
     assert reboot_stage.stage is Stage.RESUMING
     outcome = reboot_stage.settle()
     assert outcome.settled is Settled.LOST
-    assert outcome.text == "its new QEMU ended when it may have run already; the domain can be started"
+    assert outcome.text == "its new QEMU ended, and may have run the guest; the domain can be started"
     assert (living(reboot_stage), reboot_stage.left()) == (0, set())
 
 
@@ -188,7 +188,7 @@ def test_what_is_damaged_and_loaded_all_the_same(reboot_stage: RebootStage, monk
     monkeypatch.setattr(Stream, "end", lambda self: replace(end(self), sha256="another"))
     error = reboot_stage.restore(one, read=False)
     assert isinstance(error, HostError)
-    assert f"{NAME}: its state was changed since it was saved: the checksum is another" in error.message
+    assert f"{NAME}: its state was changed since it was saved: the checksum differs" in error.message
     waits(reboot_stage)
     assert "resume" not in reboot_stage.world.said
 

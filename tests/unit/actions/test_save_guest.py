@@ -214,7 +214,7 @@ def test_qemu_that_refuses(reboot_stage: RebootStage) -> None:
     answers(reboot_stage, "query-migrate", **{"blocked-reasons": ["the device is odd", "and old"]})
     error = reboot_stage.save()
     assert isinstance(error, RolledBack)
-    assert f"{NAME}: QEMU: the device is odd; and old; the guest runs on" in error.message
+    assert f"{NAME}: QEMU refuses: the device is odd; and old; the guest runs on" in error.message
     assert "migrate" not in reboot_stage.world.said
     as_before(reboot_stage)
 

@@ -1,4 +1,4 @@
-"""``upgrade --mode reboot``: every guest to a file, ended, started again by libvirt on the installed QEMU."""
+"""``upgrade --mode reboot``: save every guest to a file, end it, and let libvirt start it on the installed QEMU."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Batch:
         return tuple(move.outlook() for move in self.moves)
 
     def run(self, watch: Watch) -> UpgradeReport:
-        """Move every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+        """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.
 
-        A signal gives up what isn't ended yet; what is gets restored.
+        A signal gives up every guest whose process isn't ended yet; the others are restored.
         """
         ready = [move for move in self.moves if move.result is None]
         for move in self.moves:
@@ -70,14 +70,16 @@ class Batch:
         reports = tuple(move.report() for move in self.moves)
         for move in ready:
             history.append(move.report())
-        return UpgradeReport(reports, exit_code({r.result for r in reports}), self.blackout_ms, tuple(self.notes))
+        return UpgradeReport(
+            reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
+        )
 
     def _run(self, ready: list[Move], watch: Watch) -> None:
         with ExitStack() as stack:
             try:
                 stack.enter_context(blackout.guarded(required=True))
                 self.connection = qemu_hook.ready(self.connection)
-                for path, target in {(one.facts.emulator.path, one.facts.emulator.target) for one in ready}:
+                for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
                     self.connection.learn(path, target)
             except (VirtcprError, OSError) as error:
                 for move in ready:
@@ -85,11 +87,11 @@ class Batch:
                 return
             together(ready, lambda move: self._move(move, watch), self.request.parallel)
             self._strip(ready)
-            # A start that libvirt's daemon died in can be settled only now.
-            if again := [move for move in ready if move.result is Result.UNKNOWN]:
-                for move in again:
+            # A start during which libvirt's daemon died can be settled only now.
+            if unsettled := [move for move in ready if move.result is Result.UNKNOWN]:
+                for move in unsettled:
                     _settle(move)
-                self._strip(again)
+                self._strip(unsettled)
 
     def _move(self, move: Move, watch: Watch) -> None:
         try:
@@ -97,7 +99,7 @@ class Batch:
             move.end(Result.UPGRADED)
         except VirtcprError as error:
             move.fail(error)
-        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+        except Exception as error:  # a defect: the guest's state isn't known, and the others must not suffer
             move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
         if move.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
             _settle(move)
@@ -111,24 +113,24 @@ class Batch:
             watch(Progress(move.facts.name, phase))
 
         domain = self.connection.lookup(move.facts.uuid)
-        away = Saving(domain, move.plan, Purpose.UPGRADE, enter, lambda: self.interrupt.requested)
+        saving = Saving(domain, move.plan, Purpose.UPGRADE, enter, lambda: self.interrupt.requested)
         try:
-            away.run()
+            saving.run()
         finally:
-            move.phases += away.phases
-        back = Restoring(self.connection, away.record, move.facts.emulator, enter)
+            move.phases += saving.phases
+        restoring = Restoring(self.connection, saving.record, move.facts.emulator, enter)
         try:
-            back.run(read=False)
+            restoring.run(read=False)
         finally:
-            move.phases += back.phases
-            move.new = back.new
-        if away.stopped is not None and back.resumed is not None:
-            move.pause_ms = round((back.resumed - away.stopped) * 1000, 1)
+            move.phases += restoring.phases
+            move.new = restoring.new
+        if saving.stopped is not None and restoring.resumed is not None:
+            move.pause_ms = round((restoring.resumed - saving.stopped) * 1000, 1)
 
     def _strip(self, ready: list[Move]) -> None:
-        """What made the domains wait goes out of libvirt's records, while its daemon is down."""
-        moved = [one for one in ready if one.result is Result.UPGRADED and one.new is not None]
-        guests = {one.facts.uuid: one.new for one in moved if one.new is not None}
+        """Take out of libvirt's records what made the domains wait, while its daemon is down."""
+        moved = [move for move in ready if move.result is Result.UPGRADED and move.new is not None]
+        guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
         self.connection, took, problems = strip.strip_in_blackout(self.connection, guests)
         self.blackout_ms = took or self.blackout_ms
         for move in moved:

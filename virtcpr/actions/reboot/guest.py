@@ -19,18 +19,18 @@ from virtcpr.host.system.wait import wait_until
 SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
 END_SECONDS = 30.0
 GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hooks
-OVER_SECONDS = 10.0  # between the last byte and QEMU's word
+OVER_SECONDS = 10.0  # between the last byte and QEMU's report
 POLL = 0.005  # s between two looks
 BANDWIDTH = 128 << 20
 ENDS = ("completed", "failed", "cancelled")  # of a migration
 
 
-def go_back(domain: Domain, one: Record) -> str:
-    """The guest goes on in its old process, as before its save; the record and the file go.  What it does now.
+def go_back(domain: Domain, record: Record) -> str:
+    """Resume the guest in its old process, as before its save; remove record and file.  Returns what it does now.
 
-    libvirt resumes it, so that it knows.  Raises HostError where it doesn't resume; the record is there then.
+    libvirt resumes it, so that libvirt knows.  Raises HostError if it doesn't resume; the record stays then.
     """
-    saved = one.saved
+    saved = record.saved
     kill_paused.go_on(Process(saved.old_pid, saved.old_started))
     if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", *ENDS):
         domain.monitor("migrate_cancel")
@@ -38,7 +38,7 @@ def go_back(domain: Domain, one: Record) -> str:
     if saved.runs and state in ("postmigrate", "paused"):
         try:
             domain.resume()
-        except HostError:  # libvirt may not have heard yet that it is paused
+        except HostError:  # libvirt may not know yet that it is paused
             domain.monitor("cont")
         state = _rest(domain)
         if state in ("postmigrate", "paused"):
@@ -49,20 +49,20 @@ def go_back(domain: Domain, one: Record) -> str:
         domain.wake_up()
         state = _rest(domain)
     restore_settings(domain, return_path=saved.return_path)
-    forget_saved(one)
+    forget_saved(record)
     if not saved.runs:
         return "is suspended as before"
     return "runs on" if state == "running" else f"is stopped ({state})"
 
 
 def asleep(domain: Domain) -> bool:
-    """Wait until a guest that was asked to has suspended itself; whether it did in time."""
-    # libvirt's event may come before QEMU rests
+    """Wait until the guest has suspended itself, as asked.  Returns whether it did so in time."""
+    # libvirt's event may come before QEMU is suspended
     return wait_until(lambda: run_state(domain) == "suspended", SUSPEND_SECONDS, poll=POLL)
 
 
 def restore_settings(domain: Domain, *, return_path: bool) -> None:
-    """QEMU's settings as libvirt expects them: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
+    """Set QEMU as libvirt expects it: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
     domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
     set_capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
 
@@ -72,12 +72,12 @@ def set_capabilities(domain: Domain, wanted: Mapping[str, bool]) -> None:
     domain.monitor("migrate-set-capabilities", {"capabilities": listed})
 
 
-def forget_saved(one: Record) -> None:
-    """Nobody needs what was saved: the record, the file, and the second names of RAM files."""
-    for file in one.saved.ram:
+def forget_saved(record: Record) -> None:
+    """Remove what was saved: the record, the file, and the second names of RAM files."""
+    for file in record.saved.ram:
         if file.linked:
             ram_files.forget(file.kept)
-    one.remove()
+    record.remove()
 
 
 def await_gone(domain: Domain, process: Process) -> None:
@@ -89,18 +89,18 @@ def await_gone(domain: Domain, process: Process) -> None:
 
 
 def images(xml: str) -> dict[str, tuple[int, int]]:
-    """How the files are that a domain writes to: path → size, mtime in ns; those that have none are left out."""
-    found = {}
+    """The files that a domain writes to: path → size, mtime in ns.  Only regular files are listed."""
+    files = {}
     for path in restart.images(xml):
         with suppress(OSError):
             if Path(path).is_file():
-                kind = os.stat(path)
-                found[path] = (kind.st_size, kind.st_mtime_ns)
-    return found
+                status = os.stat(path)
+                files[path] = (status.st_size, status.st_mtime_ns)
+    return files
 
 
 def _rest(domain: Domain) -> str:
-    """Its status once it is no longer in the middle of a migration."""
+    """The run state, once it is no longer finish-migrate."""
     state = wait_until(lambda: run_state(domain), OVER_SECONDS, until=lambda now: now != "finish-migrate", poll=POLL)
     if state == "finish-migrate":
         raise HostError(f"{domain.name} doesn't finish its migration")
@@ -108,9 +108,9 @@ def _rest(domain: Domain) -> str:
 
 
 def migration(domain: Domain, seconds: float) -> tuple[str, str]:
-    """How QEMU's migration ended, one of ``ENDS``, and why in its words.
+    """How QEMU's migration ended, one of ``ENDS``, and why, in QEMU's words.
 
-    The first is another status, or nothing, where it didn't end within ``seconds``.
+    The first is another status, or empty, if it didn't end within ``seconds``.
     """
 
     def look() -> tuple[str, str]:

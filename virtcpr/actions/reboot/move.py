@@ -46,7 +46,7 @@ class Move(Outcome):
         return cls(facts, findings, plan=reboot.plan(facts, suspend=suspend))
 
     def recovered(self, recovered: Recovered) -> None:
-        """It was settled, as by `recover`, after a failure that left it open; what can't be settled stays so."""
+        """Take recovery's result after an unsettled failure; what can't be settled stays so."""
         results = {Settled.FORWARD: Result.UPGRADED, Settled.BACK: Result.ROLLED_BACK, Settled.LOST: Result.FAILED}
         if recovered.settled in results:
             self.result = results[recovered.settled]
@@ -81,7 +81,7 @@ class Move(Outcome):
 def planned(connection: Connection, request: Request) -> list[Move]:
     """A move for each domain of the request: probed, judged, planned, rehearsed.  Touches nothing.
 
-    Raises UsageError and HostError; what is wrong with one domain is in its move.
+    Raises UsageError and HostError; a problem of one domain is in its move.
     """
     probe = Probe(request.emulator, ping=request.suspend)
     pairs = [(domain, Move.of(probe.facts(domain), suspend=request.suspend)) for domain in chosen(connection, request)]
@@ -93,7 +93,7 @@ def planned(connection: Connection, request: Request) -> list[Move]:
 
 
 def _refuse_without_room(moves: Iterable[Move]) -> None:
-    """Block the moves whose state finds no room any more, after those before them."""
+    """Block every move whose state has no room left after the moves before it."""
     room = filesystems.free_bytes(saves.DIRECTORY)
     for move in moves:
         if move.plan is None:

@@ -1,4 +1,4 @@
-"""Many guests at once: a thread a guest, as most of it is waiting for libvirt, QEMU and storage."""
+"""Many guests at once, one thread per guest: most of the time is spent waiting for libvirt, QEMU and storage."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ AT_ONCE = 8
 
 
 def together(guests: Sequence[T], action: Callable[[T], None], parallel: int | None) -> None:
-    """Do it with every guest, ``parallel`` at a time.  Raises what an action raises, when all are through."""
+    """Run the action for every guest, ``parallel`` at a time.  Raises what an action raised, after all have ended."""
     if not guests:
         return
     with ThreadPoolExecutor(max_workers=parallel or max(AT_ONCE, os.cpu_count() or 1)) as pool:
-        for done in [pool.submit(action, guest) for guest in guests]:
-            done.result()
+        for future in [pool.submit(action, guest) for guest in guests]:
+            future.result()

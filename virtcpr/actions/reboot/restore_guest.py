@@ -1,4 +1,4 @@
-"""Restoring one guest: libvirt starts its domain again, paused, and new QEMU loads the state from the file.
+"""Restore one guest: libvirt starts its domain again, paused, and new QEMU loads the state from the file.
 
 Until new QEMU is told to run the guest, it holds nothing that the file doesn't: on failure it is ended, and the file
 waits.
@@ -39,10 +39,12 @@ T = TypeVar("T")
 
 
 class Restoring:
-    """One guest's way out of its file."""
+    """Restore one guest from its file."""
 
-    def __init__(self, connection: Connection, one: Record, emulator: Emulator, enter: Callable[[str], None]) -> None:
-        self.connection, self.record, self.emulator, self.enter = connection, one, emulator, enter
+    def __init__(
+        self, connection: Connection, record: Record, emulator: Emulator, enter: Callable[[str], None]
+    ) -> None:
+        self.connection, self.record, self.emulator, self.enter = connection, record, emulator, enter
         self.domain: Domain | None = None
         self.new: Process | None = None
         self.phases: list[Phase] = []
@@ -53,10 +55,10 @@ class Restoring:
         return self.record.saved.name
 
     def run(self, *, read: bool = True) -> None:
-        """The guest runs in new QEMU afterwards, and the record is gone; what made it wait is in ``pending_strips``.
+        """Restore: the guest runs in new QEMU, and the record is gone; what made it wait is in ``pending_strips``.
 
-        With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError where
-        nothing is left running and the file waits; Unsettled where that isn't sure.
+        With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError if
+        nothing is left running and the file waits, Unsettled if that isn't sure.
         """
         try:
             end_new(self.connection, self.record.saved)
@@ -68,7 +70,7 @@ class Restoring:
             self._step("start", self._start)
             self._step("load", self._load)
             assert self.new is not None
-            if not self.new.alive():  # from RESUMING on its end would be the guest's
+            if not self.new.alive():  # from RESUMING on, its end is the guest's
                 raise HostError(f"{self.name}: new QEMU (process {self.new.pid}) has ended")
             self.record.write(Stage.RESUMING, new_pid=self.new.pid, new_started=self.new.started)
         except (VirtcprError, OSError, ValueError) as error:
@@ -118,13 +120,13 @@ class Restoring:
             self.domain.monitor("migrate-incoming", {"uri": f"fd:{FD}", "exit-on-error": False})
         finally:
             stream.given()
-        found = stream.end()
+        loaded = stream.end()
         self._over()
-        if found != saved.state:
-            raise HostError(f"{self.name}: its state was changed since it was saved: the checksum is another")
+        if loaded != saved.state:
+            raise HostError(f"{self.name}: its state was changed since it was saved: the checksum differs")
 
     def _over(self) -> None:
-        """Wait until QEMU has loaded it.  Raises HostError with QEMU's words where it can't."""
+        """Wait until QEMU has loaded the state.  Raises HostError with QEMU's words if it can't."""
         assert self.domain is not None
         end, words = guest.migration(self.domain, OVER_SECONDS)
         if end not in guest.ENDS:
@@ -133,7 +135,7 @@ class Restoring:
             words = words or "it doesn't say why"
             raise HostError(
                 f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
-                hint=f"install a QEMU that can, as the one that wrote it ({self.record.saved.qemu}); then "
+                hint=f"install a QEMU that can, such as the one that wrote it ({self.record.saved.qemu}); then "
                 f"'virtcpr restore {self.name}'",
             )
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
@@ -171,10 +173,10 @@ class Restoring:
 
 
 def end_new(connection: Connection, saved: Saved) -> None:
-    """End the QEMU that was started to take this state and never ran the guest, if there is one; nothing else.
+    """End the QEMU, if any, that was started to take this state and never ran the guest; no other process.
 
-    By SIGKILL: an orderly end with discard-data wipes the RAM.  No start is allowed any more.  Raises HostError where
-    it doesn't end, where somebody has resumed it, or where the domain runs that wasn't started by us.
+    By SIGKILL: an orderly end with discard-data wipes the RAM.  No start is allowed any more.  Raises HostError if
+    it doesn't end, if somebody has resumed it, or if somebody else started the domain.
     """
     ram_files.started(saved.uuid)
     domain = connection.find(saved.uuid)
@@ -189,7 +191,7 @@ def end_new(connection: Connection, saved: Saved) -> None:
 
 
 def _process(domain: Domain, saved: Saved) -> Process | None:
-    """The domain's QEMU; None where it has none, or when libvirt has noticed its end.  Raises HostError."""
+    """The domain's QEMU; None if it has none, or libvirt has noticed its end.  Raises HostError."""
     deadline = time.monotonic() + guest.GONE_SECONDS
     while domain.active():
         try:
@@ -202,7 +204,7 @@ def _process(domain: Domain, saved: Saved) -> Process | None:
 
 
 def _vcpus(domain: Domain) -> tuple[int, ...]:
-    """Their threads; none where QEMU doesn't answer: then nobody can tell it to run, either."""
+    """The vCPUs' threads; empty if QEMU doesn't answer: then nobody can tell it to run, either."""
     try:
         return tuple(qmp.threads(domain.monitor("query-cpus-fast")).values())
     except HostError:
@@ -229,14 +231,14 @@ def waited(process: Process) -> bool:
 
 
 def resume(domain: Domain, saved: Saved) -> None:
-    """New QEMU runs the guest, and libvirt knows it; also where that was done already.  Raises HostError."""
+    """Have libvirt run the guest in new QEMU, if it doesn't run yet.  Raises HostError."""
     if saved.runs and _status(domain) in ("paused", "prelaunch"):
         domain.resume()
     if saved.runs and saved.wake and _status(domain) == "suspended":
         domain.wake_up()
 
 
-def finish(domain: Domain, one: Record) -> None:
-    """QEMU's settings are what libvirt expects, and the file is gone: the guest runs.  Raises HostError."""
-    restore_settings(domain, return_path=one.saved.return_path)
-    guest.forget_saved(one)
+def finish(domain: Domain, record: Record) -> None:
+    """Set QEMU as libvirt expects it, and remove the file: the guest runs.  Raises HostError."""
+    restore_settings(domain, return_path=record.saved.return_path)
+    guest.forget_saved(record)

@@ -1,6 +1,6 @@
-"""Saving one guest: its state to a file by cpr-reboot, then the end of its process.  libvirt's daemon runs.
+"""Save one guest: write its state to a file by cpr-reboot, then end its process.  libvirt's daemon runs.
 
-Until the process is ended everything is undone on failure, and the guest runs on where it was.
+Until the process is ended, a failure undoes everything, and the guest runs on where it was.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Turned(Exception):
 
 
 class Saving:
-    """One guest's way into its file.  ``record`` says how far it got."""
+    """Save one guest to its file.  ``record`` says how far it got."""
 
     def __init__(
         self, domain: Domain, plan: RebootPlan, purpose: Purpose, enter: Callable[[str], None], stop: Callable[[], bool]
     ) -> None:
-        """``enter`` hears of every step; ``stop`` says whether somebody wants it to be given up."""
+        """``enter`` is called with every step; ``stop`` says whether saving must be given up."""
         self.domain, self.plan, self.enter, self.stop = domain, plan, enter, stop
         facts = plan.facts
         assert facts.process is not None
@@ -87,12 +87,12 @@ class Saving:
         return self.record.saved.name
 
     def run(self) -> None:
-        """Its state is in the file afterwards, and its process is gone.
+        """Save: the guest's state is in the file afterwards, and its process is gone.
 
-        Raises RolledBack where the guest runs on as before, Ended where it ended by itself, Unsettled where its
-        process couldn't be brought back to what it was.
+        Raises RolledBack if the guest runs on as before, Ended if it ended by itself, Unsettled if its process
+        couldn't be brought back to what it was.
         """
-        self._see_that_it_is_as_planned()
+        self._check_as_planned()
         try:
             self.record.write(Stage.SAVING)
             self._step("keep", self._keep)
@@ -101,7 +101,7 @@ class Saving:
             state = self._step("save", self._save)
             files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in self.record.saved.ram)
             xml = self.record.saved.xml
-            with suppress(HostError):  # a device may have come or gone until the guest was paused
+            with suppress(HostError):  # a device may have been plugged or unplugged before the pause
                 xml = self.domain.startable_xml()
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
             self._step("end-old", self._end_old)
@@ -120,8 +120,8 @@ class Saving:
         finally:
             self.phases.append(Phase(name, round((time.monotonic() - begun) * 1000, 2)))
 
-    def _see_that_it_is_as_planned(self) -> None:
-        """Somebody was asked whether to go on, meanwhile: libvirt may have another process of it by now."""
+    def _check_as_planned(self) -> None:
+        """The user was asked whether to go on: libvirt may run the domain in another process by now."""
         if not self.old.alive():
             raise self._ended()
         try:
@@ -137,16 +137,16 @@ class Saving:
         for file in self.record.saved.ram:
             if file.linked:
                 ram_files.keep(file.path, self.record.saved.uuid, self.old)
-            elif not ram_files.has_open(self.old, file.path):  # QEMU says which it is, and could name any file
+            elif not ram_files.has_open(self.old, file.path):  # QEMU says which file it is, and could name any
                 raise HostError(f"{self.name}: QEMU (process {self.old.pid}) hasn't opened {file.path} as its RAM")
 
     def _suspend(self) -> None:
-        """It is told to, and sleeps.  Recorded before: whoever finds it awake knows that it may be about to."""
+        """Suspend the guest.  Recorded first: recovery then knows that a running guest may be about to suspend."""
         self.record.write(Stage.SAVING, asked=True)
         try:
             self.domain.suspend_to_ram()
         except HostError:
-            self._status()  # where libvirt answers it was refused; where it doesn't nobody knows
+            self._status()  # if libvirt answers, it was refused; if not, nobody knows
             self.record.write(Stage.SAVING, asked=False)
             raise
         if not asleep(self.domain):
@@ -154,7 +154,7 @@ class Saving:
             raise HostError(f"{self.name}: the guest didn't suspend itself within {guest.SUSPEND_SECONDS:g} s")
 
     def _save(self) -> Digest:
-        """Pause it, and have its state in the file."""
+        """Pause the guest, and write its state to the file."""
         self._arm()
         if job := self.domain.job():
             raise HostError(f"{self.name}: libvirt is busy with it ({job})")
@@ -178,7 +178,7 @@ class Saving:
         return state
 
     def _arm(self) -> None:
-        """QEMU's settings, and a last look at what doesn't show in its status."""
+        """Check what QEMU's status doesn't show, then set QEMU up for the save."""
         assert self.plan.facts.qemu is not None
         had = {memdev.id for memdev in self.plan.facts.qemu.memdevs}
         if {memdev.id for memdev in qmp.memdevs(self.domain.monitor("query-memdev"))} != had:
@@ -188,7 +188,7 @@ class Saving:
         set_capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))
         if reasons:
-            raise HostError(f"{self.name}: QEMU: {'; '.join(map(str, reasons))}")
+            raise HostError(f"{self.name}: QEMU refuses: {'; '.join(map(str, reasons))}")
 
     def _end_old(self) -> None:
         """By SIGKILL: its images are flushed and given up, and an orderly end with discard-data wipes the RAM."""

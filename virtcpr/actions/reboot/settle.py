@@ -1,6 +1,6 @@
-"""Settling the interrupted save or restore of one guest: see who has it, decide by ``plan.reboot_recovery``, act.
+"""Settle the interrupted save or restore of one guest: see who has it, decide by ``plan.reboot_recovery``, act.
 
-libvirt's daemon runs: it is what starts and resumes domains.
+libvirt's daemon runs: it starts and resumes the domains.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ log = logging.getLogger(__name__)
 
 
 def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...]:
-    """Settle the interrupted saves and restores of these domains, of all where none is named; the host's lock is held.
+    """Settle the interrupted saves and restores of these domains, or of all if none is named; the host's lock is held.
 
-    Those that wait for `restore` are named, and wait on.  Raises HostError where the daemon doesn't answer.
+    Those that wait for `restore` are listed, and wait on.  Raises HostError if the daemon doesn't answer.
     """
     if not dry_run:
         saves.sweep()
     outcomes = [_unreadable(uuid, error) for uuid, error in saves.broken() if not names or uuid in names]
-    found = [one for one in saves.readable() if not names or {one.saved.uuid, one.saved.name} & set(names)]
-    if not found and not pending_strips.noted():
+    records = [
+        record for record in saves.readable() if not names or {record.saved.uuid, record.saved.name} & set(names)
+    ]
+    if not records and not pending_strips.noted():
         return tuple(outcomes)
     connection = reconnect.reconnect(None) if dry_run else _connected()
     try:
@@ -55,7 +57,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
                 connection, _, _ = strip.strip_in_blackout(connection, {})
             connection = qemu_hook.ready(connection)
         emulators = Emulators()
-        outcomes += [settle(connection, one, emulators, dry_run=dry_run) for one in found]
+        outcomes += [settle(connection, record, emulators, dry_run=dry_run) for record in records]
         if not dry_run:
             connection, _, problems = strip.strip_in_blackout(connection, {})
             for problem in problems:
@@ -66,30 +68,30 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
 
 
 def settle_now(uuid: str) -> Recovered | None:
-    """Settle a save or restore of this process's own that ended otherwise than planned; None where that can't be done.
+    """Settle this process's own save or restore if its result is unknown; None if that can't be done.
 
-    libvirt's daemon may have died and come back: over a connection of its own.  Never raises.
+    Over a new connection: libvirt's daemon may have died and come back.  Never raises.
     """
     try:
-        one, connection = saves.load(uuid), _connected()
+        record, connection = saves.load(uuid), _connected()
     except HostError as error:
         log.info("%s isn't settled: %s", uuid, error.message)
         return None
     try:
-        return settle(connection, one, Emulators(), dry_run=False)
+        return settle(connection, record, Emulators(), dry_run=False)
     finally:
         connection.close()
 
 
 def _connected() -> Connection:
-    """The daemon, which somebody may have stopped, or been stopping, when he was killed: it is started again then.
+    """Connect to the daemon.  If a run was killed after it stopped the daemon, start the daemon first.
 
-    Raises HostError where it doesn't answer.
+    Raises HostError if it doesn't answer.
     """
-    return reconnect.reconnect(None, _start_where_it_is_stopped)
+    return reconnect.reconnect(None, _start_if_stopped)
 
 
-def _start_where_it_is_stopped() -> None:
+def _start_if_stopped() -> None:
     try:
         daemon.running()
     except (HostError, OSError):
@@ -102,9 +104,9 @@ def _unreadable(uuid: str, error: HostError) -> Recovered:
     return Recovered("", uuid, "", "", "", Settled.UNKNOWN, f"{error.message}: {error.hint}")
 
 
-def found(connection: Connection, one: Record) -> Found:
-    """The domain's process.  A process that somebody had stopped, to end it, goes on."""
-    saved = one.saved
+def found(connection: Connection, record: Record) -> Found:
+    """Which process the domain has.  A process that was stopped, to be ended, is continued."""
+    saved = record.saved
     old = Process(saved.old_pid, saved.old_started)
     kill_paused.go_on(old)
     try:
@@ -131,18 +133,18 @@ def _new(domain: Domain, status: str) -> Found:
     return Found.NEW_LOADED if qmp.text(answer.get("status")) == "completed" else Found.NEW_WAITING
 
 
-def settle(connection: Connection, one: Record, emulators: Emulators, *, dry_run: bool) -> Recovered:
+def settle(connection: Connection, record: Record, emulators: Emulators, *, dry_run: bool) -> Recovered:
     """Never raises: the result says what isn't known."""
-    saved = one.saved
-    seen = found(connection, one)
+    saved = record.saved
+    seen = found(connection, record)
     decided = remedy(saved.stage, saved.purpose, seen)
     try:
         if dry_run:
             settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
         else:
-            # Whoever was starting it is gone: from now on libvirt's hook refuses a fresh start.
+            # The run that was starting it is gone: from now on libvirt's hook refuses a fresh start.
             ram_files.started(saved.uuid)
-            settled, text = _act(connection, one, emulators, decided)
+            settled, text = _act(connection, record, emulators, decided)
     except VirtcprError as error:
         settled, text = Settled.UNKNOWN, f"{error.message}: {error.hint}" if error.hint else error.message
     except Exception as error:  # a defect, too: the other domains must not suffer
@@ -154,44 +156,46 @@ def settle(connection: Connection, one: Record, emulators: Emulators, *, dry_run
     return Recovered(saved.name, saved.uuid, saved.stage.value, old, new, settled, text)
 
 
-def _act(connection: Connection, one: Record, emulators: Emulators, decided: Remedy) -> tuple[Settled, str]:
-    saved = one.saved
+def _act(connection: Connection, record: Record, emulators: Emulators, decided: Remedy) -> tuple[Settled, str]:
+    saved = record.saved
     match decided:
         case Remedy.BACK:
-            return Settled.BACK, f"the guest {guest.go_back(_domain(connection, one), one)}"
+            return Settled.BACK, f"the guest {guest.go_back(_domain(connection, record), record)}"
         case Remedy.WAIT:
             restore_guest.end_new(connection, saved)
             if saved.stage is Stage.STARTING:
-                one.write(Stage.SAVED)
+                record.write(Stage.SAVED)
             return Settled.WAITING, f"its state waits: 'virtcpr restore {saved.name}' lets it go on"
         case Remedy.RESTORE:
             named = saved.emulator or saved.live.emulator
-            Restoring(connection, one, emulators.get(named), lambda _: None).run()
+            Restoring(connection, record, emulators.get(named), lambda _: None).run()
             return Settled.FORWARD, "restored from its file"
         case Remedy.FORWARD:
-            domain = _domain(connection, one)
+            domain = _domain(connection, record)
             restore_guest.resume(domain, saved)
-            restore_guest.finish(domain, one)
+            restore_guest.finish(domain, record)
             return Settled.FORWARD, "the guest runs in new QEMU"
         case Remedy.LOST:
-            return _lost(one)
+            return _lost(record)
         case Remedy.UNKNOWN:
-            raise HostError("who has the guest can't be told; nothing was done", hint=f"virsh list; {one.directory}")
+            raise HostError(
+                "it isn't known which process has the guest; nothing was done", hint=f"virsh list; {record.directory}"
+            )
 
 
-def _domain(connection: Connection, one: Record) -> Domain:
-    domain = connection.find(one.saved.uuid)
+def _domain(connection: Connection, record: Record) -> Domain:
+    domain = connection.find(record.saved.uuid)
     if domain is None:
-        raise HostError(f"libvirt doesn't know {one.saved.name}")
+        raise HostError(f"libvirt doesn't know {record.saved.name}")
     return domain
 
 
-def _lost(one: Record) -> tuple[Settled, str]:
+def _lost(record: Record) -> tuple[Settled, str]:
     """The file is of no use: it was never whole, or the guest may have gone on from it and written to its disks."""
-    guest.forget_saved(one)
-    if one.saved.stage is Stage.SAVING:
+    guest.forget_saved(record)
+    if record.saved.stage is Stage.SAVING:
         return Settled.LOST, "its QEMU ended while it was being saved; the domain can be started"
-    return Settled.LOST, "its new QEMU ended when it may have run already; the domain can be started"
+    return Settled.LOST, "its new QEMU ended, and may have run the guest; the domain can be started"
 
 
 def settle_report(report: KeptDomain, results: Mapping[Settled, Keeping]) -> KeptDomain:

@@ -1,4 +1,4 @@
-"""What is saved must be what was saved, and of use here and now: looked at before anything is started."""
+"""Check a saved guest before anything is started: it must be unchanged, and usable on this host now."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from virtcpr.host.qemu.stream import digest
 from virtcpr.plan.reboot_recovery import Purpose
 
 
-def look(one: Record, emulator: Emulator, *, read: bool = True) -> None:
-    """Raises HostError that says what of a saved guest isn't as it must be; nothing was started then.
+def look(record: Record, emulator: Emulator, *, read: bool = True) -> None:
+    """Raise HostError with all that is wrong with a saved guest; nothing was started then.
 
-    Without ``read`` the state's content isn't read: it was written in this very run, and is read as it is loaded.
+    Without ``read`` the state's content isn't read: this run wrote it, and checks it when it is loaded.
     """
-    problems = list(_problems(one, emulator, read=read))
+    problems = list(_problems(record, emulator, read=read))
     if problems:
-        name = one.saved.name
+        name = record.saved.name
         raise HostError(
-            f"{name} can't be restored: {'; '.join(problems)}; its state waits in {one.directory}",
+            f"{name} can't be restored: {'; '.join(problems)}; its state waits in {record.directory}",
             hint=saves.DISCARD.format(name=name),
         )
 
 
-def _problems(one: Record, emulator: Emulator, *, read: bool) -> Iterator[str]:
-    saved = one.saved
+def _problems(record: Record, emulator: Emulator, *, read: bool) -> Iterator[str]:
+    saved = record.saved
     host, boot = saves.here()
     if saved.host != host:
         yield "it was saved on another host"
     if saved.purpose is Purpose.UPGRADE and saved.boot != boot:
         yield "the host was booted in the middle of its upgrade, before its RAM was on storage"
-    yield from _emulator(one, emulator)
+    yield from _emulator(record, emulator)
     if saved.state is None:
         yield "its state was never whole"
     elif read:
         try:
-            found = digest(one.state_path)
+            current = digest(record.state_path)
         except HostError as error:
             yield error.message
         else:
-            if found.size < saved.state.size:
-                yield f"its state is cut off: {found.size} of {saved.state.size} bytes"
-            elif found != saved.state:
-                yield "its state was changed since: the checksum is another"
+            if current.size < saved.state.size:
+                yield f"its state is cut off: {current.size} of {saved.state.size} bytes"
+            elif current != saved.state:
+                yield "its state was changed since: the checksum differs"
     for file in saved.ram:
         yield from _ram(file.kept, file.identity)
     now = images(saved.xml)
@@ -60,8 +60,8 @@ def _problems(one: Record, emulator: Emulator, *, read: bool) -> Iterator[str]:
             yield f"its disk {path} was written to since it was saved"
 
 
-def _emulator(one: Record, emulator: Emulator) -> Iterator[str]:
-    machine = one.saved.live.machine
+def _emulator(record: Record, emulator: Emulator) -> Iterator[str]:
+    machine = record.saved.live.machine
     if emulator.problem:
         yield f"the emulator {emulator.path} {emulator.problem}"
     elif machine and machine not in emulator.machines:
@@ -77,6 +77,6 @@ def _ram(path: str, then: Identity) -> Iterator[str]:
         yield error.message
         return
     if (now.inode, now.size) != (then.inode, then.size):
-        yield f"its RAM file {path} isn't the one that it had"
+        yield f"its RAM file {path} isn't the same file as before"
     elif now.modified_ns != then.modified_ns:
         yield f"its RAM file {path} was written to since"
