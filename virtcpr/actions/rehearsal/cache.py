@@ -1,4 +1,4 @@
-"""The results of rehearsals, kept until the host boots: ``plan`` has the work, ``upgrade`` finds it done."""
+"""The results of rehearsals, kept until the host boots: ``upgrade`` need not repeat what ``plan`` rehearsed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def key(*parts: str) -> str:
 
 
 def read() -> dict[str, Rehearsal]:
-    """Those that are known.  A file that can't be read or understood is none: everything is rehearsed anew."""
+    """The known results; empty if the file can't be read or understood: then everything is rehearsed again."""
     try:
         document = json.loads(PATH.read_text(encoding="utf-8"))
         return {str(key): Rehearsal(Trial(trial), str(words)) for key, (trial, words) in document.items()}
@@ -33,7 +33,7 @@ def read() -> dict[str, Rehearsal]:
 
 
 def note(key: str, result: Rehearsal) -> None:
-    """Keep a result; not one that tells nothing.  Where that fails it is rehearsed again."""
+    """Keep a result, unless it tells nothing.  If that fails, the case is rehearsed again."""
     if result.trial is Trial.UNSURE:
         return
     kept = [*read().items(), (key, result)][-LAST:]

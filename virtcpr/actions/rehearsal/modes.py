@@ -14,12 +14,12 @@ from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.qemu.scratch import Directory, Scratch
 from virtcpr.model import Mode
 
-UNTHROTTLED = 1 << 50  # bytes a second; a save is held to 128 MiB by default
-RESTING = ("paused", "prelaunch")  # where new stands: the twin never ran in old
+UNTHROTTLED = 1 << 50  # bytes a second; a save is limited to 128 MiB by default
+RESTING = ("paused", "prelaunch")  # new's run state at the end: the twin never ran in old
 
 
 class TwinMode(Protocol):
-    """A mode; made of the twin's command line and of a directory that both of its processes can use."""
+    """A mode, made from the twin's command line and a directory that both of its processes can use."""
 
     def __init__(self, line: CommandLine, place: Directory) -> None: ...
 
@@ -30,10 +30,10 @@ class TwinMode(Protocol):
         """The options of new QEMU, which is started at the same time."""
 
     async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
-        """All of the hand-over; ``timeout`` in seconds holds for each wait in it.
+        """The whole hand-over; ``timeout``, in seconds, holds for each wait in it.
 
-        Raises QmpRefused where new QEMU says no, HostError where something blocks it in old, and QmpError where
-        nothing can be told of it unless new has ended by itself.
+        Raises QmpRefused if new QEMU refuses, HostError if something in old blocks it, and QmpError if nothing is
+        known, unless new has ended by itself.
         """
 
 
@@ -65,7 +65,7 @@ class Transfer:
 
 
 class Reboot:
-    """cpr-reboot: by a file.  The memory, never touched, is in files of its own, so that it takes no time."""
+    """cpr-reboot: by a file.  RAM, never touched, is in files of its own, so that the save takes no time."""
 
     def __init__(self, line: CommandLine, place: Directory) -> None:
         self._line = in_files(line, place.path("ram"))
@@ -83,7 +83,7 @@ class Reboot:
             raise HostError(f"its twin: QEMU refuses: {'; '.join(reasons)}")
         await old.execute("migrate", {"uri": f"file:{self._state}"})
         if await old.migration_end(timeout) != "completed":
-            # The guest would run on; and it may be for want of room, where the twin's state is but the guest's not.
+            # The guest would run on; and the cause may be a lack of room, where only the twin's state is written.
             raise QmpError(f"its state can't be saved: {await cpr.reason(old)}")
         new = await after.monitor(timeout)
         await _ready(new, {"mode": "cpr-reboot"})
@@ -94,7 +94,7 @@ class Reboot:
             raise QmpRefused(f"new QEMU has all of its state, but is {state}")
 
     async def _load(self, new: Monitor) -> None:
-        """New takes the state, and stays alive where it can't; before 9.1 it couldn't be told to, and ends."""
+        """New takes the state, and stays alive if it can't; before 9.1 QEMU has no option for that, and ends."""
         uri = {"uri": f"file:{self._state}"}
         try:
             await new.execute("migrate-incoming", {**uri, "exit-on-error": False})

@@ -1,8 +1,8 @@
 """The rehearsal: a twin of the guest goes from its QEMU to the one it would be moved to, in the same mode.
 
-Releases of QEMU exist that refuse what another one saved.  The twin finds out before the guest is touched: the same
+Some releases of QEMU refuse what another release saved.  The twin shows it before the guest is touched: the same
 machine, in the build that the guest runs in, with blank disks, null network and character back ends, never started.
-It isn't the guest: what a guest's driver made of a device, it can't show.
+It isn't the guest: it can't show what the guest's drivers made of a device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from virtcpr.plan.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-SECONDS = 30.0  # for one rehearsal; a machine that is loaded takes three
+SECONDS = 30.0  # for one rehearsal; a busy host takes three
 Ask = Callable[..., object]
 
 
@@ -47,7 +47,7 @@ class Case:
 
 
 def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> None:
-    """Rehearse each domain that is to be moved in this mode; one that new QEMU refuses becomes ``blocked``."""
+    """Rehearse each domain that is to be moved in this mode; a domain that new QEMU refuses becomes ``blocked``."""
     outcomes = [(outcome, Case(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
     rehearse([case for _, case in outcomes], mode)
     for outcome, case in outcomes:
@@ -55,11 +55,11 @@ def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> No
 
 
 def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
-    """Give each case its result; guests of the same shape and builds have one rehearsal.  Never raises for them.
+    """Give each case its result; guests of the same shape and builds share one rehearsal.  Never raises for a case.
 
     ``mode`` is one of ``modes.MODES``.
     """
-    firmware = functools.cache(emulator.firmware)  # guests by the dozen have one emulator
+    firmware = functools.cache(emulator.firmware)  # many guests share one emulator
     by_shape: dict[str, list[Case]] = {}
     lines: dict[str, CommandLine] = {}
     for case in cases:
@@ -130,9 +130,9 @@ async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehear
 
 @contextmanager
 def _executable(process: Process) -> Iterator[int]:
-    """The binary that a process runs, also where it was deleted meanwhile.
+    """The binary that a process runs, also if it was deleted meanwhile.
 
-    Raises HostError for one that isn't root's alone to change: the twin isn't confined as the process is.
+    Raises HostError if others than root can change it: the twin isn't confined as the process is.
     """
     fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -147,8 +147,8 @@ def _executable(process: Process) -> Iterator[int]:
 async def _hand_over(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehearsal:
     """One hand-over, up to where the guest would run in new.
 
-    NO-GO only where QEMU says so.  Raises HostError where nothing can be told of it: the host may have been short of
-    memory, or somebody ended a process.
+    NO-GO only if QEMU says so.  Raises HostError if the result isn't known: the host may have been short of memory, or
+    somebody ended a process.
     """
     try:
         old = await before.monitor(SECONDS)
@@ -162,13 +162,13 @@ async def _hand_over(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Re
         if not sure:
             raise HostError(words) from error
         return Rehearsal(Trial.NO_GO, words)
-    except HostError as error:  # what QEMU says that blocks it
+    except HostError as error:  # what blocks it, as QEMU says
         return Rehearsal(Trial.NO_GO, error.message)
     return Rehearsal(Trial.GO)
 
 
 async def _last_words(twin: Scratch, otherwise: HostError) -> str:
-    """QEMU's own words, or the error where it had none.  It is ended for it."""
+    """QEMU's own words, or the error if it had none.  Ends the twin."""
     await twin.end()
     return "; ".join(dict.fromkeys(twin.words)) or otherwise.message
 
@@ -176,8 +176,8 @@ async def _last_words(twin: Scratch, otherwise: HostError) -> str:
 def _applied(result: Rehearsal, case: Case) -> Rehearsal:
     """What the twin's result says of this guest.
 
-    The twin is as its build makes it.  A guest that was moved here before is as the build that it was started in made
-    it, and only QEMU can tell how that differs: its queues do where another build gave them another size.
+    The twin is as its build makes it.  A guest that was moved before is as the build that started it made it.  Only
+    QEMU can tell the difference: the guest's queues may have another size.
     """
     assert case.facts.process is not None
     moved = any(case.facts.process.line.named("incoming"))
@@ -202,5 +202,5 @@ def _made_elsewhere(ask: Ask) -> Iterator[bool]:
             try:
                 queue = qmp.obj(ask("x-query-virtio-queue-status", {"path": path, "queue": number}))
             except QmpError:
-                break  # there is no such queue: it was the last one
+                break  # no such queue: the previous one was the last
             yield queue["vring-num"] != queue["vring-num-default"]
