@@ -68,7 +68,7 @@ def _agreed(session: Session, outlooks: tuple[PreparedDomain, ...]) -> bool:
 
     :raise UsageError: where there is nobody to ask.
     """
-    changing = sum(one.result in (Readying.PREPARED, Readying.RESTORED) for one in outlooks)
+    changing = sum(outlook.result in (Readying.PREPARED, Readying.RESTORED) for outlook in outlooks)
     if not changing:
         return True
     if not session.can_ask():

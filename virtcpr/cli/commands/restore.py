@@ -42,14 +42,14 @@ def restore(
     with session.backend.open_restore(request, discard=discard) as planned:
         if discard and not yes and not _agreed(session, planned.outlooks):
             return RestoreReport((), ExitCode.DONE, notes=("nothing done",))
-        meant = (one for one in planned.outlooks if one.result in (Keeping.RESTORED, Keeping.DISCARDED))
-        names = tuple(one.name or one.uuid for one in meant)
+        chosen = (outlook for outlook in planned.outlooks if outlook.result in (Keeping.RESTORED, Keeping.DISCARDED))
+        names = tuple(outlook.name or outlook.uuid for outlook in chosen)
         return interaction.watched(session, names, planned.run, what="the restore")
 
 
 def _agreed(session: Session, outlooks: tuple[KeptDomain, ...]) -> bool:
     """Only what is given up is asked about; where nothing would be there is nothing to ask."""
-    lost = sum(one.result is Keeping.DISCARDED for one in outlooks)
+    lost = sum(outlook.result is Keeping.DISCARDED for outlook in outlooks)
     if not lost:
         return True
     question = (

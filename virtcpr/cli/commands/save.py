@@ -31,7 +31,7 @@ def save(
     session.output = output
     request = replace(options.request(session, domain, every), suspend=suspend)
     with session.backend.open_save(request) as planned:
-        names = tuple(one.name for one in planned.outlooks if one.result is Keeping.SAVED)
+        names = tuple(outlook.name for outlook in planned.outlooks if outlook.result is Keeping.SAVED)
         if not yes and not _agreed(session, planned.outlooks, len(names)):
             return SaveReport((), ExitCode.DONE, notes=("nothing done",))
         return interaction.watched(session, names, planned.run, what="the save")

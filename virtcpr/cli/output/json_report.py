@@ -187,17 +187,17 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
     }
 
 
-def _kept(one: KeptDomain) -> dict[str, Any]:
+def _kept(domain: KeptDomain) -> dict[str, Any]:
     return {
-        "name": one.name or None,
-        "uuid": one.uuid,
-        "result": one.result.value,
-        "qemu": one.qemu,
-        "size": one.size,
-        "in_place": one.in_place,
-        "saved_at": one.saved_at,
-        "phases": [_phase(phase) for phase in one.phases],
-        "findings": [_finding(finding) for finding in one.findings],
+        "name": domain.name or None,
+        "uuid": domain.uuid,
+        "result": domain.result.value,
+        "qemu": domain.qemu,
+        "size": domain.size,
+        "in_place": domain.in_place,
+        "saved_at": domain.saved_at,
+        "phases": [_phase(phase) for phase in domain.phases],
+        "findings": [_finding(finding) for finding in domain.findings],
     }
 
 
@@ -225,34 +225,36 @@ def _checked(domain: CheckedDomain) -> dict[str, Any]:
     }
 
 
-def _prepared(one: PreparedDomain) -> dict[str, Any]:
+def _prepared(domain: PreparedDomain) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "uuid": one.uuid or None,
-        "result": one.result.value,
-        "changes": list(one.changes),
-        "kept": list(one.kept),
-        "diff": one.diff,
-        "backup": one.backup,
-        "findings": [_finding(finding) for finding in one.findings],
+        "name": domain.name,
+        "uuid": domain.uuid or None,
+        "result": domain.result.value,
+        "changes": list(domain.changes),
+        "kept": list(domain.kept),
+        "diff": domain.diff,
+        "backup": domain.backup,
+        "findings": [_finding(finding) for finding in domain.findings],
     }
 
 
-def _outlook(one: Outlook) -> dict[str, Any]:
+def _outlook(domain: Outlook) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "uuid": one.uuid,
-        "action": one.verdict.value if one.verdict else "move",
-        "mode": one.mode.value if one.mode else None,
-        "from": _side(one.source),
-        "to": _side(one.target),
-        "emulator": one.emulator,
-        "steps": [_step(step) for step in one.steps],
-        "carried": list(one.carried),
-        "replayed": list(one.replayed),
-        "forecast_pause_ms": _ms(one.forecast_ms),
-        "rehearsal": {"verdict": one.rehearsal.trial.value, "words": one.rehearsal.words} if one.rehearsal else None,
-        "findings": [_finding(finding) for finding in one.findings],
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "action": domain.verdict.value if domain.verdict else "move",
+        "mode": domain.mode.value if domain.mode else None,
+        "from": _side(domain.source),
+        "to": _side(domain.target),
+        "emulator": domain.emulator,
+        "steps": [_step(step) for step in domain.steps],
+        "carried": list(domain.carried),
+        "replayed": list(domain.replayed),
+        "forecast_pause_ms": _ms(domain.forecast_ms),
+        "rehearsal": {"verdict": domain.rehearsal.trial.value, "words": domain.rehearsal.words}
+        if domain.rehearsal
+        else None,
+        "findings": [_finding(finding) for finding in domain.findings],
     }
 
 

@@ -35,8 +35,8 @@ def restore(report: RestoreReport) -> Table:
 
 
 def _kept(domains: Sequence[KeptDomain], notes: tuple[str, ...], empty: str, blackout_ms: float | None = None) -> Table:
-    rows = tuple(Row(_kept_cells(one, one.result.value), one.findings) for one in domains)
-    results = [one.result.value for one in domains]
+    rows = tuple(Row(_kept_cells(domain, domain.result.value), domain.findings) for domain in domains)
+    results = [domain.result.value for domain in domains]
     below = cells.below(results, tuple(result.value for result in Keeping), notes, blackout_ms)
     return Table(("DOMAIN", "RESULT", *KEPT), rows, "" if notes else empty, below)
 
@@ -45,20 +45,20 @@ def outlook(outlooks: Sequence[KeptDomain]) -> Table:
     """``save`` and ``restore``, before them; of what is saved also since when."""
     rows = tuple(
         Row(
-            _kept_cells(one, KEEPING_ACTIONS.get(one.result, one.result.value)),
-            one.findings,
-            (("saved", one.saved_at),) if one.saved_at else (),
+            _kept_cells(domain, KEEPING_ACTIONS.get(domain.result, domain.result.value)),
+            domain.findings,
+            (("saved", domain.saved_at),) if domain.saved_at else (),
         )
-        for one in outlooks
+        for domain in outlooks
     )
     return Table(("DOMAIN", "ACTION", *KEPT), rows, "")
 
 
-def _kept_cells(one: KeptDomain, word: str) -> tuple[Cell, ...]:
+def _kept_cells(domain: KeptDomain, word: str) -> tuple[Cell, ...]:
     return (
-        Cell(visible(one.name) or visible(one.uuid)),
-        Cell(word, style=KEEPING_STYLES[one.result]),
-        cells.versions(one.qemu, None)[0],
-        Cell(NOTHING if one.size is None else size(one.size)),
-        Cell({None: NOTHING, True: "in place", False: "in the file"}[one.in_place]),
+        Cell(visible(domain.name) or visible(domain.uuid)),
+        Cell(word, style=KEEPING_STYLES[domain.result]),
+        cells.versions(domain.qemu, None)[0],
+        Cell(NOTHING if domain.size is None else size(domain.size)),
+        Cell({None: NOTHING, True: "in place", False: "in the file"}[domain.in_place]),
     )

@@ -84,8 +84,8 @@ def plain(event: Progress) -> str:
     if event.pause_ms is not None:
         parts.append(f"pause {milliseconds(event.pause_ms)}")
     text = " ".join(visible_lines(event.text))
-    said = ", ".join(visible(part) for part in parts if part)
-    return f"virtcpr: {visible(event.domain) or HOST}: " + ": ".join(part for part in (said, text) if part)
+    headline = ", ".join(visible(part) for part in parts if part)
+    return f"virtcpr: {visible(event.domain) or HOST}: " + ": ".join(part for part in (headline, text) if part)
 
 
 def _print(events: Sequence[Progress]) -> None:

@@ -92,7 +92,7 @@ def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO)
     from virtcpr.cli.output import diff, layout, tables
 
     color = session.colors(stream)
-    shown = [diff.draw(one.diff, color=color) for one in domains if one.diff]
+    shown = [diff.draw(domain.diff, color=color) for domain in domains if domain.diff]
     summary = tables.prepare(PrepareReport(tuple(domains), ExitCode.DONE, dry_run=True))
     return "\n".join([*shown, layout.draw(summary, color=color, width=layout.width(stream))])
 

@@ -103,25 +103,29 @@ def prepare(report: PrepareReport) -> Table:
     """``prepare``, after it; with ``dry_run`` before it."""
     return Table(
         ("DOMAIN", "RESULT", "CHANGES"),
-        tuple(_prepared(one, dry_run=report.dry_run) for one in report.domains),
+        tuple(_prepared(domain, dry_run=report.dry_run) for domain in report.domains),
         "" if report.notes else "no running domains",
         (*_next_step(report), *report.notes),
     )
 
 
-def _prepared(one: PreparedDomain, *, dry_run: bool) -> Row:
-    result = f"would be {one.result.value}" if dry_run and one.result in CHANGED else one.result.value
+def _prepared(domain: PreparedDomain, *, dry_run: bool) -> Row:
+    result = f"would be {domain.result.value}" if dry_run and domain.result in CHANGED else domain.result.value
     details = (
-        *(("changed", change) for change in one.changes if one.result is not Readying.FAILED),
-        *(("left", text) for text in one.kept),
-        *((("backup", one.backup),) if one.backup else ()),
+        *(("changed", change) for change in domain.changes if domain.result is not Readying.FAILED),
+        *(("left", text) for text in domain.kept),
+        *((("backup", domain.backup),) if domain.backup else ()),
     )
-    columns = (Cell(visible(one.name)), Cell(result, style=READYING_STYLES[one.result]), Cell(str(len(one.changes))))
-    return Row(columns, one.findings, details)
+    columns = (
+        Cell(visible(domain.name)),
+        Cell(result, style=READYING_STYLES[domain.result]),
+        Cell(str(len(domain.changes))),
+    )
+    return Row(columns, domain.findings, details)
 
 
 def _next_step(report: PrepareReport) -> tuple[str, ...]:
-    running = [one for one in report.domains if one.running and one.result in CHANGED]
+    running = [domain for domain in report.domains if domain.running and domain.result in CHANGED]
     if not running or report.dry_run:
         return ()
     return ("it takes effect when the domain is shut down and started",)
@@ -132,37 +136,41 @@ def plan(report: PlanReport) -> Table:
     rows = tuple(
         Row(
             (
-                Cell(visible(one.name)),
-                _action(one),
-                cells.sides(one.source, one.target if one.moves else None),
-                Cell(one.mode.value if one.mode and one.moves else NOTHING),
-                Cell(NOTHING if one.forecast_ms is None or not one.moves else f"about {milliseconds(one.forecast_ms)}"),
+                Cell(visible(domain.name)),
+                _action(domain),
+                cells.sides(domain.source, domain.target if domain.moves else None),
+                Cell(domain.mode.value if domain.mode and domain.moves else NOTHING),
+                Cell(
+                    NOTHING
+                    if domain.forecast_ms is None or not domain.moves
+                    else f"about {milliseconds(domain.forecast_ms)}"
+                ),
             ),
-            one.findings,
-            _how(one) if one.moves else (),
+            domain.findings,
+            _how(domain) if domain.moves else (),
         )
-        for one in report.domains
+        for domain in report.domains
     )
-    actions = ["to move" if one.moves else str(one.verdict and one.verdict.value) for one in report.domains]
+    actions = ["to move" if domain.moves else str(domain.verdict and domain.verdict.value) for domain in report.domains]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
     below = (f"{count(len(rows), 'domain')}: {parts}",) if rows else ()
     return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "no running domains", below)
 
 
-def _action(one: Outlook) -> Cell:
-    return cells.result(one.verdict) if one.verdict else Cell("move", style="green")
+def _action(domain: Outlook) -> Cell:
+    return cells.result(domain.verdict) if domain.verdict else Cell("move", style="green")
 
 
-def _how(one: Outlook) -> tuple[tuple[str, str], ...]:
+def _how(domain: Outlook) -> tuple[tuple[str, str], ...]:
     """Details of a move.  The sign stands for the point of no return: what is left of it can be undone."""
-    before = " → ".join(step.name for step in one.steps if step.side == "before")
-    after = " → ".join(step.name for step in one.steps if step.side != "before")
+    before = " → ".join(step.name for step in domain.steps if step.side == "before")
+    after = " → ".join(step.name for step in domain.steps if step.side != "before")
     return (
-        ("emulator", one.emulator or ""),
-        *((("rehearsal", one.rehearsal.trial.value),) if one.rehearsal else ()),
+        ("emulator", domain.emulator or ""),
+        *((("rehearsal", domain.rehearsal.trial.value),) if domain.rehearsal else ()),
         ("steps", f"{before} ‖ {after}"),
-        ("carried", ", ".join(one.carried)),
-        ("replayed", ", ".join(one.replayed) or "nothing"),
+        ("carried", ", ".join(domain.carried)),
+        ("replayed", ", ".join(domain.replayed) or "nothing"),
     )
 
 
@@ -171,15 +179,15 @@ def recover(report: RecoverReport) -> Table:
     rows = tuple(
         Row(
             (
-                Cell(visible(one.name) or one.uuid),
-                Cell(one.settled.value, style=SETTLED_STYLES[one.settled]),
-                Cell(one.state or NOTHING),
-                Cell(one.old or NOTHING),
-                Cell(one.new or NOTHING),
+                Cell(visible(domain.name) or domain.uuid),
+                Cell(domain.settled.value, style=SETTLED_STYLES[domain.settled]),
+                Cell(domain.state or NOTHING),
+                Cell(domain.old or NOTHING),
+                Cell(domain.new or NOTHING),
             ),
-            details=(("", one.text),),
+            details=(("", domain.text),),
         )
-        for one in report.domains
+        for domain in report.domains
     )
     return Table(("DOMAIN", "SETTLED", "JOURNAL", "OLD QEMU", "NEW QEMU"), rows, "nothing was interrupted")
 
@@ -208,20 +216,20 @@ def auto(report: AutoReport) -> Table:
     rows = tuple(
         Row(
             (
-                Cell(visible(one.name)),
-                cells.result(one.action.result)
-                if one.action.result
-                else Cell(one.action.value, style=ACTION_STYLES[one.action]),
-                cells.sides(one.source, None if one.action in (Action.CURRENT, Action.LEFT) else one.target),
-                Cell(one.mode.value if one.mode else NOTHING),
-                Cell(NOTHING if one.pause_ms is None else milliseconds(one.pause_ms)),
+                Cell(visible(domain.name)),
+                cells.result(domain.action.result)
+                if domain.action.result
+                else Cell(domain.action.value, style=ACTION_STYLES[domain.action]),
+                cells.sides(domain.source, None if domain.action in (Action.CURRENT, Action.LEFT) else domain.target),
+                Cell(domain.mode.value if domain.mode else NOTHING),
+                Cell(NOTHING if domain.pause_ms is None else milliseconds(domain.pause_ms)),
             ),
-            one.findings,
-            (("why", one.reason),) if one.reason else (),
+            domain.findings,
+            (("why", domain.reason),) if domain.reason else (),
         )
-        for one in report.domains
+        for domain in report.domains
     )
-    actions = [one.action.value for one in report.domains]
+    actions = [domain.action.value for domain in report.domains]
     below = cells.below(actions, tuple(action.value for action in Action), report.notes, report.blackout_ms)
     return Table(
         ("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "" if report.notes else "no running domains", below
@@ -251,13 +259,15 @@ def outlook(outlooks: Sequence[Outlook]) -> Table:
     rows = tuple(
         Row(
             (
-                Cell(visible(one.name)),
-                Cell("move by reboot", style="yellow") if one.moves and one.mode is Mode.REBOOT else _action(one),
-                cells.sides(one.source, one.target if one.moves else None),
+                Cell(visible(domain.name)),
+                Cell("move by reboot", style="yellow")
+                if domain.moves and domain.mode is Mode.REBOOT
+                else _action(domain),
+                cells.sides(domain.source, domain.target if domain.moves else None),
             ),
-            one.findings,
+            domain.findings,
         )
-        for one in outlooks
+        for domain in outlooks
     )
     return Table(("DOMAIN", "ACTION", "QEMU"), rows, "no running domains")
 

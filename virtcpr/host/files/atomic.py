@@ -67,9 +67,9 @@ def make_private(directory: Path) -> None:
 
     (``Path.mkdir`` leaves the ones above to the umask.)  Raises OSError.
     """
-    for one in reversed([directory, *directory.parents]):
-        if one == directory or not one.exists():
-            one.mkdir(mode=0o700, exist_ok=True)
+    for path in reversed([directory, *directory.parents]):
+        if path == directory or not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_text(path: Path) -> str:

@@ -19,12 +19,12 @@ def documents(directory: Path = DIRECTORY) -> list[tuple[str, str]]:
     Raises HostError where a file can't be read, or where others than root may have written it: it says what is done to
     every guest.
     """
-    found = []
+    contents = []
     for path in _paths(directory):
-        for one in (path, path.parent):
-            refuse_untrusted(one)
-        found.append((str(path), read_text(path)))
-    return found
+        for entry in (path, path.parent):
+            refuse_untrusted(entry)
+        contents.append((str(path), read_text(path)))
+    return contents
 
 
 def _paths(directory: Path) -> Iterator[Path]:

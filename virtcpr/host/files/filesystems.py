@@ -23,20 +23,20 @@ def survives(path: str, mounts: Path = MOUNTS) -> bool:
 
 def _kind(path: str, lines: list[str]) -> str:
     """The type of the file system that a path is on: the mount point that is its longest prefix, the last one there."""
-    found = ("", "")
+    mount = ("", "")
     for line in filter(None, lines):
         mounted, _, source = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mounted.split()[4])  # blanks (proc(5))
         inside = point == "/" or path == point or path.startswith(f"{point}/")
-        if inside and len(point) >= len(found[0]):
-            found = (point, source.split()[0])
-    return found[1]
+        if inside and len(point) >= len(mount[0]):
+            mount = (point, source.split()[0])
+    return mount[1]
 
 
 def free_bytes(directory: Path) -> int:
     """Room for root where a directory is, or will be.  Raises HostError."""
-    there = next(path for path in (directory, *directory.parents) if path.exists())
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
     try:
-        return shutil.disk_usage(there).free
+        return shutil.disk_usage(existing).free
     except OSError as error:
-        raise HostError(f"{there} can't be looked at: {error.strerror}") from error
+        raise HostError(f"{existing} can't be looked at: {error.strerror}") from error

@@ -43,10 +43,10 @@ def keep(path: str, uuid: str, process: Process) -> str:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(kept.name, dir_fd=directory)
             os.link(path, kept.name, dst_dir_fd=directory, follow_symlinks=False)
-            found = os.stat(kept.name, dir_fd=directory, follow_symlinks=False)
+            status = os.stat(kept.name, dir_fd=directory, follow_symlinks=False)
         finally:
             os.close(directory)
-        made_by_it = stat.S_ISREG(found.st_mode) and found.st_uid == process.user().uid
+        made_by_it = stat.S_ISREG(status.st_mode) and status.st_uid == process.user().uid
     except OSError as error:
         raise HostError(f"the RAM file {path} can't be kept as {kept}: {error.strerror}") from error
     if not made_by_it or not has_open(process, str(kept)):
@@ -83,24 +83,24 @@ def has_open(process: Process, path: str) -> bool:
         raise HostError(f"{error.filename}: {error.strerror}") from error
     for link in links:
         with contextlib.suppress(OSError):
-            found = os.stat(link)
-            if _what(found) == _what(wanted):
+            status = os.stat(link)
+            if _file_id(status) == _file_id(wanted):
                 return True
     return False
 
 
-def _what(kind: os.stat_result) -> tuple[int, ...]:
+def _file_id(status: os.stat_result) -> tuple[int, ...]:
     """A device has a name of its own in QEMU's /dev."""
-    return (kind.st_rdev,) if stat.S_ISCHR(kind.st_mode) else (kind.st_dev, kind.st_ino)
+    return (status.st_rdev,) if stat.S_ISCHR(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def identity(path: str) -> Identity:
     """Raises HostError where it isn't there."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise HostError(f"the RAM file {path} can't be looked at: {error.strerror}") from error
-    return Identity(found.st_ino, found.st_size, found.st_mtime_ns)
+    return Identity(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def write_back(path: str) -> None:

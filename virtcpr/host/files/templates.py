@@ -41,14 +41,16 @@ def template(mode: str, name: str | None = None, overrides: Path = OVERRIDES) ->
     if not path.exists():
         path = SHIPPED / f"{name}.xml"
         return Template(name, str(path), read_text(path))
-    for one in (path, path.parent):
-        kind = os.stat(one)
+    for entry in (path, path.parent):
+        kind = os.stat(entry)
         if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise HostError(f"{one} can be written by others than root", hint=f"chown root {one}; chmod go-w {one}")
+            raise HostError(
+                f"{entry} can be written by others than root", hint=f"chown root {entry}; chmod go-w {entry}"
+            )
     return Template(name, str(path), read_text(path))
 
 
 def names(mode: str, overrides: Path = OVERRIDES) -> list[str]:
     """The templates of a mode: the one that is named like it, and those that begin with its name and a dash."""
-    found = {path.stem for folder in (SHIPPED, overrides) for path in folder.glob("*.xml")}
-    return sorted(name for name in found if name.partition("-")[0] == mode)
+    stems = {path.stem for folder in (SHIPPED, overrides) for path in folder.glob("*.xml")}
+    return sorted(name for name in stems if name.partition("-")[0] == mode)

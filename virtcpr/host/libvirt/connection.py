@@ -213,8 +213,8 @@ class Connection:
     def domains(self, *, running: bool) -> Iterator[Domain]:
         """Every domain, by name; with ``running`` only those that have a QEMU process."""
         flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
-        found = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
-        return iter(sorted(found, key=lambda domain: domain.name))
+        domains = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
+        return iter(sorted(domains, key=lambda domain: domain.name))
 
     def define(self, xml: str) -> None:
         """Make this the persistent XML of its domain.  Raises HostError with libvirt's words; nothing changed then."""
@@ -275,8 +275,8 @@ def names(uri: str | None, *, running: bool, seconds: float) -> list[str]:
         finally:
             handle.close()
 
-    found: list[str] = _call(ask, seconds=seconds)
-    return found
+    answer: list[str] = _call(ask, seconds=seconds)
+    return answer
 
 
 def _refuse_remote(uri: str) -> None:

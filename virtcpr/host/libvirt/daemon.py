@@ -75,10 +75,10 @@ def host_goes_down() -> bool:
         return False
     path, name = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
     try:
-        said = run(["busctl", "get-property", "org.freedesktop.systemd1", path, name, "SystemState"])
+        state = run(["busctl", "get-property", "org.freedesktop.systemd1", path, name, "SystemState"])
     except HostError:
         return False
-    return "stopping" in said
+    return "stopping" in state
 
 
 def from_recipe(recipe: Mapping[str, object]) -> Daemon:

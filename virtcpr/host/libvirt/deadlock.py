@@ -67,15 +67,15 @@ def _watch(process: Process, over: threading.Event) -> None:
 
 def threads(process: Process) -> frozenset[Thread]:
     """All of the process's threads; nothing where it has ended."""
-    found = []
+    records = []
     with suppress(OSError):
         for task in (process.path / "task").iterdir():
             with suppress(OSError):  # a thread that ends just now
                 name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
                 fields = rest.split()
                 ticks = " ".join(fields[11:13])
-                found.append(Thread(int(task.name), name, fields[0], (task / "wchan").read_text(), ticks))
-    return frozenset(found)
+                records.append(Thread(int(task.name), name, fields[0], (task / "wchan").read_text(), ticks))
+    return frozenset(records)
 
 
 def hangs(threads: frozenset[Thread]) -> bool:

@@ -104,12 +104,12 @@ def _offload(interface: bytes) -> int:
         names = _ask(control, interface, head + bytes(count * ETH_GSTRING_LEN))[len(head) :]
         features = _ask(control, interface, struct.pack("II", ETHTOOL_GFEATURES, blocks) + bytes(blocks * 16))
     active = [struct.unpack_from("8xI", features, 8 + block * 16)[0] for block in range(blocks)]
-    found = 0
+    offloads = 0
     for number in range(count):
         name = names[number * ETH_GSTRING_LEN : (number + 1) * ETH_GSTRING_LEN].rstrip(b"\0").decode()
         if active[number // 32] >> number % 32 & 1:
-            found |= OFFLOADS.get(name, 0)
-    return found
+            offloads |= OFFLOADS.get(name, 0)
+    return offloads
 
 
 def _ask(control: socket.socket, interface: bytes, request: bytes) -> bytes:

@@ -52,10 +52,10 @@ def arm(recipe: Mapping[str, object]) -> Guard:
 def recipe() -> Mapping[str, object] | None:
     """How the daemon is started, as the last guardian of this boot was told; None where there was none."""
     try:
-        found: Mapping[str, object] = json.loads(RECIPE.read_text())
+        stored: Mapping[str, object] = json.loads(RECIPE.read_text())
     except (OSError, ValueError):
         return None
-    return found
+    return stored
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Child:
     def lock(self) -> Iterator[None]:
         """The guardian has it, and keeps it when this process dies: a user's libvirt calls no hook that would settle
         what is left first, and whoever asks for the daemon starts it."""
-        if (said := self._ask(LOCK)) != LOCKED:
-            raise HostError(said or "the guardian has ended")
+        if (reply := self._ask(LOCK)) != LOCKED:
+            raise HostError(reply or "the guardian has ended")
         try:
             yield
         finally:

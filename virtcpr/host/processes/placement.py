@@ -25,44 +25,44 @@ IDS = ("Uid:", "Gid:", "Groups:")
 
 def of_process(process: Process) -> dict[str, str]:
     """What counts for all of it: limits, capabilities, namespaces, memory policy.  What can't be read is left out."""
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     with suppress(OSError):
         for line in (process.path / "limits").read_text().splitlines()[1:]:
-            found[f"limit '{line[:26].strip()}'"] = "/".join(line[26:].split()[:2])
+            properties[f"limit '{line[:26].strip()}'"] = "/".join(line[26:].split()[:2])
     with suppress(OSError):
         pairs = (line.partition(":") for line in (process.path / "status").read_text().splitlines())
         status = {name: value.strip() for name, _, value in pairs}
-        found["capabilities"] = " ".join(f"{name}={status[name]}" for name in CAPABILITIES if name in status)
-        found |= {what: status[name] for name, what in STATUS.items() if name in status}
+        properties["capabilities"] = " ".join(f"{name}={status[name]}" for name in CAPABILITIES if name in status)
+        properties |= {what: status[name] for name, what in STATUS.items() if name in status}
     for name, what in FILES.items():
         with suppress(OSError):
-            found[what] = (process.path / name).read_text().strip()
+            properties[what] = (process.path / name).read_text().strip()
     for name in OTHER_NAMESPACES:
         with suppress(OSError):
-            found[f"{name} namespace"] = os.readlink(process.path / "ns" / name)
+            properties[f"{name} namespace"] = os.readlink(process.path / "ns" / name)
     if os.geteuid() != 0:  # where its daemon was started, or virtcpr: all threads are there, libvirt places none
         with suppress(OSError):
-            found["cgroup"] = " ".join(_cgroups(process.path))
+            properties["cgroup"] = " ".join(_cgroups(process.path))
     with suppress(OSError):
-        found["working directory"] = os.readlink(process.path / "cwd")
+        properties["working directory"] = os.readlink(process.path / "cwd")
     with suppress(OSError):
         if (policy := policies.memory_policy(process.path)) is not None:
-            found["NUMA policy"] = policy
-    return found
+            properties["NUMA policy"] = policy
+    return properties
 
 
 def of_thread(process: Process, thread: int) -> dict[str, str]:
     """What each thread has of its own; nothing of one that is gone, or is another process's."""
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     task = process.path / "task" / str(thread)
     with suppress(OSError):
         if os.geteuid() == 0:
-            found["cgroup"] = " ".join(_cgroups(task))
-        found["CPU affinity"] = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(thread)))
-        found["scheduling"] = _scheduling(thread)
-        found["nice value"] = str(os.getpriority(os.PRIO_PROCESS, thread))
-        found["I/O priority"] = str(policies.io_priority(thread))
-    return found if task.is_dir() else {}
+            properties["cgroup"] = " ".join(_cgroups(task))
+        properties["CPU affinity"] = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(thread)))
+        properties["scheduling"] = _scheduling(thread)
+        properties["nice value"] = str(os.getpriority(os.PRIO_PROCESS, thread))
+        properties["I/O priority"] = str(policies.io_priority(thread))
+    return properties if task.is_dir() else {}
 
 
 def _cgroups(task: Path) -> Iterator[str]:
@@ -83,16 +83,16 @@ def _scheduling(thread: int) -> str:
 def identity(process: Process) -> dict[str, str]:
     """Its cgroup (of the unified hierarchy), mount namespace, security label, user and groups; what can't be read is
     left out.  The names are those of ``plan.reconnect``."""
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     if os.geteuid() == 0:  # a user's guests have none of libvirt's, and may not go where they like
         with suppress(OSError):
             lines = (process.path / "cgroup").read_text().splitlines()
-            found["cgroup"] = " ".join(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+            properties["cgroup"] = " ".join(line.removeprefix("0::") for line in lines if line.startswith("0::"))
     with suppress(OSError):
-        found["mount namespace"] = os.readlink(process.path / "ns/mnt")
+        properties["mount namespace"] = os.readlink(process.path / "ns/mnt")
     with suppress(OSError):
-        found["security label"] = (process.path / "attr/current").read_text().strip("\0\n ")
+        properties["security label"] = (process.path / "attr/current").read_text().strip("\0\n ")
     with suppress(OSError):
         ids = ("/".join(line.split()) for line in (process.path / "status").read_text().splitlines())
-        found["user and groups"] = " ".join(line for line in ids if line.startswith(IDS))
-    return found
+        properties["user and groups"] = " ".join(line for line in ids if line.startswith(IDS))
+    return properties

@@ -51,8 +51,8 @@ def memory_policy(task: Path) -> str | None:
         with (task / "numa_maps").open("rb", buffering=0) as file:
             for line in _lines(file):
                 _, _, rest = line.partition(" ")
-                policy, found, where = rest.partition(" file=")
-                if found and where.split()[0].removesuffix("\\040(deleted)") == binary:
+                policy, separator, mapped = rest.partition(" file=")
+                if separator and mapped.split()[0].removesuffix("\\040(deleted)") == binary:
                     return policy
     except FileNotFoundError:
         pass

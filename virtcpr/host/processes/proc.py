@@ -137,8 +137,8 @@ class Process:
     def user(self) -> User:
         """Raises OSError where it is gone."""
         lines = (line.partition(":") for line in (self.path / "status").read_text().splitlines())
-        said = {name: [int(word) for word in value.split()] for name, _, value in lines if name in IDS}
-        return User(said["Uid"][0], said["Gid"][0], tuple(said["Groups"]))
+        ids = {name: [int(word) for word in value.split()] for name, _, value in lines if name in IDS}
+        return User(ids["Uid"][0], ids["Gid"][0], tuple(ids["Groups"]))
 
     def tasks(self) -> frozenset[int]:
         try:
@@ -148,11 +148,11 @@ class Process:
 
     def fd_targets(self) -> dict[int, str]:
         """Descriptor → what its link names."""
-        found = {}
+        targets = {}
         for link in (self.path / "fd").iterdir():
             with contextlib.suppress(OSError):
-                found[int(link.name)] = str(link.readlink())
-        return found
+                targets[int(link.name)] = str(link.readlink())
+        return targets
 
 
 def _stat(pid: int) -> list[str]:
@@ -181,14 +181,14 @@ def taps(process: Process, targets: Mapping[int, str]) -> dict[str, tuple[int, .
 
     A tap's name is in fdinfo (``iff:``, drivers/net/tun.c); a macvtap's device is named after the interface's number.
     """
-    found: dict[str, list[int]] = {}
+    queues: dict[str, list[int]] = {}
     for number, target in sorted(targets.items()):
         name = _macvtap(target) if target.startswith("/dev/tap") else ""
         if target == "/dev/net/tun":
             name = next(_values((process.path / "fdinfo" / str(number)).read_text(), "iff:"), "")
         if name:
-            found.setdefault(name, []).append(number)
-    return {name: tuple(numbers) for name, numbers in found.items()}
+            queues.setdefault(name, []).append(number)
+    return {name: tuple(numbers) for name, numbers in queues.items()}
 
 
 def _macvtap(device: str) -> str:
@@ -226,12 +226,12 @@ def holders(path: str) -> frozenset[int]:
     lines = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
     listening = (f for f in lines if len(f) == 8 and f[7] == path and int(f[3], 16) & SO_ACCEPTCON)
     links = {f"socket:[{fields[6]}]" for fields in listening}
-    found = set()
+    pids = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if os.readlink(link) in links:
-                found.add(int(link.parts[2]))
-    return frozenset(found)
+                pids.add(int(link.parts[2]))
+    return frozenset(pids)
 
 
 def build_of(path: Path) -> str:
@@ -280,13 +280,13 @@ def with_argv(argv: Sequence[str], *, other_than: int) -> Process | None:
 
 def with_options(options: Collection[tuple[str, str]]) -> list[Process]:
     """The processes whose command lines have all of these options, each a name and its value."""
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError, HostError):
             words = path.read_bytes().decode(errors="surrogateescape").split("\0")
             if set(options) <= set(pairwise(words)):
-                found.append(Process.of(int(path.parent.name)))
-    return found
+                processes.append(Process.of(int(path.parent.name)))
+    return processes
 
 
 def has_modules(process: Process, package: str) -> bool:

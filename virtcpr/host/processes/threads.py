@@ -44,13 +44,13 @@ def follow(main: Thread, helper: Thread) -> None:
 def _cgroup(old: Thread, new: Thread) -> None:
     if os.geteuid() != 0:  # libvirt places no thread of a user's guests, and virtcpr may not (host.placement)
         return
-    wanted, found = (Path(f"/proc/{pid}/task/{tid}/cgroup").read_text() for pid, tid in (old, new))
-    if wanted == found:
+    wanted, current = (Path(f"/proc/{pid}/task/{tid}/cgroup").read_text() for pid, tid in (old, new))
+    if wanted == current:
         return
     for line in wanted.splitlines():
         number, controllers, path = line.split(":", 2)
         root = hierarchy(number, controllers)
-        if root is not None and line not in found.splitlines():
+        if root is not None and line not in current.splitlines():
             members = Path(root + path) / ("cgroup.threads" if number == "0" else "tasks")
             members.write_text(str(new[1]))
 

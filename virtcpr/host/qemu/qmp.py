@@ -95,8 +95,8 @@ class Monitor:
         """
 
         def status() -> str | None:
-            found = (event.get("data") for event in self._events.get("MIGRATION", []))
-            words = (str(data.get("status")) for data in found if isinstance(data, dict))
+            payloads = (event.get("data") for event in self._events.get("MIGRATION", []))
+            words = (str(data.get("status")) for data in payloads if isinstance(data, dict))
             return next((word for word in words if word in MIGRATION_ENDS), None)
 
         try:

@@ -124,13 +124,13 @@ class Scratch:
         assert self.process.stderr is not None
         with contextlib.suppress(TimeoutError, QmpError):
             async with asyncio.timeout(DYING_SECONDS):
-                said = (await self.process.stderr.read()).decode(errors="replace").splitlines()
-                self.words = self.words or tuple(self._errors(said))
+                lines = (await self.process.stderr.read()).decode(errors="replace").splitlines()
+                self.words = self.words or tuple(self._errors(lines))
                 await self.process.wait()
 
-    def _errors(self, said: list[str]) -> Iterator[str]:
+    def _errors(self, lines: list[str]) -> Iterator[str]:
         """What isn't a warning, without the name of who says it."""
-        for line in said:
+        for line in lines:
             who, _, words = line.partition(": ")
             named = who in ("setpriv", self.program, os.path.basename(self.program))
             if "warning: " not in line and line.strip():

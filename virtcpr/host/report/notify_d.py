@@ -23,8 +23,8 @@ def tell(document: str, environment: Mapping[str, str], directory: Path = DIRECT
     written, is logged: nothing else becomes of it."""
     for path in programs(directory):
         try:
-            for one in (path, path.parent):
-                refuse_untrusted(one)
+            for entry in (path, path.parent):
+                refuse_untrusted(entry)
             run([str(path)], timeout=SECONDS, text=document.encode(), more=environment)
         except HostError as error:
             log.warning("notify.d: %s", error.message)

@@ -32,24 +32,24 @@ def follow(old: int, new: int) -> bool:
     except HostError:
         return False  # none of the machines is this guest
     try:
-        found = _properties(machine)
+        properties = _properties(machine)
     except (KeyError, ValueError, TypeError) as error:
         raise HostError(f"systemd-machined's answer can't be understood: {error}") from error
-    if found["Leader"] != old:
+    if properties["Leader"] != old:
         return False
-    _manager("UnregisterMachine", "s", found["Name"])
+    _manager("UnregisterMachine", "s", properties["Name"])
     _manager(
         "RegisterMachineWithNetwork",
         "sayssusai",
-        *(found["Name"], *_array(found["Id"]), found["Service"], found["Class"]),
-        *(str(new), found["RootDirectory"], *_array(found["NetworkInterfaces"])),
+        *(properties["Name"], *_array(properties["Id"]), properties["Service"], properties["Class"]),
+        *(str(new), properties["RootDirectory"], *_array(properties["NetworkInterfaces"])),
     )
     return True
 
 
 def _properties(machine: str) -> dict[str, Any]:
-    answered = run(["busctl", "--json=short", "get-property", BUS, machine, MACHINE, *PROPERTIES])
-    return dict(zip(PROPERTIES, (json.loads(line)["data"] for line in answered.splitlines()), strict=True))
+    output = run(["busctl", "--json=short", "get-property", BUS, machine, MACHINE, *PROPERTIES])
+    return dict(zip(PROPERTIES, (json.loads(line)["data"] for line in output.splitlines()), strict=True))
 
 
 def _manager(method: str, signature: str, *arguments: str) -> str:

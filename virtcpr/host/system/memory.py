@@ -11,8 +11,8 @@ HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 
 def available_kib() -> int:
     """What can be had without swapping, in KiB, by the kernel's own estimate (proc_meminfo(5), MemAvailable)."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    return int(found.group(1)) if found else 0
+    line = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(line.group(1)) if line else 0
 
 
 def merges() -> bool:
@@ -25,8 +25,8 @@ def merges() -> bool:
 
 def free_hugepages() -> dict[int, int]:
     """Size of a hugepage in KiB → how many are free and promised to nobody."""
-    found = {}
+    free_pages = {}
     for pool in HUGEPAGES.glob("hugepages-*kB"):
         free, promised = (int((pool / name).read_text()) for name in ("free_hugepages", "resv_hugepages"))
-        found[int(pool.name.removeprefix("hugepages-").removesuffix("kB"))] = free - promised
-    return found
+        free_pages[int(pool.name.removeprefix("hugepages-").removesuffix("kB"))] = free - promised
+    return free_pages
