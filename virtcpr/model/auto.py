@@ -54,6 +54,18 @@ class AutoReport:
     notes: tuple[str, ...] = ()
     dry_run: bool = False
 
+    @property
+    def reported(self) -> str:
+        """How many domains were only reported, and what moves them; empty for none."""
+        actions = [domain.action for domain in self.domains]
+        number = actions.count(Action.TOLD)
+        if not number:
+            return ""
+        # --all would also move domains that opted out, or that wait for a window.
+        choice = "DOMAIN..." if {Action.LEFT, Action.WAITING} & set(actions) else "--all"
+        domains = "1 outdated domain reported, not" if number == 1 else f"{number} outdated domains reported, none"
+        return f"{domains} moved: run `virtcpr upgrade {choice}`"
+
 
 @dataclass(frozen=True)
 class HistoryEntry:

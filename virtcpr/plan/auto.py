@@ -165,10 +165,11 @@ def tells(report: AutoReport) -> bool:
 
 
 def subject(report: AutoReport) -> str:
-    """``3 domains: 2 upgraded, 1 told``: what is said in a line."""
-    actions = [one.action for one in report.domains]
-    counts = [(actions.count(action), action.value) for action in Action if action in actions]
-    if not counts:
+    """The report in a line: ``3 domains: 2 upgraded, 1 current``, and how many domains were only reported."""
+    actions = [domain.action for domain in report.domains]
+    if not actions:
         return "; ".join(report.notes) or "no running domains"
-    parts = ", ".join(f"{number} {action}" for number, action in counts)
-    return f"{len(actions)} {'domain' if len(actions) == 1 else 'domains'}: {parts}"
+    counted = [action for action in Action if action in actions and action is not Action.TOLD]
+    counts = ", ".join(f"{actions.count(action)} {action.value}" for action in counted)
+    total = f"{len(actions)} {'domain' if len(actions) == 1 else 'domains'}: {counts}" if counts else ""
+    return "; ".join(filter(None, (total, report.reported)))

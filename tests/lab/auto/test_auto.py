@@ -116,8 +116,9 @@ def test_notify_tells_and_moves_none(outdated: Guests) -> None:
     assert processes() == before
     assert heard() == ["environment", "json", "mail"]
     assert json.loads(run("cat", f"{HEARD}/json").out) == report
-    assert "VIRTCPR_SUBJECT=3 domains: 3 told\n" in run("cat", f"{HEARD}/environment").out
-    assert "virtcpr: 3 domains: 3 told" in run("cat", f"{HEARD}/mail").out
+    subject = "3 outdated domains reported, none moved: run `virtcpr upgrade --all`"
+    assert f"VIRTCPR_SUBJECT={subject}\n" in run("cat", f"{HEARD}/environment").out
+    assert "virtcpr: 3 outdated domains reported" in run("cat", f"{HEARD}/mail").out  # the header is folded
     assert "virtcpr_outdated_domains 3\n" in run("cat", METRICS).out
     told = {record["VIRTCPR_DOMAIN"]: record for record in records(DOMAIN_ID)}
     assert told.keys() == {"web", "mail", "db"}

@@ -175,7 +175,7 @@ def test_notify_moves_none_and_tells(guests: Guests) -> None:
 
     assert since.told() == of_all("told")
     subject, _, document = run("cat", "/var/tmp/told").out.partition("\n")
-    assert subject == "3 domains: 3 told"
+    assert subject == "3 outdated domains reported, none moved: run `virtcpr upgrade --all`"
     assert {one["name"]: one["action"] for one in json.loads(document)["domains"]} == of_all("told")
     assert pids() == processes
     shell(f"rm {NOTIFIER}")

@@ -233,10 +233,10 @@ def test_what_others_can_write_is_not_run(programs: Path, mode: int, caplog: pyt
 def test_a_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sendmail = program(tmp_path / "sendmail", f'echo "$@" >{tmp_path}/arguments; cat >{tmp_path}/mail')
     monkeypatch.setattr(mail, "SENDMAIL", str(sendmail))
-    mail.send("root", "[host] virtcpr: 1 domain: 1 told", "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13")
+    mail.send("root", "[host] virtcpr: 1 domain: 1 upgraded", "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13")
     assert (tmp_path / "arguments").read_text() == "-i root\n"
     sent = email.message_from_bytes((tmp_path / "mail").read_bytes(), policy=default)
-    assert (sent["To"], sent["Subject"]) == ("root", "[host] virtcpr: 1 domain: 1 told")
+    assert (sent["To"], sent["Subject"]) == ("root", "[host] virtcpr: 1 domain: 1 upgraded")
     assert sent["Auto-Submitted"] == "auto-generated"
     assert sent.get_content() == "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13\n"
 

@@ -196,7 +196,9 @@ def test_what_is_worth_telling() -> None:
     assert not auto.tells(report(left, current))
     assert auto.tells(report(left, current, told))
     assert auto.tells(report(judged(Candidate(movable(), wish="nonsense"))))
-    assert auto.subject(report(left, current, told, told)) == "4 domains: 1 current, 2 told, 1 left"
-    assert auto.subject(report(told)) == "1 domain: 1 told"
+    several = "2 outdated domains reported, none moved: run `virtcpr upgrade"
+    assert auto.subject(report(left, current, told, told)) == f"4 domains: 1 current, 1 left; {several} DOMAIN...`"
+    assert auto.subject(report(current, told, told)) == f"3 domains: 1 current; {several} --all`"
+    assert auto.subject(report(told)) == "1 outdated domain reported, not moved: run `virtcpr upgrade --all`"
     assert auto.subject(report()) == "no running domains"
     assert auto.subject(report(notes=("x",))) == "x"

@@ -42,10 +42,10 @@ def versions(first: str | None, second: str | None) -> tuple[Cell, Cell]:
 def below(
     results: list[str], order: tuple[str, ...], notes: tuple[str, ...], blackout_ms: float | None
 ) -> tuple[str, ...]:
-    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms`` where there is any, and the notes."""
+    """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms``, and the notes.  Only results in ``order`` are counted."""
     lines = tuple(line for note in notes for line in visible_lines(note))
-    if not results:
-        return lines
     parts = ", ".join(f"{results.count(word)} {word}" for word in order if word in results)
+    if not parts:
+        return lines
     blackout = "" if blackout_ms is None else f"; blackout {milliseconds(blackout_ms)}"
     return (f"{count(len(results), 'domain')}: {parts}{blackout}", *lines)

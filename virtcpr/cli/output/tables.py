@@ -230,7 +230,8 @@ def auto(report: AutoReport) -> Table:
         for domain in report.domains
     )
     actions = [domain.action.value for domain in report.domains]
-    below = cells.below(actions, tuple(action.value for action in Action), report.notes, report.blackout_ms)
+    counted = tuple(action.value for action in Action if action is not Action.TOLD)
+    below = cells.below(actions, counted, (report.reported, *report.notes), report.blackout_ms)
     return Table(
         ("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "" if report.notes else "no running domains", below
     )
