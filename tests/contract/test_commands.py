@@ -210,12 +210,12 @@ def test_no_running_domains(cli: Cli) -> None:
         ),
         (
             ("upgrade", "web", "--suspend-guest"),
-            "--suspend-guest is of --mode reboot only",
+            "--suspend-guest needs --mode reboot",
             "try: virtcpr upgrade --help",
         ),
         (
             ("upgrade", "web", "--suspend-guest", "--mode", "transfer"),
-            "--suspend-guest is of --mode reboot only",
+            "--suspend-guest needs --mode reboot",
             "try: virtcpr upgrade --help",
         ),
         (("upgrade", "web", "--mode", "live"), "Invalid value for '--mode': ", "try: virtcpr upgrade --help"),
@@ -226,7 +226,7 @@ def test_no_running_domains(cli: Cli) -> None:
         (("restore", "web", "--all"), "name domains or give --all, not both", "try: virtcpr restore --help"),
         (
             ("restore", "web", "--discard", "--emulator", "/opt/qemu"),
-            "--discard starts nothing: --emulator has no use beside it",
+            "--discard starts no domain: leave out --emulator",
             "try: virtcpr restore --help",
         ),
         (("-q", "-v", "list"), "--quiet and --verbose exclude each other", ""),

@@ -44,7 +44,7 @@ def test_brackets_are_for_what_this_version_does_not_have(cli: Cli) -> None:
 
 def test_help_of_check_says_what_the_exit_code_means(cli: Cli) -> None:
     said = " ".join(cli("check", "--help").out.split())
-    assert "blocked in the mode that --mode names; with auto, where one is blocked in every mode" in said
+    assert "blocked in the mode that --mode names; with auto, if it is blocked in every mode" in said
     assert f"this version has, {' and '.join(mode.value for mode in AVAILABLE)}." in said
 
 
@@ -61,7 +61,7 @@ def test_check_of_a_document(cli: Cli, source: str) -> None:
     backend = FakeBackend(checked=replace(CHECKED, offline=True))
     outcome = cli("check", "--xml", source, backend=backend)
     assert backend.documents == [(source, None)]
-    assert "told from the XML alone" in outcome.out
+    assert "from the XML alone" in outcome.out
 
 
 def test_check_in_json(cli: Cli) -> None:
@@ -190,11 +190,11 @@ def test_prepare_in_json(cli: Cli) -> None:
         (("check",), "which domains? Name them, or give --all"),
         (("plan",), "which domains?"),
         (("prepare", "web", "--all"), "name domains or give --all, not both"),
-        (("check", "web", "--xml", "-"), "--xml stands alone"),
-        (("prepare", "--all", "--xml", "-"), "--xml stands alone"),
+        (("check", "web", "--xml", "-"), "--xml can't be combined"),
+        (("prepare", "--all", "--xml", "-"), "--xml can't be combined"),
         (("check", "web", "--mode", "warp"), "'warp' is not one of"),
         (("prepare", "web", "--mode", "live"), "'live' is not"),
-        (("prepare", "web", "--undo", "--template", "x"), "--undo takes back what was done, by whatever template"),
+        (("prepare", "web", "--undo", "--template", "x"), "--undo takes back the changes of any template"),
     ],
     ids=" ".join,
 )

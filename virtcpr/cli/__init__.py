@@ -3,8 +3,8 @@
 import importlib
 import sys
 
-# Older releases of typer load all of rich when they are imported: half of the time of `virtcpr --help`.  They
-# are made for a missing rich too, and nothing of rich is wanted in them: table and live import it late.
+# Older releases of typer import all of rich: half of the time of `virtcpr --help`.  They also work without rich, and
+# virtcpr's tables and live display import it later.
 if "typer" not in sys.modules and "rich" not in sys.modules:
     sys.modules["rich"] = None  # type: ignore[assignment]
     try:

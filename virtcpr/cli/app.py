@@ -89,7 +89,7 @@ def common(
 
 
 def run(args: Sequence[str], backend: Backend | None = None) -> int:
-    """Run one command line, or answer a shell that completes one; return the exit code.  Raises nothing."""
+    """Run one command line, or complete one for a shell; return the exit code.  Raises nothing."""
     _mend_streams()
     log.set_up()
     session = Session.begin(args, backend or RealBackend())
@@ -97,7 +97,7 @@ def run(args: Sequence[str], backend: Backend | None = None) -> int:
         if completion.asked():
             return completion.answer(app, session)
         outcome = typer.main.get_command(app).main(list(args), prog_name="virtcpr", standalone_mode=False, obj=session)
-        if outcome == INTERRUPTED:  # what newer releases of typer make of a KeyboardInterrupt
+        if outcome == INTERRUPTED:  # how newer releases of typer return a KeyboardInterrupt
             raise KeyboardInterrupt
         code = _finish(session, outcome)
         sys.stdout.flush()
@@ -109,9 +109,9 @@ def run(args: Sequence[str], backend: Backend | None = None) -> int:
 
 
 def _finish(session: Session, outcome: object) -> int:
-    """Write a command's report to stdout; its exit code.
+    """Write a command's report to stdout; returns its exit code.
 
-    Where that fails, what became of the guests still matters more than that it can't be told.
+    If that fails, the exit code still says what happened to the guests.
     """
     if not isinstance(outcome, Report):
         return outcome if isinstance(outcome, int) else ExitCode.DONE  # --help and --version
@@ -127,20 +127,20 @@ def _finish(session: Session, outcome: object) -> int:
 
 
 def _write(session: Session, outcome: Report) -> None:
-    """A document goes to stdout as it is, to the byte, and what was found to stderr; anything else is rendered."""
+    """Write a document to stdout unchanged, and findings to stderr; render any other report."""
     match outcome:
         case PrepareReport(offline=True, dry_run=False) if session.output is Output.TABLE:
             if any(domain.findings for domain in outcome.domains):
                 print(render.report(session, outcome), file=sys.stderr)
             sys.stdout.flush()
-            sys.stdout.buffer.write((outcome.document or "").encode())  # whatever the locale's encoding is
+            sys.stdout.buffer.write((outcome.document or "").encode())  # in UTF-8, not the locale's encoding
             sys.stdout.flush()
         case _:
             print(render.report(session, outcome), flush=True)
 
 
 def _fail(session: Session, error: BaseException) -> int:
-    """Report an error on stderr, and on stdout too where JSON was asked for; its exit code."""
+    """Report an error on stderr, and with -o json on stdout, too; returns its exit code."""
     failed = Failure.of(error)
     if session.debug:
         import traceback
@@ -156,16 +156,14 @@ def _fail(session: Session, error: BaseException) -> int:
 
 
 def _unread(code: int) -> int:
-    """Nobody can read stdout any more (``| head``): keep Python from complaining about it at exit."""
+    """The reader of stdout has ended (``| head``): keep Python from reporting that at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
 def _mend_streams() -> None:
-    """A stream that is closed becomes /dev/null, before a socket gets its number; what stdout or stderr can't
-    encode is written otherwise.
-    """
+    """Replace closed streams by /dev/null, before a socket gets their number; escape what the others can't encode."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:

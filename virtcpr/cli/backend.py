@@ -1,6 +1,6 @@
-"""The one door from the command line to the layers below, and what the command line expects behind it.
+"""The only way from the command line to the layers below, and the interface that it expects there.
 
-They are imported on first use: ``virtcpr --help`` loads neither libvirt nor lxml nor asyncio.
+These layers are imported on first use: ``virtcpr --help`` loads neither libvirt nor lxml nor asyncio.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from virtcpr.model import (
     Watch,
 )
 
-Nameable = Literal["all", "running", "saved", "interrupted"]  # domains that a shell can complete the names of
+Nameable = Literal["all", "running", "saved", "interrupted"]  # domains whose names a shell can complete
 
 
 class Upgrade(Protocol):
-    """An upgrade that is planned, and whose lock is held."""
+    """A planned upgrade; the lock is held."""
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:
@@ -41,12 +41,12 @@ class Upgrade(Protocol):
         ...
 
     def run(self, watch: Watch) -> UpgradeReport:
-        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
         ...
 
 
 class Preparation(Protocol):
-    """Domains whose XML is edited in memory, and a lock that is held."""
+    """Domains whose XML is edited in memory; the lock is held."""
 
     @property
     def outlooks(self) -> tuple[PreparedDomain, ...]:
@@ -54,7 +54,7 @@ class Preparation(Protocol):
         ...
 
     def report(self, *, dry_run: bool = False) -> PrepareReport:
-        """The same as a report, without doing it."""
+        """The changes as a report, without making them."""
         ...
 
     def run(self) -> PrepareReport:
@@ -63,7 +63,7 @@ class Preparation(Protocol):
 
 
 class Saving(Protocol):
-    """Domains that are about to be saved, and a lock that is held."""
+    """Domains that are about to be saved; the lock is held."""
 
     @property
     def outlooks(self) -> tuple[KeptDomain, ...]:
@@ -71,12 +71,12 @@ class Saving(Protocol):
         ...
 
     def run(self, watch: Watch) -> SaveReport:
-        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
         ...
 
 
 class Restoring(Protocol):
-    """Saved domains that are about to be restored, or given up, and a lock that is held."""
+    """Saved domains that are about to be restored or discarded; the lock is held."""
 
     @property
     def outlooks(self) -> tuple[KeptDomain, ...]:
@@ -84,7 +84,7 @@ class Restoring(Protocol):
         ...
 
     def run(self, watch: Watch) -> RestoreReport:
-        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
         ...
 
 
@@ -102,11 +102,11 @@ class Automatic(Protocol):
         ...
 
     def run(self, watch: Watch) -> AutoReport:
-        """Do it, and let ``watch`` hear of every step.  SIGINT is handled: it ends with a report too."""
+        """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
         ...
 
     def tell(self, report: AutoReport, document: str, table: str) -> None:
-        """Tell the journal, and whom else the configuration names; ``document`` is the report's JSON."""
+        """Send the report to the journal, and to the configured recipients; ``document`` is its JSON."""
         ...
 
 
@@ -114,14 +114,14 @@ class Backend(Protocol):
     """What the commands do, without the terminal."""
 
     def names(self, uri: str | None, which: Nameable) -> list[str]:
-        """Names of domains, for a shell's completion: reads only, takes no lock, and at most an instant.
+        """Names of domains, for a shell's completion: reads only, takes no lock, and is quick.
 
-        :raise VirtcprError: where they can't be told.
+        :raise VirtcprError: if they can't be listed.
         """
         ...
 
     def list_domains(self, uri: str | None, domains: tuple[str, ...]) -> ListReport:
-        """Look at ``domains``, or at all of them where it is empty.
+        """Look at ``domains``, or at all domains if it is empty.
 
         :raise VirtcprError: for an unknown domain, or a daemon that doesn't answer.
         """
@@ -135,9 +135,9 @@ class Backend(Protocol):
         ...
 
     def check_document(self, source: str, mode: Mode | None) -> CheckReport:
-        """What can be told from a domain's XML in a file; ``-`` is stdin.
+        """The findings on a domain's XML in a file; ``-`` is stdin.
 
-        :raise VirtcprError: where it can't be read, or isn't a QEMU domain's XML.
+        :raise VirtcprError: if it can't be read, or isn't a QEMU domain's XML.
         """
         ...
 
@@ -149,16 +149,16 @@ class Backend(Protocol):
         ...
 
     def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
-        """Settle the interrupted swaps of these domains, of all where it is empty.
+        """Settle the interrupted swaps of these domains, or of all if ``names`` is empty.
 
-        :raise VirtcprError: where the host isn't as it must be.
+        :raise VirtcprError: if the host isn't in the state that this needs.
         """
         ...
 
     def hooks(self, action: HookAction) -> HookReport:
         """Install, remove, or look at libvirt's hooks.
 
-        :raise VirtcprError: where that can't be done.
+        :raise VirtcprError: if that can't be done.
         """
         ...
 
@@ -169,7 +169,7 @@ class Backend(Protocol):
 
         ``template`` is a name; None is the mode's own.
 
-        :raise VirtcprError: where it can't be read, or isn't a QEMU domain's XML.
+        :raise VirtcprError: if it can't be read, or isn't a QEMU domain's XML.
         """
         ...
 
@@ -192,16 +192,16 @@ class Backend(Protocol):
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
         """Read the configuration, look at the running domains and plan; nothing is touched.
 
-        With ``pending`` only where a package manager noted something, and when it is done, which is waited for.
+        With ``pending``: only if a package manager noted an upgrade; waits until package managers are done.
 
-        :raise VirtcprError: on entering: a configuration that isn't one, not root, and the like.
+        :raise VirtcprError: on entering: an invalid configuration, not root, and the like.
         """
         ...
 
     def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
-        """What was moved: of these names or UUIDs, of all where it is empty; the ``last`` so many.
+        """The moves of these names or UUIDs, or of all if ``domains`` is empty; only the ``last`` ones.
 
-        :raise VirtcprError: where it can't be read.
+        :raise VirtcprError: if it can't be read.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Shell completion: typer's own, and the names of domains.
 
-It is asked at every press of a key: nothing is ever written to stderr, changed or locked, and what can't be told at
-once isn't offered.
+It runs at every press of a key: it never writes to stderr, changes or locks anything, and it offers only what is known
+at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from virtcpr.cli.backend import Nameable
 from virtcpr.cli.session import Session
 
 VARIABLE = "_VIRTCPR_COMPLETE"
-# A shell takes other names apart, and zsh would even run what is in them (typer's script evaluates what it is offered).
+# A shell splits other names, and zsh would even run code in them (typer's script evaluates its candidates).
 HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=,-]*")
 EMULATORS = "/usr/bin/qemu-system-"
 
@@ -27,12 +27,12 @@ Completer = Callable[[typer.Context, str], list[str]]
 
 
 def asked() -> bool:
-    """Whether a shell runs this program for completion, or for the script that makes it do so."""
+    """Whether a shell runs this program for completion, or for the completion script."""
     return VARIABLE in os.environ
 
 
 def answer(app: typer.Typer, session: Session) -> int:
-    """Write what the shell wants to stdout; the exit code, which fish goes by."""
+    """Write the shell's answer to stdout; returns the exit code, which fish uses."""
     instruction, _, shell = os.environ[VARIABLE].partition("_")
     if instruction == "source":
         return _write_script(shell)
@@ -50,16 +50,16 @@ def answer(app: typer.Typer, session: Session) -> int:
 
 
 def _write_script(shell: str) -> int:
-    """What has a shell ask this program; typer's own answer begins with an empty line, where zsh wants its #compdef."""
+    """The completion script.  typer's own answer begins with an empty line, but zsh needs #compdef there."""
     try:
         print(get_completion_script(prog_name="virtcpr", complete_var=VARIABLE, shell=shell))
-    except (typer.Exit, SystemExit):  # it has said on stderr that it doesn't know that shell
+    except (typer.Exit, SystemExit):  # typer has written to stderr that it doesn't know that shell
         return 1
     return 0
 
 
 def domains(which: Nameable) -> Completer:
-    """Completes the names of these domains, but for those that are on the command line already."""
+    """Completes the names of these domains, except names that are already on the command line."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         session: Session = ctx.obj
@@ -75,7 +75,7 @@ def domains(which: Nameable) -> Completer:
 
 
 def emulators(incomplete: str) -> list[str]:
-    """Completes the emulators that packages install; any other file is the shell's to complete."""
+    """Completes the emulators of packages; the shell completes other files."""
     try:
         paths = sorted(map(str, Path(EMULATORS).parent.glob(f"{Path(EMULATORS).name}*")))
     except OSError:

@@ -1,4 +1,4 @@
-"""Every way in which a command can fail as a whole, in one shape."""
+"""A common form for every failure of a whole command."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Any exception in these terms: virtcpr's own, typer's, an interrupt, or a defect."""
+        """The failure for any exception: virtcpr's own, typer's, an interrupt, or a defect."""
         if isinstance(error, VirtcprError):
             return cls(error.code, error.message, error.hint, error.exit_code)
         if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -53,5 +53,5 @@ class Failure:
 
 
 def _words(error: BaseException) -> str:
-    """typer's message with the parameter that it is about, which str() leaves out."""
+    """typer's message with its parameter, which str() leaves out."""
     return str(getattr(error, "format_message", error.__str__)())

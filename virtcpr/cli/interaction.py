@@ -1,4 +1,4 @@
-"""What the commands that touch guests have in common: the question before, the display meanwhile."""
+"""What the commands that touch guests have in common: the question before, and the display meanwhile."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Done = TypeVar("Done")
 
 
 def agreed(session: Session, shown: str, question: str) -> bool:
-    """Write ``shown``, what is about to be done, and ask on the terminal; anything but yes is no.
+    """Write ``shown``, the planned changes, and ask on the terminal; any answer but yes is no.
 
-    :raise UsageError: where there is nobody to ask.
+    :raise UsageError: if there is no terminal to ask on.
     """
     if not session.can_ask():
         raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking")
@@ -26,9 +26,9 @@ def agreed(session: Session, shown: str, question: str) -> bool:
 
 
 def watched(session: Session, names: tuple[str, ...], run: Callable[[Watch], Done], *, what: str) -> Done:
-    """Run it under the display; ``what`` it is called where it fails: the swap, the save.
+    """Run ``run`` with the display; ``what`` names it in an error: the swap, the save.
 
-    :raise Unsettled: where it ended by a defect, so that nothing is known about the guests.
+    :raise Unsettled: if a defect ended it, so that nothing is known about the guests.
     """
     from virtcpr.cli.output.progress import watching
 

@@ -1,4 +1,4 @@
-"""stderr: log records, errors and notes, with syslog's ``<N>`` where the journal reads it."""
+"""stderr: log records, errors and notes, with syslog's ``<N>`` if they go to the journal."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def journald() -> bool:
 
 
 def say(text: str, priority: int = INFO) -> None:
-    """Write ``text`` to stderr.  A stderr that is gone is no reason to fail: the exit code still tells."""
+    """Write ``text`` to stderr.  A closed stderr is no failure: the exit code still counts."""
     prefix = f"<{priority}>" if journald() else ""
     with contextlib.suppress(OSError, ValueError):
         print("\n".join(prefix + line for line in text.split("\n")), file=sys.stderr, flush=True)
 
 
 class _Handler(logging.Handler):
-    """Finds ``sys.stderr`` anew for each record, so that the live display stays below the log."""
+    """Looks up ``sys.stderr`` for each record, so that the live display stays below the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -54,7 +54,7 @@ class _Handler(logging.Handler):
 def set_up(verbosity: int = 0) -> None:
     """Log to stderr: errors only when quiet (-1), warnings (0), -v information (1), -vv debug (2).
 
-    The QMP library's own records are shown from -vvv (3) on: virtcpr says in its own words what matters.
+    The QMP library's own records are shown from -vvv (3) on: virtcpr logs what matters itself.
     """
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:

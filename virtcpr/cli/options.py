@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and what they may be together."""
+"""Arguments and options that several commands share, and their valid combinations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from virtcpr.model import Mode, Request
 
 
 class ModeChoice(StrEnum):
-    """``--mode``, where every mode can be asked about."""
+    """``--mode`` of commands that accept every mode."""
 
     AUTO = "auto"
     TRANSFER = "transfer"
@@ -29,7 +29,7 @@ class ModeChoice(StrEnum):
 
 
 class UpgradeMode(StrEnum):
-    """``--mode`` of what moves domains: the modes of ``virtcpr.model.AVAILABLE``."""
+    """``--mode`` of commands that move domains: the modes of ``virtcpr.model.AVAILABLE``."""
 
     AUTO = "auto"
     TRANSFER = "transfer"
@@ -41,7 +41,7 @@ class UpgradeMode(StrEnum):
 
 
 def domain_argument(which: Nameable) -> Any:
-    """DOMAIN..., of which a shell completes these names."""
+    """DOMAIN..., for which a shell completes these names."""
     return typer.Argument(help="Names, ids or UUIDs.", show_default=False, autocompletion=completion.domains(which))
 
 
@@ -69,7 +69,7 @@ SUSPEND = "guests suspend themselves to RAM before, and are woken up after; need
 SuspendOption = Annotated[bool, typer.Option("--suspend-guest", help=f"G{SUSPEND[1:]}")]
 TemplateOption = Annotated[
     str | None,
-    typer.Option("--template", metavar="NAME", help="Another template of the mode than its own.", show_default=False),
+    typer.Option("--template", metavar="NAME", help="Another template than the mode's default.", show_default=False),
 ]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing.")]
 XmlOption = Annotated[
@@ -89,7 +89,7 @@ def request(session: Session, domains: list[str] | None, every: bool, emulator: 
 
 
 def refuse_beside_xml(session: Session, *others: object) -> None:
-    """:raise UsageError: where ``--xml`` is given together with what only a real domain has."""
+    """:raise UsageError: if ``--xml`` is combined with options that need a real domain."""
     if any(others):
         hint = f"try: virtcpr {session.command} --help"
-        raise UsageError("--xml stands alone: it takes no domains and nothing that needs libvirt", hint=hint)
+        raise UsageError("--xml can't be combined with domains, or with options that need libvirt", hint=hint)

@@ -1,4 +1,4 @@
-"""What the global options say, for the command that runs."""
+"""The global options, for the command that runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OutputOption = Annotated[
 class Session:
     """One run of the program.
 
-    ``command`` is known once its name was understood; ``verbosity`` is -1 for quiet, else how often ``-v`` was given.
+    ``command`` is set once its name is parsed; ``verbosity`` is -1 for quiet, else how often ``-v`` was given.
     """
 
     backend: Backend
@@ -44,7 +44,7 @@ class Session:
 
     @classmethod
     def begin(cls, args: Sequence[str], backend: Backend) -> Session:
-        """A session that knows, before the command line is parsed, how to report that it can't be parsed."""
+        """A session that can report errors in the command line: it knows the output before that is parsed."""
         return cls(backend, output=foresee(args))
 
     def terminal(self, stream: TextIO) -> bool:
@@ -67,7 +67,7 @@ _early = typer.Typer(add_completion=False)
 def _options(
     connect: Annotated[str | None, typer.Option("-c", "--connect")] = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """What is looked for in a command line that may be wrong: the output, and a URI, whose letters are no options."""
+    """Options to find in an invalid command line: the output, and a URI, whose letters aren't options."""
 
 
 def foresee(args: Sequence[str]) -> Output:

@@ -181,7 +181,7 @@ def test_ram_that_is_in_another_file(reboot_stage: RebootStage) -> None:
     path.touch()
     error = reboot_stage.save()
     assert isinstance(error, RolledBack)
-    assert "has another file as RAM" in error.message
+    assert "doesn't use" in error.message
     as_before(reboot_stage)
 
 

@@ -36,7 +36,7 @@ def test_it_outlives_whoever_armed_it() -> None:
 
 
 def test_one_that_ends_at_once_is_none() -> None:
-    with pytest.raises(HostError, match="the guardian ended at once"):
+    with pytest.raises(HostError, match="the guardian didn't start"):
         guard._child([sys.executable, "-c", "pass"])
 
 

@@ -105,5 +105,5 @@ def test_a_run_that_was_too_short_to_be_seen(monkeypatch: pytest.MonkeyPatch) ->
 def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert quiet(monkeypatch, lambda _: True, never) == "/lock is held"
     assert quiet(monkeypatch, lambda t: t % 10 == 0 and t < packages.WAIT_SECONDS, never) == (
-        "package managers come one after the other"
+        "package managers keep starting"
     )

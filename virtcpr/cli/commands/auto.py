@@ -17,7 +17,7 @@ def auto(
     pending: Annotated[
         bool,
         typer.Option(
-            "--pending", help="Only where a package manager noted an upgrade; waits until package managers are done."
+            "--pending", help="Only if a package manager noted an upgrade; waits until package managers are done."
         ),
     ] = False,
     dry_run: Annotated[
@@ -27,8 +27,8 @@ def auto(
 ) -> AutoReport:
     """Do what /etc/virtcpr/virtcpr.toml says about running domains that run an outdated QEMU.
 
-    By default it only tells which they are.  virtcpr-auto.service runs it with --pending after an upgrade of QEMU; the
-    results go to the journal, and to where the configuration says.
+    By default it only reports them.  virtcpr-auto.service runs it with --pending after an upgrade of QEMU; the results
+    go to the journal, and to the recipients that the configuration names.
     """
     session: Session = ctx.obj
     session.output = output

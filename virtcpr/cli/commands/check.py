@@ -1,4 +1,4 @@
-"""``virtcpr check``: which domains can be moved, in which mode, and what each of the others needs."""
+"""``virtcpr check``: which domains can be moved, in which mode, and what the others need."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def check(
 ) -> CheckReport:
     """Show what stands in the way of moving a domain, and what helps.  Nothing is touched.
 
-    The exit code is 4 where some domain is blocked in the mode that --mode names; with auto, where one is blocked in
-    every mode that this version has, transfer and reboot.  With --xml only what the XML itself tells is known.  With -v
-    (before the command) findings on modes that this version doesn't have are shown, too.
+    The exit code is 4 if a domain is blocked in the mode that --mode names; with auto, if it is blocked in every mode
+    that this version has, transfer and reboot.  With --xml only the XML itself is checked.  With -v (before the
+    command) findings on modes that this version doesn't have are shown, too.
     """
     session: Session = ctx.obj
     session.output = output

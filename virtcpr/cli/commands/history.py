@@ -16,7 +16,7 @@ def history(
     domain: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names or UUIDs; all domains where none is given.",
+            help="Names or UUIDs; all domains if none is given.",
             show_default=False,
             autocompletion=completion.domains("all"),
         ),

@@ -1,4 +1,4 @@
-"""``virtcpr hooks``: what libvirt runs of virtcpr's by itself."""
+"""``virtcpr hooks``: scripts of virtcpr's that libvirt runs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ app = typer.Typer(
 
 @app.command()
 def install(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
-    """Put virtcpr's hooks into /etc/libvirt/hooks; nobody else's file is touched."""
+    """Install virtcpr's hooks in /etc/libvirt/hooks; other files there aren't touched."""
     return _run(ctx, HookAction.INSTALL, output)
 
 
 @app.command()
 def remove(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
-    """Take virtcpr's hooks away."""
+    """Remove virtcpr's hooks."""
     return _run(ctx, HookAction.REMOVE, output)
 
 
 @app.command()
 def status(ctx: typer.Context, output: OutputOption = Output.TABLE) -> HookReport:
-    """Show which hooks are in place."""
+    """Show which hooks are installed."""
     return _run(ctx, HookAction.STATUS, output)
 
 

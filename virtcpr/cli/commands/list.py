@@ -16,7 +16,7 @@ def list_domains(
     domain: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, ids or UUIDs; all domains where none is given.", autocompletion=completion.domains("all")
+            help="Names, ids or UUIDs; all domains if none is given.", autocompletion=completion.domains("all")
         ),
     ] = None,
     output: OutputOption = Output.TABLE,

@@ -30,14 +30,14 @@ def plan(
     detailed: Annotated[
         bool,
         typer.Option(
-            "--detailed-exitcode", help="Exit with 10 where a domain would be moved, else with 4 where one is blocked."
+            "--detailed-exitcode", help="Exit with 10 if a domain would be moved, else with 4 if a domain is blocked."
         ),
     ] = False,
     output: OutputOption = Output.TABLE,
 ) -> PlanReport:
     """Show what upgrade would do now: which domains it would move, how, and what stands in the way.
 
-    Nothing is touched.  The forecast is the median of the pauses that the domain had in its last upgrades.
+    Nothing is touched.  The forecast is the median of the domain's pauses in its last upgrades.
     """
     session: Session = ctx.obj
     session.output = output

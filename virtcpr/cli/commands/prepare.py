@@ -19,7 +19,7 @@ from virtcpr.model import ExitCode, Mode, PreparedDomain, PrepareReport, Readyin
 
 
 class PrepareMode(StrEnum):
-    """``--mode``: those that have a template."""
+    """``--mode``: the modes that have a template."""
 
     TRANSFER = "transfer"
     REBOOT = "reboot"
@@ -42,15 +42,15 @@ def prepare(
     For the mode transfer: shared RAM, aux-ram-share=on, no boot ROMs.  For reboot: RAM in a file that has a name, so
     that it stays in place; --template reboot-dax puts it on a DAX device.  A domain can be made ready for both.
 
-    The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  What is
-    ensured is in xml-templates; what was changed is recorded in the domain's metadata, and --undo takes all of it back.
+    The change is shown first, and asked about.  It takes effect when the domain is shut down and started.  Templates
+    in xml-templates say what is ensured.  The domain's metadata records the changes; --undo takes all of them back.
     With --xml the new XML is written to stdout, and libvirt isn't needed.
     """
     session: Session = ctx.obj
     session.output = output
     if undo and template is not None:
         hint = f"try: virtcpr {session.command} --help"
-        raise UsageError("--undo takes back what was done, by whatever template: leave out --template", hint=hint)
+        raise UsageError("--undo takes back the changes of any template: leave out --template", hint=hint)
     if xml is not None:
         options.refuse_beside_xml(session, domain, every, yes)
         return session.backend.prepare_document(xml, Mode(mode.value), template, undo=undo, dry_run=dry_run)
@@ -64,9 +64,9 @@ def prepare(
 
 
 def _agreed(session: Session, outlooks: tuple[PreparedDomain, ...]) -> bool:
-    """Show the changes and ask.  Where there are none there is nothing to ask.
+    """Show the changes and ask; without changes there is no question.
 
-    :raise UsageError: where there is nobody to ask.
+    :raise UsageError: if there is no terminal to ask on.
     """
     changing = sum(outlook.result in (Readying.PREPARED, Readying.RESTORED) for outlook in outlooks)
     if not changing:

@@ -15,7 +15,9 @@ from virtcpr.model import RecoverReport
 def recover(
     ctx: typer.Context,
     domain: InterruptedDomain = None,
-    every: Annotated[bool, typer.Option("--all", help="Every domain that something was interrupted on.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every domain with an interrupted swap, save or restore.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done as things look now, and do nothing.")
     ] = False,
@@ -26,9 +28,9 @@ def recover(
 
     Interrupted saves and restores are settled, too: the guest runs, or its state waits for virtcpr restore.
 
-    It looks at what is left of both QEMU processes; docs/recovery.md has the table of what is decided.  libvirt's
-    daemon is stopped for it if it runs, and started afterwards.  While it runs, QEMU answers nobody else: --dry-run
-    then shows processes as silent that aren't.
+    It examines what is left of both QEMU processes; docs/recovery.md has the table of its decisions.  If libvirt's
+    daemon runs, it is stopped meanwhile, and started again.  While the daemon runs, QEMU answers nobody else: --dry-run
+    then shows such a process as silent.
     """
     session: Session = ctx.obj
     session.output = output

@@ -1,4 +1,4 @@
-"""``virtcpr restore``: bring saved domains back, or give up what was saved of them."""
+"""``virtcpr restore``: bring saved domains back, or discard their saved state."""
 
 from __future__ import annotations
 
@@ -20,24 +20,21 @@ def restore(
     domain: SavedDomain = None,
     every: Annotated[bool, typer.Option("--all", help="Every saved domain.")] = False,
     discard: Annotated[
-        bool, typer.Option("--discard", help="Give up what was saved, so that the domain can be started afresh.")
+        bool, typer.Option("--discard", help="Give up the saved state, so that the domain can be started afresh.")
     ] = False,
     emulator: EmulatorOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> RestoreReport:
-    """Bring back domains that virtcpr save wrote to disk.  Their guests go on from where they were.
+    """Bring back domains that virtcpr save wrote to disk.  Their guests continue where they were.
 
-    A domain that can't be restored waits on: the result says why, and restore may be run again.  With --discard the
-    guest's state is lost instead, which is asked about: its disks stay as they are, and its next start is as after a
-    power failure.
+    A domain that can't be restored stays saved: the result says why, and restore may be run again.  --discard asks
+    first, then deletes the guest's state: its disks stay as they are, and its next start is as after a power failure.
     """
     session: Session = ctx.obj
     session.output = output
     if discard and emulator is not None:
-        raise UsageError(
-            "--discard starts nothing: --emulator has no use beside it", hint="try: virtcpr restore --help"
-        )
+        raise UsageError("--discard starts no domain: leave out --emulator", hint="try: virtcpr restore --help")
     request = options.request(session, domain, every, emulator)
     with session.backend.open_restore(request, discard=discard) as planned:
         if discard and not yes and not _agreed(session, planned.outlooks):
@@ -48,7 +45,7 @@ def restore(
 
 
 def _agreed(session: Session, outlooks: tuple[KeptDomain, ...]) -> bool:
-    """Only what is given up is asked about; where nothing would be there is nothing to ask."""
+    """Ask only if a state would be discarded."""
     lost = sum(outlook.result is Keeping.DISCARDED for outlook in outlooks)
     if not lost:
         return True

@@ -24,8 +24,8 @@ def save(
 ) -> SaveReport:
     """Save running domains around a reboot of the host: their states are written to disk, and they are ended.
 
-    They don't run, and can't be started, until virtcpr restore brings them back as they were.  A domain that can't be
-    saved is left alone: the result says why.
+    They don't run, and can't be started, until virtcpr restore brings them back.  A domain that can't be saved is left
+    alone: the result says why.
     """
     session: Session = ctx.obj
     session.output = output
@@ -38,7 +38,7 @@ def save(
 
 
 def _agreed(session: Session, outlooks: tuple[KeptDomain, ...], saved: int) -> bool:
-    """Where nothing would be saved there is nothing to ask."""
+    """Ask only if a domain would be saved."""
     if not saved:
         return True
     question = f"Save {count(saved, 'domain')} now? Each is ended, and waits on disk until 'virtcpr restore' is run."

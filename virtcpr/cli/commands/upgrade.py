@@ -36,10 +36,10 @@ def upgrade(
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
-    """Move running domains onto the installed QEMU.  Their guests run on, but for a pause of milliseconds.
+    """Move running domains onto the installed QEMU.  Their guests keep running, except for a pause of milliseconds.
 
     With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  A domain
-    that runs the installed QEMU already is left alone, and so is one that can't be moved: the result says why.
+    that can't be moved, or already runs the installed QEMU, is left alone: the result says why.
     """
     session: Session = ctx.obj
     session.output = output
@@ -47,7 +47,7 @@ def upgrade(
     if parallel is not None and parallel < 1:
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
     if suspend and mode is not UpgradeMode.REBOOT:
-        raise UsageError("--suspend-guest is of --mode reboot only", hint=hint)
+        raise UsageError("--suspend-guest needs --mode reboot", hint=hint)
     asked = options.request(session, domain, every, emulator)
     request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend)
     with session.backend.open_upgrade(request) as planned:
@@ -62,7 +62,7 @@ def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | Non
 
 
 def _question(moving: tuple[Outlook, ...], asked: Mode | None) -> str | None:
-    """What to ask, None where nothing would be moved.  That guests are ended and started again is said before."""
+    """The question, None if nothing would be moved.  It says if guests are ended and started again."""
     if not moving:
         return None
     reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)

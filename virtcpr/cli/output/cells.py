@@ -1,4 +1,4 @@
-"""What the tables of several commands have in common: a result, versions of QEMU, the line below."""
+"""Parts that several tables share: results, versions of QEMU, the line below."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def result(outcome: Result) -> Cell:
 
 
 def sides(source: Side | None, target: Side | None) -> Cell:
-    """``FROM → TO``, or the one that is known."""
+    """``FROM → TO``, or the version that is known."""
     known = [side.version for side in (source, target) if side]
     if len(known) < 2:
         return versions(known[0] if known else None, None)[0]
@@ -31,7 +31,7 @@ def sides(source: Side | None, target: Side | None) -> Cell:
 
 
 def versions(first: str | None, second: str | None) -> tuple[Cell, Cell]:
-    """Two versions; short without the package in brackets, unless it is what tells them apart."""
+    """Two versions; short without the package in brackets, unless they only differ there."""
     shorts = [None if version is None else version.partition(" (")[0] for version in (first, second)]
     if first != second and shorts[0] == shorts[1]:
         shorts = [first, second]

@@ -9,7 +9,7 @@ STYLES = {"---": "1", "+++": "1", "@@": "36", "-": "31", "+": "32"}
 
 
 def draw(diff: str, *, color: bool) -> str:
-    """The diff line by line; what a terminal would obey is shown instead."""
+    """The diff line by line; control characters are escaped."""
     return "\n".join(_line(visible(line.expandtabs()), color=color) for line in diff.split("\n"))
 
 

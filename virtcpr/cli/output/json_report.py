@@ -1,4 +1,4 @@
-"""Reports as JSON: what ``schema-1.json`` describes.  Members are added, never changed."""
+"""Reports as JSON, described by ``schema-1.json``.  Members are added, never changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SCHEMA = 1
 
 
 def dump(outcome: Report) -> str:
-    """A report as JSON, whatever was asked for on stdout."""
+    """A report as JSON, independent of ``--output``."""
     return _dump(document(outcome))
 
 

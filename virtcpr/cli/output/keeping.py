@@ -42,7 +42,7 @@ def _kept(domains: Sequence[KeptDomain], notes: tuple[str, ...], empty: str, bla
 
 
 def outlook(outlooks: Sequence[KeptDomain]) -> Table:
-    """``save`` and ``restore``, before them; of what is saved also since when."""
+    """``save`` and ``restore``, before them; a saved domain also shows since when."""
     rows = tuple(
         Row(
             _kept_cells(domain, KEEPING_ACTIONS.get(domain.result, domain.result.value)),

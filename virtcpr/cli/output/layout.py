@@ -1,6 +1,6 @@
-"""Drawing tables for people: rows, what was found or is to be known under each, lines at the end.
+"""Draw tables for people: rows, findings and details under each row, lines at the end.
 
-Columns are laid out here rather than by rich's Table, whose cells can't hold what spans the columns.
+Columns are laid out here, not by rich's Table, whose cells can't span columns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNLIMITED = 100_000
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, what it may say where there is little room, and its style."""
+    """A cell's text, its short form for narrow terminals, and its style."""
 
     text: str
     short: str = ""
@@ -45,9 +45,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A header, rows, and lines below them; ``empty`` stands in for header and rows where there are none.
+    """A header, rows, and lines below them; ``empty`` is shown instead if there are no rows.
 
-    ``modes``: findings say which modes they are about.
+    ``modes``: findings show their modes.
     """
 
     header: tuple[str, ...]
@@ -58,7 +58,7 @@ class Table:
 
 
 def width(stream: TextIO) -> int:
-    """Columns of ``stream``: the terminal's, or as many as it takes where it leads elsewhere."""
+    """Columns of ``stream``: those of its terminal, or no limit."""
     if not stream.isatty():
         return _UNLIMITED
     try:
@@ -83,13 +83,13 @@ def draw(table: Table, *, color: bool, width: int) -> str:
     )
     with console.capture() as capture:
         for part in _lay_out(table, width):
-            # A row that is too long is the terminal's to wrap: nothing is lost.  Other text is wrapped here.
+            # The terminal wraps a row that is too long, so nothing is lost.  Other text is wrapped here.
             console.print(part, soft_wrap=isinstance(part, Text))
     return "\n".join(line.rstrip() for line in capture.get().split("\n")).strip("\n")
 
 
 def _lay_out(table: Table, width: int) -> Iterator[Text | Padding]:
-    """Rows as Text, what stands under them as Padding."""
+    """Rows as Text, lines under them as Padding."""
     if table.rows:
         texts = _texts(table, width)
         widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
@@ -107,7 +107,7 @@ def _lay_out(table: Table, width: int) -> Iterator[Text | Padding]:
 
 
 def _texts(table: Table, width: int) -> list[tuple[str, ...]]:
-    """Every cell's text, header first: the short form of all where the long one doesn't fit."""
+    """Every cell's text, header first; all short if the long texts don't fit."""
     full = [table.header, *(tuple(cell.text for cell in row.cells) for row in table.rows)]
     room = sum(max(map(cell_len, column)) + _GAP for column in zip(*full, strict=True)) - _GAP
     if room <= width:
@@ -135,7 +135,7 @@ def _details(details: Sequence[tuple[str, str]]) -> Iterator[Padding]:
 
 
 def _finding(finding: Finding, *, modes: bool) -> Iterator[Padding]:
-    """``blocker CODE: MESSAGE``, and the remedy under it; with ``modes`` those that it is about, if not all."""
+    """``blocker CODE: MESSAGE``, and the remedy under it; with ``modes`` also its modes, if not all."""
     head = Text()
     head.append(finding.severity.value, style=_SEVERITY_STYLES[finding.severity])
     head.append(f" {visible(finding.code)}")

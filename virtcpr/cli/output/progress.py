@@ -1,8 +1,8 @@
-"""What is seen while an upgrade, a save or a restore runs: a line per domain on a terminal, a line per event elsewhere.
+"""Progress of an upgrade, a save or a restore: a line per domain on a terminal, a line per event elsewhere.
 
 The swap must never wait for a terminal (Ctrl-S stops one, a pipe fills up), least of all while a guest is
-paused.  So ``watch`` only queues, and a thread draws, a tenth of a second late: by then the pause that the
-event began is mostly over, and drawing doesn't compete with it for the interpreter.
+paused.  So ``watch`` only queues events, and a thread draws them a tenth of a second later: by then a pause
+is mostly over, and drawing doesn't slow it down.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Draw = Callable[[Sequence[Progress]], None]
 
 @contextmanager
 def watching(session: Session, domains: tuple[str, ...]) -> Iterator[Watch]:
-    """Yield the function that hears of every step.  It never blocks and never raises."""
+    """Yield the function to call at every step.  It never blocks and never raises."""
     if session.verbosity < 0:
         yield _ignore
     elif session.terminal(sys.stderr) and not session.verbosity and domains:
@@ -48,9 +48,9 @@ def _ignore(event: Progress) -> None:
 
 @contextmanager
 def _drawing(draw: Draw) -> Iterator[Watch]:
-    """Hand events to ``draw`` in a thread, in batches; what is left is drawn before this returns.
+    """Hand events to ``draw`` in a thread, in batches; the rest is drawn before this returns.
 
-    A display that fails is given up, the swap isn't; so is one that doesn't end within END_SECONDS.
+    If the display fails, or doesn't end within END_SECONDS, only the display is given up.
     """
     events: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
     ending = threading.Event()
@@ -95,7 +95,7 @@ def _print(events: Sequence[Progress]) -> None:
 
 @dataclass
 class Line:
-    """The newest that is known of one domain."""
+    """The latest progress of one domain."""
 
     phase: str = "waiting"
     result: Result | Keeping | None = None
@@ -111,7 +111,7 @@ class Line:
 
 @dataclass
 class Board:
-    """All lines; one for the host appears below the domains once it is heard of."""
+    """All lines; a line for the host appears below the domains with its first event."""
 
     lines: dict[str, Line] = field(default_factory=dict)
 
@@ -155,7 +155,7 @@ def _status(line: Line) -> Text:
 
 @contextmanager
 def _lines(session: Session, domains: tuple[str, ...]) -> Iterator[Draw]:
-    """The live display.  It vanishes where the result's table takes its place on the same terminal."""
+    """The live display.  It vanishes if the result's table follows on the same terminal."""
     from rich.console import Console
     from rich.live import Live
 

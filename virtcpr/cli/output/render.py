@@ -1,4 +1,4 @@
-"""The one renderer: reports in, text for stdout out, as JSON or as a table."""
+"""Renders reports as text for stdout: JSON or a table."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def kept_table(session: Session, outlooks: Sequence[KeptDomain]) -> str:
 
 
 def changes(session: Session, domains: Sequence[PreparedDomain], stream: TextIO) -> str:
-    """What ``prepare`` is about to change, as unified diffs, and what was found."""
+    """What ``prepare`` is about to change, as unified diffs, and findings."""
     from virtcpr.cli.output import diff, layout, tables
 
     color = session.colors(stream)

@@ -1,4 +1,4 @@
-"""Which table shows what a command ends with: a row a domain, a summary at the end."""
+"""The table for each command's report: one row per domain, a summary at the end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def listing(report: ListReport, *, findings: bool) -> Table:
 
 
 def check(report: CheckReport, *, everything: bool) -> Table:
-    """``check``; with ``everything`` also what is about modes that this version doesn't have."""
+    """``check``; with ``everything`` also findings on modes that this version doesn't have."""
     header = ("DOMAIN", "STATE", "QEMU", *(mode.value.upper() for mode in Mode))
     wanted = (report.mode,) if report.mode else AVAILABLE
     rows = tuple(
@@ -82,7 +82,7 @@ def check(report: CheckReport, *, everything: bool) -> Table:
     below = (
         f"{count(len(rows), 'domain')}: {ready} ready for {' or '.join(mode.value for mode in wanted)}, "
         f"{len(rows) - ready} blocked",
-        *(("told from the XML alone: what a running QEMU would say isn't known",) if report.offline else ()),
+        *(("from the XML alone: a running QEMU may have more findings",) if report.offline else ()),
         "in brackets: modes that this version of virtcpr doesn't have",
     )
     return Table(header, rows, "no running domains", below if rows else (), modes=True)
@@ -162,7 +162,7 @@ def _action(domain: Outlook) -> Cell:
 
 
 def _how(domain: Outlook) -> tuple[tuple[str, str], ...]:
-    """Details of a move.  The sign stands for the point of no return: what is left of it can be undone."""
+    """Details of a move.  ``‖`` is the point of no return: steps before it can be undone."""
     before = " → ".join(step.name for step in domain.steps if step.side == "before")
     after = " → ".join(step.name for step in domain.steps if step.side != "before")
     return (
@@ -175,7 +175,7 @@ def _how(domain: Outlook) -> tuple[tuple[str, str], ...]:
 
 
 def recover(report: RecoverReport) -> Table:
-    """``recover``: what was found, and who has the guest now."""
+    """``recover``: the state of both processes, and which of them owns the guest now."""
     rows = tuple(
         Row(
             (
@@ -287,7 +287,7 @@ def _list_row(row: DomainRow, findings: bool) -> Row:
 
 
 def _move(domain: DomainReport) -> Cell:
-    """Where it went, or was to go; only where it is for a domain that nothing was tried on."""
+    """The versions of a move that was tried; else the present version."""
     tried = domain.result not in (Result.CURRENT, Result.BLOCKED)
     return cells.sides(domain.source, domain.target if tried else None)
 

@@ -8,20 +8,20 @@ from datetime import datetime
 
 # Controls, formatting (bidirectional overrides), lone surrogates, line and paragraph separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# What we write ourselves and a narrow encoding lacks.
+# Characters of virtcpr's own texts that a narrow encoding lacks.
 _PLAIN = {"→": "->", "…": "..."}
 ENCODING_ERRORS = "virtcpr-plain"
 
 
 def visible(text: str) -> str:
-    """``text`` on one line; what a terminal would obey instead of show is written as an escape."""
+    """``text`` on one line; control characters are escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(char) if unicodedata.category(char) in _INVISIBLE else char for char in text)
 
 
 def visible_lines(text: str) -> list[str]:
-    """The same, line by line: for messages that may have several, such as QEMU's own words."""
+    """The same, line by line: for messages that may have several lines, such as QEMU's."""
     return [visible(line.expandtabs()) for line in text.rstrip().split("\n")] if text.strip() else []
 
 
@@ -34,14 +34,14 @@ def size(number: int) -> str:
     """A number of bytes for people: ``812 B``, ``1.5 MiB``."""
     value, unit = float(number), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1023.95:  # what would be shown as 1024.0
+        if value < 1023.95:  # else it would be shown as 1024.0
             break
         value, unit = value / 1024, larger
     return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def local_time(stamp: str) -> str:
-    """ISO 8601 as the clock on the wall shows it: ``2026-05-04 03:02:01``; what isn't ISO 8601 as it is."""
+    """ISO 8601 in local time: ``2026-05-04 03:02:01``; any other text unchanged."""
     try:
         return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files that must be whole or not there at all."""
+"""Files that must be complete or absent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from virtcpr.errors import HostError
 
 MAX_DOCUMENT = 1 << 20  # bytes; the XML of a domain has some ten thousand
-# Of the file beside it.  In libvirt's state directories it must not end in ``.xml``, or the daemon would read it as a
+# Suffix of the temporary file.  In libvirt's state directories it must not be ``.xml``: the daemon would read it as a
 # domain (virDomainObjListLoadAllConfigs).
 SUFFIX = ".virtcpr"
 
 
 def replace_durably(path: Path, text: str) -> None:
-    """Replace a file's content: write beside it, fsync, rename; owner and mode as before, else root's alone.
+    """Replace a file's content: write a temporary file, fsync, rename.  Owner and mode stay; a new file is 0600.
 
-    What ``reserve`` set aside is used up.  Raises HostError; the old content is there then.
+    This uses the space that ``reserve`` set aside.  On HostError the old content is still there.
     """
     part = path.with_name(path.name + SUFFIX)
     try:
@@ -43,7 +43,7 @@ def replace_durably(path: Path, text: str) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Set aside ``size`` bytes for ``replace_durably``, so that it can't fail for want of space.  Raises HostError."""
+    """Set aside ``size`` bytes for ``replace_durably``, so that it can't fail for lack of space.  Raises HostError."""
     part = path.with_name(path.name + SUFFIX)
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -63,9 +63,9 @@ def unreserve(path: Path) -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory that only its owner can look into, and in the same way those above it that aren't there.
+    """Make a directory that only its owner can read, and its missing parents in the same way.
 
-    (``Path.mkdir`` leaves the ones above to the umask.)  Raises OSError.
+    (``Path.mkdir`` makes parents with the umask.)  Raises OSError.
     """
     for path in reversed([directory, *directory.parents]):
         if path == directory or not path.exists():
@@ -83,7 +83,7 @@ def read_text(path: Path) -> str:
 
 
 def keep(directory: Path, name: str, text: str) -> Path:
-    """Write a new file that only its owner can read, durably; its path.
+    """Write a new file that only its owner can read, durably; returns its path.
 
     ``name`` is made unique.  Raises HostError.
     """
@@ -105,9 +105,9 @@ def keep(directory: Path, name: str, text: str) -> Path:
 
 
 def read_document(source: str, limit: int = MAX_DOCUMENT) -> str:
-    """A document that somebody names: a path, or ``-`` for stdin.  Never more than ``limit`` bytes are read.
+    """Read a document that the user names: a path, or ``-`` for stdin.  Reads ``limit`` bytes at most.
 
-    Raises HostError where it can't be read, is bigger, or isn't text in UTF-8.
+    Raises HostError if it can't be read, is bigger, or isn't text in UTF-8.
     """
     name = "stdin" if source == "-" else source
     try:
@@ -136,7 +136,7 @@ def kind_of(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file of ours that only its owner can read, as a whole; not fsynced.  Raises HostError."""
+    """Replace a whole file that only its owner can read; without fsync.  Raises HostError."""
     part = path.with_name(path.name + ".part")
     try:
         make_private(path.parent)
@@ -152,10 +152,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 def write_public(path: Path, text: str) -> None:
-    """Replace a file that everybody may read, as a whole.  Its directory may be somebody else's.  Raises HostError."""
+    """Replace a whole file that everybody may read.  Its directory may belong to another user.  Raises HostError."""
     part = None
     try:
-        fd, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # a new file of an unknown name
+        fd, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # a new file with an unpredictable name
         with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             os.fchmod(file.fileno(), 0o644)
@@ -168,7 +168,7 @@ def write_public(path: Path, text: str) -> None:
 
 
 def append_durably(path: Path, line: str) -> None:
-    """Append a line to a file of ours that only its owner can read, and fsync.  Raises HostError."""
+    """Append a line to a file that only its owner can read, and fsync.  Raises HostError."""
     try:
         make_private(path.parent)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -181,6 +181,6 @@ def append_durably(path: Path, line: str) -> None:
 
 
 def remove(*paths: str) -> None:
-    """Remove files that may be gone already."""
+    """Remove files, which may be gone already."""
     for path in paths:
         Path(path).unlink(missing_ok=True)

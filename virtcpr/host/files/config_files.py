@@ -1,4 +1,4 @@
-"""The configuration's files, read only where nobody but root can have written them."""
+"""The configuration's files, which are read only if nobody but root can have written them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DIRECTORY = Path("/etc/virtcpr")
 
 
 def documents(directory: Path = DIRECTORY) -> list[tuple[str, str]]:
-    """Path and text of virtcpr.toml, then of conf.d/*.toml by name; what isn't there is left out.
+    """Path and text of virtcpr.toml, then of conf.d/*.toml by name; missing files are left out.
 
-    Raises HostError where a file can't be read, or where others than root may have written it: it says what is done to
-    every guest.
+    Raises HostError if a file can't be read, or if users other than root could have written it: it decides what is
+    done to every guest.
     """
     contents = []
     for path in _paths(directory):

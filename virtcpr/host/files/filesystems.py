@@ -1,4 +1,4 @@
-"""What a file lies on: whether it outlives the host's reboot, and how much room is left."""
+"""The file system of a file: whether it survives a reboot of the host, and how much room is left."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def survives(path: str, mounts: Path = MOUNTS) -> bool:
-    """Whether what is in this file is still there after a reboot of the host; of a device (DAX) that is assumed."""
+    """Whether this file's content survives a reboot of the host; a device (DAX) is assumed to keep it."""
     if Path(path).is_char_device() or Path(path).is_block_device():
         return True
     return _kind(os.path.realpath(path), os.fsdecode(mounts.read_bytes()).split("\n")) not in VOLATILE
 
 
 def _kind(path: str, lines: list[str]) -> str:
-    """The type of the file system that a path is on: the mount point that is its longest prefix, the last one there."""
+    """The type of a path's file system: its mount point is the path's longest prefix; the last mount there counts."""
     mount = ("", "")
     for line in filter(None, lines):
         mounted, _, source = line.partition(" - ")
@@ -34,7 +34,7 @@ def _kind(path: str, lines: list[str]) -> str:
 
 
 def free_bytes(directory: Path) -> int:
-    """Room for root where a directory is, or will be.  Raises HostError."""
+    """Free space for root on the file system of a directory, which may not exist yet.  Raises HostError."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     try:
         return shutil.disk_usage(existing).free

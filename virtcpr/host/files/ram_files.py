@@ -1,4 +1,4 @@
-"""Files that hold a guest's RAM, kept over the end of its domain: libvirt deletes the directory that they are in."""
+"""Files with a guest's RAM, which are kept when its domain ends: libvirt deletes their directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STARTING = RUN_DIR / "starting"  # known to hooks/libvirt-qemu, too
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file it is, and how it is: what changes when somebody writes to it, or puts another in its place."""
+    """What changes if a file is written to, or replaced by another."""
 
     inode: int
     size: int
@@ -27,14 +27,14 @@ class Identity:
 
 
 def aside(path: str, uuid: str) -> str:
-    """Where a RAM file in libvirt's directory of a domain is kept: beside it, so that it is on the same file system."""
+    """Where the RAM file of a domain is kept: beside libvirt's directory of it, so on the same file system."""
     return str(Path(path).parents[1] / f"virtcpr-{uuid}" / Path(path).name)
 
 
 def keep(path: str, uuid: str, process: Process) -> str:
-    """Give the file that a running QEMU has as RAM a second name; that name.
+    """Give the file that a running QEMU uses as RAM a second name, and return that name.
 
-    Raises HostError where that can't be done, or where the file of that name isn't the one that QEMU has.
+    Raises HostError if that can't be done, or if QEMU uses another file.
     """
     kept = Path(aside(path, uuid))
     try:
@@ -51,15 +51,15 @@ def keep(path: str, uuid: str, process: Process) -> str:
         raise HostError(f"the RAM file {path} can't be kept as {kept}: {error.strerror}") from error
     if not made_by_it or not has_open(process, str(kept)):
         forget(str(kept))
-        raise HostError(f"QEMU (process {process.pid}) has another file as RAM than {path}")
+        raise HostError(f"QEMU (process {process.pid}) doesn't use {path} as RAM")
     return str(kept)
 
 
 def _own_directory(path: Path) -> int:
-    """A directory for root alone, made where it isn't there; its descriptor.
+    """Open a directory for root alone, and make it if it is missing; returns its descriptor.
 
-    libvirt gives the one above to QEMU's user, so a QEMU that its guest has taken over may have put something there.
-    Raises OSError, and HostError for a directory of somebody else's.
+    Its parent belongs to QEMU's user, so a QEMU that its guest has taken over may have put something there.
+    Raises OSError, and HostError for a directory that another user owns.
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
@@ -75,7 +75,7 @@ def _own_directory(path: Path) -> int:
 
 
 def has_open(process: Process, path: str) -> bool:
-    """Whether a process has this very file, or device, open.  Raises HostError where it is gone."""
+    """Whether a process has this very file, or device, open.  Raises HostError if it is gone."""
     try:
         wanted = os.stat(path)
         links = list((process.path / "fd").iterdir())
@@ -90,12 +90,12 @@ def has_open(process: Process, path: str) -> bool:
 
 
 def _file_id(status: os.stat_result) -> tuple[int, ...]:
-    """A device has a name of its own in QEMU's /dev."""
+    """A device is compared by number: it is another inode in QEMU's /dev."""
     return (status.st_rdev,) if stat.S_ISCHR(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def identity(path: str) -> Identity:
-    """Raises HostError where it isn't there."""
+    """Raises HostError if the file is missing."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -104,7 +104,7 @@ def identity(path: str) -> Identity:
 
 
 def write_back(path: str) -> None:
-    """Have all of it on its storage.  Raises HostError."""
+    """Write all of the file back to its storage.  Raises HostError."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -116,7 +116,7 @@ def write_back(path: str) -> None:
 
 
 def forget(path: str) -> None:
-    """Take a kept name away, and its directory when that is empty.  The file goes when no QEMU has it any more."""
+    """Remove a kept name, and its directory if that is empty.  The file is freed when no QEMU has it open any more."""
     with contextlib.suppress(OSError):
         os.unlink(path)
     with contextlib.suppress(OSError):
@@ -130,11 +130,11 @@ def announce(uuid: str, directory: str) -> None:
 
 
 def started(uuid: str) -> None:
-    """The start is over, however it ended."""
+    """The start is over, successful or not."""
     with contextlib.suppress(OSError):
         (STARTING / uuid).unlink(missing_ok=True)
 
 
 def remove_directory(path: str) -> None:
-    """A directory of kept files that nobody needs any more."""
+    """Remove a directory of kept files that is no longer needed."""
     shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Templates of what ``prepare`` ensures: the administrator's own, or those that came with virtcpr."""
+"""Templates of what ``prepare`` ensures: the administrator's own, or those of virtcpr."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from virtcpr.host.files.atomic import read_text
 OVERRIDES = Path("/etc/virtcpr/xml-templates")
 SHIPPED = Path(str(files("virtcpr"))) / "xml-templates"
 
-# The template of a mode for which none is named.
+# The template of each mode if none is named.
 DEFAULTS = {"transfer": "transfer", "reboot": "reboot-file"}
 
 
 @dataclass(frozen=True)
 class Template:
-    """A fragment of domain XML, the name that it is chosen by, and where it came from."""
+    """A fragment of domain XML, the name that selects it, and its path."""
 
     name: str
     path: str
@@ -28,10 +28,10 @@ class Template:
 
 
 def template(mode: str, name: str | None = None, overrides: Path = OVERRIDES) -> Template:
-    """The mode's template of this name, by default the mode's own.
+    """The mode's template with this name, or its default template.
 
-    Raises UsageError where there is no such one, HostError where it can't be read, or where others than root may write
-    it: it says what goes into every domain.
+    Raises UsageError if there is none, HostError if it can't be read, or if users other than root may write it: it
+    goes into every domain.
     """
     name = DEFAULTS[mode] if name is None else name
     known = names(mode, overrides)
@@ -51,6 +51,6 @@ def template(mode: str, name: str | None = None, overrides: Path = OVERRIDES) ->
 
 
 def names(mode: str, overrides: Path = OVERRIDES) -> list[str]:
-    """The templates of a mode: the one that is named like it, and those that begin with its name and a dash."""
+    """The templates of a mode: their names are the mode's, or begin with it and a dash."""
     stems = {path.stem for folder in (SHIPPED, overrides) for path in folder.glob("*.xml")}
     return sorted(name for name in stems if name.partition("-")[0] == mode)

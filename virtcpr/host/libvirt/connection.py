@@ -1,4 +1,4 @@
-"""libvirt's API, narrowed to what virtcpr asks of it.  Answers are plain strings and numbers."""
+"""The part of libvirt's API that virtcpr uses.  Answers are plain strings and numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSED = (
 )  # fmt: skip
 # libvirt itself waits 30 s for its own lock on a domain (QEMU_JOB_WAIT_TIME, src/hypervisor/domain_job.c).
 CALL_SECONDS = 35.0
-START_SECONDS = 300.0  # it has much to do for a domain's start: allocating hugepages, helpers, a hook
+START_SECONDS = 300.0  # libvirt's start of a domain may be slow: hugepages, helpers, a hook
 JOBS = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
 
 
@@ -52,32 +52,32 @@ class Domain:
     id: int | None
 
     def state(self) -> tuple[str, str]:
-        """State and, for a paused domain, the reason; in virsh's words."""
+        """State and, for a paused domain, the reason, as virsh prints them."""
         state, reason = _call(self.handle.state)
         return STATES[state], PAUSED[reason] if state == 3 and reason < len(PAUSED) else ""
 
     def xml(self) -> str:
-        """What runs, or will run; without secrets."""
+        """The XML of the running domain, else of its next boot; without secrets."""
         return str(_call(self.handle.XMLDesc, 0))
 
     def persistent_xml(self) -> str | None:
-        """What the next boot uses; None for a transient domain.  Without secrets."""
+        """The XML of the next boot; None for a transient domain.  Without secrets."""
         libvirt, _ = _bindings()
         if not _call(self.handle.isPersistent):
             return None
         return str(_call(self.handle.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def stored_xml(self) -> str:
-        """What the next boot uses, with its secrets: to be written back, never to be shown.
+        """The XML of the next boot, with secrets: only to write it back, never to show it.
 
-        Without them libvirt would forget a display's password when the document is defined again.
+        Without secrets libvirt would forget a display's password when the XML is defined again.
         """
         libvirt, _ = _bindings()
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         return str(_call(self.handle.XMLDesc, flags))
 
     def has_saved_state(self) -> bool:
-        """Whether the next start takes up a managed save, with the XML in it."""
+        """Whether the next start restores a managed save, with the XML in it."""
         return bool(_call(self.handle.hasManagedSaveImage))
 
     def job(self) -> str | None:
@@ -88,21 +88,21 @@ class Domain:
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
 
-        Raises QmpRefused with QEMU's own words where it refuses, ParseError for what is no answer.
+        Raises QmpRefused with QEMU's own words if it refuses, ParseError for an invalid answer.
         """
         _, qemu = _bindings()
         request = {"execute": command, **({"arguments": dict(arguments)} if arguments else {})}
         return self._returned(command, _call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
 
     def monitor_with(self, fd: int, command: str, arguments: Mapping[str, object]) -> object:
-        """The same with a descriptor, which QEMU gets a copy of (for ``getfd``)."""
+        """The same with a descriptor, of which QEMU gets a copy (for ``getfd``)."""
         _, qemu = _bindings()
         request = {"execute": command, "arguments": dict(arguments)}
         text, _files = _call(qemu.qemuMonitorCommandWithFiles, self.handle, json.dumps(request), [fd], 0)
         return self._returned(command, text)
 
     def _returned(self, command: str, text: str) -> object:
-        """What the answer to a command returns.  Raises QmpRefused, and ParseError for what is no answer."""
+        """An answer's ``return``.  Raises QmpRefused, and ParseError for an invalid answer."""
         try:
             reply = json.loads(text)
         except ValueError as error:
@@ -115,13 +115,13 @@ class Domain:
         raise ParseError(f"{self.name} answered {command} with something unexpected: neither 'return' nor 'error'")
 
     def startable_xml(self) -> str:
-        """What runs, with its secrets and as another libvirt would start it: as in a saved state's header."""
+        """The running XML with secrets, in the form that another libvirt can start: as in a saved state's header."""
         libvirt, _ = _bindings()
         flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
         return str(_call(self.handle.XMLDesc, flags))
 
     def active(self) -> bool:
-        """Whether libvirt has a process of it; a transient domain that has none isn't known any more."""
+        """Whether libvirt has a process for it; a transient domain without one isn't known any more."""
         libvirt, _ = _bindings()
         try:
             return bool(_within(CALL_SECONDS, self.handle.isActive))
@@ -131,16 +131,16 @@ class Domain:
             raise HostError(f"libvirt: {error.get_error_message()}") from error
 
     def resume(self) -> None:
-        """Let it run, and libvirt know it."""
+        """Resume the domain by libvirt."""
         _call(self.handle.resume)
 
     def suspend_to_ram(self) -> None:
-        """Ask its guest agent for guest-suspend-ram; it does so a moment later."""
+        """Ask its guest agent for guest-suspend-ram; the guest suspends itself a moment later."""
         libvirt, _ = _bindings()
         _call(self.handle.pMSuspendForDuration, libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0, 0)
 
     def wake_up(self) -> None:
-        """``system_wakeup``, and libvirt knows it."""
+        """``system_wakeup`` by libvirt."""
         _call(self.handle.pMWakeup, 0)
 
     def agent_answers(self, seconds: int) -> bool:
@@ -158,8 +158,8 @@ class Connection:
     """A connection to the daemon of this host."""
 
     def __init__(self, uri: str | None) -> None:
-        """Connect; None is libvirt's own default.  Raises UsageError for what isn't this host's QEMU driver,
-        HostError where the daemon doesn't answer."""
+        """Connect; None is libvirt's own default.  Raises UsageError for another driver than this host's QEMU
+        driver, HostError if the daemon doesn't answer."""
         self.libvirt, _ = _bindings()
         if uri is not None:
             _refuse_remote(uri)
@@ -179,18 +179,18 @@ class Connection:
             )
 
     def _own(self) -> bool:
-        """Whether it is this user's, who isn't root."""
+        """Whether it is the own session of a user who isn't root."""
         return os.geteuid() != 0 and self.uri.endswith("/session")
 
     def close(self) -> None:
-        """Let go of the daemon; a second time does nothing."""
+        """Close the connection; a second call does nothing."""
         if self.handle is not None:
             with suppress(HostError):  # the daemon may be gone
                 _call(self.handle.close)
             self.handle = None
 
     def alive(self) -> bool:
-        """Whether there still is a daemon at the other end."""
+        """Whether the daemon still answers at the other end."""
         with suppress(HostError):
             return self.handle is not None and _call(self.handle.isAlive) == 1
         return False
@@ -198,8 +198,8 @@ class Connection:
     def learn(self, emulator: str, architecture: str) -> None:
         """Have the daemon examine an emulator now, so that its next start finds the answer in its cache.
 
-        libvirt runs a new QEMU binary several times to learn what it can do (virQEMUCapsNewForBinaryInternal): a
-        second or two that would else be part of the blackout.  Failing is no harm.
+        libvirt runs a new QEMU binary several times to learn what it can do (virQEMUCapsNewForBinaryInternal).  This
+        takes a second or two, which would otherwise be part of the blackout.  A failure is harmless.
         """
         with suppress(HostError):
             _call(self.handle.getDomainCapabilities, emulator, architecture, None, None, 0)
@@ -211,25 +211,25 @@ class Connection:
         self.close()
 
     def domains(self, *, running: bool) -> Iterator[Domain]:
-        """Every domain, by name; with ``running`` only those that have a QEMU process."""
+        """Every domain, by name; with ``running`` only domains that have a QEMU process."""
         flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
         domains = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
         return iter(sorted(domains, key=lambda domain: domain.name))
 
     def define(self, xml: str) -> None:
-        """Make this the persistent XML of its domain.  Raises HostError with libvirt's words; nothing changed then."""
+        """Make this the persistent XML of its domain.  On HostError, with libvirt's words, nothing has changed."""
         _call(self.handle.defineXML, xml)
 
     def start_paused(self, xml: str) -> Domain:
         """Start a domain of this XML, its vCPUs stopped; a persistent one keeps its persistent XML.
 
-        Raises HostError with libvirt's words; nothing of it runs then.
+        On HostError, with libvirt's words, nothing of it runs.
         """
         flags = self.libvirt.VIR_DOMAIN_START_PAUSED
         return self._domain(_call(self.handle.createXML, xml, flags, seconds=START_SECONDS))
 
     def find(self, uuid: str) -> Domain | None:
-        """A domain by UUID; None where there is none (any more).  Raises HostError."""
+        """A domain by UUID; None if there is none (any more).  Raises HostError."""
         try:
             return self._domain(_within(CALL_SECONDS, self.handle.lookupByUUIDString, uuid))
         except self.libvirt.libvirtError as error:
@@ -238,7 +238,7 @@ class Connection:
             raise HostError(f"libvirt: {error.get_error_message()}") from error
 
     def lookup(self, reference: str) -> Domain:
-        """A domain by id, UUID or name, in virsh's order.  Raises UsageError where there is none."""
+        """A domain by id, UUID or name, in virsh's order.  Raises UsageError if there is none."""
         attempts = [self.handle.lookupByUUIDString, self.handle.lookupByName]
         if reference.isdecimal():
             attempts.insert(0, lambda text: self.handle.lookupByID(int(text)))
@@ -259,9 +259,9 @@ class Connection:
 
 
 def names(uri: str | None, *, running: bool, seconds: float) -> list[str]:
-    """Names of the domains, by a connection that can only read, in so many seconds at most.
+    """Names of the domains, by a read-only connection, in ``seconds`` at most.
 
-    Raises UsageError for a remote URI, HostError where they aren't known by then.
+    Raises UsageError for a remote URI, HostError if they aren't known by then.
     """
     libvirt, _ = _bindings()
     if uri is not None:
@@ -297,10 +297,10 @@ def _call(function: Any, *arguments: object, seconds: float | None = None) -> An
 
 
 def _within(seconds: float, function: Any, *arguments: object) -> Any:
-    """What it returns or raises.  Raises HostError at the deadline.
+    """Call ``function``; raises HostError at the deadline.
 
-    libvirt waits for a QEMU that hangs for ever, and so does its library for a daemon that hangs.  So the call is made
-    by a thread of its own, which is left behind then.
+    libvirt waits for ever for a QEMU that hangs, and so does its library for a daemon that hangs.  So a thread of its
+    own makes the call, and is left behind at the deadline.
     """
     answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
@@ -315,7 +315,7 @@ def _within(seconds: float, function: Any, *arguments: object) -> Any:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
         raise HostError(
-            f"libvirt's daemon didn't answer within {seconds:g} s: it hangs, or the QEMU that it asks",
+            f"libvirt's daemon didn't answer within {seconds:g} s: it hangs, or a QEMU that it waits for",
             hint="virsh list shows whether it is the daemon; virsh domstats --state names the domain that hangs",
         ) from None
     if error is not None:

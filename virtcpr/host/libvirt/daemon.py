@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
-# Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Its guests
-# run on meanwhile.
+# Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Guests keep
+# running meanwhile.
 STOP_SECONDS = 120.0
 START_SECONDS = 60.0
 
@@ -37,11 +37,11 @@ class Daemon(Protocol):
 
     @property
     def recipe(self) -> dict[str, object]:
-        """What ``from_recipe`` makes this daemon of again, in another process, when it is stopped."""
+        """What ``from_recipe`` needs to start this daemon again, in another process."""
         ...
 
     def stop(self) -> None:
-        """Stop it and everything that would start it again; it is gone afterwards.  Raises HostError."""
+        """Stop it and everything that would start it again, and wait for its end.  Raises HostError."""
 
     def start(self) -> None:
         """Start what ``stop`` stopped.  Raises HostError."""
@@ -51,7 +51,7 @@ def running() -> Daemon:
     """The daemon whose QEMU driver runs on this host.
 
     It is the owner of driver.pid's lock (libvirt, src/qemu/qemu_driver.c, qemuStateInitialize).  Raises HostError
-    where there is none.
+    if there is none.
     """
     pid = lock_owner(DRIVER_PID)
     if pid is None:
@@ -70,7 +70,7 @@ def running() -> Daemon:
 
 
 def host_goes_down() -> bool:
-    """Whether systemd shuts the host down; False where it isn't systemd's.  (systemctl(1), is-system-running.)"""
+    """Whether systemd shuts the host down; False without systemd.  (systemctl(1), is-system-running.)"""
     if not Path("/run/systemd/system").is_dir():
         return False
     path, name = "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
@@ -82,7 +82,7 @@ def host_goes_down() -> bool:
 
 
 def from_recipe(recipe: Mapping[str, object]) -> Daemon:
-    """A daemon that another process has stopped, to be started.  Raises HostError for a recipe that is none."""
+    """A daemon that another process has stopped, to start it.  Raises HostError for an invalid recipe."""
     match recipe:
         case {"name": str(name), "sockets": [*sockets]}:
             return SystemdDaemon(name, None, [str(socket) for socket in sockets])
@@ -103,7 +103,7 @@ def _main_pid(unit: str) -> int:
 
 @dataclass
 class SystemdDaemon:
-    """A daemon that is a systemd service, started by its sockets too.  ``process`` is None where it is stopped."""
+    """A systemd service, which its sockets start, too.  ``process`` is None if it is stopped."""
 
     name: str
     process: Process | None
@@ -123,12 +123,12 @@ class SystemdDaemon:
         return {"name": self.name, "sockets": self.sockets}
 
     def stop(self) -> None:
-        """Sockets and service in one transaction.  ``ignore-dependencies``: nothing that hangs on the daemon, such
-        as libvirt-guests, which ends guests, is stopped along with it."""
+        """Stop sockets and service in one transaction.  ``ignore-dependencies`` keeps units that depend on the daemon
+        running: libvirt-guests would end guests."""
         units = [*self.sockets, self.service]
         assert self.process is not None, "only a daemon that runs is stopped"
         try:
-            with deadlock.broken(self.process):  # systemd starts nothing again that it was told to stop
+            with deadlock.broken(self.process):  # a unit that is being stopped isn't restarted
                 run(["systemctl", "stop", "--job-mode=ignore-dependencies", *units], timeout=STOP_SECONDS)
         except HostError as error:
             raise HostError(
@@ -147,7 +147,7 @@ class SystemdDaemon:
             ) from error
 
     def _by_hand(self) -> str:
-        """Stopped first, in a command of its own: the sockets refuse to start beside a service that runs."""
+        """Stops the service in a separate command: the sockets refuse to start beside a running service."""
         units = " ".join([*self.sockets, self.service])
         steps = f"systemctl stop {self.service}; systemctl start {units}"
         return f"find the cause: journalctl -u {self.service}; then: {steps}"
@@ -155,7 +155,7 @@ class SystemdDaemon:
 
 @dataclass
 class PlainDaemon:
-    """A daemon that nobody supervises: stopped by SIGTERM, started again as it was started."""
+    """A daemon without a supervisor: stopped by SIGTERM, started with its former command line and environment."""
 
     name: str
     process: Process | None
@@ -206,7 +206,7 @@ def _await_end(process: Process) -> None:
 
 @dataclass
 class DriverLock:
-    """The lock on driver.pid: while it is held no daemon's QEMU driver can start (qemuStateInitialize fails)."""
+    """The lock on driver.pid: while it is held, no daemon's QEMU driver can start (qemuStateInitialize fails)."""
 
     fd: int = -1
 

@@ -1,10 +1,10 @@
-"""libvirt's daemon, dead-locked in its own shutdown.
+"""A deadlock of libvirt's daemon in its own shutdown.
 
 ``libvirtd`` ends its node device driver by joining a thread while it holds the lock that this thread needs to end (seen
-in libvirt 11.3: nodeStateShutdownWait, src/node_device/node_device_udev.c).  Whether it comes to that is chance, one
-stop in twenty.  After 30 s the daemon leaves without more ado (src/rpc/virnetdaemon.c, the finish timer): all of its
-workers have ended long before, and nothing of it writes any more.  It is ended then and there instead: nobody can
-manage a guest before the next daemon is up.
+in libvirt 11.3: nodeStateShutdownWait, src/node_device/node_device_udev.c).  This race happens in one stop of twenty.
+After 30 s the daemon exits anyway (src/rpc/virnetdaemon.c, the finish timer): all of its workers have ended long
+before, and no thread writes any more.  virtcpr kills it at once instead: until the next daemon is up, no guest can be
+managed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from virtcpr.host.processes.proc import Process
 
 log = logging.getLogger(__name__)
 
-HUNG_SECONDS = 1.0  # nothing of it has moved for so long
-POLL = 0.2  # s between two looks
+HUNG_SECONDS = 1.0  # without any change in its threads
+POLL = 0.2  # s between two checks
 JOINS, JOINED = "daemon-shutdown", "udev-event"
-# glib's, and one for each guest's monitor, which only hands on to workers.  Of a worker nothing may be left.
+# Threads of glib's, and one per guest's monitor, which only hands on to workers.  No worker may be left.
 IDLE = frozenset({"pool-spawner", "gmain", "gdbus", JOINS, JOINED})
 OF_A_GUEST = "vm-"
 
@@ -39,9 +39,9 @@ class Thread:
 
 @contextmanager
 def broken(process: Process) -> Iterator[None]:
-    """While this is open the daemon, which has been told to end, is ended where it hangs so.
+    """While entered, kill the daemon if it hangs in this deadlock; it has been asked to end before.
 
-    Whoever supervises it must know that it is to end: one that is only killed would be started again.
+    Its supervisor must be stopping it: a daemon that is only killed would be started again.
     """
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process, over), daemon=True)
@@ -60,17 +60,17 @@ def _watch(process: Process, over: threading.Event) -> None:
         if now != last or not hangs(now):
             last, since = now, time.monotonic()
         elif time.monotonic() - since >= HUNG_SECONDS:
-            log.info("libvirt's daemon (process %d) hangs in its shutdown: it is ended", process.pid)
+            log.info("libvirt's daemon (process %d) hangs in its shutdown: killing it", process.pid)
             process.kill(0)
             return
 
 
 def threads(process: Process) -> frozenset[Thread]:
-    """All of the process's threads; nothing where it has ended."""
+    """All threads of the process; empty if it has ended."""
     records = []
     with suppress(OSError):
         for task in (process.path / "task").iterdir():
-            with suppress(OSError):  # a thread that ends just now
+            with suppress(OSError):  # the thread may end meanwhile
                 name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
                 fields = rest.split()
                 ticks = " ".join(fields[11:13])
@@ -79,7 +79,7 @@ def threads(process: Process) -> frozenset[Thread]:
 
 
 def hangs(threads: frozenset[Thread]) -> bool:
-    """Whether these are all the threads of a daemon that joins one which can't end."""
+    """Whether these threads are those of a daemon that joins a thread which can't end."""
     named = {thread.name: thread for thread in threads}
     if JOINS not in named or JOINED not in named or not named[JOINED].waits_in.startswith("futex"):
         return False

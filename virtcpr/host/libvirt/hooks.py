@@ -1,4 +1,4 @@
-"""libvirt's hook directories (hooks.html, since libvirt 6.5): our own files in them, never anybody else's."""
+"""libvirt's hook directories (hooks.html, since libvirt 6.5): only virtcpr's own files in them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from virtcpr.model import Hook, HookState
 
 DIRECTORY = Path("/etc/libvirt/hooks")
 MARK = "Installed by `virtcpr hooks install`"
-# Name of ours in virtcpr/hooks → where libvirt looks for it.
+# Name in virtcpr/hooks → where libvirt looks for it.
 PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
 
 
 def _text(name: str) -> str:
-    """The hook with the path of this very virtcpr: libvirt's PATH may be another."""
+    """The hook's text with the path of this virtcpr: libvirt's PATH may differ."""
     text = (files("virtcpr") / "hooks" / name).read_text()
     return text.replace("@VIRTCPR@", os.path.realpath(sys.argv[0]))
 
 
 def status(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
-    """Every hook of ours, and whether it is in its place."""
+    """Every hook of virtcpr's, and whether it is installed."""
     return tuple(Hook(name, str(directory / place), _state(name, directory / place)) for name, place in PLACES.items())
 
 
@@ -40,9 +40,9 @@ def _state(name: str, path: Path) -> HookState:
 
 
 def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
-    """Put every hook in its place; one that is there already is renewed.
+    """Install every hook, or replace an older version of it.
 
-    Raises HostError where somebody else's file is in the way, before anything is written.
+    Raises HostError, before anything is written, if another file is in the way.
     """
     for hook in status(directory):
         if hook.state is HookState.FOREIGN:
@@ -53,7 +53,7 @@ def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
 
 
 def put(name: str, directory: Path = DIRECTORY) -> None:
-    """Put one hook in its place, where it isn't.  Raises HostError, also where somebody else's file is in the way."""
+    """Install one hook if it is missing or outdated.  Raises HostError, also if another file is in the way."""
     path = directory / PLACES[name]
     match _state(name, path):
         case HookState.FOREIGN:
@@ -65,7 +65,7 @@ def put(name: str, directory: Path = DIRECTORY) -> None:
 
 
 def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
-    """Take our hooks away, and only ours."""
+    """Remove virtcpr's hooks, and no other file."""
     for hook in status(directory):
         if hook.state in (HookState.INSTALLED, HookState.OUTDATED):
             Path(hook.path).unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")  # libvirt runs every executable file: it must be whole
+    part = path.with_name(f".{path.name}.part")  # libvirt runs every executable file: it must be complete
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         part.unlink(missing_ok=True)

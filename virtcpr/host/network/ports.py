@@ -10,7 +10,7 @@ IFF_UP = 1  # linux/if.h
 
 
 def port(interface: str) -> tuple[str | None, bool] | None:
-    """The bridge (or switch) that an interface is a port of, if any, and whether it is up; None where it is gone."""
+    """The bridge (or switch) that an interface is a port of, if any, and whether it is up; None if it is gone."""
     try:
         up = bool(int((CLASS / interface / "flags").read_text(), 16) & IFF_UP)
     except OSError:

@@ -1,12 +1,12 @@
 """The settings of a tap queue that QEMU changes when it opens one.
 
 New QEMU sets the length of the packet header and the offloads on the very queue that old QEMU still uses
-(net/tap.c, net_tap_fd_init; net/tap-linux.c, tap_fd_set_vnet_hdr_len and tap_fd_set_offload): until the guest runs in
-new, every packet of old would be cut at the wrong place, and after a roll-back for ever.
+(net/tap.c, net_tap_fd_init; net/tap-linux.c, tap_fd_set_vnet_hdr_len and tap_fd_set_offload).  With
+the wrong length, old misreads every packet until the guest runs in new, and after a roll-back for ever.
 
-Of several queues of one interface it detaches all but the first, until it knows how many the guest uses; one that is
-detached already, because the guest in old has no use for it, makes it abort (hw/net/virtio-net.c,
-virtio_net_set_queue_pairs), and so does one that is attached when the guest has use for it.
+If an interface has several queues, new QEMU detaches all but the first until it knows how many the guest uses.  It
+aborts if a queue is detached already because the guest in old doesn't use it (hw/net/virtio-net.c,
+virtio_net_set_queue_pairs), or if a queue is attached already when the guest needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 TUNGETIFF, TUNGETVNETHDRSZ = 0x800454D2, 0x800454D7  # linux/if_tun.h
 TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE = 0x400454D0, 0x400454D8, 0x400454D9
-# What TUNSETOFFLOAD asks for, by the names of the features that stand for it (drivers/net/tun.c, set_offload).
+# Flags of TUNSETOFFLOAD by the names of their ethtool features (drivers/net/tun.c, set_offload).
 OFFLOADS = {
     "tx-checksum-ip-generic": 0x01,
     "tx-tcp-segmentation": 0x02,
@@ -40,9 +40,9 @@ TUN = "/dev/net/tun"
 
 @dataclass(frozen=True)
 class TapQueue:
-    """A queue by a descriptor of this process, with the header length (bytes) and offloads that old QEMU set.
+    """A queue as a descriptor of this process, with the header length (bytes) and offloads that old QEMU set.
 
-    ``source`` is its number in old QEMU; ``attached``: it gets packets.
+    ``source`` is the descriptor's number in old QEMU; ``attached``: the queue gets packets.
     """
 
     source: int
@@ -53,23 +53,23 @@ class TapQueue:
 
     @classmethod
     def of(cls, source: int, fd: int) -> TapQueue | None:
-        """The queue's settings now; None where it carries no packet header, so that there is nothing to lose."""
+        """The queue's settings now; None if it has no packet header, so that nothing can be lost."""
         name, flags = _interface(fd)
         if not flags & IFF_VNET_HDR:
             return None
-        # A macvtap's are the queue's own, and its interface has others (drivers/net/tap.c, set_offload).
+        # A macvtap's offloads belong to the queue; its interface shows others (drivers/net/tap.c, set_offload).
         offload = _offload(name) if os.readlink(f"/proc/self/fd/{fd}") == TUN else UNKNOWN
         return cls(source, fd, _header(fd), offload, attached=not flags & IFF_DETACH_QUEUE)
 
     def keep_header(self) -> bool:
-        """Put old's header length back where new has changed it; whether it had."""
+        """Restore old's header length if new has changed it; whether it had."""
         if _header(self.fd) == self.header:
             return False
         fcntl.ioctl(self.fd, TUNSETVNETHDRSZ, struct.pack("i", self.header))
         return True
 
     def attach(self, attached: bool) -> bool:
-        """Have the interface's packets come here, too, or not; whether that is a change."""
+        """Attach or detach the queue; whether that is a change."""
         _, flags = _interface(self.fd)
         if not flags & IFF_MULTI_QUEUE or attached is not bool(flags & IFF_DETACH_QUEUE):
             return False
@@ -78,7 +78,7 @@ class TapQueue:
         return True
 
     def restore(self) -> None:
-        """Put everything back as old had it."""
+        """Restore all settings of old."""
         self.attach(self.attached)
         self.keep_header()
         if self.offload != UNKNOWN:
@@ -96,7 +96,7 @@ def _header(fd: int) -> int:
 
 
 def _offload(interface: bytes) -> int:
-    """TUN_F_* as the interface shows them: the kernel has no call that reads them back."""
+    """TUN_F_* from the interface's features: the kernel has no call that reads them."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         info = _ask(control, interface, struct.pack("IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0))
         (count,) = struct.unpack("16xI", info)
@@ -113,7 +113,7 @@ def _offload(interface: bytes) -> int:
 
 
 def _ask(control: socket.socket, interface: bytes, request: bytes) -> bytes:
-    """An ethtool command's answer, which comes where the request was."""
+    """An ethtool command's answer, which replaces the request in its buffer."""
     value = array.array("B", request)
     address, _ = value.buffer_info()
     fcntl.ioctl(control, SIOCETHTOOL, struct.pack("16sQ16x", interface, address))

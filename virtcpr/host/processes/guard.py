@@ -1,4 +1,4 @@
-"""A process that outlives this one and notices its end: a transient systemd unit, or a child of its own session."""
+"""A process that outlives this one and notices its end: a transient systemd unit, or a child in its own session."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SYSTEMD = Path("/run/systemd/system")
 
 class Guard(Protocol):
     def lock(self) -> AbstractContextManager[object]:
-        """Keep the daemon's QEMU driver from starting until it is left.  Raises HostError where it has started."""
+        """Keep the daemon's QEMU driver from starting until it is left.  Raises HostError if it has started."""
 
     def disarm(self) -> None:
-        """End it: it won't act any more.  Raises nothing; a guard that acts late finds nothing to do."""
+        """End the guard: it won't act any more.  Raises nothing; a guard that acts late finds nothing to do."""
 
 
 def arm(recipe: Mapping[str, object]) -> Guard:
-    """Have this process watched; the guardian is watching when this returns.
+    """Start the guardian; it is watching this process when this returns.
 
-    ``recipe`` says how libvirt's daemon is started again.  Raises HostError where no guard can be had.
+    ``recipe`` says how libvirt's daemon is started again.  Raises HostError if the guardian can't be started.
     """
     write_private(RECIPE, json.dumps(dict(recipe)))
     watched = Process.of(os.getpid())
@@ -50,7 +50,7 @@ def arm(recipe: Mapping[str, object]) -> Guard:
 
 
 def recipe() -> Mapping[str, object] | None:
-    """How the daemon is started, as the last guardian of this boot was told; None where there was none."""
+    """How to start the daemon, from the last guardian of this boot; None if there was none."""
     try:
         stored: Mapping[str, object] = json.loads(RECIPE.read_text())
     except (OSError, ValueError):
@@ -60,12 +60,12 @@ def recipe() -> Mapping[str, object] | None:
 
 @dataclass(frozen=True)
 class Unit:
-    """In a unit of its own it survives also whoever ends all processes of our own unit."""
+    """In its own unit the guardian survives if all processes of virtcpr's unit are killed."""
 
     name: str
 
     def lock(self) -> DriverLock:
-        """Of this process: when it dies libvirt's hook settles what it left before the driver looks at it."""
+        """This process holds it: if it dies, libvirt's hook settles its swaps before the driver reads their records."""
         return DriverLock()
 
     def disarm(self) -> None:
@@ -74,7 +74,7 @@ class Unit:
 
 
 def _unit(command: list[str], name: str) -> Unit:
-    with suppress(HostError):  # left behind by a process of the same number
+    with suppress(HostError):  # left behind by a process with the same pid
         run(["systemctl", "reset-failed", name])
     properties = [
         "--property=Type=notify",
@@ -92,8 +92,8 @@ class Child:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The guardian has it, and keeps it when this process dies: a user's libvirt calls no hook that would settle
-        what is left first, and whoever asks for the daemon starts it."""
+        """The guardian holds it, even if this process dies: a user's libvirt calls no hook that settles swaps first,
+        and any client starts the daemon."""
         if (reply := self._ask(LOCK)) != LOCKED:
             raise HostError(reply or "the guardian has ended")
         try:
@@ -102,7 +102,7 @@ class Child:
             self._ask(UNLOCK)
 
     def _ask(self, what: str) -> str:
-        """What it answers; nothing where it is gone."""
+        """The guardian's answer; empty if it has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -130,5 +130,5 @@ def _child(command: list[str]) -> Child:
     if not ready or process.stdout.readline().strip() != READY:
         process.kill()
         process.wait()
-        raise HostError("the guardian ended at once, or didn't come up")
+        raise HostError("the guardian didn't start, or ended at once")
     return Child(process)

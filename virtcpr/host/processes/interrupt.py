@@ -1,4 +1,4 @@
-"""Ctrl-C and its like during a batch: never an exception in the middle of a step, always a decision between steps."""
+"""Ctrl-C and similar signals during a batch: no exception within a step, but a decision between steps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """While entered, a signal sets ``requested`` and calls ``on_request``; the handlers before are put back after.
+    """While entered, a signal sets ``requested`` and calls ``on_request``; leaving restores the previous handlers.
 
-    Of several that are entered in each other all hear of it.
+    If several are nested, a signal reaches all of them.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Ending a QEMU whose guest stands still, and only then: whoever has resumed it meanwhile keeps it."""
+"""End a QEMU whose guest is paused, and only then: if somebody has resumed the guest, it keeps running."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.system.wait import wait_until
 
 TRIES = 5
-# CPU time that a vCPU's thread may take between two looks, in ns: being stopped takes some µs, running a guest more.
+# CPU time that a vCPU's thread may take between two checks, in ns: being stopped takes some µs, running a guest more.
 STOPPING_NS = 100_000
 STOP_SECONDS = 1.0
-POLL = 0.0002  # s between two looks
+POLL = 0.0002  # s between two checks
 
 
 def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], timeout: float) -> bool:
-    """SIGKILL a process whose ``threads`` (its guest's vCPUs) haven't run since ``rests()`` said that the guest rests.
+    """SIGKILL a process whose ``threads`` (its guest's vCPUs) haven't run since ``rests()`` found the guest paused.
 
-    libvirt has no lock that keeps a `virsh resume` out.  So the process is stopped, and lives on where a vCPU ran after
-    the question.  Whether it was ended.  Raises HostError where it can't be reached, or doesn't die within ``timeout``
-    seconds.
+    libvirt has no lock against `virsh resume`.  So the process is stopped first, and continues if a vCPU has run since.
+    Returns whether it was killed.  Raises HostError if it can't be reached, or doesn't die within ``timeout`` seconds.
     """
-    threads = frozenset(threads)  # under TCG vCPUs may share one
+    threads = frozenset(threads)  # under TCG vCPUs may share a thread
     try:
         pidfd = process.open()
     except Gone:
@@ -50,7 +49,7 @@ def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], tim
 
 
 def go_on(process: Process) -> None:
-    """Undo the stop of somebody who died between that and the end.  Raises nothing for a process that is gone."""
+    """Undo the stop if ``end`` died after it.  Raises nothing for a process that is gone."""
     with contextlib.suppress(HostError, ProcessLookupError):
         pidfd = process.open()
         try:
@@ -60,7 +59,7 @@ def go_on(process: Process) -> None:
 
 
 def _stands(process: Process, threads: Iterable[int]) -> bool:
-    """Wait until these threads have stopped.  Before that, Linux may not have booked what they run (a tick late)."""
+    """Wait until these threads have stopped.  Linux may account their CPU time a tick late."""
     return wait_until(lambda: all(_state(process, thread) in "tTXZ" for thread in threads), STOP_SECONDS, poll=POLL)
 
 

@@ -1,4 +1,4 @@
-"""Where a process and its threads run and what they may take, as the kernel tells it: to be compared with another's.
+"""Placement and limits of a process and its threads, as the kernel shows them, for comparison with another process.
 
 ``identity`` is what libvirt would notice: cgroup, mount namespace, security label, user and groups.
 """
@@ -24,7 +24,7 @@ IDS = ("Uid:", "Gid:", "Groups:")
 
 
 def of_process(process: Process) -> dict[str, str]:
-    """What counts for all of it: limits, capabilities, namespaces, memory policy.  What can't be read is left out."""
+    """Limits, capabilities, namespaces and memory policy of the process.  Unreadable properties are left out."""
     properties: dict[str, str] = {}
     with suppress(OSError):
         for line in (process.path / "limits").read_text().splitlines()[1:]:
@@ -40,7 +40,7 @@ def of_process(process: Process) -> dict[str, str]:
     for name in OTHER_NAMESPACES:
         with suppress(OSError):
             properties[f"{name} namespace"] = os.readlink(process.path / "ns" / name)
-    if os.geteuid() != 0:  # where its daemon was started, or virtcpr: all threads are there, libvirt places none
+    if os.geteuid() != 0:  # all threads are in the cgroup of their daemon or of virtcpr: libvirt places none
         with suppress(OSError):
             properties["cgroup"] = " ".join(_cgroups(process.path))
     with suppress(OSError):
@@ -52,7 +52,7 @@ def of_process(process: Process) -> dict[str, str]:
 
 
 def of_thread(process: Process, thread: int) -> dict[str, str]:
-    """What each thread has of its own; nothing of one that is gone, or is another process's."""
+    """Properties of a single thread; empty if it is gone, or belongs to another process."""
     properties: dict[str, str] = {}
     task = process.path / "task" / str(thread)
     with suppress(OSError):
@@ -66,7 +66,7 @@ def of_thread(process: Process, thread: int) -> dict[str, str]:
 
 
 def _cgroups(task: Path) -> Iterator[str]:
-    """Of the hierarchies that are mounted here: into the others nobody here can put it."""
+    """Cgroups in the hierarchies that are mounted here; no process can be moved in the others."""
     for line in (task / "cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if hierarchy(number, controllers) is not None:
@@ -81,10 +81,10 @@ def _scheduling(thread: int) -> str:
 
 
 def identity(process: Process) -> dict[str, str]:
-    """Its cgroup (of the unified hierarchy), mount namespace, security label, user and groups; what can't be read is
-    left out.  The names are those of ``plan.reconnect``."""
+    """Its cgroup (of the unified hierarchy), mount namespace, security label, user and groups; unreadable
+    ones are left out.  ``plan.reconnect`` knows these names."""
     properties: dict[str, str] = {}
-    if os.geteuid() == 0:  # a user's guests have none of libvirt's, and may not go where they like
+    if os.geteuid() == 0:  # a user's guests have no cgroup from libvirt, and can't change theirs
         with suppress(OSError):
             lines = (process.path / "cgroup").read_text().splitlines()
             properties["cgroup"] = " ".join(line.removeprefix("0::") for line in lines if line.startswith("0::"))

@@ -1,4 +1,4 @@
-"""What the kernel keeps of each thread and Python has no calls for: priority of I/O, and where memory comes from."""
+"""Properties of a thread that Python has no calls for: I/O priority and NUMA policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 
-# ioprio_set, ioprio_get, set_mempolicy; the last architectures of Linux that number their calls for themselves.
+# ioprio_set, ioprio_get, set_mempolicy on architectures with their own numbers.
 OWN_NUMBERS = {"x86_64": (251, 252, 238), "ppc64le": (273, 274, 261), "s390x": (282, 283, 270)}
 NUMBERS = (30, 31, 237)  # include/uapi/asm-generic/unistd.h
 IOPRIO_WHO_PROCESS = 1
@@ -17,7 +17,7 @@ IOPRIO_WHO_PROCESS = 1
 MODES = {"default": 0, "prefer": 1, "bind": 2, "interleave": 3, "local": 4, "prefer (many)": 5,
          "weighted interleave": 6}  # fmt: skip
 FLAGS = {"static": 1 << 15, "relative": 1 << 14, "balancing": 1 << 13}
-BITE = 128  # bytes; the file is made as it is read (fs/seq_file.c)
+BITE = 128  # bytes; the kernel generates the file while it is read (fs/seq_file.c)
 BITS = ctypes.sizeof(ctypes.c_ulong) * 8
 
 
@@ -41,10 +41,10 @@ def set_io_priority(thread: int, value: int) -> None:
 
 
 def memory_policy(task: Path) -> str | None:
-    """The NUMA policy of a thread (``/proc/PID/task/TID``), as numa_maps spells it; None where the kernel has none.
+    """The NUMA policy of a thread (``/proc/PID/task/TID``), as numa_maps spells it; None if the kernel has none.
 
-    No call tells another thread's; its mappings that have no policy of their own show it, and a program's text,
-    which nobody gives one, is such a mapping (fs/proc/task_mmu.c, show_numa_map).
+    No call returns another thread's policy, but its mappings without a policy of their own show it, such as the
+    program's text (fs/proc/task_mmu.c, show_numa_map).
     """
     try:
         binary = os.readlink(task / "exe").removesuffix(" (deleted)")
@@ -60,8 +60,8 @@ def memory_policy(task: Path) -> str | None:
 
 
 def _lines(file: FileIO) -> Iterator[str]:
-    """In small bites: the kernel counts the pages of each mapping that it is asked for, and of a guest's RAM that takes
-    seconds.  A program's own mappings come first."""
+    """Read in small pieces: the kernel counts the pages of each mapping that is read, which takes seconds for a guest's
+    RAM.  The program's own mappings come first."""
     rest = b""
     while bite := file.read(BITE):
         *whole, rest = (rest + bite).split(b"\n")
@@ -69,7 +69,7 @@ def _lines(file: FileIO) -> Iterator[str]:
 
 
 def set_memory_policy(text: str) -> None:
-    """Give this thread, and what comes of it, the policy that numa_maps spells so.  Raises OSError and ValueError."""
+    """Give this thread and its children the policy, in numa_maps' notation.  Raises OSError and ValueError."""
     policy, _, nodes = text.partition(":")
     name, _, flags = policy.partition("=")
     mode = MODES[name] | sum(FLAGS[flag] for flag in flags.split("|") if flag)
@@ -77,7 +77,7 @@ def set_memory_policy(text: str) -> None:
     words = (ctypes.c_ulong * (max(numbers, default=0) // BITS + 1))()
     for number in numbers:
         words[number // BITS] |= 1 << number % BITS
-    # The kernel takes one bit less than it is told (get_nodes).
+    # The kernel uses one bit less than this number (get_nodes).
     _call(2, ctypes.c_int(mode), words if numbers else None, ctypes.c_ulong(len(words) * BITS + 1 if numbers else 0))
 
 

@@ -1,4 +1,4 @@
-"""Processes as ``/proc`` and pidfds show them: identity, descriptors, threads, and a sure way to end one."""
+"""Processes as ``/proc`` and pidfds show them: identity, descriptors, threads, and a safe way to end a process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Gone(HostError):
 
 @dataclass(frozen=True)
 class User:
-    """Whom a process runs as."""
+    """The user that a process runs as."""
 
     uid: int
     gid: int
@@ -43,14 +43,14 @@ class User:
 
 @dataclass(frozen=True)
 class Process:
-    """A process by number and start time (clock ticks since boot): never a later one of the same number."""
+    """A process by pid and start time (clock ticks since boot): never a later process with the same pid."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has this number now.  Raises HostError where none has."""
+        """The process that has this pid now.  Raises HostError if there is none."""
         try:
             return cls(pid, _stat(pid)[19])
         except OSError as error:
@@ -69,20 +69,20 @@ class Process:
         return fields[19] == self.started and fields[0] not in "ZX"
 
     def open(self) -> int:
-        """A pidfd of this very process.  Raises Gone where it has ended, HostError where it can't be opened."""
+        """A pidfd of this very process.  Raises Gone if it has ended, HostError if it can't be opened."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError as error:
             raise Gone(f"process {self.pid} is gone") from error
         except OSError as error:
             raise HostError(f"process {self.pid} can't be opened: {error.strerror}") from error
-        if not self.alive():  # checked after opening: from here on the pidfd can't be anyone else's
+        if not self.alive():  # checked after opening: now the pidfd can't belong to another process
             os.close(pidfd)
             raise Gone(f"process {self.pid} is gone")
         return pidfd
 
     def ends(self, timeout: float) -> bool:
-        """Wait until it is gone, ``timeout`` seconds at most; whether it is."""
+        """Wait until it is gone, ``timeout`` seconds at most; returns whether it is."""
         try:
             pidfd = self.open()
         except HostError:
@@ -97,7 +97,7 @@ class Process:
     def kill(self, timeout: float) -> bool:
         """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is.
 
-        Raises HostError where it can't be reached at all.
+        Raises HostError if it can't be reached at all.
         """
         try:
             pidfd = self.open()
@@ -116,9 +116,9 @@ class Process:
                 os.waitpid(self.pid, os.WNOHANG)
 
     def clone_fd(self, number: int) -> int:
-        """A duplicate, in this process, of one of its descriptors (pidfd_getfd(2)); close-on-exec.
+        """Duplicate one of its descriptors into this process (pidfd_getfd(2)); close-on-exec.
 
-        Raises HostError where it has no such descriptor or may not be inspected.
+        Raises HostError if it has no such descriptor or may not be inspected.
         """
         pidfd = self.open()
         try:
@@ -135,7 +135,7 @@ class Process:
         return tuple(os.fsdecode(w) for w in (self.path / "cmdline").read_bytes().split(b"\0")[:-1])
 
     def user(self) -> User:
-        """Raises OSError where it is gone."""
+        """Raises OSError if it is gone."""
         lines = (line.partition(":") for line in (self.path / "status").read_text().splitlines())
         ids = {name: [int(word) for word in value.split()] for name, _, value in lines if name in IDS}
         return User(ids["Uid"][0], ids["Gid"][0], tuple(ids["Groups"]))
@@ -147,7 +147,7 @@ class Process:
             return frozenset()
 
     def fd_targets(self) -> dict[int, str]:
-        """Descriptor → what its link names."""
+        """Descriptor → target of its link."""
         targets = {}
         for link in (self.path / "fd").iterdir():
             with contextlib.suppress(OSError):
@@ -161,7 +161,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def running_since(process: Process) -> float:
-    """When it was started, in seconds of the host's clock; to a tick (10 ms) and as the clock is now (proc(5))."""
+    """When it was started, in seconds of the host's present clock, to a tick (10 ms; proc(5))."""
     boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
     return int(boot.split()[1]) + int(process.started) / os.sysconf("SC_CLK_TCK")
 
@@ -172,7 +172,7 @@ def age(process: Process) -> float:
 
 
 def ticks_since_boot() -> int:
-    """Now, as the start of a process is given (proc_pid_stat(5), starttime)."""
+    """Now, in the unit of a process's start time (proc_pid_stat(5), starttime)."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
@@ -222,7 +222,7 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
 
 
 def holders(path: str) -> frozenset[int]:
-    """The processes that have the socket that listens at a path open."""
+    """The processes that hold the socket which listens at a path."""
     lines = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
     listening = (f for f in lines if len(f) == 8 and f[7] == path and int(f[3], 16) & SO_ACCEPTCON)
     links = {f"socket:[{fields[6]}]" for fields in listening}
@@ -235,7 +235,7 @@ def holders(path: str) -> frozenset[int]:
 
 
 def build_of(path: Path) -> str:
-    """What names the very build of an ELF binary: its GNU build id, else a digest of the file.
+    """Identifies the build of an ELF binary: its GNU build id, else a digest of the file.
 
     ``/proc/PID/exe`` works even after the package manager deleted the file.  Raises OSError.
     """
@@ -269,7 +269,7 @@ def _notes(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def with_argv(argv: Sequence[str], *, other_than: int) -> Process | None:
-    """The process that was started with exactly this command line, if there is one beside ``other_than``."""
+    """A process with exactly this command line, other than ``other_than``, if there is one."""
     wanted = b"\0".join(os.fsencode(word) for word in argv) + b"\0"
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError, HostError):
@@ -292,8 +292,8 @@ def with_options(options: Collection[tuple[str, str]]) -> list[Process]:
 def has_modules(process: Process, package: str) -> bool:
     """Whether a QEMU that was replaced on disk still finds modules of its own build.
 
-    It looks in /run/qemu, under its package's version with anything odd as an underscore (util/module.c, module_load);
-    packagers keep the old modules there, or don't.
+    QEMU looks in /run/qemu, in a directory named after its package's version, with other characters as underscores
+    (util/module.c, module_load).  Not every package keeps the old modules there.
     """
     if not os.readlink(process.path / "exe").endswith(" (deleted)"):
         return True
@@ -313,7 +313,7 @@ def lock_owner(path: Path) -> int | None:
 
 
 def owner_of_thread(thread: int) -> int:
-    """The process that a thread belongs to, 0 where it is gone."""
+    """The process that a thread belongs to, 0 if it is gone."""
     try:
         text = Path(f"/proc/{thread}/status").read_text()
     except OSError:

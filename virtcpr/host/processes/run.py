@@ -1,4 +1,4 @@
-"""The one funnel for other programs: argument lists, nothing on stdin, a plain environment, a time-out."""
+"""The only way to run other programs: argument lists, empty stdin, a minimal environment, a time-out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def run(
 ) -> str:
     """Run a program and return what it printed.  ``timeout`` in seconds.
 
-    ``text`` is what it reads on stdin, nothing by default; ``more`` is added to its environment.
+    ``text`` is its stdin, empty by default; ``more`` is added to its environment.
 
-    Raises HostError with the program's own last words where it can't be started, fails, or takes too long (it is
-    killed then).
+    Raises HostError with the program's stderr if it can't be started, fails, or takes too long (then it is killed).
     """
     log.debug("running %s", shlex.join(argv))
     try:
@@ -35,7 +34,7 @@ def run(
             timeout=timeout,
             env={**_environment(), **(more or {})},
             check=False,
-            start_new_session=True,  # a Ctrl-C is for virtcpr to decide about
+            start_new_session=True,  # Ctrl-C must only reach virtcpr
         )
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{shlex.join(argv)} took more than {timeout:g} s") from error

@@ -1,4 +1,4 @@
-"""Placement of threads: what libvirt set once for each thread of old QEMU, given to its counterpart in new."""
+"""Placement of threads: give each thread of new QEMU what libvirt set for its counterpart in old."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
     """Give the thread ``new`` the cgroup, affinity, policy, nice value and I/O priority of the thread ``old``.
 
     libvirt does this when it starts a domain and never on reconnect (src/qemu/qemu_process.c,
-    qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest runs on, at worst in a wrong place.
+    qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest keeps running, at worst on other CPUs.
     """
     failures = []
-    for process, thread in (old, new):  # QEMU says which they are, and could name anybody's
+    for process, thread in (old, new):  # QEMU names the threads, and could name those of another process
         if not Path(f"/proc/{process}/task/{thread}").is_dir():
             return (f"thread {thread} isn't one of process {process}",)
     for what, act in ACTS.items():
@@ -34,15 +34,15 @@ def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
 
 
 def follow(main: Thread, helper: Thread) -> None:
-    """Put a thread that is nobody's counterpart where the main one is.  It may be gone, or one that the kernel keeps
-    where it is (io_uring's workers)."""
+    """Place a thread without a counterpart like the main thread.  It may be gone, or the kernel may pin it
+    (io_uring's workers)."""
     for act in (_cgroup, _affinity):
         with suppress(OSError):
             act(main, helper)
 
 
 def _cgroup(old: Thread, new: Thread) -> None:
-    if os.geteuid() != 0:  # libvirt places no thread of a user's guests, and virtcpr may not (host.placement)
+    if os.geteuid() != 0:  # a user's guests: libvirt places no thread, and virtcpr may not (host.placement)
         return
     wanted, current = (Path(f"/proc/{pid}/task/{tid}/cgroup").read_text() for pid, tid in (old, new))
     if wanted == current:

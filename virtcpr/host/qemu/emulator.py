@@ -1,4 +1,4 @@
-"""The installed emulator: is it there, does it run, which build is it, can it take over a guest."""
+"""The installed emulator: whether it exists and runs, which build it is, and what it can do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NotAnEmulator(Exception):
 
 
 async def inspect(path: str) -> tuple[str, dict[str, object]]:
-    """(build, answers) of a QEMU binary: it is run once, by nobody, with no machine, and asked.
+    """(build, answers) of a QEMU binary: run it once, as user nobody and without a machine, and query it.
 
     ``answers`` holds what query-version, query-target, query-qmp-schema and query-machines returned.
     Raises NotAnEmulator.
@@ -44,7 +44,7 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
 
 
 def firmware(path: str) -> str:
-    """What tells the firmware that a QEMU binary loads from that of yesterday: it is part of a guest's machine.
+    """A text that changes with the firmware that a QEMU binary loads: firmware is part of a guest's machine.
 
     A package that replaces a file changes the time of its directory.
     """
@@ -56,7 +56,7 @@ def firmware(path: str) -> str:
 
 
 def _nobody() -> User | None:
-    """Whom a binary runs as that a domain's XML names, or a user: it needs no rights, and gets none of root's."""
+    """The user for a binary that a domain's XML or a user names: it needs no rights, so it doesn't run as root."""
     return User(NOBODY, NOBODY) if os.geteuid() == 0 else None
 
 

@@ -1,8 +1,8 @@
-"""Start new QEMU as old QEMU was started: a small program that takes on old's surroundings, then execs.
+"""Start new QEMU as old QEMU was started: a small program that takes over old's environment, then execs.
 
 It is a process of its own because joining a mount namespace and dropping privileges can't be undone, and because the
-descriptors get fixed numbers.  What libvirt sets up for QEMU, and in which order, is virCommandExec and
-qemuProcessHook (libvirt, src/util/vircommand.c, src/qemu/qemu_process.c).
+descriptors get fixed numbers.  virCommandExec and qemuProcessHook show what libvirt sets up for QEMU, and in which
+order (libvirt, src/util/vircommand.c, src/qemu/qemu_process.c).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ HIGH = 1000  # descriptors wait above this number until those below are free
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start, in whose surroundings: ``model`` is old QEMU's pid, ``started`` tells it from a later process of
-    that number; ``fds`` maps a number in new QEMU to the descriptor of this process that goes there."""
+    """What to start, and whose environment it gets.  ``model`` is old QEMU's pid; ``started`` distinguishes it from a
+    later process with that pid.  ``fds`` maps a descriptor number in new QEMU to a descriptor of this process."""
 
     argv: Sequence[str]
     model: int
@@ -44,9 +44,9 @@ class Launch:
 
 
 def launch(order: Launch) -> Process:
-    """Start it.  The process returned has joined old's surroundings or has failed: watch it.
+    """Start it.  The returned process has joined old's environment, or has failed: watch it.
 
-    It isn't a child to be waited for: it lives in a session of its own and is reaped by init.  Raises HostError.
+    It isn't a child of this process: it has a session of its own, and init reaps it.  Raises HostError.
     """
     reader, writer = os.pipe()
     passed = (*order.fds.values(), writer)
@@ -76,7 +76,7 @@ def launch(order: Launch) -> Process:
 
 
 def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
-    """A launcher that hangs, with the process that was to become QEMU: that must not come to life later."""
+    """Kill a launcher that hangs, and its child, which must not become QEMU later."""
     children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
     for child in children:
         Process.of(int(child)).kill(0)
@@ -85,7 +85,7 @@ def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
 
 
 def main(text: str, report: int) -> None:
-    """In the launcher: fork once (so that init reaps QEMU), take on old's surroundings, exec."""
+    """In the launcher: fork once (so that init reaps QEMU), take over old's environment, exec."""
     order = json.loads(text)
     order["fds"] = {int(number): fd for number, fd in order["fds"].items()}
     done, tell = os.pipe()
@@ -117,7 +117,9 @@ def _become(order: Launch, tell: int) -> None:
         _join_mounts(order.model)
         os.chdir("/")
         os.umask(int(status["Umask"], 8))
-        if not Process(order.model, order.started).alive():  # all of the above may be another's, maybe root's
+        if not Process(
+            order.model, order.started
+        ).alive():  # all of the above may come from another process, maybe root's
             raise HostError(f"old QEMU (process {order.model}) has ended")
         tell = _place(order.fds, tell)
         _drop_privileges(status)
@@ -141,14 +143,14 @@ def _environment(model: Path) -> dict[bytes, bytes]:
 
 
 def _join_cgroup(model: Path) -> None:
-    """Into the cgroup of old's main thread, in every hierarchy that this process may write."""
+    """Join the cgroup of old's main thread, in every hierarchy that this process may write."""
     own = Path("/proc/self/cgroup").read_text().splitlines()
     for line in (model / "cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         root = hierarchy(number, controllers)
         if root is None or line in own:
             continue
-        # systemd's own tree decides whose process it is and must be joined; the old hierarchies may be read-only.
+        # systemd's own tree decides which unit owns the process, and must be joined; v1 hierarchies may be read-only.
         with nullcontext() if number == "0" and os.geteuid() == 0 else suppress(OSError):
             # A threaded cgroup takes threads only; a process goes to its domain's root first.
             target = Path(root + path)
@@ -207,13 +209,13 @@ def _mirror_limits(pid: int) -> None:
 
 
 def _as_far_as_allowed() -> AbstractContextManager[None]:
-    """A user who isn't root may lower them only; what is missing then is told afterwards."""
+    """A user who isn't root may only lower them; a later check reports what is missing."""
     return nullcontext() if os.geteuid() == 0 else suppress(OSError, ValueError)
 
 
 def _mirror_policies(pid: int) -> None:
-    """NUMA policy, which libvirt sets between fork and exec (qemuProcessHook), and what else every thread that QEMU
-    makes inherits.  What can't be had is no reason not to start: the guest is compared with what it was."""
+    """NUMA policy, which libvirt sets between fork and exec (qemuProcessHook), and I/O priority: every thread of QEMU
+    inherits both.  A failure doesn't stop the start: new QEMU is compared with the old one later."""
     with suppress(OSError, ValueError, KeyError):
         policies.set_memory_policy(policies.memory_policy(Path(f"/proc/{pid}")) or "default")
     with suppress(OSError):
@@ -221,7 +223,7 @@ def _mirror_policies(pid: int) -> None:
 
 
 def _label(model: Path) -> str | None:
-    """What /proc/self/attr/exec must hold for QEMU to get old's security label; None where there is none."""
+    """What /proc/self/attr/exec must hold for QEMU to get old's security label; None if there is none."""
     try:
         current = (model / "attr/current").read_text().strip("\0\n ")
     except OSError:
@@ -244,7 +246,7 @@ def _join_mounts(pid: int) -> None:
 
 
 def _place(fds: Mapping[int, int], tell: int) -> int:
-    """Every descriptor at its number, /dev/null on stdin, nothing else left open but ``tell``'s new place."""
+    """Put every descriptor at its number and /dev/null on stdin; only ``tell``, at a new number, stays open besides."""
     high = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for number, fd in fds.items()}
     tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, HIGH)
     os.closerange(3, HIGH)
@@ -256,7 +258,7 @@ def _place(fds: Mapping[int, int], tell: int) -> int:
 
 
 def _drop_privileges(status: Mapping[str, str]) -> None:
-    """Old's ids and capabilities: the bounding set first, the ids, then what is left of the rest."""
+    """Take old's ids and capabilities: the bounding set first, then the ids, then the other sets."""
     libc = ctypes.CDLL(None, use_errno=True)
     sets = {name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd")}
     for number in range(64):

@@ -1,4 +1,4 @@
-"""QEMU's monitor, spoken directly while the daemon is down (qemu.qmp, the QEMU project's own library)."""
+"""QEMU's monitor, used directly while the daemon is down (qemu.qmp, the QEMU project's own library)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIGRATION_ENDS = ("completed", "failed", "cancelled")  # MigrationStatus, qapi/m
 
 
 class Monitor:
-    """One QMP session.  QEMU serves one client a monitor, so this one keeps every other out while it is open."""
+    """One QMP session.  QEMU serves one client per monitor: while this one is open, no other client gets in."""
 
     def __init__(self, name: str, timeout: float) -> None:
         self.name = name
@@ -37,10 +37,10 @@ class Monitor:
     async def connect(cls, path: str | socket.socket, name: str, *, timeout: float) -> Monitor:
         """Connect and negotiate, ``timeout`` seconds at most; it is also the limit of every command.
 
-        Raises QmpError where nothing answers in time.
+        Raises QmpError if nothing answers in time.
         """
         monitor = cls(name, timeout)
-        # The library logs its own tracebacks at these levels; the errors reach our caller anyway.
+        # The library logs tracebacks at lower levels; the caller gets the errors anyway.
         monitor._client.logger.setLevel(logging.CRITICAL)
         try:
             async with asyncio.timeout(timeout):
@@ -70,9 +70,9 @@ class Monitor:
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
     ) -> object:
-        """One command; ``fd`` goes along as ancillary data (for ``getfd``).
+        """Run one command; ``fd`` is sent with it as ancillary data (for ``getfd``).
 
-        Raises QmpRefused with QEMU's own words, QmpError where no answer came in time.
+        Raises QmpRefused with QEMU's own words, QmpError if no answer came in time.
         """
         log.debug("%s: %s %s", self.name, command, _shown(arguments or {}))
         try:
@@ -90,7 +90,7 @@ class Monitor:
     async def migration_end(self, timeout: float) -> str:
         """Wait until the migration is over; its status: ``completed``, ``failed`` or ``cancelled``.
 
-        Needs the capability ``events``.  Raises QmpError at the time-out (seconds), and at once where the monitor is
+        Needs the capability ``events``.  Raises QmpError at the time-out (seconds), and at once if the monitor is
         lost.
         """
 

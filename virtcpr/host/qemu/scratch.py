@@ -1,4 +1,4 @@
-"""A QEMU of our own, asked or tried out and thrown away; it never outlives this process."""
+"""A scratch QEMU, which is queried or tried out, then ended; it never outlives this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAVING_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that two scratch QEMUs find each other in, by a descriptor: its parent is closed to them."""
+    """A directory in which two scratch QEMUs meet.  They reach it by a descriptor: its parent is closed to them."""
 
     fd: int
 
@@ -36,9 +36,9 @@ class Directory:
 
 @contextlib.contextmanager
 def directory(user: User) -> Iterator[Directory]:
-    """An empty directory of this user's, which goes with all that is in it.  Raises HostError where none can be made.
+    """An empty directory that this user owns; it is removed afterwards.  Raises HostError if it can't be made.
 
-    Errors of the body are the body's: a time-out is an OSError, too.
+    Errors of the body pass unchanged: a time-out is an OSError, too.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -53,7 +53,7 @@ def directory(user: User) -> Iterator[Directory]:
 
 
 class Scratch:
-    """Such a process.  ``async with`` ends it; the errors that it told are in ``words`` then."""
+    """A scratch QEMU.  ``async with`` ends it; ``words`` then has the errors that it printed."""
 
     def __init__(self, program: str, process: asyncio.subprocess.Process, ours: socket.socket) -> None:
         self.program = program
@@ -66,13 +66,13 @@ class Scratch:
     async def start(
         cls, program: str, options: Sequence[str], *, user: User | None = None, fds: Sequence[int] = ()
     ) -> Scratch:
-        """Run a QEMU with these options and a monitor of ours, as ``user``, with the descriptors ``fds``.
+        """Run a QEMU with these options and a monitor, as ``user``, with the descriptors ``fds``.
 
-        One that can't be run has ended at once, and ``words`` say why.  Raises HostError where nothing can be.
+        If it can't be run, it ends at once, and ``words`` say why.  Raises HostError if setpriv can't be run.
         """
         ours, theirs = socket.socketpair()
         monitor = ["-chardev", f"socket,id={MONITOR},fd={theirs.fileno()}", "-mon", f"chardev={MONITOR},mode=control"]
-        # setpriv (util-linux) sets the death signal last, when no change of ids takes it away any more.
+        # setpriv (util-linux) sets the death signal last: a change of ids would clear it.
         command = ["setpriv", "--pdeathsig", "KILL", *_ids(user), "--", program, *options, *monitor]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -93,33 +93,33 @@ class Scratch:
         return cls(program, process, ours)
 
     async def monitor(self, timeout: float) -> Monitor:
-        """Its monitor, the same one at every call.  Raises QmpError where it doesn't answer in ``timeout`` seconds."""
+        """Its monitor, the same one at every call.  Raises QmpError if it doesn't answer in ``timeout`` seconds."""
         if self._monitor is None:
             self._monitor = await Monitor.connect(self._ours, "scratch QEMU", timeout=timeout)
         return self._monitor
 
     async def listens(self, path: str, timeout: float) -> bool:
-        """Wait until it has made this socket; False where it ended or took more than ``timeout`` seconds."""
+        """Wait until it has made this socket; False if it ended or took more than ``timeout`` seconds."""
 
-        async def settled() -> bool:  # a socket's birth has no event that is told everywhere
+        async def settled() -> bool:  # no event tells everywhere that a socket was made
             return os.path.exists(path) or self.process.returncode is not None
 
         await wait_until_async(settled, timeout)
         return os.path.exists(path)
 
     async def gave_up(self) -> bool:
-        """Whether it has ended by itself, with an error, or does so in an instant: its monitor goes before itself."""
+        """Whether it has ended with an error, or does so within LEAVING_SECONDS: its monitor closes before it ends."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), LEAVING_SECONDS)
         return (self.process.returncode or 0) > 0
 
     async def end(self) -> None:
-        """Kill it and read what it said, in ``DYING_SECONDS`` at most; a second time does nothing."""
+        """Kill it and read its errors, in ``DYING_SECONDS`` at most; a second call does nothing."""
         if self._monitor is not None:
             await self._monitor.close()
         self._ours.close()
         if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # with what it has started: it may be a script
+            with contextlib.suppress(ProcessLookupError):  # and its children: it may be a script
                 os.killpg(self.process.pid, signal.SIGKILL)
         assert self.process.stderr is not None
         with contextlib.suppress(TimeoutError, QmpError):
@@ -129,7 +129,7 @@ class Scratch:
                 await self.process.wait()
 
     def _errors(self, lines: list[str]) -> Iterator[str]:
-        """What isn't a warning, without the name of who says it."""
+        """Lines that aren't warnings, without the name of the program that printed them."""
         for line in lines:
             who, _, words = line.partition(": ")
             named = who in ("setpriv", self.program, os.path.basename(self.program))
@@ -144,7 +144,7 @@ class Scratch:
 
 
 def as_user(user: User | None) -> list[str]:
-    """What stands before a command to run it as somebody; nothing for None."""
+    """The prefix that runs a command as a user; empty for None."""
     return ["setpriv", *_ids(user), "--"] if user else []
 
 

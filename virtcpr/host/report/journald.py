@@ -12,16 +12,16 @@ SOCKET = "/run/systemd/journal/socket"
 
 
 def send(fields: Mapping[str, str]) -> None:
-    """One record.  Where there is no journal, or it refuses, that is logged at most."""
+    """Send one record.  If there is no journal, or it refuses the record, this is only logged."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
             journal.sendto(record(fields), SOCKET)
     except OSError as error:
-        log.debug("the journal can't be told: %s", error)
+        log.debug("the journal can't be written: %s", error)
 
 
 def record(fields: Mapping[str, str]) -> bytes:
-    """The datagram: ``NAME=VALUE`` lines; a value of several lines has its length before it instead."""
+    """The datagram: ``NAME=VALUE`` lines; a value of several lines follows its length instead."""
     return b"".join(_field(name, value.encode(errors="backslashreplace")) for name, value in fields.items())
 
 

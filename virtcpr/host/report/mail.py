@@ -12,17 +12,17 @@ SENDMAIL = "/usr/sbin/sendmail"
 
 
 def host_name() -> str:
-    """What the host calls itself."""
+    """The name of this host."""
     return socket.gethostname()
 
 
 def send(address: str, subject: str, text: str) -> None:
-    """Hand a mail to sendmail, which may deliver it later.  Raises HostError where it doesn't take it."""
+    """Hand a mail to sendmail, which may deliver it later.  Raises HostError if sendmail refuses it."""
     run([SENDMAIL, "-i", address], text=message(address, subject, text))
 
 
 def message(address: str, subject: str, text: str) -> bytes:
-    """The mail as it is sent; nobody's vacation program answers to it (RFC 3834)."""
+    """The mail as it is sent; vacation programs don't answer it (RFC 3834)."""
     mail = EmailMessage(policy=SMTP.clone(linesep="\n", utf8=False))
     mail["To"] = address
     mail["Subject"] = subject

@@ -1,4 +1,4 @@
-"""The administrator's own programs that are told of results: the executable files of /etc/virtcpr/notify.d."""
+"""The administrator's own programs that get the results: the executable files of /etc/virtcpr/notify.d."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LEFT_BEHIND = ("~", ".bak", ".swp", ".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dp
 
 
 def tell(document: str, environment: Mapping[str, str], directory: Path = DIRECTORY) -> None:
-    """Run each of them, in order, with ``document`` on its stdin.  One that fails, or that others than root may have
-    written, is logged: nothing else becomes of it."""
+    """Run each program, in order, with ``document`` on its stdin.  A program that fails, or that users other than root
+    could have written, is only logged."""
     for path in programs(directory):
         try:
             for entry in (path, path.parent):
@@ -31,7 +31,7 @@ def tell(document: str, environment: Mapping[str, str], directory: Path = DIRECT
 
 
 def programs(directory: Path = DIRECTORY) -> Iterator[Path]:
-    """Those that would be run, in order."""
+    """The programs that ``tell`` runs, in order."""
     for path in sorted(directory.glob("*")):
         hidden = path.name.startswith(".") or path.name.endswith(LEFT_BEHIND)
         if not hidden and path.is_file() and os.access(path, os.X_OK):

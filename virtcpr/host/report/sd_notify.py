@@ -7,7 +7,7 @@ import socket
 
 
 def ready() -> None:
-    """Nothing where nobody asked."""
+    """Does nothing if NOTIFY_SOCKET isn't set."""
     address = os.environ.pop("NOTIFY_SOCKET", None)
     if address is None:
         return

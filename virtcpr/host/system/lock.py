@@ -1,4 +1,4 @@
-"""One virtcpr at a time on a host."""
+"""Only one virtcpr at a time on a host."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RUN_DIR = PATHS.run
 
 
 class Lock:
-    """The host-wide lock, held from entering to leaving.  Raises HostError where another process has it, or where its
+    """The host-wide lock, held from entering to leaving.  Raises HostError if another process has it, or if its
     directory can't be written.
 
-    With ``wait`` it is waited for instead, for ever.
+    ``wait``: wait for the lock, without limit.
     """
 
     def __init__(self, directory: Path = RUN_DIR, *, wait: bool = False) -> None:
@@ -44,9 +44,7 @@ class Lock:
                 f"another virtcpr is at work (process {holder}); nothing was touched",
                 hint="wait for it to end, then try again",
             ) from error
-        with suppress(
-            OSError
-        ):  # it only tells others who holds it, and settling a swap must not fail for want of space
+        with suppress(OSError):  # only a hint for others: settling a swap must not fail for lack of space
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
         return self

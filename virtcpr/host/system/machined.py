@@ -1,4 +1,4 @@
-"""systemd-machined, where it knows a guest as a machine: the machine's leader follows the guest.
+"""systemd-machined: if it knows a guest as a machine, the machine's leader follows the guest.
 
 A machine whose leader is gone is stopped with everything in its scope, new QEMU too, when machined starts again
 (systemd 257, src/machine/machined.c, manager_enumerate_machines and machine_check_gc; seen in the lab).
@@ -20,10 +20,10 @@ PROPERTIES = ("Name", "Id", "Service", "Class", "RootDirectory", "NetworkInterfa
 
 
 def follow(old: int, new: int) -> bool:
-    """Make process ``new`` the leader of the machine that ``old`` leads; whether there was one.
+    """Make process ``new`` the leader of the machine that ``old`` leads; returns whether there was such a machine.
 
-    Both must be alive and in the machine's cgroup: registering takes the unit from there and creates none.  Raises
-    HostError; the machine may be unregistered then, which costs its entry in machinectl and nothing else.
+    Both must be alive and in the machine's cgroup: machined takes the unit from there.  Raises HostError; then the
+    machine may be unregistered, and is only missing in machinectl.
     """
     if not MACHINES.is_dir() or not any(MACHINES.iterdir()):
         return False

@@ -1,4 +1,4 @@
-"""The host's memory: what a second guest could have."""
+"""The host's memory: how much a second guest could use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 
 
 def available_kib() -> int:
-    """What can be had without swapping, in KiB, by the kernel's own estimate (proc_meminfo(5), MemAvailable)."""
+    """Memory available without swapping, in KiB, by the kernel's estimate (proc_meminfo(5), MemAvailable)."""
     line = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return int(line.group(1)) if line else 0
 
@@ -24,7 +24,7 @@ def merges() -> bool:
 
 
 def free_hugepages() -> dict[int, int]:
-    """Size of a hugepage in KiB → how many are free and promised to nobody."""
+    """Size of a hugepage in KiB → how many are free and not reserved."""
     free_pages = {}
     for pool in HUGEPAGES.glob("hugepages-*kB"):
         free, promised = (int((pool / name).read_text()) for name in ("free_hugepages", "resv_hugepages"))

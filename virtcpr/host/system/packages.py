@@ -1,4 +1,4 @@
-"""Whether a package manager is at work: then what is installed may change at any moment, and is best left alone."""
+"""Whether a package manager is at work: then what is installed may change at any moment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from virtcpr.host.processes.proc import lock_owner
 
-# dpkg holds both for as long as it changes something, and its triggers run under them; apt holds the first around all
-# that it has dpkg do.  unattended-upgrades runs dpkg many times, and holds its own all the while.  rpm's is where its
-# database is (rpmdb(8)).  All are POSIX locks.
+# dpkg holds the first two while it changes something, and while its triggers run; apt holds lock-frontend around all of
+# its runs of dpkg.  unattended-upgrades runs dpkg many times, and always holds its own lock.  rpm's lock is beside its
+# database (rpmdb(8)).  All are POSIX locks.
 LOCKED = (
     Path("/var/lib/dpkg/lock-frontend"),
     Path("/var/lib/dpkg/lock"),
@@ -19,13 +19,13 @@ LOCKED = (
     Path("/var/lib/rpm/.rpm.lock"),
 )
 PRESENT = (Path("/var/lib/pacman/db.lck"),)  # pacman is at work while the file is there
-QUIET_SECONDS = 15.0  # between the runs of one upgrade that is made in several
+QUIET_SECONDS = 15.0  # an upgrade may take several runs
 WAIT_SECONDS = 600.0
-EVERY = 1.0  # no lock tells when it is let go without being taken, which would disturb its owner
+EVERY = 1.0  # s; a lock must be polled: waiting for it means to take it, which disturbs its owner
 
 
 def busy() -> str | None:
-    """Which lock a package manager holds now; None: none of them is at work."""
+    """The lock that a package manager holds now; None if there is none."""
     held = [path for path in LOCKED if lock_owner(path) is not None] + [path for path in PRESENT if path.exists()]
     return str(held[0]) if held else None
 
@@ -35,9 +35,9 @@ def await_quiet(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = time.sleep,
 ) -> str | None:
-    """Wait until no package manager was at work for a while; None then, else what kept it from being so in time.
+    """Wait until no package manager was at work for QUIET_SECONDS; returns None, or after WAIT_SECONDS the reason.
 
-    ``disturbed`` is asked again and again: whether one was, between two looks at the locks.
+    ``disturbed`` is polled: whether a package manager ran between two checks of the locks.
     """
     end = clock() + WAIT_SECONDS
     since = clock()
@@ -48,5 +48,5 @@ def await_quiet(
         elif now - since >= QUIET_SECONDS:
             return None
         if now >= end:
-            return f"{holder} is held" if holder else "package managers come one after the other"
+            return f"{holder} is held" if holder else "package managers keep starting"
         pause(EVERY)

@@ -1,4 +1,4 @@
-"""Where things are: of the system's libvirt for root, of a user's own (``qemu:///session``) for everybody else."""
+"""Paths: of the system's libvirt for root, of the user's own (``qemu:///session``) for everybody else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NOT_ROOT = f"run it with sudo; guests of your own: virtcpr -c {SESSION}"
 
 @dataclass(frozen=True)
 class Paths:
-    """``run``: ours, until the host goes down; ``state``: ours, for longer; ``status``: libvirt's status files and the
-    lock of its QEMU driver; ``qemu_conf``, ``qemu_log``: libvirt's, too."""
+    """Of virtcpr: ``run``, until the host goes down, and ``state``, persistent.  Of libvirt: ``status``, status files
+    and the lock of the QEMU driver; ``qemu_conf``; ``qemu_log``."""
 
     run: Path
     state: Path
@@ -33,7 +33,7 @@ SYSTEM = Paths(
 
 
 def of_user(environment: Mapping[str, str]) -> Paths:
-    """Those of an unprivileged daemon (libvirt, src/qemu/qemu_conf.c, virQEMUDriverConfigNew; src/util/virutil.c)."""
+    """Paths of an unprivileged daemon (libvirt, src/qemu/qemu_conf.c, virQEMUDriverConfigNew; src/util/virutil.c)."""
     home = Path(environment.get("HOME") or "/")
 
     def xdg(name: str, default: str) -> Path:
@@ -54,5 +54,5 @@ PATHS = SYSTEM if os.geteuid() == 0 else of_user(os.environ)
 
 
 def may_act(uri: str | None) -> bool:
-    """Whether this user may do something to the guests of this libvirt: root to the system's, others to their own."""
+    """Whether this user may act on the guests of this libvirt: root on the system's, others on their own."""
     return os.geteuid() == 0 or uri == SESSION

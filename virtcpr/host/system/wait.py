@@ -1,4 +1,4 @@
-"""Waiting for what no event tells: it is looked at again and again, up to a deadline on the monotonic clock."""
+"""Wait for a condition that has no event: poll it, up to a deadline on the monotonic clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-POLL = 0.005  # s between two looks
+POLL = 0.005  # s between two checks
 
 T = TypeVar("T")
 
@@ -21,10 +21,10 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = time.sleep,
 ) -> T:
-    """Look every ``poll`` seconds until it is as wanted (``until``; else: true).  Returns what was seen last.
+    """Call ``look`` every ``poll`` seconds until its result passes ``until``.  Returns the last result.
 
-    The first look is at once, the last one at the deadline, ``seconds`` later: what was seen then is returned, wanted
-    or not.  A look that takes longer than that is the last.  Raises what ``look`` raises.
+    The first call is at once, the last one at the deadline, ``seconds`` later: its result is returned even if it
+    doesn't pass.  A call that takes longer than that is the last.  Raises what ``look`` raises.
     """
     deadline = clock() + seconds
     while not until(seen := look()) and (left := deadline - clock()) > 0:
@@ -41,7 +41,7 @@ async def wait_until_async(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> T:
-    """The same for what is awaited; others run meanwhile."""
+    """``wait_until`` for a coroutine; other tasks run meanwhile."""
     deadline = clock() + seconds
     while not until(seen := await look()) and (left := deadline - clock()) > 0:
         await pause(min(poll, left))
