@@ -166,7 +166,7 @@ def test_a_purge_keeps_a_saved_guest_and_says_so(guests: Guests) -> None:
 
     said = packaging.dpkg("--purge", "virtcpr")
 
-    assert "there are guests that only virtcpr can go on with; kept" in said
+    assert "some guests can only be recovered or restored by virtcpr; kept" in said
     assert f"{state}/record.json" in said
     assert f"{HOOKS}/qemu.d/virtcpr stays" in said
     assert ours() == [f"{HOOKS}/qemu.d/virtcpr", "/var/lib/virtcpr"]

@@ -98,7 +98,7 @@ def test_saved_guests_can_not_be_started_by_mistake(ten: Guests) -> None:
     for shape in (one, other):
         refused = run("virsh", "start", shape.name, check=False)
         assert refused.code != 0
-        assert f"virtcpr: {shape.name} is saved, and its state waits: virtcpr restore '{shape.name}'" in refused.err
+        assert f"virtcpr: {shape.name} is saved: to bring it back, run: virtcpr restore '{shape.name}'" in refused.err
         assert "virtcpr restore --discard" in refused.err
     assert report("recover", "--all")["domains"][0]["settled"] == "waiting"
 

@@ -168,7 +168,7 @@ def test_libvirt_does_not_start_it_afresh(waiting: Waiting) -> None:
         waiting.shell(script)
         refused = run("virsh", "-q", "start", NAME, check=False)
         assert refused.code == 1
-        assert f"virtcpr restore '{NAME}' lets it go on" in refused.err
+        assert f"to bring it back, run: virtcpr restore '{NAME}'" in refused.err
     waiting.shell("mv /root/kept $dir/record.json")
 
 

@@ -107,7 +107,7 @@ def test_a_second_start_of_a_guest_that_runs_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, QEMU, "my web $HOME", "prepare", "begin", "-", stdin="<domain/>" * 100_000)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        "virtcpr: my web $HOME runs already: an interrupted swap holds libvirt's record of it aside; "
+        "virtcpr: my web $HOME runs already: an interrupted swap has moved libvirt's record of it away; "
         "run: virtcpr recover 'my web $HOME'" in done.stderr.splitlines()
     )
 
@@ -192,8 +192,8 @@ def test_a_saved_guest_is_not_started_afresh(tmp_path: Path, file: str) -> None:
     done = run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=xml(number=None))
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        "virtcpr: web is saved, and its state waits: virtcpr restore 'web' lets it go on; "
-        "virtcpr restore --discard 'web' gives it up, and the domain can be started afresh" in done.stderr.splitlines()
+        "virtcpr: web is saved: to bring it back, run: virtcpr restore 'web'; "
+        "to give up its state and start it afresh, run: virtcpr restore --discard 'web'" in done.stderr.splitlines()
     )
 
 
@@ -270,7 +270,7 @@ def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path
     (tmp_path / "ram/3-web").symlink_to(tmp_path / "etc")
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert done.returncode == 1
-    assert f"virtcpr: web: {tmp_path}/ram/3-web is no directory of libvirt's" in done.stderr.splitlines()
+    assert f"virtcpr: web: {tmp_path}/ram/3-web isn't libvirt's directory" in done.stderr.splitlines()
     assert list((tmp_path / "etc").iterdir()) == []
 
 
@@ -279,7 +279,7 @@ def test_kept_ram_that_is_not_roots(tmp_path: Path, kept: Path) -> None:
     os.chown(kept, 65534, 65534)
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert done.returncode == 1
-    assert f"virtcpr: web: {kept} isn't root's, and not trusted" in done.stderr.splitlines()
+    assert f"virtcpr: web: {kept} isn't owned by root" in done.stderr.splitlines()
     assert list((tmp_path / "ram/3-web").iterdir()) == []
 
 

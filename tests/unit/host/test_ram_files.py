@@ -97,7 +97,7 @@ def test_where_it_is_kept_must_be_roots(path: Path, owner: Process) -> None:
     directory = Path(ram_files.aside(str(path), UUID)).parent
     directory.mkdir()
     os.chown(directory, 65534, 65534)
-    with pytest.raises(HostError, match=rf"{directory} isn't root's, and not trusted"):
+    with pytest.raises(HostError, match=rf"{directory} isn't owned by root"):
         ram_files.keep(str(path), UUID, owner)
     assert list(directory.iterdir()) == []
 

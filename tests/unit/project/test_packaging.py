@@ -139,7 +139,7 @@ def debian(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-# What only virtcpr can go on with.
+# What only virtcpr can recover or restore.
 NEEDED = (
     f"run/virtcpr/journal/{UUID}.json",
     "run/virtcpr/held/web.xml",
@@ -176,7 +176,7 @@ def test_a_purge_keeps_what_guests_need_and_says_so(debian: Host, needed: str) -
     done = debian.script("postrm", "purge")
     assert done.returncode == 0
     assert debian.files() == [needed]
-    assert "there are guests that only virtcpr can go on with; kept" in done.stderr
+    assert "some guests can only be recovered or restored by virtcpr; kept" in done.stderr
     assert f"  {debian.root}/{needed}\n" in done.stderr
     assert "libvirt/hooks/qemu.d/virtcpr, which keeps libvirt from starting them a second time" in done.stderr
     assert "virtcpr recover --all" in done.stderr
@@ -233,8 +233,8 @@ def test_nothing_changes_under_a_virtcpr_that_moves_guests(debian: Host, action:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = debian.script("prerm", action)
     assert done.returncode == 1
-    assert "another virtcpr is at work for ten minutes now" in done.stderr
-    assert "nothing was changed: wait for its end, then try again" in done.stderr
+    assert "another virtcpr has been running for ten minutes" in done.stderr
+    assert "nothing was changed: wait until it ends, then try again" in done.stderr
     assert debian.called() == ["deb-systemd-invoke stop virtcpr-auto.timer"]
 
 
@@ -261,4 +261,4 @@ def test_hooks_that_can_not_be_put_are_told_of(debian: Host) -> None:
     (debian.root / "bin/virtcpr").write_text("#!/bin/sh\necho somebody\\'s >&2; exit 1\n")
     done = debian.script("postinst", "configure", "")
     assert done.returncode == 0
-    assert done.stderr.startswith("somebody's\nvirtcpr: libvirt's hooks are not all in place; when the above is mended")
+    assert done.stderr.startswith("somebody's\nvirtcpr: libvirt's hooks are not all in place; when the above is fixed")

@@ -66,7 +66,7 @@ def _own_directory(path: Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_uid != os.geteuid():
-            raise HostError(f"{path} isn't root's, and not trusted", hint="see who made it, then remove it")
+            raise HostError(f"{path} isn't owned by root", hint="find out who made it, then remove it")
         os.fchmod(fd, 0o700)
     except BaseException:
         os.close(fd)
