@@ -59,7 +59,7 @@ def go_on(process: Process) -> None:
 
 
 def _stands(process: Process, threads: Iterable[int]) -> bool:
-    """Wait until these threads have stopped.  Linux may account their CPU time a tick late."""
+    """Wait until these threads have stopped.  Until then, Linux may not count all of their CPU time."""
     return wait_until(lambda: all(_state(process, thread) in "tTXZ" for thread in threads), STOP_SECONDS, poll=POLL)
 
 
