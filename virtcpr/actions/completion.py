@@ -21,7 +21,7 @@ def names(uri: str | None, which: Literal["all", "running", "saved", "interrupte
         case "saved":
             from virtcpr.actions.records import saves
 
-            return sorted(one.saved.name for one in saves.readable())
+            return sorted(record.saved.name for record in saves.readable())
         case "interrupted":
             return sorted(set(_interrupted()))
         case _:
@@ -36,6 +36,6 @@ def _interrupted() -> Iterator[str]:
         with suppress(HostError):
             yield journal.load(uuid).entry.name
     yield from quarantine.names()
-    for one in saves.readable():
-        if (one.saved.stage, one.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else it waits for `restore`
-            yield one.saved.name
+    for record in saves.readable():
+        if (record.saved.stage, record.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else it waits for `restore`
+            yield record.saved.name

@@ -76,8 +76,8 @@ def settle_and_start_daemon() -> int:
             report = recover((), wait=True)
         except HostError:  # somebody was just starting the daemon: it is stopped now
             report = recover((), wait=True)
-        for one in report.domains:
-            _say(f"{one.name or one.uuid}: {one.settled.value}: {one.text}")
+        for domain in report.domains:
+            _say(f"{domain.name or domain.uuid}: {domain.settled.value}: {domain.text}")
         code = int(report.exit_code)
     except Exception as error:  # whatever it is: the daemon comes next
         _say(f"error: {error}")

@@ -13,9 +13,9 @@ def report(domains: tuple[str, ...], last: int | None) -> HistoryReport:
     Raises HostError where it can't be read.
     """
     try:
-        found = [entry for entry in history.entries() if not domains or {entry.name, entry.uuid} & set(domains)]
+        entries = [entry for entry in history.entries() if not domains or {entry.name, entry.uuid} & set(domains)]
     except FileNotFoundError:
-        found = []
+        entries = []
     except OSError as error:
         raise HostError(f"{history.PATH} can't be read: {error.strerror}", hint="run it with sudo") from error
-    return HistoryReport(tuple(found if last is None else found[-last:]))
+    return HistoryReport(tuple(entries if last is None else entries[-last:]))

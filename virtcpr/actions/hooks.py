@@ -30,7 +30,7 @@ def _refuse_while_needed() -> None:
             hint="virtcpr recover --all, then try again",
         )
     if saves.waiting():
-        names = {one.saved.uuid: one.saved.name for one in saves.readable()}
+        names = {record.saved.uuid: record.saved.name for record in saves.readable()}
         saved = ", ".join(names.get(uuid, uuid) for uuid in saves.waiting())
         raise HostError(
             f"{saved}: the guest is saved, and the hook keeps libvirt from starting it afresh; nothing was removed",

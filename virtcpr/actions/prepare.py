@@ -91,10 +91,10 @@ def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, d
 
 def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> PreparedDomain:
     """What is to be done with a domain; ``before`` is its XML without secrets."""
-    found = edit.findings(facts, edited.text)
+    findings = edit.findings(facts, edited.text)
     result = edit.result if edited.changes else Readying.UNCHANGED
-    if blocks(found, edit.mode):
-        return PreparedDomain(facts.name, facts.uuid, Readying.BLOCKED, findings=found)
+    if blocks(findings, edit.mode):
+        return PreparedDomain(facts.name, facts.uuid, Readying.BLOCKED, findings=findings)
     return PreparedDomain(
         name=facts.name,
         uuid=facts.uuid,
@@ -102,7 +102,7 @@ def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> Prep
         changes=edited.changes,
         kept=edited.kept,
         diff=_diff(facts.name or "domain", before, edited.text),
-        findings=found,
+        findings=findings,
         running=facts.id is not None,
     )
 
@@ -113,7 +113,7 @@ def _diff(name: str, before: str, after: str) -> str:
 
 
 @dataclass
-class _One:
+class _Task:
     """A domain, what is to be written, and what it is written over."""
 
     domain: Domain
@@ -142,39 +142,39 @@ class Preparation:
         self.connection = connection
         self.edit = edit
         self.probe = Probe()
-        self._all = [self._look(domain) for domain in chosen(connection, request)]
+        self._tasks = [self._look(domain) for domain in chosen(connection, request)]
         if not edit.undo:
             self._part_files()
 
     @property
     def outlooks(self) -> tuple[PreparedDomain, ...]:
-        return tuple(one.report for one in self._all)
+        return tuple(task.report for task in self._tasks)
 
     def report(self, *, dry_run: bool = False) -> PrepareReport:
         reports = self.outlooks
         return PrepareReport(reports, exit_code({report.result for report in reports}), dry_run=dry_run)
 
-    def _look(self, domain: Domain) -> _One:
+    def _look(self, domain: Domain) -> _Task:
         """Raises nothing for one domain's sake."""
         try:
             facts = self.probe.stored(domain)
             if facts.persistent_xml is None:
-                found = self.edit.findings(facts, facts.xml) or (
+                findings = self.edit.findings(facts, facts.xml) or (
                     _failure("the domain is transient: there is nothing to undo"),
                 )
-                return _One(domain, "", "", _blocked(domain, found))
+                return _Task(domain, "", "", _blocked(domain, findings))
             edited = self.edit.apply(facts.xml)
-            return _One(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
+            return _Task(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
         except VirtcprError as error:
-            return _One(domain, "", "", _blocked(domain, (_failure(error.message),)))
+            return _Task(domain, "", "", _blocked(domain, (_failure(error.message),)))
 
     def _part_files(self) -> None:
         """Block domains whose RAM would be in a file that QEMU's arguments give another domain, too.
 
         Of several of this batch the first gets it.  A directory holds many.
         """
-        changing = [one for one in self._all if one.report.result is Readying.PREPARED]
-        wanted = {one.domain.uuid: _ram_files(one.after) for one in changing}
+        changing = [task for task in self._tasks if task.report.result is Readying.PREPARED]
+        wanted = {task.domain.uuid: _ram_files(task.after) for task in changing}
         if not any(wanted.values()):
             return
         taken = dict[tuple[str, str], str]()
@@ -182,14 +182,14 @@ class Preparation:
             if other.uuid not in wanted:
                 running = frozenset() if other.id is None else _ram_files(other.xml())
                 taken |= dict.fromkeys(_ram_files(other.stored_xml()) | running, other.name)
-        for one in changing:
-            files = wanted[one.domain.uuid]
-            clash = sorted(files & taken.keys())
-            if clash:
-                found = [FILE_TAKEN.finding(one.domain.name, {"path": at[0], "other": taken[at]}) for at in clash]
-                one.report = _blocked(one.domain, (*one.report.findings, *found))
+        for task in changing:
+            files = wanted[task.domain.uuid]
+            if clashes := sorted(files & taken.keys()):
+                name = task.domain.name
+                findings = [FILE_TAKEN.finding(name, {"path": file[0], "other": taken[file]}) for file in clashes]
+                task.report = _blocked(task.domain, (*task.report.findings, *findings))
             else:
-                taken |= dict.fromkeys(files, one.domain.name)
+                taken |= dict.fromkeys(files, task.domain.name)
 
     def run(self) -> PrepareReport:
         """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
@@ -198,42 +198,44 @@ class Preparation:
         at hand be finished; the rest is left as it is.  Raises HostError where another virtcpr is at work.
         """
         with Lock(), Interrupt() as interrupt:
-            for one in self._all:
-                if one.report.result not in (Readying.PREPARED, Readying.RESTORED):
+            for task in self._tasks:
+                if task.report.result not in (Readying.PREPARED, Readying.RESTORED):
                     continue
                 if interrupt.requested:
                     failure = _failure("interrupted before it was its turn; nothing was written", "try again")
-                    one.report = replace(one.report, result=Readying.FAILED, findings=(*one.report.findings, failure))
+                    task.report = replace(
+                        task.report, result=Readying.FAILED, findings=(*task.report.findings, failure)
+                    )
                 else:
-                    one.report = self._write(one)
+                    task.report = self._write(task)
         return self.report()
 
-    def _write(self, one: _One) -> PreparedDomain:
-        report = one.report
+    def _write(self, task: _Task) -> PreparedDomain:
+        report = task.report
         try:
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-            backup = keep(BACKUPS, f"{one.domain.uuid}-{moment}.xml", one.before)
+            backup = keep(BACKUPS, f"{task.domain.uuid}-{moment}.xml", task.before)
             report = replace(report, backup=str(backup))
             # Last thing before: it may have been edited, or undefined, while the question was open.
-            if one.domain.persistent_xml() is None or one.domain.stored_xml() != one.before:
+            if task.domain.persistent_xml() is None or task.domain.stored_xml() != task.before:
                 backup.unlink()
                 report = replace(report, backup=None)
                 raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
-            self.connection.define(one.after)
-            self._verify(one, backup)
+            self.connection.define(task.after)
+            self._verify(task, backup)
         except VirtcprError as error:
             failure = _failure(error.message, error.hint)
             return replace(report, result=Readying.FAILED, findings=(*report.findings, failure))
         return report
 
-    def _verify(self, one: _One, backup: Path) -> None:
+    def _verify(self, task: _Task, backup: Path) -> None:
         """libvirt ignores what it doesn't know: what it has now must say what was asked for, or goes back.
 
         Raises HostError, which says which XML is in force.
         """
         put_back = f"virsh define {backup}"
         try:
-            left = self.edit.left_undone(one.domain.stored_xml())
+            left = self.edit.left_undone(task.domain.stored_xml())
         except VirtcprError as error:
             raise HostError(
                 f"the new XML is in force, but can't be read back: {error.message}", hint=put_back
@@ -241,7 +243,7 @@ class Preparation:
         if not left:
             return
         try:
-            self.connection.define(one.before)
+            self.connection.define(task.before)
         except HostError as error:
             raise HostError(
                 f"libvirt didn't take all of it ({left}), and can't be given the old XML", hint=put_back
@@ -249,12 +251,12 @@ class Preparation:
         raise HostError(f"libvirt didn't take all of it ({left}); the XML is what it was")
 
 
-def _blocked(domain: Domain, found: tuple[Finding, ...]) -> PreparedDomain:
-    return PreparedDomain(domain.name, domain.uuid, Readying.BLOCKED, findings=found, running=domain.id is not None)
+def _blocked(domain: Domain, findings: tuple[Finding, ...]) -> PreparedDomain:
+    return PreparedDomain(domain.name, domain.uuid, Readying.BLOCKED, findings=findings, running=domain.id is not None)
 
 
 def _ram_files(xml: str) -> frozenset[tuple[str, str]]:
-    return frozenset(at for at in LiveDomain.of(xml).ram_files() if not Path(at[0]).is_dir())
+    return frozenset(file for file in LiveDomain.of(xml).ram_files() if not Path(file[0]).is_dir())
 
 
 def _failure(message: str, hint: str | None = None) -> Finding:

@@ -83,11 +83,11 @@ class RestoreBatch:
             return
         saved = guest.record.saved
         try:
-            found = settle.found(self.connection, guest.record)
-            decided = remedy(saved.stage, saved.purpose, found)
+            process = settle.found(self.connection, guest.record)
+            decided = remedy(saved.stage, saved.purpose, process)
             if decided not in (Remedy.WAIT, Remedy.RESTORE):
                 raise HostError(
-                    f"{saved.name} isn't waiting for it ({saved.stage.value}, {found.value})",
+                    f"{saved.name} isn't waiting for it ({saved.stage.value}, {process.value})",
                     hint=SETTLE,
                 )
             validate.look(guest.record, self._emulator(guest.record))
@@ -103,8 +103,8 @@ class RestoreBatch:
         else:
             guest.report = replace(guest.report, result=Keeping.DISCARDED, findings=())
 
-    def _emulator(self, one: Record) -> Emulator:
-        named = self.request.emulator or one.saved.emulator or one.saved.live.emulator
+    def _emulator(self, record: Record) -> Emulator:
+        named = self.request.emulator or record.saved.emulator or record.saved.live.emulator
         return self.emulators.get(named)
 
     def run(self, watch: Watch) -> RestoreReport:
@@ -116,7 +116,7 @@ class RestoreBatch:
         elif ready:
             with self.interrupt:
                 self._restore_all(ready, watch)
-        results = {one.result for one in self.outlooks}
+        results = {outlook.result for outlook in self.outlooks}
         return RestoreReport(self.outlooks, exit_code(results), self.blackout_ms, tuple(self.notes))
 
     def _give_up(self, guest: Guest) -> None:
@@ -193,23 +193,23 @@ def _chosen(connection: Connection, request: Request) -> list[Guest]:
     guests = [_guest(connection, uuid) for uuid in saves.waiting()]
     if request.every:
         return guests
-    found = []
+    selected: list[Guest] = []
     for wanted in dict.fromkeys(request.domains):
         named = [guest for guest in guests if wanted and wanted in (guest.uuid, guest.report.name)]
         if not named:
             raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
-        found += [guest for guest in named if guest not in found]  # by name and UUID it is the same one
-    return found
+        selected += [guest for guest in named if guest not in selected]  # named by name and by UUID
+    return selected
 
 
 def _guest(connection: Connection, uuid: str) -> Guest:
     try:
-        one = saves.load(uuid)
+        record = saves.load(uuid)
     except HostError as error:
         domain = connection.find(uuid)
         report = KeptDomain(domain.name if domain else "", uuid, Keeping.BLOCKED)
         return Guest(uuid, None, replace(failed(report, error), result=Keeping.BLOCKED))
-    saved = one.saved
+    saved = record.saved
     report = KeptDomain(
         name=saved.name,
         uuid=uuid,
@@ -219,4 +219,4 @@ def _guest(connection: Connection, uuid: str) -> Guest:
         in_place=bool(saved.ram),
         saved_at=saved.saved_at,
     )
-    return Guest(uuid, one, report)
+    return Guest(uuid, record, report)

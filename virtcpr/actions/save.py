@@ -89,14 +89,14 @@ class SaveBatch:
     def _look(self, domain: Domain, probe: Probe) -> Guest:
         facts = probe.facts(domain)
         report = KeptDomain(facts.name, facts.uuid, Keeping.BLOCKED, facts.qemu.version if facts.qemu else None)
-        found = reboot.reasons(decide(facts), suspend=self.request.suspend, agent=facts.agent)
-        if reboot.blocked(found):
-            return Guest(domain, None, replace(report, findings=found))
+        findings = reboot.reasons(decide(facts), suspend=self.request.suspend, agent=facts.agent)
+        if reboot.blocked(findings):
+            return Guest(domain, None, replace(report, findings=findings))
         assert facts.qemu is not None
         files = (memdev.path or "" for memdev in facts.qemu.memdevs if reboot.stays(memdev))
         lasting = [path for path in files if filesystems.survives(path)]
         plan = reboot.plan(facts, lasting=lasting, suspend=self.request.suspend)
-        report = replace(report, result=Keeping.SAVED, in_place=bool(plan.in_place), findings=found)
+        report = replace(report, result=Keeping.SAVED, in_place=bool(plan.in_place), findings=findings)
         return Guest(domain, plan, report)
 
     def _refuse_without_room(self) -> None:
@@ -108,19 +108,19 @@ class SaveBatch:
             lacking = tuple(reboot.no_room(name, needs, room, str(saves.DIRECTORY)))
             if lacking:
                 guest.plan = None
-                found = (*guest.report.findings, *lacking)
-                guest.report = replace(guest.report, result=Keeping.BLOCKED, findings=found)
+                findings = (*guest.report.findings, *lacking)
+                guest.report = replace(guest.report, result=Keeping.BLOCKED, findings=findings)
             else:
                 room -= needs * 1024
 
     def _rehearse(self) -> None:
         """A guest that the installed QEMU couldn't load would be down after the reboot: it isn't saved."""
         ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
-        parts = [rehearse.Case(one.plan.facts, one.domain.monitor) for one in ready if one.plan is not None]
+        parts = [rehearse.Case(guest.plan.facts, guest.domain.monitor) for guest in ready if guest.plan is not None]
         rehearse.rehearse(parts, Mode.REBOOT)
         for guest, part in zip(ready, parts, strict=True):
-            if found := rehearsed(part.facts, part.result):
-                guest.report = replace(guest.report, findings=(*guest.report.findings, found))
+            if finding := rehearsed(part.facts, part.result):
+                guest.report = replace(guest.report, findings=(*guest.report.findings, finding))
             if part.result.trial is Trial.NO_GO:
                 guest.plan, guest.report = None, replace(guest.report, result=Keeping.BLOCKED)
 
@@ -138,7 +138,7 @@ class SaveBatch:
             with self.interrupt, blackout.guarded(required=False):
                 self._refuse_starts()
                 together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
-        results = {one.result for one in self.outlooks}
+        results = {outlook.result for outlook in self.outlooks}
         return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
 
     def _refuse_starts(self) -> None:

@@ -38,10 +38,10 @@ def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
 
     Programs and mail only where there is something that the administrator should hear of.
     """
-    for one in report.domains:
-        journald.send(_record(one))
+    for domain in report.domains:
+        journald.send(_record(domain))
     subject = auto.subject(report)
-    priority = min((PRIORITIES[one.action] for one in report.domains), default=6)
+    priority = min((PRIORITIES[domain.action] for domain in report.domains), default=6)
     code = {"VIRTCPR_EXIT_CODE": str(int(report.exit_code))}
     journald.send(_fields(SUMMARY_ID, f"auto: {subject}", min(priority, 6)) | code)
     if policy.prometheus:
@@ -53,18 +53,18 @@ def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
         _tried(lambda: mail.send(policy.mail, f"[{mail.host_name()}] virtcpr: {subject}", table))
 
 
-def _record(one: AutoDomain) -> dict[str, str]:
-    reason = _reason(one)
-    message = f"{one.name}: {one.action.value}{_move(one)}" + (f": {reason}" if reason else "")
-    fields = _fields(DOMAIN_ID, message, PRIORITIES[one.action])
+def _record(domain: AutoDomain) -> dict[str, str]:
+    reason = _reason(domain)
+    message = f"{domain.name}: {domain.action.value}{_move(domain)}" + (f": {reason}" if reason else "")
+    fields = _fields(DOMAIN_ID, message, PRIORITIES[domain.action])
     values = {
-        "VIRTCPR_DOMAIN": one.name,
-        "VIRTCPR_UUID": one.uuid,
-        "VIRTCPR_RESULT": one.action.value,
-        "VIRTCPR_MODE": one.mode.value if one.mode else "",
-        "VIRTCPR_FROM": one.source.version if one.source else "",
-        "VIRTCPR_TO": one.target.version if one.target else "",
-        "VIRTCPR_PAUSE_MS": "" if one.pause_ms is None else f"{one.pause_ms:.3f}",
+        "VIRTCPR_DOMAIN": domain.name,
+        "VIRTCPR_UUID": domain.uuid,
+        "VIRTCPR_RESULT": domain.action.value,
+        "VIRTCPR_MODE": domain.mode.value if domain.mode else "",
+        "VIRTCPR_FROM": domain.source.version if domain.source else "",
+        "VIRTCPR_TO": domain.target.version if domain.target else "",
+        "VIRTCPR_PAUSE_MS": "" if domain.pause_ms is None else f"{domain.pause_ms:.3f}",
         "VIRTCPR_REASON": reason,
     }
     return fields | {name: value for name, value in values.items() if value}
@@ -79,17 +79,17 @@ def _fields(identity: str, message: str, priority: int) -> dict[str, str]:
     }
 
 
-def _reason(one: AutoDomain) -> str:
+def _reason(domain: AutoDomain) -> str:
     """Why, and everything that stands in the way."""
-    blockers = [finding.message for finding in one.findings if finding.severity is Severity.BLOCKER]
-    return "; ".join(text for text in (one.reason, *blockers) if text)
+    blockers = [finding.message for finding in domain.findings if finding.severity is Severity.BLOCKER]
+    return "; ".join(text for text in (domain.reason, *blockers) if text)
 
 
-def _move(one: AutoDomain) -> str:
-    if one.action is not Action.UPGRADED or one.source is None or one.target is None:
+def _move(domain: AutoDomain) -> str:
+    if domain.action is not Action.UPGRADED or domain.source is None or domain.target is None:
         return ""
-    pause = "" if one.pause_ms is None else f", paused for {one.pause_ms:.0f} ms"
-    return f", QEMU {one.source.version} to {one.target.version}{pause}"
+    pause = "" if domain.pause_ms is None else f", paused for {domain.pause_ms:.0f} ms"
+    return f", QEMU {domain.source.version} to {domain.target.version}{pause}"
 
 
 def _tried(action: Callable[[], object]) -> None:

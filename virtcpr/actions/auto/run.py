@@ -117,11 +117,13 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
         pairs = probed(connection, Request(every=True, uri=uri))
         rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules)], Mode.TRANSFER)
         candidates = [_candidate(move) for _, move in pairs]
-        candidates = [replace(one, outlook=with_forecast(one.outlook, by_transfer)) for one in candidates]
-        others = tuple(one.outlook.uuid for one in candidates if auto.to_reboot(one, rules))
+        candidates = [
+            replace(candidate, outlook=with_forecast(candidate.outlook, by_transfer)) for candidate in candidates
+        ]
+        others = tuple(candidate.outlook.uuid for candidate in candidates if auto.to_reboot(candidate, rules))
         rest = outlooks(connection, Request(others, uri=uri, mode=Mode.REBOOT)) if others else []
     reboots = {outlook.uuid: with_forecast(outlook, by_reboot) for outlook in rest}
-    candidates = [replace(one, reboot=reboots.get(one.outlook.uuid)) for one in candidates]
+    candidates = [replace(candidate, reboot=reboots.get(candidate.outlook.uuid)) for candidate in candidates]
     return auto.plan(candidates, rules, minute_of_day())
 
 
@@ -146,13 +148,13 @@ class Automatic:
     ) -> None:
         self.rules, self.uri, self.note = rules, uri, note
         self.plan = plan or AutoPlan()
-        self.domains = {one.uuid: one for one in self.plan.domains}
+        self.domains = {domain.uuid: domain for domain in self.plan.domains}
         self.notes, self.blackout_ms = [*notes], 0.0
         self._waits = waits
 
     @property
     def waits(self) -> bool:
-        return self._waits or any(one.action is Action.WAITING for one in self.domains.values())
+        return self._waits or any(domain.action is Action.WAITING for domain in self.domains.values())
 
     @property
     def report(self) -> AutoReport:
@@ -161,7 +163,7 @@ class Automatic:
 
     @property
     def moving(self) -> tuple[str, ...]:
-        return tuple(one.name for one in self.domains.values() if one.action is Action.MOVE)
+        return tuple(domain.name for domain in self.domains.values() if domain.action is Action.MOVE)
 
     def run(self, watch: Watch) -> AutoReport:
         """Move what is to be moved, wave after wave; after one that fails nothing else is touched.
@@ -177,8 +179,8 @@ class Automatic:
                     self._rest(Action.WAITING, auto.closed(self.rules))
                 elif wave.uuids[0] in self._left():
                     self._move(wave, watch, interrupt)
-        found = {one.action.result for one in self.domains.values()} - {None}
-        code = exit_code({result for result in found if result})
+        results = {domain.action.result for domain in self.domains.values()} - {None}
+        code = exit_code({result for result in results if result})
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
 
     def tell(self, report: AutoReport, document: str, table: str) -> None:
@@ -187,14 +189,14 @@ class Automatic:
             log.info("auto: %s", "; ".join(self.notes))
             return
         if self.note is not None and self.waits:
-            if self.note.told and not any(one.action in TRIED for one in report.domains):
+            if self.note.told and not any(domain.action in TRIED for domain in report.domains):
                 return
             self.note.mark_told()
         notify.tell(self.rules, report, document, table)
 
     def _left(self) -> tuple[str, ...]:
         """Those whose turn has yet to come."""
-        return tuple(one.uuid for one in self.domains.values() if one.action is Action.MOVE)
+        return tuple(domain.uuid for domain in self.domains.values() if domain.action is Action.MOVE)
 
     def _rest(self, action: Action, reason: str) -> None:
         for uuid in self._left():
@@ -216,9 +218,9 @@ class Automatic:
             return
         self.notes += report.notes
         self.blackout_ms += report.blackout_ms or 0
-        for one in report.domains:
-            self.domains[one.uuid] = _became(one)
-        failed = [one.name for one in report.domains if _failed(one.result, canary=wave.canary)]
+        for domain in report.domains:
+            self.domains[domain.uuid] = _became(domain)
+        failed = [domain.name for domain in report.domains if _failed(domain.result, canary=wave.canary)]
         if failed:
             first = "the canary " if wave.canary else ""
             self._rest(Action.LEFT, f"{first}{', '.join(failed)} wasn't moved; this one wasn't touched")
@@ -231,15 +233,15 @@ def _failed(result: Result, *, canary: bool) -> bool:
     return result not in (DONE if canary else (*DONE, Result.BLOCKED))
 
 
-def _became(one: DomainReport) -> AutoDomain:
+def _became(domain: DomainReport) -> AutoDomain:
     return AutoDomain(
-        name=one.name,
-        uuid=one.uuid,
-        action=Action(one.result.value),
-        mode=one.mode,
-        source=one.source,
-        target=one.target,
-        pause_ms=one.pause_ms,
-        phases=one.phases,
-        findings=one.findings,
+        name=domain.name,
+        uuid=domain.uuid,
+        action=Action(domain.result.value),
+        mode=domain.mode,
+        source=domain.source,
+        target=domain.target,
+        pause_ms=domain.pause_ms,
+        phases=domain.phases,
+        findings=domain.findings,
     )

@@ -116,8 +116,8 @@ def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) ->
 
 def configured(text: str, name: str) -> str | None:
     """A word that qemu.conf sets; None where it doesn't."""
-    found = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
-    return found[-1] if found else None
+    values = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
+    return values[-1] if values else None
 
 
 def _qemu_conf() -> str:
@@ -129,8 +129,8 @@ def _qemu_conf() -> str:
 
 def ports(live: LiveDomain) -> dict[str, Port]:
     """The domain's interfaces on the host."""
-    found = ((i.target, bridge.port(i.target)) for i in live.interfaces() if i.target)
-    return {name: Port(*port) for name, port in found if port is not None}
+    pairs = ((i.target, bridge.port(i.target)) for i in live.interfaces() if i.target)
+    return {name: Port(*port) for name, port in pairs if port is not None}
 
 
 def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int, str]) -> dict[str, str]:

@@ -27,28 +27,28 @@ def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
     which gets both there, starts them as if they had always been there.
     """
     known = frozenset() if line is None else line.ids("device")
-    found = qmp.children(ask("qom-list", {"path": PERIPHERAL}))
+    kinds = qmp.children(ask("qom-list", {"path": PERIPHERAL}))
     attached = {
-        name for name in found if name not in known or _get(ask, f"{PERIPHERAL}/{name}", "hotplugged") is not False
+        name for name in kinds if name not in known or _get(ask, f"{PERIPHERAL}/{name}", "hotplugged") is not False
     }
     if line is None:
-        return {name: Device(kind, name in attached) for name, kind in found.items()}
-    cpus = _cpus(ask) if any("-cpu" in found[name] for name in attached) else {}
-    defaults = {kind: _defaults(ask, kind) for kind in {found[name] for name in attached - cpus.keys()}}
-    plugged = {name: _attached(ask, name, found[name], defaults[found[name]]) for name in attached - cpus.keys()}
+        return {name: Device(kind, name in attached) for name, kind in kinds.items()}
+    cpus = _cpus(ask) if any("-cpu" in kinds[name] for name in attached) else {}
+    defaults = {kind: _defaults(ask, kind) for kind in {kinds[name] for name in attached - cpus.keys()}}
+    plugged = {name: _attached(ask, name, kinds[name], defaults[kinds[name]]) for name in attached - cpus.keys()}
     now = {name: cpu for name, cpu in cpus.items() if name in attached}
-    return {name: Device(kind) for name, kind in found.items()} | plugged | now
+    return {name: Device(kind) for name, kind in kinds.items()} | plugged | now
 
 
 def _cpus(ask: Ask) -> dict[str, Device]:
     """vCPUs that have an id, by what ``-device`` needs of them: their place."""
-    found: dict[str, Device] = {}
+    cpus: dict[str, Device] = {}
     for cpu in map(qmp.obj, qmp.items(ask("query-hotpluggable-cpus"))):
         path = qmp.text(cpu.get("qom-path"))
         if path.startswith(f"{PERIPHERAL}/"):
             name = path.removeprefix(f"{PERIPHERAL}/")
-            found[name] = Device(qmp.text(cpu["type"]), attached=True, settings=qmp.obj(cpu["props"]))
-    return found
+            cpus[name] = Device(qmp.text(cpu["type"]), attached=True, settings=qmp.obj(cpu["props"]))
+    return cpus
 
 
 def _defaults(ask: Ask, kind: str) -> Settings:
@@ -56,9 +56,9 @@ def _defaults(ask: Ask, kind: str) -> Settings:
     sets (``x-``) are left out."""
     listed = map(qmp.obj, qmp.items(ask("device-list-properties", {"typename": kind})))
     return {
-        qmp.text(one["name"]): one.get("default-value")
-        for one in listed
-        if not (qmp.text(one["type"]).startswith("child<") or qmp.text(one["name"]).startswith("x-"))
+        qmp.text(prop["name"]): prop.get("default-value")
+        for prop in listed
+        if not (qmp.text(prop["type"]).startswith("child<") or qmp.text(prop["name"]).startswith("x-"))
     }
 
 
@@ -81,20 +81,20 @@ def _get(ask: Ask, path: str, name: str) -> object:
         return None
 
 
-def drives(ask: Ask, found: tuple[Drive, ...], known: Mapping[str, Device]) -> tuple[Drive, ...]:
+def drives(ask: Ask, listed: tuple[Drive, ...], known: Mapping[str, Device]) -> tuple[Drive, ...]:
     """The drives, and of floppy drives their kind."""
     return tuple(
         replace(drive, floppy=qmp.text(_get(ask, f"{PERIPHERAL}/{drive.device}", "drive-type")) or None)
         if drive.device in known and known[drive.device].driver == "floppy"
         else drive
-        for drive in found
+        for drive in listed
     )
 
 
 def objects(
-    ask: Ask, line: CommandLine | None, found: Mapping[str, str], plugged: Mapping[str, Device]
+    ask: Ask, line: CommandLine | None, kinds: Mapping[str, str], plugged: Mapping[str, Device]
 ) -> dict[str, Settings]:
-    """Settings of those objects (id → QOM type, ``found``) of which the command line may not tell the truth."""
+    """Settings of those objects (id → QOM type, ``kinds``) of which the command line may not tell the truth."""
     known = frozenset() if line is None else line.ids("object")
     used = {
         str(value).removeprefix("/objects/")
@@ -104,12 +104,12 @@ def objects(
     }
     return {
         name: _object(ask, f"/objects/{name}")
-        for name, kind in found.items()
+        for name, kind in kinds.items()
         if (name not in known or name in used or kind in RUNTIME) and not kind.startswith("monitor-")
     }
 
 
 def _object(ask: Ask, path: str) -> Settings:
     listed = map(qmp.obj, qmp.items(ask("qom-list", {"path": path})))
-    names = [qmp.text(one["name"]) for one in listed if not qmp.text(one["type"]).startswith("child<")]
+    names = [qmp.text(prop["name"]) for prop in listed if not qmp.text(prop["type"]).startswith("child<")]
     return {name: value for name in names if (value := _get(ask, path, name)) is not None}

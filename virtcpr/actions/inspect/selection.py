@@ -14,7 +14,7 @@ def chosen(connection: Connection, request: Request) -> list[Domain]:
     """
     if request.every:
         return list(connection.domains(running=True))
-    found = {domain.uuid: domain for domain in map(connection.lookup, request.domains)}
-    if not found:
+    domains = {domain.uuid: domain for domain in map(connection.lookup, request.domains)}
+    if not domains:
         raise UsageError("name a domain, or use --all")
-    return list(found.values())
+    return list(domains.values())

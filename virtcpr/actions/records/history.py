@@ -23,13 +23,13 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
 
     A history that can't be read is none: it is never a reason to fail.
     """
-    found: dict[str, list[float]] = {}
+    by_domain: dict[str, list[float]] = {}
     with suppress(OSError):
         for entry in entries():
             moved = entry.result is Result.UPGRADED and (entry.mode or Mode.TRANSFER) is mode
             if moved and entry.pause_ms is not None:
-                found.setdefault(entry.uuid, []).append(entry.pause_ms)
-    return found
+                by_domain.setdefault(entry.uuid, []).append(entry.pause_ms)
+    return by_domain
 
 
 def entries() -> Iterator[HistoryEntry]:

@@ -53,7 +53,7 @@ class Entry:
         """What new must answer; None where old wasn't asked, or where libvirt has had the guest since."""
         if self.expected is None or self.state in (State.ADOPTED, State.DONE):
             return None
-        return {what: frozenset(said) for what, said in self.expected.items()}
+        return {what: frozenset(values) for what, values in self.expected.items()}
 
     @property
     def name(self) -> str:

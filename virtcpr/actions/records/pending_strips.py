@@ -68,6 +68,6 @@ def noted() -> list[Note]:
     return notes
 
 
-def drop(one: Note | Saved) -> None:
+def drop(record: Note | Saved) -> None:
     with suppress(OSError):
-        (DIRECTORY / f"{one.uuid}.json").unlink(missing_ok=True)
+        (DIRECTORY / f"{record.uuid}.json").unlink(missing_ok=True)

@@ -154,11 +154,11 @@ class Record:
 
 def _private(directory: Path) -> tuple[Path, ...]:
     """Make it, and those above; the directories that have a new name in them."""
-    made = tuple(one.parent for one in (directory, *directory.parents) if not one.exists())
+    made = tuple(path.parent for path in (directory, *directory.parents) if not path.exists())
     try:
         make_private(directory)
-        for one in (directory.parent, directory):
-            os.chmod(one, 0o700)
+        for path in (directory.parent, directory):
+            os.chmod(path, 0o700)
     except OSError as error:
         raise HostError(f"{directory} can't be made: {error.strerror}") from error
     return made
@@ -217,22 +217,22 @@ def _empty(directory: Path) -> bool:
 
 def readable(directory: Path = DIRECTORY) -> list[Record]:
     """Every record that can be understood.  Raises HostError where it can't be looked up."""
-    found = []
+    records = []
     for uuid in waiting(directory):
         with suppress(HostError):
-            found.append(load(uuid, directory))
-    return found
+            records.append(load(uuid, directory))
+    return records
 
 
 def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
     """Those that can't, by UUID.  Raises HostError where it can't be looked up."""
-    found = []
+    errors = []
     for uuid in waiting(directory):
         try:
             load(uuid, directory)
         except HostError as error:
-            found.append((uuid, error))
-    return found
+            errors.append((uuid, error))
+    return errors
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:
