@@ -1,6 +1,6 @@
 """``virtcpr`` and ``python -m virtcpr``: signals first, then the command line.
 
-Everything heavy is imported inside ``main``, so that a Ctrl-C during start-up ends without a traceback too.
+Heavy imports are inside ``main``, so that a Ctrl-C during start-up prints no traceback either.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def main() -> int:
 
 
 def _catch_signals() -> None:
-    """SIGTERM and SIGHUP mean what Ctrl-C means: the swap rolls back, or finishes what it is at."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C: the swap rolls back, or completes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) stays in force
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) set SIG_IGN: keep it
             signal.signal(number, _as_interrupt)
 
 

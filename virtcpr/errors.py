@@ -1,15 +1,15 @@
 """Every error that virtcpr raises on purpose.
 
 VirtcprError                 what failed, and a hint: what to do next
-├── UsageError               the request itself is wrong (exit 2)
-├── HostError                the host isn't as it must be: not root, daemon away, a lock held (exit 1)
-│   └── QmpError             QEMU's monitor could not be reached, or hangs
+├── UsageError               the request is invalid (exit 2)
+├── HostError                the host isn't ready: not root, daemon down, a lock held (exit 1)
+│   └── QmpError             QEMU's monitor can't be reached, or hangs
 │       └── QmpRefused       QEMU answered with an error
-├── ParseError               XML, a command line, a status file, a configuration that makes no sense (exit 1)
-└── SwapError                a swap ended otherwise than planned
-    ├── RolledBack           before the point of no return: the guest runs in old QEMU (exit 5)
-    ├── Ended                the guest shut itself down, or was shut down, meanwhile (exit 1)
-    └── Unsettled            at or after it: the guest's state isn't known (exit 6)
+├── ParseError               invalid XML, command line, status file or configuration (exit 1)
+└── SwapError                a swap didn't succeed
+    ├── RolledBack           failed before the point of no return: the guest runs in old QEMU (exit 5)
+    ├── Ended                the guest was shut down during the swap (exit 1)
+    └── Unsettled            failed at or after it: the guest's state isn't known (exit 6)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UsageError(VirtcprError):
 
 
 class HostError(VirtcprError):
-    """The host isn't as virtcpr needs it.  Nothing was touched."""
+    """The host isn't ready.  Nothing was touched."""
 
     code = "host"
 
@@ -53,31 +53,31 @@ class QmpError(HostError):
 
 
 class QmpRefused(QmpError):
-    """QEMU's monitor answered a command with an error; the text is QEMU's own."""
+    """QEMU answered a command with an error; the text is QEMU's."""
 
 
 class ParseError(VirtcprError):
-    """A document that can't be understood: XML, QEMU's command line, libvirt's status file, virtcpr.toml."""
+    """A document that can't be parsed: XML, QEMU's command line, libvirt's status file, virtcpr.toml."""
 
     code = "parse"
 
 
 class SwapError(VirtcprError):
-    """A swap that ended otherwise than planned."""
+    """The swap didn't succeed."""
 
     code = "swap"
 
 
 class RolledBack(SwapError):
-    """The swap failed before the point of no return; the guest runs on in old QEMU."""
+    """The swap failed before the point of no return; the guest keeps running in old QEMU."""
 
     code = "rolled-back"
     exit_code = ExitCode.ROLLED_BACK
 
 
 class Ended(SwapError):
-    """There is no guest to be moved any more: it shut itself down, or somebody ended it.  No process of it is left
-    that virtcpr started."""
+    """The guest was shut down during the swap, from inside or from outside.  No process that virtcpr started for it is
+    left."""
 
     code = "ended"
 

@@ -1,4 +1,4 @@
-"""``check`` and ``plan``: look at domains, say what was found and what an upgrade would do.  Reads only."""
+"""``check``: examine domains, report the findings and the modes that are possible.  Reads only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from virtcpr.plan.decision import Decision, decide
 
 
 def check(request: Request) -> CheckReport:
-    """All findings on each domain, and which modes they leave.  Raises UsageError and HostError."""
+    """All findings for each domain, and the modes that they don't block.  Raises UsageError and HostError."""
     with Connection(request.uri) as connection:
         probe = Probe(request.emulator)
         decisions = [decide(probe.facts(domain)) for domain in chosen(connection, request)]
@@ -23,7 +23,7 @@ def check(request: Request) -> CheckReport:
 
 
 def check_document(source: str, mode: Mode | None) -> CheckReport:
-    """What can be told from a domain's XML alone; ``source`` is a path, or ``-``.  Raises HostError and ParseError."""
+    """Check a domain's XML alone; ``source`` is a path, or ``-``.  Raises HostError and ParseError."""
     text = read_document(source)
     parse_domain(text)
     return replace(_report([decide(DomainFacts.of_document(text))], mode), offline=True)

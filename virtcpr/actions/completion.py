@@ -1,4 +1,4 @@
-"""Names of domains, for a shell's completion: at once, and nothing is touched."""
+"""Domain names for shell completion.  Fast, reads only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import connection
 
-SECONDS = 2.0  # somebody waits for it at a keyboard
+SECONDS = 2.0  # the user is waiting at the keyboard
 
 
 def names(uri: str | None, which: Literal["all", "running", "saved", "interrupted"]) -> list[str]:
-    """Those of all domains, of running ones, of saved ones, of those that `recover` is about.
+    """Names of all domains, of running or saved domains, or of domains that `recover` would settle.
 
-    Raises UsageError for a remote URI, HostError where they can't be told.
+    Raises UsageError for a remote URI, HostError if the names can't be read.
     """
     match which:
         case "saved":
@@ -37,5 +37,5 @@ def _interrupted() -> Iterator[str]:
             yield journal.load(uuid).entry.name
     yield from quarantine.names()
     for record in saves.readable():
-        if (record.saved.stage, record.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else it waits for `restore`
+        if (record.saved.stage, record.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else `restore` handles it
             yield record.saved.name

@@ -1,8 +1,7 @@
-"""The guardian: when virtcpr dies in the blackout, the swap is settled and libvirt's daemon starts again.
+"""The guardian: if virtcpr dies in the blackout, settle the swap and start libvirt's daemon again.
 
-It is started before the blackout (``host.processes.guard``), does nothing while virtcpr lives, and is ended by it on
-every other way out.  Late or twice it is harmless: a swap that is settled has no journal, and a daemon that runs isn't
-started.
+virtcpr starts it before the blackout (``host.processes.guard``) and stops it afterwards.  It only acts if virtcpr dies.
+Running it late or twice is harmless: a settled swap has no journal, and a running daemon isn't started.
 
 usage: python -I -m virtcpr.actions.guardian PID STARTED
 """
@@ -38,8 +37,8 @@ def main(pid: str, started: str) -> int:
 
 
 def _watch(watched: int, held: ExitStack) -> None:
-    """Until it ends.  On its word the driver's lock is taken, and what has it is in ``held``: it outlives its master,
-    and settling takes it over."""
+    """Wait until the process ends.  On its request, take the driver's lock into ``held``: the lock outlives the
+    process, and settling takes it over."""
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     poll.register(sys.stdin, select.POLLIN)
@@ -48,7 +47,7 @@ def _watch(watched: int, held: ExitStack) -> None:
         if watched in ready:
             return
         word = sys.stdin.readline().strip()
-        if not word:  # a unit has nobody who speaks to it
+        if not word:  # end of file: stdin of a systemd unit
             poll.unregister(sys.stdin)
         elif word == guard.LOCK:
             print(_locked(held), flush=True)
@@ -66,7 +65,7 @@ def _locked(held: ExitStack) -> str:
 
 
 def settle_and_start_daemon() -> int:
-    """Settle what the journal holds, then see that the daemon runs.  Whatever fails, the rest is tried."""
+    """Settle what is in the journal, then make sure that the daemon runs.  A failure doesn't stop the next step."""
     from virtcpr.actions.recover import recover
     from virtcpr.host.libvirt import daemon
 
@@ -74,12 +73,12 @@ def settle_and_start_daemon() -> int:
     try:
         try:
             report = recover((), wait=True)
-        except HostError:  # somebody was just starting the daemon: it is stopped now
+        except HostError:  # the daemon was just starting: it can be stopped now
             report = recover((), wait=True)
         for domain in report.domains:
             _say(f"{domain.name or domain.uuid}: {domain.settled.value}: {domain.text}")
         code = int(report.exit_code)
-    except Exception as error:  # whatever it is: the daemon comes next
+    except Exception as error:  # any failure: the daemon must still start
         _say(f"error: {error}")
         code = 1
     try:
@@ -90,7 +89,7 @@ def settle_and_start_daemon() -> int:
 
 
 def _say(text: str) -> None:
-    """To the journal under systemd, else to what was virtcpr's stderr: its reader may have died along with it."""
+    """To the journal under systemd, else to virtcpr's stderr, whose reader may be dead, too."""
     with suppress(OSError):
         print(f"virtcpr: {text}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""``history``: what was moved."""
+"""``history``: past upgrades."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from virtcpr.model import HistoryReport
 
 
 def report(domains: tuple[str, ...], last: int | None) -> HistoryReport:
-    """What was moved: of these names or UUIDs, of all where it is empty; the ``last`` so many.
+    """The last ``last`` upgrades of these domains (names or UUIDs), of all domains if empty.
 
-    Raises HostError where it can't be read.
+    Raises HostError if the history can't be read.
     """
     try:
         entries = [entry for entry in history.entries() if not domains or {entry.name, entry.uuid} & set(domains)]

@@ -1,4 +1,4 @@
-"""``hooks``: libvirt's hooks, as a report."""
+"""``hooks``: install, remove or report virtcpr's hooks in libvirt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from virtcpr.model import HookAction, HookReport
 
 
 def run(action: HookAction) -> HookReport:
-    """Install, remove, or only look.  Raises HostError; also where a hook is what keeps a guest from a second start."""
+    """Install, remove, or only look.  Raises HostError, also if a hook must prevent a second start of a guest."""
     if action is HookAction.STATUS:
         return HookReport(hooks.status())
     if os.geteuid() != 0:
@@ -22,17 +22,17 @@ def run(action: HookAction) -> HookReport:
 
 
 def _refuse_while_needed() -> None:
-    """Raises HostError where a hook is what keeps a guest from a second start."""
+    """Raises HostError if a hook must prevent a second start of a guest."""
     if quarantine.names():
         raise HostError(
-            f"{', '.join(quarantine.names())}: the guest runs out of libvirt's sight, and the hook keeps libvirt from "
-            "starting it a second time; nothing was removed",
-            hint="virtcpr recover --all, then try again",
+            f"{', '.join(quarantine.names())}: the guest runs, but libvirt doesn't see it; the hook prevents a second "
+            "start; nothing was removed",
+            hint="run 'virtcpr recover --all', then try again",
         )
     if saves.waiting():
         names = {record.saved.uuid: record.saved.name for record in saves.readable()}
         saved = ", ".join(names.get(uuid, uuid) for uuid in saves.waiting())
         raise HostError(
-            f"{saved}: the guest is saved, and the hook keeps libvirt from starting it afresh; nothing was removed",
-            hint="virtcpr restore --all, or with --discard to give up what was saved, then try again",
+            f"{saved}: the guest is saved; the hook prevents a fresh start; nothing was removed",
+            hint="run 'virtcpr restore --all' (with --discard: give up the saved state), then try again",
         )

@@ -1,4 +1,4 @@
-"""``list``: every domain, the QEMU that it runs in, and the QEMU that is installed."""
+"""``list``: every domain, its running QEMU version and the installed one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from virtcpr.plan.decision import Decision, decide
 
 
 def list_domains(uri: str | None, domains: tuple[str, ...]) -> ListReport:
-    """One row a domain; ``domains`` empty means all.  Reads only.  Raises UsageError and HostError."""
+    """One row per domain; ``domains`` empty means all.  Reads only.  Raises UsageError and HostError."""
     with Connection(uri) as connection:
-        chosen = [connection.lookup(d) for d in domains] if domains else list(connection.domains(running=False))
+        chosen = [connection.lookup(name) for name in domains] if domains else list(connection.domains(running=False))
         probe = Probe()
         saved = frozenset[str]()
         with suppress(HostError):  # only root can see them

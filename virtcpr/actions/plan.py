@@ -11,9 +11,9 @@ from virtcpr.plan.forecast import with_forecast
 
 
 def plan(request: Request) -> PlanReport:
-    """What ``upgrade`` would do now, from the objects that it would execute.
+    """What ``upgrade`` would do now: the same plan objects that it would execute.
 
-    Raises UsageError and HostError; Unsettled where an earlier swap was interrupted, as ``upgrade`` does.
+    Raises UsageError and HostError; Unsettled if an earlier swap was interrupted, as ``upgrade`` does.
     """
     refuse_unsettled()
     with Connection(request.uri) as connection:

@@ -1,4 +1,4 @@
-"""``prepare``: edit persistent XML so that the next boot can be moved, and undo that."""
+"""``prepare``: edit persistent XML so that the domain can be upgraded after its next boot; undo that edit."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ BACKUPS = PATHS.state / "xml"
 
 @dataclass(frozen=True)
 class Edit:
-    """What is to be done to a document: made ready for a mode, or made again what it was."""
+    """The edit of a document: prepare it for a mode, or undo that."""
 
     mode: Mode
     undo: bool
-    template: Template  # of no matter to undo
+    template: Template  # unused by undo
 
     @classmethod
     def of(cls, mode: Mode, name: str | None, *, undo: bool) -> Edit:
-        """Raises UsageError where the mode has no such template, HostError where it can't be read."""
+        """Raises UsageError if the mode has no such template, HostError if the template can't be read."""
         return cls(mode, undo, Template("", "", "") if undo else template(mode.value, name))
 
     def apply(self, text: str) -> Edited:
         """Raises ParseError."""
         if self.undo:
             return undo(text)
-        parse_domain(text)  # its own faults aren't the template's
+        parse_domain(text)  # so that errors in the XML aren't blamed on the template
         try:
             return prepare(text, self.template.text, self.mode.value, self.template.name)
         except ParseError as error:
             raise ParseError(f"{error.message} (template {self.template.path})", hint=error.hint) from error
 
     def left_undone(self, text: str) -> str:
-        """What of this edit a document doesn't show; nothing where it is as the edit wants it.  Raises ParseError."""
+        """The parts of this edit that a document lacks; empty if the edit is complete.  Raises ParseError."""
         mode = recorded(text)
         if self.undo:
             return "the record of what prepare changed" if mode else ""
@@ -72,7 +72,7 @@ class Edit:
 
 
 def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, dry_run: bool) -> PrepareReport:
-    """Edit the XML in a file (``-``: stdin); it isn't written, the report has it.  ``name`` is the template's.
+    """Edit the XML in a file (``-``: stdin).  The report has the result, nothing is written.  ``name``: the template.
 
     Raises UsageError, HostError and ParseError.
     """
@@ -90,7 +90,7 @@ def prepare_document(source: str, mode: Mode, name: str | None, *, undo: bool, d
 
 
 def _looked(edit: Edit, facts: DomainFacts, edited: Edited, before: str) -> PreparedDomain:
-    """What is to be done with a domain; ``before`` is its XML without secrets."""
+    """The outlook for a domain; ``before`` is its XML without secrets."""
     findings = edit.findings(facts, edited.text)
     result = edit.result if edited.changes else Readying.UNCHANGED
     if blocks(findings, edit.mode):
@@ -114,7 +114,7 @@ def _diff(name: str, before: str, after: str) -> str:
 
 @dataclass
 class _Task:
-    """A domain, what is to be written, and what it is written over."""
+    """A domain, its XML before and after the edit, and its report."""
 
     domain: Domain
     before: str
@@ -124,9 +124,9 @@ class _Task:
 
 @contextmanager
 def open_preparation(request: Request, name: str | None, *, undo: bool) -> Iterator[Preparation]:
-    """Look at every domain, and edit in memory.  Nothing is touched.  ``name`` is the template's.
+    """Look at every domain, and edit in memory.  Nothing is touched.  ``name``: the template.
 
-    Raises UsageError for an unknown domain or template, HostError where the host isn't as it must be.
+    Raises UsageError for an unknown domain or template, HostError if the host isn't ready.
     """
     if not may_act(request.uri):
         raise HostError("only root can change domains", hint=NOT_ROOT)
@@ -155,7 +155,7 @@ class Preparation:
         return PrepareReport(reports, exit_code({report.result for report in reports}), dry_run=dry_run)
 
     def _look(self, domain: Domain) -> _Task:
-        """Raises nothing for one domain's sake."""
+        """An error becomes a finding of this domain: it isn't raised."""
         try:
             facts = self.probe.stored(domain)
             if facts.persistent_xml is None:
@@ -169,9 +169,9 @@ class Preparation:
             return _Task(domain, "", "", _blocked(domain, (_failure(error.message),)))
 
     def _part_files(self) -> None:
-        """Block domains whose RAM would be in a file that QEMU's arguments give another domain, too.
+        """Block domains whose RAM file another domain already uses in its QEMU arguments.
 
-        Of several of this batch the first gets it.  A directory holds many.
+        Within this batch, the first domain gets the file.  A directory can be shared.
         """
         changing = [task for task in self._tasks if task.report.result is Readying.PREPARED]
         wanted = {task.domain.uuid: _ram_files(task.after) for task in changing}
@@ -192,17 +192,17 @@ class Preparation:
                 taken |= dict.fromkeys(files, task.domain.name)
 
     def run(self) -> PrepareReport:
-        """Write what is to be written, each domain by itself, with a backup; see that libvirt took it.
+        """Back up and write each domain by itself; verify that libvirt accepted all of it.
 
-        A domain that libvirt refuses, or that changed meanwhile, keeps the XML that it had.  A signal lets the domain
-        at hand be finished; the rest is left as it is.  Raises HostError where another virtcpr is at work.
+        A domain keeps its XML if libvirt refuses the new XML, or if the domain was changed since.  After a signal, the
+        current domain is finished and the others aren't changed.  Raises HostError if another virtcpr is running.
         """
         with Lock(), Interrupt() as interrupt:
             for task in self._tasks:
                 if task.report.result not in (Readying.PREPARED, Readying.RESTORED):
                     continue
                 if interrupt.requested:
-                    failure = _failure("interrupted before it was its turn; nothing was written", "try again")
+                    failure = _failure("interrupted before its turn; nothing was written", "try again")
                     task.report = replace(
                         task.report, result=Readying.FAILED, findings=(*task.report.findings, failure)
                     )
@@ -216,11 +216,11 @@ class Preparation:
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
             backup = keep(BACKUPS, f"{task.domain.uuid}-{moment}.xml", task.before)
             report = replace(report, backup=str(backup))
-            # Last thing before: it may have been edited, or undefined, while the question was open.
+            # As late as possible: it may have been edited or undefined while the user was asked.
             if task.domain.persistent_xml() is None or task.domain.stored_xml() != task.before:
                 backup.unlink()
                 report = replace(report, backup=None)
-                raise HostError("its XML was changed meanwhile, nothing was written", hint="try again")
+                raise HostError("its XML was changed meanwhile; nothing was written", hint="try again")
             self.connection.define(task.after)
             self._verify(task, backup)
         except VirtcprError as error:
@@ -229,26 +229,24 @@ class Preparation:
         return report
 
     def _verify(self, task: _Task, backup: Path) -> None:
-        """libvirt ignores what it doesn't know: what it has now must say what was asked for, or goes back.
+        """libvirt ignores unknown elements: read the XML back, and restore the old XML if it lacks a change.
 
-        Raises HostError, which says which XML is in force.
+        Raises HostError, which says which XML is in use.
         """
         put_back = f"virsh define {backup}"
         try:
             left = self.edit.left_undone(task.domain.stored_xml())
         except VirtcprError as error:
-            raise HostError(
-                f"the new XML is in force, but can't be read back: {error.message}", hint=put_back
-            ) from error
+            raise HostError(f"the new XML is in use, but can't be read back: {error.message}", hint=put_back) from error
         if not left:
             return
         try:
             self.connection.define(task.before)
         except HostError as error:
             raise HostError(
-                f"libvirt didn't take all of it ({left}), and can't be given the old XML", hint=put_back
+                f"libvirt didn't accept all changes ({left}), and the old XML can't be restored", hint=put_back
             ) from error
-        raise HostError(f"libvirt didn't take all of it ({left}); the XML is what it was")
+        raise HostError(f"libvirt didn't accept all changes ({left}); the old XML was restored")
 
 
 def _blocked(domain: Domain, findings: tuple[Finding, ...]) -> PreparedDomain:

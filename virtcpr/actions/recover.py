@@ -1,4 +1,4 @@
-"""``recover``: settle whatever was interrupted: first swaps, then saves and restores, for which the daemon must run."""
+"""``recover``: settle interrupted swaps, then interrupted saves and restores, which need the daemon."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ log = logging.getLogger(__name__)
 def recover(
     names: tuple[str, ...], *, dry_run: bool = False, start_daemon: bool = True, wait: bool = False
 ) -> RecoverReport:
-    """Settle what was interrupted of these domains (names or UUIDs), of all where none is named.
+    """Settle the interrupted actions of these domains (names or UUIDs), of all domains if empty.
 
-    In libvirt's own hook, where the daemon is just starting (``start_daemon`` False), only what needs it down.  Another
-    virtcpr at work is waited for with ``wait``.  Afterwards each guest has one owner at most, and libvirt's record
-    names it.  Raises HostError where the host isn't as it must be; what becomes of one domain never keeps another from
-    being settled.
+    ``start_daemon`` is False in libvirt's hook, while the daemon starts: then only settle what needs it down.  With
+    ``wait``, wait for another running virtcpr.  Afterwards each guest has at most one owner, and libvirt's record names
+    it.  Raises HostError if the host isn't ready; a failure for one domain doesn't stop the others.
     """
-    if os.geteuid() != 0 and not PATHS.run.is_dir():  # nor was anything of this user's own ever moved
+    if os.geteuid() != 0 and not PATHS.run.is_dir():  # this user never upgraded a session domain
         raise HostError("only root can settle swaps", hint="run it with sudo")
-    with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook leaves the daemon to whoever has the lock
+    with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook doesn't act while the lock is held
         swaps = settle_all.settle_all(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
         if start_daemon:
             return _report((*swaps, *settle.settle_all(names, dry_run=dry_run)), dry_run=dry_run)

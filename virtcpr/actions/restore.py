@@ -1,4 +1,4 @@
-"""``restore``: saved guests go on; ``--discard``: what is saved of them is given up."""
+"""``restore``: resume saved guests; ``--discard``: give up their saved state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTLED = {Settled.WAITING: Keeping.WAITING, Settled.FORWARD: Keeping.RESTORED, 
 
 @dataclass
 class Guest:
-    """One guest that is saved, and what becomes of it.  ``record`` is None where it can't be understood."""
+    """A saved guest and its result.  ``record`` is None if it can't be parsed."""
 
     uuid: str
     record: Record | None
@@ -42,9 +42,9 @@ class Guest:
 
 @contextmanager
 def open_restore(request: Request, *, discard: bool) -> Iterator[RestoreBatch]:
-    """Take the host's lock, read what is saved.  Nothing is touched.
+    """Take the host's lock, read the saved records.  Nothing is touched.
 
-    Raises UsageError for a domain that isn't saved, HostError where the host isn't as it must be.
+    Raises UsageError for a domain that isn't saved, HostError if the host isn't ready.
     """
     if os.geteuid() != 0:
         raise HostError("only root can restore guests", hint="run it with sudo")
@@ -58,7 +58,7 @@ def open_restore(request: Request, *, discard: bool) -> Iterator[RestoreBatch]:
 
 
 class RestoreBatch:
-    """Saved guests that are about to go on, or to be given up.  ``outlooks`` is what ``run`` would do."""
+    """Saved guests to restore or to discard.  ``outlooks`` is what ``run`` would do."""
 
     def __init__(self, request: Request, connection: Connection, *, discard: bool) -> None:
         self.request, self.connection, self.discard = request, connection, discard
@@ -75,7 +75,7 @@ class RestoreBatch:
         return tuple(guest.report for guest in self.guests)
 
     def _look(self, guest: Guest) -> None:
-        """What would be done with it; nothing is, where its state isn't to be restored."""
+        """Block the guest if it can't be restored or discarded."""
         if self.discard:
             self._allow_discarding(guest)
             return
@@ -87,7 +87,7 @@ class RestoreBatch:
             decided = remedy(saved.stage, saved.purpose, process)
             if decided not in (Remedy.WAIT, Remedy.RESTORE):
                 raise HostError(
-                    f"{saved.name} isn't waiting for it ({saved.stage.value}, {process.value})",
+                    f"{saved.name} isn't waiting for a restore ({saved.stage.value}, {process.value})",
                     hint=SETTLE,
                 )
             validate.look(guest.record, self._emulator(guest.record))
@@ -95,10 +95,10 @@ class RestoreBatch:
             guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
 
     def _allow_discarding(self, guest: Guest) -> None:
-        """Not where its process lives: the guest has nothing to lose then but what runs."""
+        """Refuse if the domain is active: its record isn't a waiting state then."""
         domain = self.connection.find(guest.uuid)
         if domain is not None and domain.active():
-            error = HostError(f"{guest.report.name} runs, and what is saved of it isn't waiting", hint=SETTLE)
+            error = HostError(f"{guest.report.name} runs; its saved state can't be discarded", hint=SETTLE)
             guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
         else:
             guest.report = replace(guest.report, result=Keeping.DISCARDED, findings=())
@@ -108,7 +108,7 @@ class RestoreBatch:
         return self.emulators.get(named)
 
     def run(self, watch: Watch) -> RestoreReport:
-        """Restore, or give up, each.  Never raises for one guest's sake: its result says what became of it."""
+        """Restore or discard each guest.  A guest's failure is its result, never an exception."""
         ready = [guest for guest in self.guests if guest.report.result in (Keeping.RESTORED, Keeping.DISCARDED)]
         if ready and self.discard:
             for guest in ready:
@@ -141,11 +141,11 @@ class RestoreBatch:
                 return
             together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
             self._strip(ready)
-            # A start that libvirt's daemon died in can be settled only now.
-            if again := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
-                for guest in again:
+            # If libvirt's daemon died during a start, that can be settled only now.
+            if unknown := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
+                for guest in unknown:
                     guest.report = settle_report(guest.report, SETTLED)
-                self._strip(again)
+                self._strip(unknown)
 
     def _strip(self, guests: list[Guest]) -> None:
         running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
@@ -176,9 +176,9 @@ class RestoreBatch:
             guest.report = failed(guest.report, error)
         except VirtcprError as error:
             guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
-        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+        except Exception as error:  # a bug: the guest's state isn't known; the other guests must not suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
-        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+        if guest.report.result is Keeping.UNKNOWN:  # at once: the guest may be paused
             guest.report = settle_report(guest.report, SETTLED)
         guest.report = replace(guest.report, phases=tuple(restoring.phases))
         watch(Progress(name, "done", result=guest.report.result))
@@ -189,7 +189,7 @@ def _order(guest: Guest) -> tuple[int, str]:
 
 
 def _chosen(connection: Connection, request: Request) -> list[Guest]:
-    """The saved guests of a request.  Raises UsageError for one that there isn't."""
+    """The saved guests of a request.  Raises UsageError for a domain that isn't saved."""
     guests = [_guest(connection, uuid) for uuid in saves.waiting()]
     if request.every:
         return guests
@@ -197,7 +197,7 @@ def _chosen(connection: Connection, request: Request) -> list[Guest]:
     for wanted in dict.fromkeys(request.domains):
         named = [guest for guest in guests if wanted and wanted in (guest.uuid, guest.report.name)]
         if not named:
-            raise UsageError(f"nothing is saved of a domain {wanted!r}", hint="virtcpr restore --all restores all")
+            raise UsageError(f"domain {wanted!r} has no saved state", hint="'virtcpr restore --all' restores all")
         selected += [guest for guest in named if guest not in selected]  # named by name and by UUID
     return selected
 

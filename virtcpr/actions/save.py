@@ -1,4 +1,4 @@
-"""``save``: guests to files, around a reboot of the host."""
+"""``save``: save guests to files before a reboot of the host."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SETTLED = {Settled.BACK: Keeping.ROLLED_BACK, Settled.WAITING: Keeping.SAVED, Se
 
 @dataclass
 class Guest:
-    """One domain that is to be saved, and what became of it."""
+    """A domain to save, and its result."""
 
     domain: Domain
     plan: RebootPlan | None
@@ -57,7 +57,7 @@ class Guest:
 
 @contextmanager
 def open_save(request: Request) -> Iterator[SaveBatch]:
-    """Take the host's lock, look at every domain that is asked for.  Nothing is touched.
+    """Take the host's lock, look at every domain of the request.  Nothing is touched.
 
     Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
     interrupted.
@@ -74,7 +74,7 @@ def open_save(request: Request) -> Iterator[SaveBatch]:
 
 
 class SaveBatch:
-    """Domains that are about to be saved.  ``outlooks`` is what ``run`` would do."""
+    """Domains to save.  ``outlooks`` is what ``run`` would do."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
         self.request, self.connection = request, connection
@@ -114,14 +114,14 @@ class SaveBatch:
                 room -= needs * 1024
 
     def _rehearse(self) -> None:
-        """A guest that the installed QEMU couldn't load would be down after the reboot: it isn't saved."""
+        """Block a guest that the installed QEMU can't load: it couldn't be restored after the reboot."""
         ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
-        parts = [rehearse.Case(guest.plan.facts, guest.domain.monitor) for guest in ready if guest.plan is not None]
-        rehearse.rehearse(parts, Mode.REBOOT)
-        for guest, part in zip(ready, parts, strict=True):
-            if finding := rehearsed(part.facts, part.result):
+        cases = [rehearse.Case(guest.plan.facts, guest.domain.monitor) for guest in ready if guest.plan is not None]
+        rehearse.rehearse(cases, Mode.REBOOT)
+        for guest, case in zip(ready, cases, strict=True):
+            if finding := rehearsed(case.facts, case.result):
                 guest.report = replace(guest.report, findings=(*guest.report.findings, finding))
-            if part.result.trial is Trial.NO_GO:
+            if case.result.trial is Trial.NO_GO:
                 guest.plan, guest.report = None, replace(guest.report, result=Keeping.BLOCKED)
 
     @property
@@ -129,9 +129,9 @@ class SaveBatch:
         return tuple(guest.report for guest in self.guests)
 
     def run(self, watch: Watch) -> SaveReport:
-        """Save every domain that can be.  Never raises for one domain's sake: its result says what became of it.
+        """Save every domain that isn't blocked.  A domain's failure is its result, never an exception.
 
-        A signal gives up what isn't ended yet: those guests run on.
+        A signal cancels unfinished saves: those guests keep running.
         """
         ready = [guest for guest in self.guests if guest.plan is not None]
         if ready:
@@ -142,14 +142,14 @@ class SaveBatch:
         return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
 
     def _refuse_starts(self) -> None:
-        """See that libvirt won't start a saved domain afresh; its daemon isn't touched where the host goes down."""
+        """Keep libvirt from starting a saved domain.  The daemon isn't restarted if the host is shutting down."""
         try:
             if daemon.host_goes_down():
                 hooks.put(qemu_hook.NAME)
             else:
                 self.connection = qemu_hook.ready(self.connection)
         except (HostError, OSError) as error:
-            self.notes.append(f"{error}: don't start a saved domain, but restore it")
+            self.notes.append(f"{error}; don't start a saved domain: restore it")
 
     def _save(self, guest: Guest, watch: Watch) -> None:
         assert guest.plan is not None
@@ -169,9 +169,9 @@ class SaveBatch:
             )
         except VirtcprError as error:
             guest.report = failed(guest.report, error)
-        except Exception as error:  # a defect: what became of the guest isn't known, and no other one may suffer
+        except Exception as error:  # a bug: the guest's state isn't known; the other guests must not suffer
             guest.report = failed(guest.report, Unsettled(f"{name}: {type(error).__name__}: {error}", hint=SETTLE))
-        if guest.report.result is Keeping.UNKNOWN:  # now, not when the others are done: its guest may be paused
+        if guest.report.result is Keeping.UNKNOWN:  # at once: the guest may be paused
             guest.report = settle_report(guest.report, SETTLED)
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))

@@ -1,4 +1,4 @@
-"""``upgrade``: running domains go onto the installed QEMU, in the mode of the request."""
+"""``upgrade``: move running domains to the installed QEMU, in the mode of the request."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_a_template_of_the_administrator(other: Shape) -> None:
         assert stored(other.name) == before
         shell(f"printf '%s' \"<domain><unheard-of/></domain>\" > {path}")
         (done,) = prepare(other.name, code=1)
-        assert "libvirt didn't take all of it" in done["findings"][-1]["message"]
+        assert "libvirt didn't accept all changes" in done["findings"][-1]["message"]
         assert stored(other.name) == before
         shell(f"chmod 666 {path}")
         refused = client.virtcpr("prepare", "--yes", other.name)

@@ -88,7 +88,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(guest: Guests, *, transient: bo
     assert f"{SMALL.name} runs already" in refused.err
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
     kept = run("virtcpr", "hooks", "remove", check=False)
-    assert (kept.code, f"{SMALL.name}: the guest runs out of libvirt's sight" in kept.err) == (1, True), kept
+    assert (kept.code, f"{SMALL.name}: the guest runs, but libvirt doesn't see it" in kept.err) == (1, True), kept
     assert run("virtcpr", "recover", SMALL.name, check=False).code == 6
     assert run("pgrep", "qemu-system").out.split() == [str(new)]
 

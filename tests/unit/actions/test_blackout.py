@@ -58,7 +58,7 @@ def test_without_a_job_it_may() -> None:
 
 
 def test_a_job_that_libvirt_tells_of() -> None:
-    with pytest.raises(HostError, match=r"libvirt is busy with d1 \(dump\), and its daemon can't be stopped now"):
+    with pytest.raises(HostError, match=r"libvirt is busy with d1 \(dump\); its daemon can't be stopped now"):
         refuse(One("dump"))
 
 

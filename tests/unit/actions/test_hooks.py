@@ -129,9 +129,11 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(quarantine, "names", lambda: ["web"])
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
-    with pytest.raises(HostError, match=r"web: the guest runs out of libvirt's sight.*nothing was removed") as refused:
+    with pytest.raises(
+        HostError, match=r"web: the guest runs, but libvirt doesn't see it.*nothing was removed"
+    ) as refused:
         command.run(HookAction.REMOVE)
-    assert refused.value.hint == "virtcpr recover --all, then try again"
+    assert refused.value.hint == "run 'virtcpr recover --all', then try again"
 
 
 def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +145,7 @@ def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
     with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
-    assert refused.value.hint == "virtcpr restore --all, or with --discard to give up what was saved, then try again"
+    assert refused.value.hint == "run 'virtcpr restore --all' (with --discard: give up the saved state), then try again"
 
 
 # Saved guests: neither started afresh, nor with blank RAM.

@@ -62,22 +62,22 @@ def test_a_symlink_is_refused(written: Journal, directory: Path, tmp_path: Path)
 @pytest.mark.parametrize("mode", [0o644, 0o620, 0o602])
 def test_what_others_can_reach_is_refused(written: Journal, directory: Path, mode: int) -> None:
     written.path.chmod(mode)
-    with pytest.raises(HostError, match="isn't root's alone"):
+    with pytest.raises(HostError, match="isn't trusted: another user"):
         journal.load(UUID, directory)
 
 
 def test_a_directory_that_others_can_write_is_refused(written: Journal, directory: Path) -> None:
     directory.chmod(0o777)
-    with pytest.raises(HostError, match="isn't root's alone"):
+    with pytest.raises(HostError, match="isn't trusted: another user"):
         journal.load(UUID, directory)
-    with pytest.raises(HostError, match="isn't root's alone"):
+    with pytest.raises(HostError, match="isn't trusted: another user"):
         written.write(State.RECEIVED)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_foreign_owner_is_refused(written: Journal, directory: Path) -> None:
     os.chown(written.path, 1234, 1234)
-    with pytest.raises(HostError, match="isn't root's alone"):
+    with pytest.raises(HostError, match="isn't trusted: another user"):
         journal.load(UUID, directory)
 
 
@@ -85,7 +85,7 @@ def test_a_foreign_owner_is_refused(written: Journal, directory: Path) -> None:
     ("change", "said"),
     [
         ({"schema": 1}, "schema 1, this virtcpr knows 3"),
-        ({"uuid": "another"}, "it is of domain another"),
+        ({"uuid": "another"}, "it belongs to domain another"),
         ({"state": "dreaming"}, "dreaming"),
         ({"taps": [["a"]]}, "can't be understood"),
         ({"guest": {}}, "can't be understood"),

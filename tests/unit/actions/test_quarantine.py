@@ -76,7 +76,7 @@ def test_it_is_said_where_nothing_refuses_a_start(places: Path, monkeypatch: pyt
 
     monkeypatch.setattr(hooks, "put", put)
     assert quarantine.hold(places / "web.xml").endswith(
-        "and must never start it, for then there are two (libvirt's hook that refuses it isn't in place)"
+        "and must not start it: the guest would run twice (libvirt's hook that refuses this isn't installed)"
     )
 
 

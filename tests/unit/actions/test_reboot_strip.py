@@ -113,7 +113,7 @@ def test_a_note_that_others_can_write_is_not_believed(
     (directory / f"{DOMAIN.uuid}.json").chmod(0o666)
     with caplog.at_level(logging.WARNING):
         assert pending_strips.noted() == []
-    assert f"{DOMAIN.uuid}.json isn't root's alone, and not trusted" in caplog.text
+    assert f"{DOMAIN.uuid}.json isn't trusted: another user owns it, or can access it" in caplog.text
 
 
 def test_a_note_that_cannot_be_written(tmp_path: Path, directory: Path) -> None:

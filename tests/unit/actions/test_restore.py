@@ -77,9 +77,9 @@ def test_it_is_restored(reboot_stage: RebootStage, opened: Open, request_: Reque
 
 def test_what_is_not_saved_cannot_be_restored(opened: Open) -> None:
     assert opened().outlooks == ()
-    with pytest.raises(UsageError, match="nothing is saved of a domain 'other'") as raised:
+    with pytest.raises(UsageError, match="domain 'other' has no saved state") as raised:
         opened(Request(("other",)))
-    assert raised.value.hint == "virtcpr restore --all restores all"
+    assert raised.value.hint == "'virtcpr restore --all' restores all"
 
 
 def test_what_is_not_sound_is_blocked_before_anything_is_touched(reboot_stage: RebootStage, opened: Open) -> None:
@@ -97,7 +97,7 @@ def test_one_that_may_have_run_is_not_restored(reboot_stage: RebootStage, opened
     reboot_stage.saved().write(Stage.RESUMING)
     one, code = run(opened())
     assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
-    assert one.findings[0].message == f"{NAME} isn't waiting for it (resuming, gone)"
+    assert one.findings[0].message == f"{NAME} isn't waiting for a restore (resuming, gone)"
     assert one.findings[0].remedy == "virtcpr recover --all settles it"
 
 
@@ -170,7 +170,7 @@ def test_not_while_a_process_of_it_lives(reboot_stage: RebootStage, opened: Open
     reboot_stage.world.start("-incoming", "defer", status="inmigrate")
     one, code = run(opened(discard=True))
     assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
-    assert one.findings[0].message == f"{NAME} runs, and what is saved of it isn't waiting"
+    assert one.findings[0].message == f"{NAME} runs; its saved state can't be discarded"
     assert reboot_stage.left() == WAITS
 
 

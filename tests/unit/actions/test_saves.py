@@ -105,7 +105,7 @@ def test_where_it_cannot_be_written_the_stage_before_stays(tmp_path: Path, monke
 def test_where_its_directory_cannot_be_made(tmp_path: Path) -> None:
     one = a_record(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(HostError, match=r"file/.* can't be made: Not a directory"):
+    with pytest.raises(HostError, match=r"file/.* can't be created: Not a directory"):
         Record(one.saved, tmp_path / "file").write(Stage.SAVED)
 
 
@@ -145,15 +145,18 @@ def a_directory(one: Record) -> None:
 BAD: dict[str, tuple[Callable[[Record], object], str]] = {
     "gone": (lambda one: path_of(one).unlink(), r"can't be read: No such file"),
     "link": (linked, r"can't be read: Too many levels of symbolic links"),
-    "directory": (a_directory, r"can't be read|isn't root's alone"),
-    "readable": (lambda one: path_of(one).chmod(0o640), r"record\.json isn't root's alone, and not trusted"),
+    "directory": (a_directory, r"can't be read|isn't trusted"),
+    "readable": (
+        lambda one: path_of(one).chmod(0o640),
+        r"record\.json isn't trusted: another user owns it, or can access it",
+    ),
     "empty": (lambda one: path_of(one).write_text(""), r"can't be understood: Expecting value"),
     "cut off": (lambda one: path_of(one).write_text(path_of(one).read_text()[:500]), r"can't be understood"),
     "bytes": (lambda one: path_of(one).write_bytes(b"\xff\xfe"), r"can't be understood: 'utf-8'"),
     "list": (lambda one: path_of(one).write_text("[]"), r"can't be understood"),
     "other schema": (changed(schema=2), r"can't be understood: schema 2, this virtcpr knows 1"),
-    "damaged": (text('"runs": true', '"runs": false'), r"its checksum is wrong: it was changed, or damaged"),
-    "foreign": (changed(uuid=UUID.replace("1", "2")), r"can't be understood: it is of domain 6b2"),
+    "damaged": (text('"runs": true', '"runs": false'), r"its checksum is wrong: it was changed or damaged"),
+    "foreign": (changed(uuid=UUID.replace("1", "2")), r"can't be understood: it belongs to domain 6b2"),
     "odd stage": (changed(stage="parked"), r"can't be understood: 'parked' is not a valid Stage"),
     "odd ram": (changed(ram=[{"path": "/x"}]), r"can't be understood: 'kept'"),
     "odd state": (changed(state={"size": 1}), r"can't be understood: .*sha256"),
@@ -191,7 +194,7 @@ def test_a_missing_member(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_somebody_elses_is_not_trusted(tmp_path: Path) -> None:
     os.chown(path_of(a_record(tmp_path)), 12345, 0)
-    with pytest.raises(HostError, match="isn't root's alone, and not trusted"):
+    with pytest.raises(HostError, match="isn't trusted: another user owns it, or can access it"):
         saves.load(UUID, tmp_path / "saved")
 
 

@@ -1,4 +1,4 @@
-"""The results of `auto`, where administrators look: journal, Prometheus, their own programs, mail."""
+"""Report the results of `auto`: to the journal, Prometheus, notify programs and by mail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from virtcpr.plan.policy import Policy
 
 log = logging.getLogger(__name__)
 
-# Constants of virtcpr's, for `journalctl MESSAGE_ID=…` (sd-id128(3)).
+# virtcpr's message ids, for `journalctl MESSAGE_ID=…` (sd-id128(3)).
 DOMAIN_ID = "5e1d3b7a0c8f4c0e9d2a7f64b1c3e850"
 SUMMARY_ID = "c4a96f20d7314b6e8b05e2d98f7a6413"
-# syslog's: error, warning, notice, information, debug.
+# syslog(3): 2 critical, 3 error, 4 warning, 5 notice, 6 info, 7 debug.
 PRIORITIES = {
     Action.UPGRADED: 5,
     Action.CURRENT: 7,
@@ -34,9 +34,9 @@ PRIORITIES = {
 
 
 def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
-    """Tell everybody; ``document`` is the report as JSON.  Where somebody can't be told, that is logged, never raised.
+    """Report everywhere; ``document`` is the report as JSON.  Failures are logged, never raised.
 
-    Programs and mail only where there is something that the administrator should hear of.
+    Programs and mail are used only if there is something to report.
     """
     for domain in report.domains:
         journald.send(_record(domain))
@@ -80,7 +80,7 @@ def _fields(identity: str, message: str, priority: int) -> dict[str, str]:
 
 
 def _reason(domain: AutoDomain) -> str:
-    """Why, and everything that stands in the way."""
+    """The reason, and all blockers."""
     blockers = [finding.message for finding in domain.findings if finding.severity is Severity.BLOCKER]
     return "; ".join(text for text in (domain.reason, *blockers) if text)
 

@@ -1,4 +1,4 @@
-"""The note of a package manager's trigger (packages/trigger): taken, put back, or finished."""
+"""The note that a package manager's trigger writes (packages/trigger): take it, put it back, or finish it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TOLD = "(told)"
 
 
 class Note:
-    """The note under its two names: ``pending``, as the trigger writes it, and ``pending.taken`` while it is worked on.
+    """The note has two names: ``pending``, as the trigger writes it, and ``pending.taken`` while `auto` runs.
 
-    A trigger that comes meanwhile makes a new one beside it.
+    A trigger that runs meanwhile writes a new ``pending``.
     """
 
     def __init__(self, directory: Path = RUN_DIR) -> None:
@@ -29,14 +29,13 @@ class Note:
         self.taken = directory / "pending.taken"
 
     def take(self) -> bool:
-        """Take the note; whether there was one.  A note that was taken by a process which died counts as ours already:
-        returns False then."""
+        """Take the note.  Returns whether there was one.  A note taken by a dead run counts as ours: returns False."""
         try:
             self.new.replace(self.taken)
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise HostError(f"{self.new} can't be taken: {error.strerror}", hint="see who made it") from error
+            raise HostError(f"{self.new} can't be taken: {error.strerror}", hint="check who created it") from error
         return True
 
     def there(self) -> bool:
@@ -44,7 +43,7 @@ class Note:
 
     @property
     def told(self) -> bool:
-        """Whether the administrator has heard of this one already."""
+        """Whether this note was reported already."""
         with suppress(HostError):
             return TOLD in read_text(self.taken).splitlines()
         return False
@@ -54,17 +53,17 @@ class Note:
             write_private(self.taken, f"{TOLD}\n")
 
     def put_back(self) -> None:
-        """It stays to be done; the timer tries again.  A newer one takes its place."""
-        with suppress(OSError):  # gone, or there is a newer one
+        """Keep the note for the timer's next try.  A newer note replaces it."""
+        with suppress(OSError):  # gone, or there is a newer note
             os.link(self.taken, self.new, follow_symlinks=False)
         self._remove()
         _systemctl("start")
 
     def finish(self) -> None:
-        """Nothing is left to be done, unless another one came meanwhile."""
+        """Remove the note and stop the timer, unless a new note came meanwhile."""
         self._remove()
         _systemctl("stop")
-        if self.new.exists():  # it came before the timer was stopped: its own start of it did nothing
+        if self.new.exists():  # written before the timer stopped: the trigger's start did nothing
             _systemctl("start")
 
     def _remove(self) -> None:
@@ -73,7 +72,7 @@ class Note:
 
 
 def _systemctl(verb: str) -> None:
-    """Nothing where it isn't systemd's host; a failure is logged."""
+    """Does nothing without systemd; a failure is logged."""
     if not SYSTEMD.is_dir():
         return
     try:

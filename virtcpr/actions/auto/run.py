@@ -1,4 +1,4 @@
-"""``auto``: do what the configuration says about running domains whose QEMU is outdated."""
+"""``auto``: apply the configuration to running domains whose QEMU is outdated."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ DONE = (Result.UPGRADED, Result.CURRENT)
 
 @contextmanager
 def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Automatic]:
-    """Read the configuration, look at the running domains, judge and rehearse.  Nothing is touched.
+    """Read the configuration, look at the running domains, plan and rehearse.  Nothing is touched.
 
-    With ``pending`` only where there is a note, after the package managers are done; the note is settled in the end, or
-    put back where something has to wait, or failed.  Raises HostError and ParseError; without ``pending`` also
-    what keeps ``upgrade`` from beginning.
+    With ``pending``, only if there is a note, and after the package managers are done.  In the end the note is removed,
+    or put back if something must wait or failed.  Raises HostError and ParseError; without ``pending`` also Unsettled.
     """
     if os.geteuid() != 0:
         raise HostError("only root can move guests", hint="run it with sudo")
@@ -67,24 +66,24 @@ def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Auto
 
 
 def configured() -> Policy:
-    """What the configuration's files say.  Raises HostError and ParseError."""
+    """The policy of the configuration files.  Raises HostError and ParseError."""
     return policy(config_files.documents())
 
 
 def minute_of_day() -> int:
-    """Local time, as windows are given."""
+    """Local time, as for windows."""
     now = datetime.now()
     return now.hour * 60 + now.minute
 
 
 def _after(note: Note, uri: str | None) -> Automatic:
-    """What is to be done, once the package managers are; what can't be yet waits for the timer."""
+    """What to do after the package managers are done.  What can't be done yet waits for the timer."""
     rules = configured()
     if rules.auto is Auto.OFF:
         return _off(rules, uri)
     if holder := packages.await_quiet(note.take):
         return Automatic(rules, uri, notes=(f"package managers are at work: {holder}",), waits=True)
-    rules = configured()  # as package managers left it
+    rules = configured()  # packages may have changed it
     if rules.auto is Auto.OFF:
         return _off(rules, uri)
     if note.told and not rules.open(minute_of_day()):
@@ -110,7 +109,7 @@ def _off(rules: Policy, uri: str | None) -> Automatic:
 
 
 def _look(uri: str | None, rules: Policy) -> AutoPlan:
-    """Raises HostError where libvirt doesn't answer, Unsettled where an earlier swap was interrupted."""
+    """Raises HostError if libvirt doesn't answer, Unsettled if an earlier swap was interrupted."""
     refuse_unsettled()
     by_transfer, by_reboot = (history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT))
     with Connection(uri) as connection:
@@ -134,7 +133,7 @@ def _candidate(move: Move) -> Candidate:
 
 
 class Automatic:
-    """What is to be done.  ``waits``: the note stays, something has to wait."""
+    """A run of `auto`.  ``waits``: something must wait, so the note stays."""
 
     def __init__(
         self,
@@ -166,10 +165,10 @@ class Automatic:
         return tuple(domain.name for domain in self.domains.values() if domain.action is Action.MOVE)
 
     def run(self, watch: Watch) -> AutoReport:
-        """Move what is to be moved, wave after wave; after one that fails nothing else is touched.
+        """Move the planned domains, wave by wave; stop after a wave that fails.
 
-        Never raises for one domain's sake.  SIGINT, SIGTERM and SIGHUP end the wave as they end ``upgrade``, and all
-        that comes after waits.
+        A domain's failure is its result, never an exception.  SIGINT, SIGTERM and SIGHUP end the wave as they end
+        ``upgrade``; the next waves wait.
         """
         with Interrupt() as interrupt:
             for wave in self.plan.waves:
@@ -184,7 +183,7 @@ class Automatic:
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
 
     def tell(self, report: AutoReport, document: str, table: str) -> None:
-        """The administrator hears of it, once of what has to wait for its time."""
+        """Report the results; report a waiting note only once."""
         if not report.domains and self.notes:  # nothing was looked at
             log.info("auto: %s", "; ".join(self.notes))
             return
@@ -195,7 +194,7 @@ class Automatic:
         notify.tell(self.rules, report, document, table)
 
     def _left(self) -> tuple[str, ...]:
-        """Those whose turn has yet to come."""
+        """The domains still to move."""
         return tuple(domain.uuid for domain in self.domains.values() if domain.action is Action.MOVE)
 
     def _rest(self, action: Action, reason: str) -> None:
@@ -206,14 +205,14 @@ class Automatic:
         request = Request(wave.uuids, uri=self.uri, parallel=self.rules.parallel or None, mode=wave.mode)
         try:
             with open_upgrade(request) as upgrade:
-                if interrupt.requested:  # while it looked at them
+                if interrupt.requested:  # while looking at the domains
                     self._rest(Action.WAITING, INTERRUPTED)
                     return
-                if wave.mode is Mode.TRANSFER:  # the daemon's restart would end a job: that is no failure of a guest's
+                if wave.mode is Mode.TRANSFER:  # a daemon restart would cancel jobs: that isn't the guest's failure
                     blackout.refuse_jobs(upgrade.connection)
                 report = upgrade.run(watch)
                 interrupted = upgrade.interrupt.requested
-        except VirtcprError as error:  # it could not begin: nothing of the wave was touched
+        except VirtcprError as error:  # it couldn't begin: no domain of the wave was touched
             self._rest(Action.WAITING, error.message)
             return
         self.notes += report.notes
@@ -229,7 +228,7 @@ class Automatic:
 
 
 def _failed(result: Result, *, canary: bool) -> bool:
-    """A canary must have been moved; what was refused before it was touched is no failure of others."""
+    """A canary must be moved.  For other domains, a refusal before any change isn't a failure."""
     return result not in (DONE if canary else (*DONE, Result.BLOCKED))
 
 

@@ -1,7 +1,7 @@
-"""Blackout: libvirt's daemon is away.  The only place that stops it, and whoever stops it starts it again.
+"""Blackout: libvirt's daemon is stopped.  Only this module stops it, and it always starts it again.
 
-Whatever happens in a blackout, the daemon comes back: an exception leaves through ``daemon_away``, a signal waits until
-it is left, and the guardian starts the daemon if this process is killed.
+The daemon comes back after an exception (``daemon_away`` starts it), after a signal (which waits for the end of the
+blackout), and if this process is killed (the guardian starts it).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 BY_HAND = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
 
-_watching: list[Guard] = []  # the guardian of this process: there is one at most
+_watching: list[Guard] = []  # the guardian of this process: at most one
 
 
 class DaemonDown(HostError):
-    """libvirt's daemon doesn't start again."""
+    """libvirt's daemon couldn't be started again."""
 
 
 @contextmanager
 def guarded(recipe: Mapping[str, object] | None = None, *, required: bool) -> Iterator[Guard | None]:
-    """The guardian watches this process until this is left; one that watches already goes on doing so.
+    """The guardian watches this process inside this context.  A guardian that already watches is used again.
 
-    ``recipe`` says how libvirt's daemon is started again; by default as it runs now.  Raises HostError if no guardian
-    can be had and one is ``required``; otherwise there is none then, and the log says so.
+    ``recipe`` says how to start libvirt's daemon; the default is how it runs now.  If no guardian can be started:
+    raises HostError if it is ``required``, else logs that and yields None.
     """
     if _watching:
         yield _watching[0]
@@ -61,7 +61,7 @@ def guarded(recipe: Mapping[str, object] | None = None, *, required: bool) -> It
 
 
 class Away:
-    """The daemon while it is away.  ``began`` is when it was stopped, by the monotonic clock."""
+    """The stopped daemon.  ``began`` is when it was stopped, by the monotonic clock."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -73,7 +73,7 @@ class Away:
         self._lock.enter_context(watch.lock() if watch else DriverLock())
 
     def end(self) -> None:
-        """Start the daemon, at the second try if need be; does nothing after the first call.  Raises DaemonDown."""
+        """Start the daemon, with a second try if needed; later calls do nothing.  Raises DaemonDown."""
         recipe, self.recipe = self.recipe, None
         self._lock.close()
         if recipe is None:
@@ -99,13 +99,12 @@ def daemon_away(
 ) -> Iterator[Away]:
     """Stop the daemon if it runs, and keep it out; start it on leaving, or at ``Away.end``.
 
-    ``recipe``: how a daemon is started that doesn't run now.  ``guardian``: have one, which settles what is left and
-    starts the daemon if this process is killed; it watches until this is left.  ``required``: not without it.  Without
-    ``restart`` the daemon isn't started: its own start waits for this.  ``insist``: if somebody starts it before it is
-    kept out, stop it again, once; what it began by then is lost.  A signal waits, and an Interrupt that is entered
-    hears of it.
+    ``recipe``: how to start a daemon that doesn't run now.  ``guardian``: if this process is killed in this context, a
+    guardian settles what is left and starts the daemon.  ``required``: fail without a guardian.  Without ``restart``
+    the daemon isn't started: its own start waits for this.  ``insist``: if somebody starts it before it is kept out,
+    stop it again, once; the jobs that it began by then are lost.  A signal waits; an entered Interrupt gets it.
 
-    Raises HostError if the daemon doesn't stop, and DaemonDown if it doesn't start; then it is down.
+    Raises HostError if the daemon doesn't stop, DaemonDown if it doesn't start; then it is down.
     """
     with Interrupt(), ExitStack() as stack:
         away = Away()
@@ -130,7 +129,7 @@ def _stop(
     restart: bool,
     insist: bool,
 ) -> None:
-    """A daemon that is just starting has no lock yet when it is looked for: it is stopped when it has one."""
+    """A starting daemon has no lock yet and isn't found at first: stop it once it has the lock."""
     watch: Guard | None = None
     for last in (False, True) if insist else (True,):
         running = _running()
@@ -152,7 +151,7 @@ def _stop(
 
 
 def _undo(away: Away, cause: Exception) -> None:
-    """The daemon didn't stop, or came back: it must run.  Raises DaemonDown, with both reasons, if it doesn't."""
+    """The daemon didn't stop, or came back: make sure that it runs.  Raises DaemonDown, with both reasons."""
     try:
         away.end()
     except DaemonDown as error:
@@ -162,14 +161,15 @@ def _undo(away: Away, cause: Exception) -> None:
 def _running() -> Daemon | None:
     try:
         return daemon.running()
-    except (HostError, OSError):  # none, or one that is just ending
+    except (HostError, OSError):  # no daemon, or it is just ending
         return None
 
 
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
-    """Stopping the daemon interrupts the jobs of all its domains.  Raises HostError where there is one.
+    """Stopping the daemon cancels the jobs of all its domains.  Raises HostError if there is a job.
 
-    Those of ``stuck`` (UUIDs) have a job that only the daemon's end ends; one that has ended meanwhile has none.
+    Domains in ``stuck`` (UUIDs) are skipped: only stopping the daemon ends their job.  Domains that ended meanwhile are
+    skipped, too.
     """
     for domain in connection.domains(running=True):
         if domain.uuid in stuck:
@@ -181,7 +181,7 @@ def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
                 raise
             continue
         if busy:
-            raise HostError(f"libvirt is busy with {domain.name} ({busy}), and its daemon can't be stopped now")
+            raise HostError(f"libvirt is busy with {domain.name} ({busy}); its daemon can't be stopped now")
 
 
 def _job(domain: Domain) -> str:
@@ -192,9 +192,9 @@ def _job(domain: Domain) -> str:
 def during(
     connection: Connection, action: Callable[[], None], guests: Mapping[str, Process], stuck: Collection[str] = ()
 ) -> tuple[Connection, float]:
-    """Act while the daemon is away; wait until it lists these guests (UUID → QEMU) again.
+    """Run ``action`` while the daemon is stopped; wait until it lists these guests (UUID → QEMU) again.
 
-    Returns the connection to the new daemon, and how long there was none, in ms.  Raises HostError if the daemon can't
+    Returns the connection to the new daemon, and the blackout in ms.  Raises HostError if the daemon can't
     be stopped now, or doesn't come back.
     """
     refuse_jobs(connection, stuck)

@@ -1,4 +1,4 @@
-"""libvirt's `qemu` hook: without it libvirt would start a saved domain afresh, or with blank RAM."""
+"""libvirt's `qemu` hook: without it, libvirt would boot a saved domain, or start it with blank RAM."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ NAME = "libvirt-qemu"
 
 
 def ready(connection: Connection) -> Connection:
-    """See that the hook is in its place, and that the daemon which runs knows of it.
+    """Install the hook, and restart a daemon that doesn't know it.  Returns the connection to the daemon.
 
-    It looks for hooks when it starts (virHookInitialize), so it is started again where ours is newer; the connection to
-    it.  Raises HostError where that can't be.
+    The daemon looks for hooks only when it starts (virHookInitialize).  Raises HostError if the hook can't be
+    installed, or the daemon can't be restarted.
     """
     hooks.put(NAME)
     pid = lock_owner(daemon.DRIVER_PID)
     placed = os.stat(hooks.DIRECTORY / hooks.PLACES[NAME]).st_ctime
     if pid is None or running_since(Process.of(pid)) > placed:
         return connection
-    log.info("libvirt's daemon is started again, to find virtcpr's hook")
+    log.info("restarting libvirt's daemon, so that it finds virtcpr's hook")
     begun = time.monotonic()
     try:
         connection, _ = blackout.during(connection, lambda: None, {})
     except HostError as error:
-        raise HostError(
-            f"{error.message}; it must be started again, to find virtcpr's hook", hint=error.hint
-        ) from error
-    log.info("libvirt's daemon was away for %.1f s", time.monotonic() - begun)
+        raise HostError(f"{error.message}; it must be restarted to find virtcpr's hook", hint=error.hint) from error
+    log.info("libvirt's daemon was down for %.1f s", time.monotonic() - begun)
     return connection

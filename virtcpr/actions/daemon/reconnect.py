@@ -1,4 +1,4 @@
-"""Wait for libvirt's daemon after its start, and for the domains that it is to list."""
+"""Wait for libvirt's daemon after its start, and for the domains that it must list."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ POLL = 0.01  # s between two tries
 
 
 def reconnect(uri: str | None, before: Callable[[], object] = lambda: None) -> Connection:
-    """The daemon, as soon as it answers; ``before`` is called before each try.
+    """Connect as soon as the daemon answers; ``before`` is called before each try.
 
-    Raises HostError, as the last try did, after ``SECONDS``, and at once what ``before`` raises.
+    Raises the last try's HostError after ``SECONDS``; an exception of ``before`` at once.
     """
     deadline = time.monotonic() + SECONDS
     while True:
@@ -31,9 +31,9 @@ def reconnect(uri: str | None, before: Callable[[], object] = lambda: None) -> C
 
 
 def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
-    """Wait until the daemon lists all of them (UUID → new QEMU) as running; not for one whose QEMU has ended.
+    """Wait until the daemon lists these guests (UUID → new QEMU) as running, except those whose QEMU has ended.
 
-    Raises Unsettled naming those that it doesn't list.
+    Raises Unsettled with the guests that it doesn't list.
     """
 
     def look() -> set[str]:
@@ -44,5 +44,5 @@ def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
     if missing:
         raise Unsettled(
             f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",
-            hint="the QEMU processes may still run: do not start these domains; look into the daemon's log",
+            hint="the QEMU processes may still run: don't start these domains; read the daemon's log",
         )

@@ -1,4 +1,4 @@
-"""Emulators by their path, each looked at once."""
+"""Emulators by path, each inspected once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from virtcpr.host.qemu import emulator as binary
 
 
 class Emulators:
-    """The installed emulators, each asked once."""
+    """The installed emulators, each inspected once."""
 
     def __init__(self) -> None:
         self._known: dict[str, Emulator] = {}

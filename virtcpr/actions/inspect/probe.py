@@ -1,4 +1,4 @@
-"""Take the picture of a domain that planning reads.  Nothing is changed but libvirt's ``custom-monitor`` taint."""
+"""Collect the facts about a domain that planning reads.  Changes only libvirt's ``custom-monitor`` taint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IDLE_JOBS = frozenset({"concluded", "null"})
 
 
 def process_facts(pid: int, package: str) -> ProcessFacts:
-    """``package`` is what QEMU says that it comes from."""
+    """``package`` is the package that QEMU reports in ``query-version``."""
     process = Process.of(pid)
     targets = process.fd_targets()
     unix, inet = proc.listeners(process, targets)
@@ -60,10 +60,10 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
 
 
 def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
-    """What QEMU says of itself.
+    """What QEMU reports over QMP.
 
-    ``ask`` executes one QMP command, ``root`` is the file system that QEMU sees, ``line`` its command line, None where
-    that can't be understood.
+    ``ask`` executes one QMP command.  ``root`` is the file system that QEMU sees.  ``line`` is its command line, None
+    if it can't be parsed.
     """
     version, package = qmp.version(ask("query-version"))
     block = ask("query-block")
@@ -87,7 +87,7 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
         jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
         aux_ram_share=_aux_ram_share(ask),
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
-        mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # before 8.2 there was one
+        mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # the only one before 8.2
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
         drives=qom.drives(ask, qmp.drives(block), devices),
         legacy=qmp.legacy_drives(block),
@@ -95,13 +95,13 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
 
 
 def _aux_ram_share(ask: Ask) -> bool:
-    """The property came with QEMU 10.0; asking an older one would be an error."""
+    """The property exists since QEMU 10.0; older QEMU would answer with an error."""
     properties = qmp.properties(ask("qom-list", {"path": "/machine"}), "bool")
     return "aux-ram-share" in properties and ask("qom-get", {"path": "/machine", "property": "aux-ram-share"}) is True
 
 
 def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) -> Memdev:
-    """Its kind; of file-backed RAM what is at its path, too: in a directory the file has no name (hostmem-file.c)."""
+    """Add the kind; for file-backed RAM, what is at its path: in a directory the file has no name (hostmem-file.c)."""
     kind = objects.get(memdev.id or "", "")
     memdev = replace(memdev, kind=kind)
     if kind != "memory-backend-file":
@@ -115,7 +115,7 @@ def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) ->
 
 
 def configured(text: str, name: str) -> str | None:
-    """A word that qemu.conf sets; None where it doesn't."""
+    """A string setting of qemu.conf; None if it isn't set."""
     values = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
     return values[-1] if values else None
 
@@ -129,29 +129,33 @@ def _qemu_conf() -> str:
 
 def ports(live: LiveDomain) -> dict[str, Port]:
     """The domain's interfaces on the host."""
-    pairs = ((i.target, bridge.port(i.target)) for i in live.interfaces() if i.target)
+    pairs = ((nic.target, bridge.port(nic.target)) for nic in live.interfaces() if nic.target)
     return {name: Port(*port) for name, port in pairs if port is not None}
 
 
 def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int, str]) -> dict[str, str]:
-    """What QEMU writes logs to, by descriptor (``targets``): its own output, libvirt's pipes, files."""
-    held = {"QEMU's own output": 1, "QEMU's own errors": 2, **{f"{m.opaque} of set {m.fdset}": m.fd for m in fdsets}}
+    """Where QEMU writes logs, from its descriptors (``targets``): its output, libvirt's pipes, files."""
+    held = {
+        "QEMU's own output": 1,
+        "QEMU's own errors": 2,
+        **{f"{member.opaque} of set {member.fdset}": member.fd for member in fdsets},
+    }
     files = {path: path for path in live.logs() if path in targets.values()}
     return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
 
 
 def _line(pid: int) -> CommandLine | None:
-    """A process's command line, None where it can't be understood: the rule 'argv' says so."""
+    """A process's command line, None if it can't be parsed: the rule 'argv' reports that."""
     with suppress(ParseError):
         return CommandLine.parse(Process.of(pid).argv())
     return None
 
 
 class Probe:
-    """Looks at domains, one after the other; what they have in common is asked once."""
+    """Collects the facts about domains.  Facts about the host and the emulators are read once."""
 
     def __init__(self, emulator: str | None = None, *, ping: bool = False) -> None:
-        """``emulator`` stands in for the one that each domain's XML names; ``ping``: ask the guest agents, too."""
+        """``emulator`` replaces the emulator in each domain's XML; ``ping``: ask the guest agents, too."""
         self.emulator = emulator
         self.ping = ping
         self.emulators = Emulators()
@@ -161,18 +165,18 @@ class Probe:
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
     def facts(self, domain: Domain) -> DomainFacts:
-        """Everything about one domain.  What keeps it from being known is in ``problem``; raises nothing for it."""
+        """All facts about a domain.  If they can't be read, the reason is in ``problem``; nothing is raised."""
         facts = DomainFacts(domain.name, domain.uuid, domain.id, "", "", "<domain/>", Emulator(""))
         try:
             facts = self._libvirt(domain, facts)
             return facts if domain.id is None else self._running(domain, facts)
         except (VirtcprError, OSError) as error:
             return replace(facts, problem=str(error))
-        except ValueError as error:  # a number in libvirt's record, a path that can't be one
-            return replace(facts, problem=f"libvirt or QEMU answered something unexpected: {error!r}")
+        except ValueError as error:  # a bad number or path in libvirt's record
+            return replace(facts, problem=f"unexpected answer from libvirt or QEMU: {error!r}")
 
     def stored(self, domain: Domain) -> DomainFacts:
-        """A domain as its next boot will be, secrets in its XML.  Raises HostError and ParseError."""
+        """A domain as of its next boot; its XML contains secrets.  Raises HostError and ParseError."""
         persistent = domain.persistent_xml()
         xml = domain.stored_xml()
         return DomainFacts(
@@ -204,7 +208,7 @@ class Probe:
         )
 
     def _emulator(self, xml: str) -> Emulator:
-        """The one that the domain is to run in.  Raises ParseError."""
+        """The emulator that the domain should run in.  Raises ParseError."""
         return self.emulators.get(self.emulator or LiveDomain.of(xml).emulator)
 
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:

@@ -1,6 +1,6 @@
-"""What QEMU has plugged in, and which objects it has made, as far as its command line doesn't say it.
+"""QEMU's devices and objects that its command line doesn't describe.
 
-``qom-get`` of a property answers what ``-device`` and ``-object`` would have to be given.
+``qom-get`` returns a property as ``-device`` and ``-object`` take it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ RUNTIME = ("iothread", "throttle-group")  # kinds of objects whose settings libv
 
 
 def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
-    """Every device that has an id; ``line`` is the command line, None where it can't be read.
+    """Every device that has an id; ``line`` is the command line, None if it can't be parsed.
 
-    ``hotplugged`` tells one that was attached from one of the same id on the command line (hw/core/qdev.c); new QEMU,
-    which gets both there, starts them as if they had always been there.
+    ``hotplugged`` distinguishes an attached device from one with the same id on the command line (hw/core/qdev.c).  New
+    QEMU gets both on its command line, and starts them as cold-plugged devices.
     """
     known = frozenset() if line is None else line.ids("device")
     kinds = qmp.children(ask("qom-list", {"path": PERIPHERAL}))
@@ -36,12 +36,12 @@ def devices(ask: Ask, line: CommandLine | None) -> dict[str, Device]:
     cpus = _cpus(ask) if any("-cpu" in kinds[name] for name in attached) else {}
     defaults = {kind: _defaults(ask, kind) for kind in {kinds[name] for name in attached - cpus.keys()}}
     plugged = {name: _attached(ask, name, kinds[name], defaults[kinds[name]]) for name in attached - cpus.keys()}
-    now = {name: cpu for name, cpu in cpus.items() if name in attached}
-    return {name: Device(kind) for name, kind in kinds.items()} | plugged | now
+    plugged |= {name: cpu for name, cpu in cpus.items() if name in attached}
+    return {name: Device(kind) for name, kind in kinds.items()} | plugged
 
 
 def _cpus(ask: Ask) -> dict[str, Device]:
-    """vCPUs that have an id, by what ``-device`` needs of them: their place."""
+    """vCPUs that have an id, with their topology as ``-device`` needs it."""
     cpus: dict[str, Device] = {}
     for cpu in map(qmp.obj, qmp.items(ask("query-hotpluggable-cpus"))):
         path = qmp.text(cpu.get("qom-path"))
@@ -52,7 +52,7 @@ def _cpus(ask: Ask) -> dict[str, Device]:
 
 
 def _defaults(ask: Ask, kind: str) -> Settings:
-    """Names of a driver's properties with their defaults, None where there is none.  Those that only the machine type
+    """A driver's properties with their defaults, None if there is no default.  Properties that only the machine type
     sets (``x-``) are left out."""
     listed = map(qmp.obj, qmp.items(ask("device-list-properties", {"typename": kind})))
     return {
@@ -74,7 +74,7 @@ def _attached(ask: Ask, name: str, kind: str, defaults: Settings) -> Device:
 
 
 def _get(ask: Ask, path: str, name: str) -> object:
-    """None where the property can't be read, or isn't there."""
+    """None if the property can't be read, or doesn't exist."""
     try:
         return ask("qom-get", {"path": path, "property": name})
     except QmpRefused:
@@ -82,7 +82,7 @@ def _get(ask: Ask, path: str, name: str) -> object:
 
 
 def drives(ask: Ask, listed: tuple[Drive, ...], known: Mapping[str, Device]) -> tuple[Drive, ...]:
-    """The drives, and of floppy drives their kind."""
+    """The drives; floppy drives with their type."""
     return tuple(
         replace(drive, floppy=qmp.text(_get(ask, f"{PERIPHERAL}/{drive.device}", "drive-type")) or None)
         if drive.device in known and known[drive.device].driver == "floppy"
@@ -94,7 +94,7 @@ def drives(ask: Ask, listed: tuple[Drive, ...], known: Mapping[str, Device]) -> 
 def objects(
     ask: Ask, line: CommandLine | None, kinds: Mapping[str, str], plugged: Mapping[str, Device]
 ) -> dict[str, Settings]:
-    """Settings of those objects (id → QOM type, ``kinds``) of which the command line may not tell the truth."""
+    """Settings of objects (id → QOM type, ``kinds``) whose settings on the command line may be outdated or missing."""
     known = frozenset() if line is None else line.ids("object")
     used = {
         str(value).removeprefix("/objects/")

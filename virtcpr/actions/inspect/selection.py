@@ -1,4 +1,4 @@
-"""Which domains a request means."""
+"""The domains of a request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from virtcpr.model import Request
 
 
 def chosen(connection: Connection, request: Request) -> list[Domain]:
-    """The domains of a request, each once; with ``every`` all that run.
+    """The domains of a request, each once; with ``every``, all running domains.
 
-    Raises UsageError for one that there isn't, HostError where libvirt doesn't answer.
+    Raises UsageError for an unknown domain, HostError if libvirt doesn't answer.
     """
     if request.every:
         return list(connection.domains(running=True))

@@ -1,4 +1,4 @@
-"""What a QEMU says of itself over its monitor: whose it is, what its guest does, whether it has all of its state."""
+"""Ask a QEMU over its monitor: which process it is, its run state, whether it has loaded the whole guest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from virtcpr.errors import QmpError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 
-LOOK_SECONDS = 2.0  # a monitor that doesn't answer by then is busy, waits on the CPR channel, or hangs
+LOOK_SECONDS = 2.0  # after that, a monitor is busy, waits on the CPR channel, or hangs
 
 
 async def belongs(monitor: Monitor, process: Process) -> bool:
-    """Whether the process that answers on a monitor is this one: its vCPUs are threads of it."""
+    """Whether this process answers on the monitor: the vCPUs are threads of it."""
     own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
     return bool(own) and own <= process.tasks()
 
@@ -23,7 +23,7 @@ async def run_state(monitor: Monitor) -> str:
 
 
 async def answers(monitor: Monitor) -> bool:
-    """Whether its QEMU answers at all; asked while the guest may be paused."""
+    """Whether QEMU answers at all.  The guest may be paused, so the time-out is short."""
     patience, monitor.timeout = monitor.timeout, LOOK_SECONDS
     try:
         await monitor.execute("query-status")
@@ -35,7 +35,7 @@ async def answers(monitor: Monitor) -> bool:
 
 
 async def has_all(new: Monitor) -> bool:
-    """Whether new QEMU has all of the guest's state; not so where it doesn't answer."""
+    """Whether new QEMU has the whole guest state; False if it doesn't answer."""
     if not await answers(new):
         return False
     answer = qmp.obj(await new.execute("query-migrate"))

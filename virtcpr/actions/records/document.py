@@ -1,4 +1,4 @@
-"""Documents of ours, one a domain: they say whom to kill and whose guest is where, so only root's own are believed."""
+"""virtcpr's own documents, one per domain.  They say which process to kill, so only files of root are trusted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def uuids(directory: Path) -> list[str]:
-    """The domains that have a document `UUID.json` here.  Raises HostError where that can't be looked up."""
+    """The domains that have a document `UUID.json` here.  Raises HostError if the directory can't be read."""
     try:
         return sorted(name.removesuffix(".json") for name in os.listdir(directory) if name.endswith(".json"))
     except FileNotFoundError:
@@ -29,7 +29,7 @@ def uuids(directory: Path) -> list[str]:
 
 @contextmanager
 def reading(what: str, path: Path, *, hint: str | None = None) -> Iterator[None]:
-    """Whatever is wrong with a document while it is read and decoded becomes a HostError that names it."""
+    """Turn any error in reading or decoding a document into a HostError that names the document."""
     try:
         yield
     except OSError as error:
@@ -39,9 +39,9 @@ def reading(what: str, path: Path, *, hint: str | None = None) -> Iterator[None]
 
 
 def read(path: Path) -> Any:
-    """The JSON of a file that is root's alone; a symlink isn't followed.
+    """The JSON of a file that only root can access; a symlink isn't followed.
 
-    Raises OSError where it can't be read, HostError where it isn't trusted, ValueError where it is no JSON.
+    Raises OSError if it can't be read, HostError if it isn't trusted, ValueError if it isn't JSON.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(fd, encoding="utf-8") as file:
@@ -50,12 +50,12 @@ def read(path: Path) -> Any:
 
 
 def trust(path: Path, status: os.stat_result) -> None:
-    """Raises HostError unless it is a file or directory of its own, and root's alone (a user's, in a session)."""
-    hint = "see who made it, then remove it"
+    """Raises HostError unless only root (in a session: the user) can access this regular file or directory."""
+    hint = "check who created it, then remove it"
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise HostError(f"{path} is neither a file nor a directory, and not trusted", hint=hint)
+        raise HostError(f"{path} isn't trusted: it is neither a regular file nor a directory", hint=hint)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise HostError(f"{path} isn't root's alone, and not trusted", hint=hint)
+        raise HostError(f"{path} isn't trusted: another user owns it, or can access it", hint=hint)
 
 
 def expect_schema(body: Any, schema: int) -> None:
@@ -65,11 +65,11 @@ def expect_schema(body: Any, schema: int) -> None:
 
 
 def expect_uuid(body: Any, uuid: str) -> None:
-    """Raises ValueError for a document of another domain than its file's name says."""
+    """Raises ValueError if the document's domain isn't the one in its file name."""
     if body["uuid"] != uuid:
-        raise ValueError(f"it is of domain {body['uuid']}")
+        raise ValueError(f"it belongs to domain {body['uuid']}")
 
 
 def members(body: Any, kind: type[DataclassInstance]) -> dict[str, Any]:
-    """What a document has for each field of a dataclass.  Raises KeyError where one is missing."""
+    """A document's value for each field of a dataclass.  Raises KeyError if one is missing."""
     return {field.name: body[field.name] for field in fields(kind)}

@@ -1,4 +1,4 @@
-"""What was moved when: one JSON line a domain, kept over a host's reboot."""
+"""Past upgrades: one JSON line per upgrade of a domain, kept across a host reboot."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PATH = PATHS.state / "history.jsonl"
 
 
 def pauses(mode: Mode) -> dict[str, list[float]]:
-    """UUID of a domain → the pauses of its upgrades in this mode, in milliseconds, the newest last.
+    """UUID of a domain → the pauses of its upgrades in this mode, in ms, the newest last.
 
-    A history that can't be read is none: it is never a reason to fail.
+    A history that can't be read counts as empty.
     """
     by_domain: dict[str, list[float]] = {}
     with suppress(OSError):
@@ -33,7 +33,7 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
 
 
 def entries() -> Iterator[HistoryEntry]:
-    """The oldest first; lines that can't be understood are skipped.  Raises OSError."""
+    """The entries, oldest first; invalid lines are skipped.  Raises OSError."""
     for line in PATH.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             yield _entry(json.loads(line))
@@ -59,7 +59,7 @@ def _text(value: object) -> str | None:
 
 
 def append(moved: DomainReport) -> None:
-    """Append one line, durably.  A history that can't be written is logged, never a reason to fail."""
+    """Append one line, durably.  A failure is only logged."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": moved.name,

@@ -1,6 +1,6 @@
-"""Who owns a guest: one file a domain, each state written before the action that it announces.
+"""Who owns a guest: one file per domain.  Each state is written before the action that it announces.
 
-On tmpfs and without fsync: it must outlive any process, but when the host dies both QEMUs die with it.
+On tmpfs and without fsync: the journal must outlive any process, but not the host, as both QEMUs die with the host.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ DIRECTORY = RUN_DIR / "journal"
 
 @dataclass(frozen=True)
 class Entry:
-    """What settling an interrupted swap needs: both processes by number and start time, and the guest.
+    """What settling an interrupted swap needs: both processes by pid and start time, and the guest.
 
-    ``daemon`` is what starts libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap
-    queues, which new QEMU changes: number in old, header length, offloads.  ``expected`` is what old
-    answered to libvirt's questions, once it was asked.
+    ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
+    which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``expected``: old QEMU's answers to
+    libvirt's queries, None before they were read.
     """
 
     uuid: str
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def answers(self) -> Answers | None:
-        """What new must answer; None where old wasn't asked, or where libvirt has had the guest since."""
+        """What new QEMU must answer; None if old QEMU wasn't asked, or if libvirt has managed the guest since."""
         if self.expected is None or self.state in (State.ADOPTED, State.DONE):
             return None
         return {what: frozenset(values) for what, values in self.expected.items()}
@@ -61,16 +61,16 @@ class Entry:
 
 
 class Journal:
-    """The entry of one domain's swap.  Every write replaces the file as a whole."""
+    """The journal of one domain's swap.  Every write replaces the whole file."""
 
     def __init__(self, entry: Entry, directory: Path = DIRECTORY) -> None:
         self.entry = entry
         self.path = directory / f"{entry.uuid}.json"
 
     def write(self, state: State, **changes: object) -> None:
-        """Announce a state.  Raises HostError where it can't be written: then the action must not be taken."""
+        """Announce a state.  Raises HostError if it can't be written: then the action must not be taken."""
         entry = replace(self.entry, state=state, **changes)  # type: ignore[arg-type]
-        # Shallow, as it is written twice in the guest's pause.
+        # A shallow copy, which is faster: this is written twice while the guest is paused.
         body = {field.name: getattr(entry, field.name) for field in fields(entry)}
         body |= {"schema": SCHEMA, "state": entry.state.value, "guest": asdict(entry.guest)}
         try:
@@ -82,11 +82,11 @@ class Journal:
         self.entry = entry
 
     def note(self, state: State) -> None:
-        """Write a state that recovery can do without: after the point of no return, and after going back.
+        """Write a state that recovery doesn't need: after the point of no return, and after a rollback.
 
-        Where it can't be written the journal stays at an earlier state, which leads to the same verdict: from
-        ``committing`` on the tables of plan.transfer_recovery are the same, and old QEMU that runs beside no new one
-        keeps the guest in all of them.
+        If it can't be written, the journal stays at an earlier state, which leads to the same verdict: from
+        ``committing`` on, the tables of plan.transfer_recovery are the same, and all of them leave the guest with old
+        QEMU if it runs and there is no new one.
         """
         try:
             self.write(state)
@@ -94,7 +94,7 @@ class Journal:
             log.warning("%s", error)
 
     def close(self) -> None:
-        """The swap is settled: nothing is left to be known.  Raises HostError where the file can't be removed."""
+        """The swap is settled: remove the journal.  Raises HostError if it can't be removed."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -105,12 +105,12 @@ class Journal:
 
 
 def pending(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of the domains whose swap isn't settled.  Raises HostError where that can't be looked up."""
+    """UUIDs of the domains whose swap isn't settled.  Raises HostError if the directory can't be read."""
     return document.uuids(directory)
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
-    """The journal of a domain.  Raises HostError where it can't be read, trusted or understood."""
+    """The journal of a domain.  Raises HostError if it can't be read, trusted or parsed."""
     path = directory / f"{uuid}.json"
     with document.reading("journal", path):
         document.trust(directory, os.lstat(directory))

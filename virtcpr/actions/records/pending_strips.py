@@ -1,6 +1,6 @@
-"""Notes of domains that wait for their state (``-incoming defer``), so that this is taken out of libvirt's records.
+"""Notes of domains started with ``-incoming defer``, so that this is removed from libvirt's records later.
 
-One note per domain, `/run/virtcpr/leftovers/UUID.json`.  It need not outlive the host: libvirt's record doesn't either.
+One note per domain, `/run/virtcpr/leftovers/UUID.json`.  Like libvirt's record, it is lost when the host reboots.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DIRECTORY = RUN_DIR / "leftovers"  # known to hooks/libvirt-daemon, too
 
 @dataclass(frozen=True)
 class Note:
-    """``taints`` are those that the domain had before; ``ram`` is where libvirt makes directories for guests' RAM, if
-    this one's lies there; ``since``: when it was made, in ticks since the host booted, as proc(5) has starts."""
+    """``taints``: the domain's taints before; ``ram``: libvirt's directory for guests' RAM, if this guest's is there;
+    ``since``: when the note was written, in ticks since the host booted, like start times in proc(5)."""
 
     uuid: str
     name: str
@@ -37,7 +37,7 @@ class Note:
 
 
 def note(saved: Saved) -> None:
-    """Before the domain is started with more than it is to keep.  Raises HostError."""
+    """Write the note, before the domain is started with temporary arguments.  Raises HostError."""
     kept = next((Path(file.kept).parent.parent for file in saved.ram if file.linked), "")
     body = {
         "uuid": saved.uuid,
@@ -52,9 +52,9 @@ def note(saved: Saved) -> None:
 
 
 def noted() -> list[Note]:
-    """Every note.  One that can't be trusted or understood is left out, with a warning.
+    """Every note.  A note that can't be trusted or parsed is left out, with a warning.
 
-    Raises HostError where they can't be looked up.
+    Raises HostError if the directory can't be read.
     """
     notes = []
     for uuid in document.uuids(DIRECTORY):

@@ -1,8 +1,8 @@
-"""A guest that libvirt would kill, or take wrongly: its record is kept from the daemon until that is settled.
+"""Hold libvirt's record of a guest aside, if libvirt would kill the guest or misread its state, until that is settled.
 
-libvirt then thinks that the domain is shut off (a transient one it doesn't know at all), and leaves its QEMU alone.
-Nobody must start it meanwhile: libvirt gives ids anew, and a second start could get the same directory.  libvirt's
-`qemu` hook refuses it.
+libvirt then shows the domain shut off (or doesn't know it, if it is transient), and leaves its QEMU alone.  Nobody must
+start the domain meanwhile: libvirt reuses ids, and a second start could use the same directory.  libvirt's `qemu` hook
+refuses the start.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ HOOK = "libvirt-qemu"
 
 
 def hold(record: Path) -> str:
-    """Take a domain's status file and pid file out of libvirt's sight; the daemon must be down.  Says what holds now.
+    """Move a domain's status file and pid file aside; the daemon must be down.  Returns what to tell the user.
 
-    Raises HostError where the status file can't be moved: the daemon would read it.
+    Raises HostError if the status file can't be moved: the daemon would read it.
     """
     try:
         atomic.make_private(DIRECTORY)
         for path in (record.with_suffix(".pid"), record):
             if path.exists():
                 shutil.move(path, DIRECTORY / path.name)
-        (DIRECTORY / record.name).touch(mode=0o600)  # what the hook looks for, also where libvirt had given it up
+        (DIRECTORY / record.name).touch(mode=0o600)  # the hook looks for it, even if libvirt had no record
     except OSError as error:
         raise HostError(f"libvirt's record {record} can't be held aside: {error.strerror}") from error
     return (
@@ -45,32 +45,32 @@ def hold(record: Path) -> str:
 
 
 def _refusal() -> str:
-    """See that the hook is there: the daemon looks for it when it starts.  What to tell the user."""
+    """Install the hook: the daemon looks for it when it starts.  Returns what to tell the user."""
     try:
         hooks.put(HOOK)
     except HostError as error:
         log.warning("%s", error.message)
-        return "must never start it, for then there are two (libvirt's hook that refuses it isn't in place)"
+        return "must not start it: the guest would run twice (libvirt's hook that refuses this isn't installed)"
     return "refuses to start it"
 
 
 def refuses() -> bool:
-    """Whether the hook is in its place."""
+    """Whether the hook is installed."""
     return any(hook.name == HOOK and hook.state is HookState.INSTALLED for hook in hooks.status())
 
 
 def names() -> list[str]:
-    """The domains whose record is held."""
+    """The names of the domains whose record is held aside."""
     return sorted(path.stem for path in DIRECTORY.glob("*.xml"))
 
 
 def text(name: str) -> str:
-    """The record that is held.  Raises HostError."""
+    """The record that is held aside.  Raises HostError."""
     return atomic.read_text(DIRECTORY / f"{name}.xml")
 
 
 def put_back(record: Path) -> None:
-    """What was held is libvirt's again, where it has no newer.  Raises HostError."""
+    """Give the record back to libvirt, unless it has a newer one.  Raises HostError."""
     try:
         for path in (record.with_suffix(".pid"), record):
             aside = DIRECTORY / path.name
@@ -82,13 +82,13 @@ def put_back(record: Path) -> None:
 
 
 def forget(record: Path) -> None:
-    """The domain is settled, and libvirt's own record of it is right."""
+    """Remove the files: the domain is settled, and libvirt's own record is right."""
     with suppress(OSError):
         atomic.remove(*(str(DIRECTORY / path.name) for path in (record, record.with_suffix(".pid"))))
 
 
 def name_of(uuid: str, directory: Path) -> str | None:
-    """The name of a domain by its UUID, from the records in a directory; None where there is none."""
+    """The name of a domain by its UUID, from the records in a directory; None if there is none."""
     for path in directory.glob("*.xml"):
         with suppress(HostError, ParseError, ValueError):
             if status.read(atomic.read_text(path)).uuid == uuid:

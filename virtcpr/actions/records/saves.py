@@ -1,6 +1,6 @@
-"""The record of a guest whose state is in a file: written before what it announces, and kept over a host's reboot.
+"""The record of a guest whose state is in a file: written before what it announces, and kept across a host reboot.
 
-A directory a guest, `/var/lib/virtcpr/saved/UUID`: `record.json` and the `state`.  It is gone when the guest runs.
+One directory per guest, `/var/lib/virtcpr/saved/UUID`: `record.json` and the `state`.  Removed when the guest runs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DISCARD = (
 
 @dataclass(frozen=True)
 class RamFile:
-    """A RAM file that stays in place: its path in QEMU, where it is kept meanwhile, and what it was like."""
+    """A RAM file that stays in place: its path in QEMU, the path that keeps it meanwhile, and its identity."""
 
     path: str
     kept: str
@@ -50,17 +50,17 @@ class RamFile:
 
     @property
     def linked(self) -> bool:
-        """Whether it lies in libvirt's directory of the domain, which goes with the domain."""
+        """Whether it is in libvirt's directory for the domain, which libvirt removes with the domain."""
         return self.path != self.kept
 
 
 @dataclass(frozen=True)
 class Saved:
-    """All that restoring needs to know.
+    """Everything that a restore needs.
 
-    ``xml`` is live XML, with secrets; ``runs``: False where the user had suspended the guest; ``wake``: virtcpr has it
-    suspend itself to RAM, ``asked``: it was told to, and may be about to; ``sleeps``: it had done so by itself.
-    ``images``: path → (size, mtime in ns) of what it writes to.
+    ``xml``: live XML with secrets.  ``runs``: False if the user had suspended the guest.  ``wake``: virtcpr makes the
+    guest suspend itself to RAM; ``asked``: it was asked to, and may do so any time; ``sleeps``: it had done so itself.
+    ``images``: path → (size, mtime in ns) of the images that it writes to.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Saved:
     runs: bool
     wake: bool
     sleeps: bool
-    order: int  # the domain's id: who was started earlier
+    order: int  # the domain's id: the order of starts
     qemu: str  # the version that wrote the state
-    emulator: str | None  # another than the XML's, which is to load it
+    emulator: str | None  # loads the state instead of the XML's emulator
     status_path: str
     old_pid: int
     old_started: str
@@ -82,7 +82,7 @@ class Saved:
     boot: str
     saved_at: str
     ignores_shared: bool
-    return_path: bool = False  # as it was before
+    return_path: bool = False  # before the save
     asked: bool = False
     ram: tuple[RamFile, ...] = ()
     state: Digest | None = None
@@ -92,12 +92,12 @@ class Saved:
 
     @cached_property
     def live(self) -> LiveDomain:
-        """``xml``, read.  Raises ParseError where it isn't a domain's."""
+        """``xml``, parsed.  Raises ParseError if it isn't a domain's XML."""
         return LiveDomain.of(self.xml)
 
 
 def here() -> tuple[str, str]:
-    """This host's id, and its boot's.  Raises HostError."""
+    """This host's machine id and boot id.  Raises HostError."""
     return read_text(HOST).strip(), read_text(BOOT).strip()
 
 
@@ -106,7 +106,7 @@ def now() -> str:
 
 
 class Record:
-    """The record of one guest, in its file."""
+    """The record file of one guest."""
 
     def __init__(self, saved: Saved, directory: Path = DIRECTORY) -> None:
         self.saved = saved
@@ -117,9 +117,9 @@ class Record:
         return self.directory / STATE
 
     def write(self, stage: Stage, **changes: Any) -> None:
-        """Enter a stage: durable where the guest is to outlive the host's reboot.
+        """Enter a stage; durable if the guest must survive a host reboot.
 
-        Raises HostError; what the file said before is there then.
+        Raises HostError; the file then keeps its old content.
         """
         saved = replace(self.saved, stage=stage, **changes)
         made = _private(self.directory)
@@ -135,9 +135,9 @@ class Record:
         self.saved = saved
 
     def remove(self) -> None:
-        """The guest runs, or is given up.  Raises HostError where the record stays.
+        """The guest runs, or is given up: remove its record.  Raises HostError if the record stays.
 
-        It goes last: whoever is interrupted here leaves something that can be settled.
+        The state is removed first: if this is interrupted, the record can still be settled.
         """
         try:
             self.state_path.unlink(missing_ok=True)
@@ -153,19 +153,19 @@ class Record:
 
 
 def _private(directory: Path) -> tuple[Path, ...]:
-    """Make it, and those above; the directories that have a new name in them."""
+    """Create it with its parents.  Returns the directories that have a new entry."""
     made = tuple(path.parent for path in (directory, *directory.parents) if not path.exists())
     try:
         make_private(directory)
         for path in (directory.parent, directory):
             os.chmod(path, 0o700)
     except OSError as error:
-        raise HostError(f"{directory} can't be made: {error.strerror}") from error
+        raise HostError(f"{directory} can't be created: {error.strerror}") from error
     return made
 
 
 def _sync(directory: Path) -> None:
-    """Have names in a directory on its storage."""
+    """Sync a directory's entries to storage."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -191,12 +191,12 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def waiting(directory: Path = DIRECTORY) -> list[str]:
-    """UUIDs of all guests that have a record, or a state.  Raises HostError where that can't be looked up."""
+    """UUIDs of all guests that have a record or a state.  Raises HostError if the directory can't be read."""
     return [path.name for path in _directories(directory) if not _empty(path)]
 
 
 def sweep(directory: Path = DIRECTORY) -> None:
-    """Remove what is left where somebody was killed before the first record was there, or after the last was gone."""
+    """Remove empty directories, left if virtcpr was killed before it wrote a record or after it removed one."""
     for path in _directories(directory):
         if _empty(path):
             shutil.rmtree(path, ignore_errors=True)
@@ -216,7 +216,7 @@ def _empty(directory: Path) -> bool:
 
 
 def readable(directory: Path = DIRECTORY) -> list[Record]:
-    """Every record that can be understood.  Raises HostError where it can't be looked up."""
+    """Every valid record.  Raises HostError if the directory can't be read."""
     records = []
     for uuid in waiting(directory):
         with suppress(HostError):
@@ -225,7 +225,7 @@ def readable(directory: Path = DIRECTORY) -> list[Record]:
 
 
 def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
-    """Those that can't, by UUID.  Raises HostError where it can't be looked up."""
+    """The UUID and error of every invalid record.  Raises HostError if the directory can't be read."""
     errors = []
     for uuid in waiting(directory):
         try:
@@ -236,16 +236,16 @@ def broken(directory: Path = DIRECTORY) -> list[tuple[str, HostError]]:
 
 
 def load(uuid: str, directory: Path = DIRECTORY) -> Record:
-    """The record of a guest.  Raises HostError where it can't be read, trusted, or understood."""
+    """The record of a guest.  Raises HostError if it can't be read, trusted or parsed."""
     path = directory / uuid / RECORD
     with document.reading("record", path, hint=DISCARD.format(name=uuid)):
         return Record(_saved(document.read(path), uuid), directory)
 
 
 def discard(uuid: str, directory: Path = DIRECTORY) -> None:
-    """Give up what can't be understood, and the RAM that it names as kept: on a tmpfs that is memory.
+    """Remove an invalid record, and the kept RAM files that it names: on a tmpfs they use memory.
 
-    Raises OSError where it can't be removed.
+    Raises OSError if the directory can't be removed.
     """
     path = directory / uuid / "record.json"
     with suppress(OSError, HostError, ValueError):
@@ -259,7 +259,7 @@ def discard(uuid: str, directory: Path = DIRECTORY) -> None:
 def _saved(body: Any, uuid: str) -> Saved:
     document.expect_schema(body, SCHEMA)
     if body["sha256"] != _checksum({key: value for key, value in body.items() if key != "sha256"}):
-        raise ValueError("its checksum is wrong: it was changed, or damaged")
+        raise ValueError("its checksum is wrong: it was changed or damaged")
     document.expect_uuid(body, uuid)
     known = document.members(body, Saved)
     state, images = known["state"], known["images"]

@@ -1,4 +1,4 @@
-"""Refuse to begin anything while an earlier action was interrupted and nobody has settled it."""
+"""Refuse to begin while an interrupted action isn't settled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 
 def refuse_unsettled() -> None:
-    """Raises Unsettled if a swap, a save or a restore was interrupted; HostError if the records can't be looked up."""
+    """Raises Unsettled if a swap, a save or a restore was interrupted; HostError if the records can't be read."""
     refuse_unsettled_swaps()
     refuse_unsettled_saves()
 
@@ -22,7 +22,7 @@ def refuse_unsettled_swaps() -> None:
 
 
 def refuse_unsettled_saves(directory: Path = saves.DIRECTORY) -> None:
-    """Raises Unsettled if a save or a restore was interrupted.  A guest that waits for ``restore`` is no reason."""
+    """Raises Unsettled if a save or a restore was interrupted.  A guest that waits for ``restore`` is fine."""
     records = (record.saved for record in saves.readable(directory))
     names = [saved.name for saved in records if (saved.stage, saved.purpose) != (Stage.SAVED, Purpose.SAVE)]
     if names:
