@@ -152,8 +152,8 @@ class CommandLine:
 
     def ids(self, *names: str, key: str = "id") -> frozenset[str]:
         """The ids of all options of these names, without those that have none."""
-        found = (option.properties().get(key) for option in self.named(*names))
-        return frozenset(value for value in found if isinstance(value, str))
+        values = (option.properties().get(key) for option in self.named(*names))
+        return frozenset(value for value in values if isinstance(value, str))
 
 
 def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option], cpr_socket: str) -> CommandLine:

@@ -15,17 +15,17 @@ def later(option: Option, seconds: float) -> Option:
     A ``base`` that is a date is the time when QEMU starts; what it tells libvirt when the guest sets its clock is by
     that (system/rtc.c, qemu_ref_timedate).  The virtual clock (``clock=vm``) is handed over, and goes on.
     """
-    told = option.properties()
-    began = _date(str(told.get("base", "")))
-    if began is None or told.get("clock") == "vm":
+    properties = option.properties()
+    start = _date(str(properties.get("base", "")))
+    if start is None or properties.get("clock") == "vm":
         return option
-    return option.with_properties({"base": (began + timedelta(seconds=round(seconds))).strftime(FORMATS[0])})
+    return option.with_properties({"base": (start + timedelta(seconds=round(seconds))).strftime(FORMATS[0])})
 
 
 def _date(text: str) -> datetime | None:
-    for one in FORMATS:
+    for pattern in FORMATS:
         try:
-            return datetime.strptime(text, one).replace(tzinfo=UTC)
+            return datetime.strptime(text, pattern).replace(tzinfo=UTC)
         except ValueError:
             continue
     return None

@@ -42,8 +42,8 @@ def recorded(status_xml: str) -> dict[str, Recorded]:
 def _disk(disk: etree._Element) -> Iterator[tuple[str, Recorded]]:
     name = _get(disk, "target", "dev")
     driver = disk.find("driver")
-    told = {} if driver is None else {str(key): str(value) for key, value in driver.attrib.items()}
-    yield from _chain(name, disk, told.get("type", "raw"), told)
+    settings = {} if driver is None else {str(key): str(value) for key, value in driver.attrib.items()}
+    yield from _chain(name, disk, settings.get("type", "raw"), settings)
     for node in disk.iterfind("privateData/nodenames/nodename"):
         if options := _filter(node):
             yield node.get("name", ""), Recorded(name, {"node-name": node.get("name", ""), **options})
@@ -60,7 +60,9 @@ def _filter(node: etree._Element) -> Mapping[str, object]:
             return {}
 
 
-def _chain(name: str, element: etree._Element, kind: str, told: Mapping[str, str]) -> Iterator[tuple[str, Recorded]]:
+def _chain(
+    name: str, element: etree._Element, kind: str, settings: Mapping[str, str]
+) -> Iterator[tuple[str, Recorded]]:
     """The nodes of an image and of what backs it; ``element`` is <disk>, <backingStore> or <dataStore>."""
     source = element.find("source")
     if source is None:
@@ -68,31 +70,31 @@ def _chain(name: str, element: etree._Element, kind: str, told: Mapping[str, str
     backing = element.find("backingStore")
     under = None if backing is None else backing.find("source")
     cache = element.findtext("driver/metadata_cache/max_size") or element.findtext("format/metadata_cache/max_size")
-    told = {**told, **({"metadata_cache": cache} if cache else {})}
+    settings = {**settings, **({"metadata_cache": cache} if cache else {})}
     data = source.find("dataStore")
     nodes = _names(source)
     top = nodes.get("format") or nodes.get("slice-storage") or nodes.get("storage")
     if storage := nodes.get("storage"):
-        yield storage, _storage(name, element, source, told, storage, alone=storage == top)
+        yield storage, _storage(name, element, source, settings, storage, alone=storage == top)
     if layer := nodes.get("slice-storage"):
         yield layer, _slice(name, source, layer, storage or "", alone=layer == top)
     if node := nodes.get("format"):
         below = nodes.get("slice-storage") or storage or ""
-        yield node, _format(name, source, kind, told, node, below, _top(under))
+        yield node, _format(name, source, kind, settings, node, below, _top(under))
     if data is not None:
-        yield from _chain(name, data, _get(data, "format", "type") or "raw", told)
+        yield from _chain(name, data, _get(data, "format", "type") or "raw", settings)
     if backing is not None:
-        yield from _chain(name, backing, _get(backing, "format", "type"), _of_backing(told))
+        yield from _chain(name, backing, _get(backing, "format", "type"), _of_backing(settings))
 
 
-def _of_backing(told: Mapping[str, str]) -> Mapping[str, str]:
+def _of_backing(settings: Mapping[str, str]) -> Mapping[str, str]:
     """What of <driver> is for the whole chain (qemuDomainPrepareDiskSourceData, src/qemu/qemu_domain.c)."""
-    return {key: told[key] for key in ("io", "discard") if key in told}
+    return {key: settings[key] for key in ("io", "discard") if key in settings}
 
 
 def _names(source: etree._Element) -> dict[str, str]:
-    found = source.iterfind("privateData/nodenames/nodename")
-    return {node.get("type", ""): node.get("name", "") for node in found}
+    nodes = source.iterfind("privateData/nodenames/nodename")
+    return {node.get("type", ""): node.get("name", "") for node in nodes}
 
 
 def _top(source: etree._Element | None) -> str | None:
@@ -101,11 +103,11 @@ def _top(source: etree._Element | None) -> str | None:
 
 
 def _storage(
-    name: str, element: etree._Element, source: etree._Element, told: Mapping[str, str], node: str, *, alone: bool
+    name: str, element: etree._Element, source: etree._Element, settings: Mapping[str, str], node: str, *, alone: bool
 ) -> Recorded:
     kind = element.get("type", "")
-    aio = {"aio": told["io"]} if "io" in told else {}
-    below = _effective(told) if alone else {"auto-read-only": True, "discard": "unmap"}
+    aio = {"aio": settings["io"]} if "io" in settings else {}
+    below = _effective(settings) if alone else {"auto-read-only": True, "discard": "unmap"}
     if kind in LOCAL:
         path = source.get("file") or source.get("dev")
         return Recorded(name, {**aio, "node-name": node, **below}, local=True, path=path, top=alone)
@@ -121,8 +123,8 @@ def _storage(
     return Recorded(name, {**nbd, "node-name": node, **below}, top=alone, problem=problem)
 
 
-def _effective(told: Mapping[str, str]) -> dict[str, object]:
-    return {"discard": told["discard"]} if "discard" in told else {}
+def _effective(settings: Mapping[str, str]) -> dict[str, object]:
+    return {"discard": settings["discard"]} if "discard" in settings else {}
 
 
 def _nbd(source: etree._Element) -> dict[str, object]:
@@ -157,12 +159,12 @@ def _format(
     name: str,
     source: etree._Element,
     kind: str,
-    told: Mapping[str, str],
+    settings: Mapping[str, str],
     node: str,
     below: str,
     backing: str | None,
 ) -> Recorded:
-    options: dict[str, object] = {"node-name": node, **_effective(told), "driver": "raw" if kind == "iso" else kind}
+    options: dict[str, object] = {"node-name": node, **_effective(settings), "driver": "raw" if kind == "iso" else kind}
     problem = None
     encryption = source.find("encryption")
     if encryption is not None:
@@ -173,10 +175,10 @@ def _format(
             options |= {"driver": "luks", "key-secret": secret}
         else:
             options["encrypt"] = {"format": "luks", "key-secret": secret}
-    if told.get("discard_no_unref") == "on":
+    if settings.get("discard_no_unref") == "on":
         options["discard-no-unref"] = True
-    if "metadata_cache" in told:
-        options["cache-size"] = int(told["metadata_cache"])  # bytes, as libvirt writes it
+    if "metadata_cache" in settings:
+        options["cache-size"] = int(settings["metadata_cache"])  # bytes, as libvirt writes it
     if data := _top(source.find("dataStore/source")):
         options["data-file"] = data
     options["file"] = below
@@ -184,5 +186,5 @@ def _format(
 
 
 def _get(element: etree._Element, path: str, attribute: str) -> str:
-    found = element.find(path)
-    return "" if found is None else found.get(attribute, "")
+    child = element.find(path)
+    return "" if child is None else child.get(attribute, "")

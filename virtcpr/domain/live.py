@@ -120,8 +120,8 @@ class LiveDomain:
     def aux_ram_share(self) -> bool:
         """Whether QEMU's arguments in the XML switch aux-ram-share on; the last word counts."""
         given = (value_of(pair.option, "aux-ram-share") for pair in pairs(self.root) if pair.option.name == "machine")
-        said = [value for value in given if value is not None]
-        return bool(said) and same(said[-1], "on")
+        values = [value for value in given if value is not None]
+        return bool(values) and same(values[-1], "on")
 
     def ram_backend(self) -> str | None:
         """The backend that QEMU's arguments in the XML put all of the RAM on, in place of libvirt's own."""
@@ -131,7 +131,7 @@ class LiveDomain:
     def boot_roms(self) -> frozenset[str]:
         """Models of the interfaces that have a boot ROM: the XML and QEMU's arguments in it can take it away."""
         defaults = {pair.option.value for pair in pairs(self.root) if pair.option.name == "global"}
-        found = set()
+        models = set()
         for interface in self.all("devices/interface"):
             if interface.get("type") == "hostdev":
                 continue
@@ -139,8 +139,8 @@ class LiveDomain:
             device = "virtio-net-pci-base" if model.startswith("virtio") else model
             given = _attribute(interface, "rom", "file") is not None or f"{device}.romfile=" not in defaults
             if given and _attribute(interface, "rom", "enabled") != "no":
-                found.add(model)
-        return frozenset(found)
+                models.add(model)
+        return frozenset(models)
 
     def lost_boot_roms(self) -> bool:
         """Whether a BIOS is to boot from the network, and QEMU's arguments in the XML take boot ROMs away."""
@@ -151,11 +151,12 @@ class LiveDomain:
 
     def ram_files(self) -> frozenset[tuple[str, str]]:
         """(path, offset) of the shared files that QEMU's arguments in the XML make RAM of."""
-        found = [properties_of(pair.option) for pair in pairs(self.root) if pair.option.name == "object"]
+        objects = [properties_of(pair.option) for pair in pairs(self.root) if pair.option.name == "object"]
         return frozenset(
-            (str(one["mem-path"]), str(one.get("offset", "0")))
-            for one in found
-            if "mem-path" in one and (one.get("share") is True or same(str(one.get("share")), "on"))
+            (str(properties["mem-path"]), str(properties.get("offset", "0")))
+            for properties in objects
+            if "mem-path" in properties
+            and (properties.get("share") is True or same(str(properties.get("share")), "on"))
         )
 
     def vnc_sockets(self) -> frozenset[str]:
@@ -193,8 +194,8 @@ class LiveDomain:
 
 
 def _attribute(node: etree._Element, child: str, name: str) -> str | None:
-    found = node.find(child)
-    return None if found is None else found.get(name)
+    element = node.find(child)
+    return None if element is None else element.get(name)
 
 
 def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:

@@ -73,10 +73,10 @@ def chardevs(answer: Json) -> tuple[Chardev, ...]:
 
 def fdsets(answer: Json) -> Iterator[FdsetFd]:
     """query-fdsets → every descriptor of every set."""
-    for one in items(answer):
-        for member in items(obj(one)["fds"]):
+    for fdset in items(answer):
+        for member in items(obj(fdset)["fds"]):
             opaque = obj(member).get("opaque")
-            yield FdsetFd(number(obj(one)["fdset-id"]), number(obj(member)["fd"]), text(opaque) if opaque else None)
+            yield FdsetFd(number(obj(fdset)["fdset-id"]), number(obj(member)["fd"]), text(opaque) if opaque else None)
 
 
 def block_nodes(answer: Json, stats: Json = None) -> tuple[BlockNode, ...]:
@@ -113,16 +113,16 @@ def _size(image: Json) -> int | None:
 
 def block_graph(stats: Json) -> dict[str, Below]:
     """query-blockstats → of every node that a drive leads to, what it is on top of."""
-    found: dict[str, Below] = {}
+    graph: dict[str, Below] = {}
     left = [obj(drive) for drive in items(stats)]
     while left:
         node = left.pop()
         under = {key: obj(node[key]) for key in ("parent", "backing") if key in node}
         names = {key: text(child.get("node-name")) or None for key, child in under.items()}
         if name := text(node.get("node-name")):
-            found[name] = Below(names.get("parent"), names.get("backing"))
+            graph[name] = Below(names.get("parent"), names.get("backing"))
         left += under.values()
-    return found
+    return graph
 
 
 # What query-block says of a throttle besides (qapi/block-core.json BlockDeviceInfo) and block_set_io_throttle takes.
@@ -139,8 +139,8 @@ THROTTLE = frozenset(
 
 def drives(answer: Json) -> tuple[Drive, ...]:
     """query-block → every device that has a medium or could have one; not those of ``-drive``, which have a name."""
-    found = (obj(drive) for drive in items(answer))
-    return tuple(_drive(drive) for drive in found if text(drive.get("qdev")) and not text(drive.get("device")))
+    entries = (obj(drive) for drive in items(answer))
+    return tuple(_drive(drive) for drive in entries if text(drive.get("qdev")) and not text(drive.get("device")))
 
 
 def _drive(drive: Mapping[str, Json]) -> Drive:
@@ -150,9 +150,9 @@ def _drive(drive: Mapping[str, Json]) -> Drive:
 
 def legacy_drives(answer: Json) -> frozenset[str]:
     """query-block → the files that are in drives of ``-drive``."""
-    found = (obj(drive) for drive in items(answer))
+    entries = (obj(drive) for drive in items(answer))
     return frozenset(
-        text(obj(drive["inserted"])["file"]) for drive in found if drive.get("device") and "inserted" in drive
+        text(obj(drive["inserted"])["file"]) for drive in entries if drive.get("device") and "inserted" in drive
     )
 
 
@@ -167,8 +167,8 @@ def memdevs(answer: Json) -> tuple[Memdev, ...]:
 
 def children(answer: Json) -> dict[str, str]:
     """qom-list → name and QOM type of the children."""
-    found = ((text(obj(p)["name"]), re.fullmatch(r"child<(.*)>", text(obj(p)["type"]))) for p in items(answer))
-    return {name: kind.group(1) for name, kind in found if kind}
+    entries = ((text(obj(p)["name"]), re.fullmatch(r"child<(.*)>", text(obj(p)["type"]))) for p in items(answer))
+    return {name: kind.group(1) for name, kind in entries if kind}
 
 
 def properties(answer: Json, kind: str) -> frozenset[str]:
@@ -207,5 +207,5 @@ def migration_modes(schema: Json) -> frozenset[str]:
 
 def machines(answer: Json) -> frozenset[str]:
     """query-machines → names and aliases."""
-    found = (obj(machine) for machine in items(answer))
-    return frozenset(text(m.get(key)) for m in found for key in ("name", "alias") if m.get(key))
+    entries = (obj(machine) for machine in items(answer))
+    return frozenset(text(m.get(key)) for m in entries for key in ("name", "alias") if m.get(key))

@@ -29,11 +29,11 @@ def waiting(xml: str, emulator: str | None = None) -> str:
     if root.tag != "domain":
         raise ParseError(f"this is no domain's XML but <{root.tag}>")
     _strip(root)
-    found = root.find(COMMANDLINE)
-    if found is None:
-        found = etree.SubElement(root, COMMANDLINE, nsmap={"qemu": QEMU_NS})
+    arguments = root.find(COMMANDLINE)
+    if arguments is None:
+        arguments = etree.SubElement(root, COMMANDLINE, nsmap={"qemu": QEMU_NS})
     for word in WAITING:
-        etree.SubElement(found, ARG, value=word)
+        etree.SubElement(arguments, ARG, value=word)
     named = root.find("devices/emulator")
     if emulator is not None and named is not None:
         named.text = emulator

@@ -116,22 +116,22 @@ def _in_force(node: etree._Element | None) -> bool:
     return node.get("type") not in ("none",) or node.get("async") not in (None, "none")
 
 
-def changes(one: str, other: str) -> tuple[str, ...]:
+def changes(first: str, second: str) -> tuple[str, ...]:
     """Paths of what isn't the same in two readings of a domain's status file, from its root on; no values, which can be
     secret.
 
     Taints don't count: asking through the daemon adds one.
     """
-    return tuple(dict.fromkeys(_changes(parse(one), parse(other), "")))
+    return tuple(dict.fromkeys(_changes(parse(first), parse(second), "")))
 
 
-def _changes(one: etree._Element, other: etree._Element, path: str) -> Iterator[str]:
-    said = [(sorted(node.items()), (node.text or "").strip()) for node in (one, other)]
-    if said[0] != said[1]:
-        yield path or str(one.tag)
-    old, new = ([node for node in side.iterchildren(etree.Element) if node.tag != "taint"] for side in (one, other))
+def _changes(first: etree._Element, second: etree._Element, path: str) -> Iterator[str]:
+    contents = [(sorted(node.items()), (node.text or "").strip()) for node in (first, second)]
+    if contents[0] != contents[1]:
+        yield path or str(first.tag)
+    old, new = ([node for node in side.iterchildren(etree.Element) if node.tag != "taint"] for side in (first, second))
     if [node.tag for node in old] != [node.tag for node in new]:
-        yield path or str(one.tag)
+        yield path or str(first.tag)
         return
     for before, after in zip(old, new, strict=True):
         yield from _changes(before, after, f"{path}/{before.tag!s}".lstrip("/"))

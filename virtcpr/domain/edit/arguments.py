@@ -69,12 +69,12 @@ def pairs(root: etree._Element) -> Iterator[Pair]:
 
 def last(root: etree._Element) -> etree._Element | None:
     """The argument that new ones come after; not one that would take the first of them for its value."""
-    found = arguments(root)
-    if not found:
+    existing = arguments(root)
+    if not existing:
         return None
-    paired = {one for pair in pairs(root) for one in (pair.name, pair.value)}
-    dangling = found[-1] not in paired and takes_value(word(found[-1]))
-    return found[-1] if not dangling else found[-2] if len(found) > 1 else None
+    paired = {argument for pair in pairs(root) for argument in (pair.name, pair.value)}
+    dangling = existing[-1] not in paired and takes_value(word(existing[-1]))
+    return existing[-1] if not dangling else existing[-2] if len(existing) > 1 else None
 
 
 def value_of(given: Option, key: str) -> str | None:
@@ -95,14 +95,14 @@ def properties_of(given: Option) -> Properties:
         return {}
 
 
-def same(one: str, other: str) -> bool:
+def same(first: str, second: str) -> bool:
     """Whether two values mean the same: a switch can be written in four ways."""
-    return SWITCH.get(one, one) == SWITCH.get(other, other)
+    return SWITCH.get(first, first) == SWITCH.get(second, second)
 
 
 def changed(text: str, key: str, value: str) -> str:
     """An option's text with another value for a property wherever it gives one, and nothing else changed."""
     words = text.replace(",,", "\0").split(",")
-    names = [one.partition("=")[0].replace("\0", ",") for one in words]
+    names = [part.partition("=")[0].replace("\0", ",") for part in words]
     new = f"{key}={value}".replace(",", "\0")
-    return ",".join(new if name == key else one for name, one in zip(names, words, strict=True)).replace("\0", ",,")
+    return ",".join(new if name == key else part for name, part in zip(names, words, strict=True)).replace("\0", ",,")

@@ -33,7 +33,7 @@ def escape(value: str) -> str:
     for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&apos;")):
         value = value.replace(character, written)
     # A parser makes spaces of these where they stand as themselves.
-    return re.sub(r"[\t\n\r]", lambda found: f"&#{ord(found[0])};", value)
+    return re.sub(r"[\t\n\r]", lambda match: f"&#{ord(match[0])};", value)
 
 
 def _quoted(value: str) -> str:
@@ -82,7 +82,7 @@ class Document:
     def parse(cls, text: str) -> Document:
         """Read a text.  Raises ParseError where it isn't well-formed, or has a document type or another encoding."""
         data = encoded(text)
-        found = places(data)
+        positions = places(data)
         parser = etree.XMLParser(
             resolve_entities=False, no_network=True, load_dtd=False, remove_blank_text=False, huge_tree=False
         )
@@ -90,7 +90,7 @@ class Document:
             root = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
             raise malformed(str(error.msg).partition(", line")[0].strip(), error.lineno) from error
-        return cls(text, root, data, dict(zip(root.iter(etree.Element), found, strict=True)))
+        return cls(text, root, data, dict(zip(root.iter(etree.Element), positions, strict=True)))
 
     def raw(self, element: etree._Element, name: str) -> str | None:
         """The text of an attribute as it stands between its quotes."""
@@ -128,7 +128,7 @@ class Document:
         where = self._span(parent)
         line, last = self._lines(parent, after)
         step = self._step() if line else ""
-        text = "".join(one.written(line, step) for one in new)
+        text = "".join(child.written(line, step) for child in new)
         if where.end == where.inner:
             name = self._name(where)
             return self._splice((where.words, where.inner, f">{text}{last}</{name}>"))
@@ -145,7 +145,7 @@ class Document:
         parent = elements[0].getparent()
         assert parent is not None  # the root is never removed
         where = self._span(parent)
-        cuts = [(self._blank(self._span(one).start), self._span(one).end, "") for one in elements]
+        cuts = [(self._blank(self._span(element).start), self._span(element).end, "") for element in elements]
         if ending is not None and not _spliced(self._data, cuts, where.inner, where.close).strip(BLANK):
             return self._splice((where.words, where.end if ending.endswith("/>") else where.close, ending))
         return self._splice(*cuts)
@@ -157,14 +157,14 @@ class Document:
         return span(self._data, self._places[element])
 
     def _name(self, where: Span) -> str:
-        found = NAME.match(self._data, where.start)
-        assert found is not None  # the scanner found it too
-        return found[1].decode()
+        match = NAME.match(self._data, where.start)
+        assert match is not None  # the scanner found it too
+        return match[1].decode()
 
     def _behind(self, element: etree._Element) -> int:
-        found = REMARK.match(self._data, self._span(element).end)
-        assert found is not None  # it may be empty
-        return found.end()
+        match = REMARK.match(self._data, self._span(element).end)
+        assert match is not None  # it may be empty
+        return match.end()
 
     def _blank(self, end: int) -> int:
         """Where the white space before that position begins."""

@@ -48,17 +48,17 @@ class Query:
         return bool(self._ask(root))
 
     def elements(self, root: etree._Element) -> Iterator[etree._Element]:
-        found = self._ask(root)
-        if not isinstance(found, list):
+        result = self._ask(root)
+        if not isinstance(result, list):
             raise ParseError(f"the XPath expression '{self.text}' finds no elements")
-        for one in found:
-            if not isinstance(one, etree._Element) or not isinstance(one.tag, str):
+        for element in result:
+            if not isinstance(element, etree._Element) or not isinstance(element.tag, str):
                 raise ParseError(f"the XPath expression '{self.text}' finds something that is no element")
-            if etree.QName(one).namespace:
+            if etree.QName(element).namespace:
                 raise ParseError(
-                    f"the XPath expression '{self.text}' finds <{one.tag!s}>, which a template can't change"
+                    f"the XPath expression '{self.text}' finds <{element.tag!s}>, which a template can't change"
                 )
-            yield one
+            yield element
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def _name(element: etree._Element) -> str:
 
 def _options(line: etree._Element) -> tuple[tuple[str, str], ...]:
     """The pairs of arguments.  Those that QEMU merges are single properties: ``-machine a=b`` and ``-machine c=d``."""
-    found = list(line.iterchildren(etree.Element))
-    for child in found:
+    children = list(line.iterchildren(etree.Element))
+    for child in children:
         if child.tag != ARG or list(child.attrib) != ["value"] or len(child) or (child.text or "").strip():
             raise ParseError("<qemu:commandline>: a template has only <qemu:arg value='…'/> in it")
-    words = [word(child) for child in found]
+    words = [word(child) for child in children]
     if len(words) % 2:
         raise ParseError(f"<qemu:commandline>: an odd number of <qemu:arg>, {len(words)}; each option needs its value")
     given = list(zip(words[::2], words[1::2], strict=True))

@@ -78,9 +78,9 @@ def _merge(document: Document, part: Part, element: etree._Element) -> Iterator[
         elif child.tag == COMMANDLINE:
             yield from _options(document, child)
         else:
-            found = next(element.iterchildren(child.tag), None)
-            if found is not None:
-                yield from _merge(document, child, found)
+            existing = next(element.iterchildren(child.tag), None)
+            if existing is not None:
+                yield from _merge(document, child, existing)
             elif child.creates(document.root):
                 yield add(document, element, child)
 
@@ -126,15 +126,15 @@ def _properties(document: Document, name: str, wanted: Option) -> Iterator[Step]
     for key, value in wanted.properties().items():
         assert isinstance(value, str)  # a template's options aren't JSON
         given = [
-            (pair.value, found)
+            (pair.value, current)
             for pair in pairs(document.root)
-            if pair.option.name == wanted.name and (found := value_of(pair.option, key)) is not None
+            if pair.option.name == wanted.name and (current := value_of(pair.option, key)) is not None
         ]
         if not given:
             absent.append((key, value))
         elif not same(given[-1][1], value):
-            for argument, found in given:
-                if not same(found, value):
+            for argument, current in given:
+                if not same(current, value):
                     yield _change(document, argument, changed(word(argument), key, value))
     if absent:
         text = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in absent)
@@ -142,19 +142,19 @@ def _properties(document: Document, name: str, wanted: Option) -> Iterator[Step]
 
 
 def _change(document: Document, argument: etree._Element, value: str) -> Step:
-    words = itertools.takewhile(lambda one: one is not argument, arguments(document.root))
-    before = [word(one) for one in words].count(value)
+    words = itertools.takewhile(lambda item: item is not argument, arguments(document.root))
+    before = [word(item) for item in words].count(value)
     change = ChangedArgument(document.raw(argument, "value") or "", value, before)
     return Step(document, change, document.set(argument, "value", value))
 
 
 def _append(document: Document, name: str, value: str) -> Step:
     """Append an option, after first making what it stands in."""
-    found = arguments(document.root)
+    existing = arguments(document.root)
     after = last(document.root)
     line = next(document.root.iterchildren(COMMANDLINE), None)
-    if found:
-        line = (found[0] if after is None else after).getparent()
+    if existing:
+        line = (existing[0] if after is None else after).getparent()
     elif line is not None:
         after = _place(line, ARG)
     parent = document.root if line is None else line

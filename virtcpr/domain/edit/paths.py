@@ -53,7 +53,7 @@ def _predicate(element: etree._Element, parent: etree._Element, changing: Collec
         value = _identity(element, identity)
         if value is None or identity.removeprefix("@") in changing or ("'" in value and '"' in value):
             continue
-        if [_identity(other, identity) for other in namesakes].count(value) == 1:
+        if [_identity(namesake, identity) for namesake in namesakes].count(value) == 1:
             return f'[{identity}="{value}"]' if "'" in value else f"[{identity}='{value}']"
     return f"[{namesakes.index(element) + 1}]" if len(namesakes) > 1 else ""
 
@@ -73,8 +73,8 @@ def find(root: etree._Element, path: str) -> etree._Element | None:
     if not PATH.fullmatch(path):
         raise ParseError(f"'{path}' is not a path of elements")
     try:
-        found = root.xpath(path, namespaces=NAMESPACES)
+        matches = root.xpath(path, namespaces=NAMESPACES)
     except (etree.XPathError, ValueError) as error:
         raise ParseError(f"'{path}' is not a path of elements") from error
-    assert isinstance(found, list)  # a path gives elements
-    return next((one for one in found if isinstance(one, etree._Element)), None)
+    assert isinstance(matches, list)  # a path gives elements
+    return next((match for match in matches if isinstance(match, etree._Element)), None)

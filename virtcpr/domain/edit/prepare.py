@@ -47,7 +47,7 @@ def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edi
         made.append(step.change)
     if not made:
         return Edited(text)
-    return Edited(_with_record(document, noted).text, tuple(one.described() for one in made if _matters(one)))
+    return Edited(_with_record(document, noted).text, tuple(change.described() for change in made if _matters(change)))
 
 
 def undo(text: str) -> Edited:
@@ -70,8 +70,8 @@ def undo(text: str) -> Edited:
             kept.append((change, result.why))
     return Edited(
         document.text,
-        tuple(one.taken_back() for one in changes if _matters(one)),
-        tuple(why for one, why in kept if _matters(one)),
+        tuple(change.taken_back() for change in changes if _matters(change)),
+        tuple(why for change, why in kept if _matters(change)),
     )
 
 

@@ -46,7 +46,7 @@ class Record:
     def of_template(self, mode: str, name: str) -> Record:
         """The record for changes that this template is about to make."""
         earlier = self.templates or (self.mode,)
-        return replace(self, mode=mode, templates=(*(one for one in earlier if one != name), name))
+        return replace(self, mode=mode, templates=(*(template for template in earlier if template != name), name))
 
     def with_change(self, change: Change, before: Document) -> Record:
         """The record with one more change, which was made to ``before``.
@@ -55,9 +55,9 @@ class Record:
         before the first.
         """
         for position, earlier in enumerate(self.changes):
-            one = _merged(earlier, change, before)
-            if one is not None:
-                return replace(self, changes=(*self.changes[:position], one, *self.changes[position + 1 :]))
+            merged = _merged(earlier, change, before)
+            if merged is not None:
+                return replace(self, changes=(*self.changes[:position], merged, *self.changes[position + 1 :]))
         return replace(self, changes=(*self.changes, change))
 
     def element(self, prefix: str) -> New:
@@ -91,8 +91,8 @@ def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
 
 def _same_identity(value: str, change: ChangedArgument) -> bool:
     """Whether an argument is the changed one by the id in it, which is given once; and of one kind."""
-    one, other = (properties_of(Option("", text)) for text in (value, change.now))
-    return "id" in one and (one["id"], one.get("")) == (other.get("id"), other.get(""))
+    first, second = (properties_of(Option("", text)) for text in (value, change.now))
+    return "id" in first and (first["id"], first.get("")) == (second.get("id"), second.get(""))
 
 
 def _with_attribute(earlier: SetAttribute | AddedElement, change: SetAttribute, before: Document) -> Change | None:
@@ -107,7 +107,7 @@ def _with_attribute(earlier: SetAttribute | AddedElement, change: SetAttribute, 
 
 
 def _written(change: Change, prefix: str) -> New:
-    values = {one.name: getattr(change, one.name) for one in fields(change)}
+    values = {field.name: getattr(change, field.name) for field in fields(change)}
     attributes = change.attributes if isinstance(change, AddedElement) else {}
     return New(
         f"{prefix}{KINDS[type(change)]}",
@@ -118,22 +118,22 @@ def _written(change: Change, prefix: str) -> New:
 
 def elements(document: Document) -> list[etree._Element]:
     """The records in a document; prepare writes one."""
-    found = document.root.xpath(f"{HOLDER}/virtcpr:{PREPARED}", namespaces=NAMESPACES)
-    assert isinstance(found, list)  # a path gives elements
-    return [one for one in found if isinstance(one, etree._Element)]
+    matches = document.root.xpath(f"{HOLDER}/virtcpr:{PREPARED}", namespaces=NAMESPACES)
+    assert isinstance(matches, list)  # a path gives elements
+    return [match for match in matches if isinstance(match, etree._Element)]
 
 
 def read(document: Document) -> Record | None:
     """The record in a document; None without one.  Raises ParseError where prepare can't have written it."""
-    found = elements(document)
-    if not found:
+    records = elements(document)
+    if not records:
         return None
     try:
-        if len(found) > 1:
+        if len(records) > 1:
             raise ParseError("there is more than one")
-        changes = tuple(_change(one, document) for one in found[0].iterchildren(etree.Element))
-        mode = _needed(found[0], "mode")
-        return Record(mode, changes, _ending(found[0]), tuple(found[0].get("templates", mode).split()))
+        changes = tuple(_change(element, document) for element in records[0].iterchildren(etree.Element))
+        mode = _needed(records[0], "mode")
+        return Record(mode, changes, _ending(records[0]), tuple(records[0].get("templates", mode).split()))
     except ParseError as error:
         raise ParseError(
             f"the record of what prepare changed in the domain makes no sense: {error.message}",
@@ -151,7 +151,7 @@ def _change(element: etree._Element, document: Document) -> Change:
             if path == ".":
                 raise ParseError("<added> names the root element")
             return AddedElement(
-                path, dict(_attribute(one) for one in element.iterchildren(etree.Element)), _ending(element)
+                path, dict(_attribute(child) for child in element.iterchildren(etree.Element)), _ending(element)
             )
         case "option":
             return AddedOption(_needed(element, "name"), _needed(element, "value"), _ending(element))

@@ -52,8 +52,8 @@ def encoded(text: str) -> bytes:
     except UnicodeEncodeError as error:
         raise malformed("a character that no XML may have", text.count("\n", 0, error.start) + 1) from error
     position = 0
-    while found := PROLOG.match(data, position):
-        position = found.end()
+    while match := PROLOG.match(data, position):
+        position = match.end()
     if data.startswith(b"<!DOCTYPE", position):
         line = data.count(b"\n", 0, position) + 1
         raise ParseError(
@@ -109,10 +109,10 @@ def span(data: bytes, place: Place) -> Span:
     name = NAME.match(data, start)
     assert name is not None  # expat saw a start tag there
     attributes, position = {}, name.end()
-    while found := ATTRIBUTE.match(data, position):
-        quoted = 2 if found[2] is not None else 3
-        attributes[found[1].decode()] = Attribute(found.start(), found.start(quoted), found.end(quoted))
-        position = found.end()
+    while match := ATTRIBUTE.match(data, position):
+        quoted = 2 if match[2] is not None else 3
+        attributes[match[1].decode()] = Attribute(match.start(), match.start(quoted), match.end(quoted))
+        position = match.end()
     tag_end = TAG_END.match(data, position)
     assert tag_end is not None  # nothing but attributes stands in a start tag
     if tag_end[0].endswith(b"/>"):

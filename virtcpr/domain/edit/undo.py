@@ -72,9 +72,9 @@ def _option(document: Document, change: AddedOption) -> Document | Kept:
 
 
 def _argument(document: Document, change: ChangedArgument) -> Document | Kept:
-    found = [argument for argument in arguments(document.root) if word(argument) == change.now]
-    if len(found) > change.before:
-        return document.put(found[change.before], "value", change.was)
+    matches = [argument for argument in arguments(document.root) if word(argument) == change.now]
+    if len(matches) > change.before:
+        return document.put(matches[change.before], "value", change.was)
     if any(word(argument) == unescape(change.was) for argument in arguments(document.root)):
         return Kept()
     return Kept(f"qemu:commandline: '{change.now}' is not there any more")

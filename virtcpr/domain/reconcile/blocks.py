@@ -69,13 +69,13 @@ def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
     or out, as far as can be told, and those whose changes are in a file that only old QEMU has."""
     throwaway = any(line.named("snapshot"))
     for option in line.options:
-        short, told = option.name in SHORT, option.properties() if option.name == "drive" else {}
-        if not short and not told:
+        short, properties = option.name in SHORT, option.properties() if option.name == "drive" else {}
+        if not short and not properties:
             continue
-        file = option.value or "" if short else str(told.get("file", ""))
-        if throwaway or told.get("snapshot") in (True, "on"):
+        file = option.value or "" if short else str(properties.get("file", ""))
+        if throwaway or properties.get("snapshot") in (True, "on"):
             yield f"QEMU was started with the drive {file}, whose changes are in a file that is gone with it (snapshot)"
-        elif not file and any(key == "driver" or key.startswith("file.") for key in told):
+        elif not file and any(key == "driver" or key.startswith("file.") for key in properties):
             yield f"QEMU was started with the drive {option.value}, of which it doesn't say what it has now"
         elif qemu.legacy is not None and file.startswith("/") and file not in qemu.legacy:
             yield f"QEMU was started with the drive {file}, and has it no more"
@@ -93,9 +93,9 @@ def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
 
 
 def _with_drive(option: Option, drives: Mapping[str, Drive], nodes: Container[str]) -> Option:
-    told = option.properties() if option.name == "device" else {}
-    drive = drives.get(str(told.get("id")))
-    if drive is None or told.get("drive") == drive.node or not (drive.node is None or drive.node in nodes):
+    properties = option.properties() if option.name == "device" else {}
+    drive = drives.get(str(properties.get("id")))
+    if drive is None or properties.get("drive") == drive.node or not (drive.node is None or drive.node in nodes):
         return option
     changed = option.without("drive") if drive.node is None else option.with_properties({"drive": drive.node})
     # QEMU makes of a floppy drive what its medium needs (pick_drive_type, hw/block/fdc.c): it must stay what it is.
@@ -104,19 +104,21 @@ def _with_drive(option: Option, drives: Mapping[str, Drive], nodes: Container[st
 
 def _corrected(option: Option, node: BlockNode) -> Option | None:
     """The option as the node is now, or None where it is of another image."""
-    told = option.properties()
-    if told.get("driver") != node.driver or (node.driver in LOCAL and told.get("filename") != node.file):
+    properties = option.properties()
+    if properties.get("driver") != node.driver or (node.driver in LOCAL and properties.get("filename") != node.file):
         return None
     changes: dict[str, object] = {}
-    if "read-only" in told and (told["read-only"] in (True, "on")) != node.read_only:
+    if "read-only" in properties and (properties["read-only"] in (True, "on")) != node.read_only:
         changes["read-only"] = node.read_only
-    if "read-only" not in told and "auto-read-only" not in told and node.read_only:
+    if "read-only" not in properties and "auto-read-only" not in properties and node.read_only:
         changes["read-only"] = True
     below = node.below
     if below is not None and _is_filter(node):
-        changes |= {"file": below.data} if isinstance(told.get("file"), str) and told["file"] != below.data else {}
-    elif below is not None and told.get("backing") != below.backing and not (below.backing or "").startswith("#"):
-        changes |= {"backing": below.backing} if "backing" in told or below.backing else {}
+        changes |= (
+            {"file": below.data} if isinstance(properties.get("file"), str) and properties["file"] != below.data else {}
+        )
+    elif below is not None and properties.get("backing") != below.backing and not (below.backing or "").startswith("#"):
+        changes |= {"backing": below.backing} if "backing" in properties or below.backing else {}
     return _with(option, changes) if changes else option
 
 
@@ -185,8 +187,8 @@ def _problem(node: BlockNode, record: Recorded | None) -> str | None:
 
 def _children(option: Option) -> set[str]:
     """The nodes that a node is told to be on top of."""
-    told = option.properties()
-    return {value for key in CHILDREN if isinstance(value := told.get(key), str)}
+    properties = option.properties()
+    return {value for key in CHILDREN if isinstance(value := properties.get(key), str)}
 
 
 def _in_order(nodes: Mapping[str, Option]) -> Iterator[Option]:

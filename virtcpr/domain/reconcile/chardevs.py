@@ -50,13 +50,13 @@ def _option(name: str, properties: Mapping[str, str]) -> Option:
 
 def _sources(status_xml: str) -> dict[str, etree._Element]:
     """The elements of libvirt's record that say how a character device is made, by the alias of their device."""
-    found = {}
+    sources = {}
     for device in parse(status_xml).iterfind("domain/devices/*"):
         alias = device.find("alias")
         backend = device.find("backend") if device.tag == "rng" else device
         if alias is not None and backend is not None:
-            found[alias.get("name", "")] = backend
-    return found
+            sources[alias.get("name", "")] = backend
+    return sources
 
 
 def _made(label: str, source: etree._Element | None, fdsets: tuple[FdsetFd, ...]) -> Properties | None:
@@ -91,12 +91,12 @@ def _kind(node: etree._Element, alias: str, fdsets: tuple[FdsetFd, ...]) -> Prop
 
 def _udp(sources: Mapping[str, etree._Element]) -> Properties:
     bound, peer = sources.get("bind"), sources.get("connect")
-    found: Properties = {}
+    properties: Properties = {}
     if peer is not None:
-        found |= {"host": peer.get("host", ""), "port": peer.get("service", "")}
+        properties |= {"host": peer.get("host", ""), "port": peer.get("service", "")}
     if bound is not None:
-        found |= {"localaddr": bound.get("host", ""), "localport": bound.get("service", "")}
-    return found
+        properties |= {"localaddr": bound.get("host", ""), "localport": bound.get("service", "")}
+    return properties
 
 
 def _file(source: etree._Element | None, opaque: str, fdsets: tuple[FdsetFd, ...]) -> Properties:

@@ -29,14 +29,14 @@ def change(line: CommandLine, qemu: QemuFacts) -> Change:
 
 def used(line: CommandLine, qemu: QemuFacts, setting: str) -> dict[str, bool]:
     """What devices name in a setting (``netdev``, ``chardev``) → whether the one that does was attached since."""
-    found: dict[str, bool] = {}
+    names: dict[str, bool] = {}
     for option in line.named("device"):
         properties = option.properties()
         device = qemu.devices.get(str(properties.get("id")))
         if setting in properties and ("id" not in properties or (device is not None and not device.attached)):
-            found[str(properties[setting])] = False
+            names[str(properties[setting])] = False
     attached = (device.settings for device in qemu.devices.values() if device.attached)
-    return found | {str(settings[setting]): True for settings in attached if setting in settings}
+    return names | {str(settings[setting]): True for settings in attached if setting in settings}
 
 
 def option_of(name: str, device: Device) -> Option:
@@ -82,6 +82,6 @@ def _waits(device: Device, names: Iterable[str]) -> bool:
 
 def _natural(name: str) -> tuple[str, int]:
     """vcpu2 before vcpu10."""
-    found = re.fullmatch(r"(.*?)(\d*)", name)
-    assert found is not None  # it matches anything
-    return found.group(1), int(found.group(2) or -1)
+    match = re.fullmatch(r"(.*?)(\d*)", name)
+    assert match is not None  # it matches anything
+    return match.group(1), int(match.group(2) or -1)

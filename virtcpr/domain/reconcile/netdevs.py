@@ -57,15 +57,15 @@ def _made(name: str, node: etree._Element | None) -> Option | None:
 
 def _addresses(node: etree._Element) -> dict[str, str]:
     """Of QEMU's own network stack."""
-    found = {}
+    addresses = {}
     for ip in node.iterfind("ip"):
         address, prefix = ip.get("address", ""), ip.get("prefix")
         if ip.get("family") == "ipv6":
-            found["ipv6-prefix"] = address
-            found |= {"ipv6-prefixlen": prefix} if prefix else {}
+            addresses["ipv6-prefix"] = address
+            addresses |= {"ipv6-prefixlen": prefix} if prefix else {}
         else:
-            found["net"] = f"{address}/{prefix}" if prefix else address
-    return found
+            addresses["net"] = f"{address}/{prefix}" if prefix else address
+    return addresses
 
 
 def _option(properties: dict[str, str]) -> Option:

@@ -94,23 +94,25 @@ def _refused(new: Mapping[str, str]) -> Iterator[str]:
 def _now(qemu: QemuFacts, name: str) -> dict[str, object]:
     """What would have to be given to get the object as it is."""
     settings = qemu.settings[name]
-    found = {key: settings.get(key, default) for key, default in KINDS[qemu.objects[name]].items()}
+    current = {key: settings.get(key, default) for key, default in KINDS[qemu.objects[name]].items()}
     plain = {key: value.rpartition("/")[2] if key == "prealloc-context" and isinstance(value, str) else value
-             for key, value in found.items()}  # fmt: skip
+             for key, value in current.items()}  # fmt: skip
     return {key: value for key, value in plain.items() if value != KINDS[qemu.objects[name]][key]}
 
 
 def _differs(given: Settings, now: Settings, defaults: Settings) -> bool:
     """Whether the command line says something else; what isn't in ``defaults`` is none of our business."""
-    said = {key: value for key, value in given.items() if key in defaults and _text(value) != _text(defaults[key])}
-    return {k: _text(v) for k, v in said.items()} != {k: _text(v) for k, v in now.items()}
+    changed = {key: value for key, value in given.items() if key in defaults and _text(value) != _text(defaults[key])}
+    return {k: _text(v) for k, v in changed.items()} != {k: _text(v) for k, v in now.items()}
 
 
 def _text(value: object) -> str:
     """In one spelling, of JSON and of ``key=value``; of limits those that are set (throttle_config_init,
     util/throttle.c: the others are 0, bursts of one second)."""
     if isinstance(value, Mapping):
-        return str(sorted((key, said) for key, said in value.items() if said != (1 if key.endswith("-length") else 0)))
+        return str(
+            sorted((key, limit) for key, limit in value.items() if limit != (1 if key.endswith("-length") else 0))
+        )
     if isinstance(value, bool):
         return "on" if value else "off"
     return {"yes": "on", "true": "on", "no": "off", "false": "off"}.get(str(value), str(value))
