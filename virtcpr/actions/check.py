@@ -45,5 +45,5 @@ def _checked(decision: Decision) -> CheckedDomain:
         running=facts.qemu.version if facts.qemu else None,
         installed=facts.emulator.version or None,
         ready=tuple(mode for mode in Mode if not decision.blocked(mode)),
-        findings=decision.found,
+        findings=decision.findings,
     )

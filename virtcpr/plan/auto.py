@@ -57,60 +57,64 @@ def wish(facts: DomainFacts) -> str | None:
     return None
 
 
-def wanted(one: Candidate, policy: Policy) -> Auto | None:
+def wanted(candidate: Candidate, policy: Policy) -> Auto | None:
     """What is to be done about a domain if it runs an outdated QEMU; None: its wish makes no sense."""
-    if policy.auto is Auto.OFF or one.wish is None:
+    if policy.auto is Auto.OFF or candidate.wish is None:
         return policy.auto
     try:
-        return Auto(one.wish)
+        return Auto(candidate.wish)
     except ValueError:
         return None
 
 
-def to_rehearse(one: Candidate, policy: Policy) -> bool:
+def to_rehearse(candidate: Candidate, policy: Policy) -> bool:
     """Whether it matters what a twin of this domain would show."""
-    return one.outlook.moves and not one.problem and wanted(one, policy) in (Auto.NOTIFY, Auto.APPLY)
+    return candidate.outlook.moves and not candidate.problem and wanted(candidate, policy) in (Auto.NOTIFY, Auto.APPLY)
 
 
-def to_reboot(one: Candidate, policy: Policy) -> bool:
+def to_reboot(candidate: Candidate, policy: Policy) -> bool:
     """Whether mode reboot is the way for this domain, should it be one."""
-    blocked = one.outlook.verdict is Result.BLOCKED and not one.problem
-    return blocked and policy.fallback is Fallback.REBOOT and wanted(one, policy) is Auto.APPLY
+    blocked = candidate.outlook.verdict is Result.BLOCKED and not candidate.problem
+    return blocked and policy.fallback is Fallback.REBOOT and wanted(candidate, policy) is Auto.APPLY
 
 
 def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPlan:
     """Judge every domain, and put those that are to be moved into waves.  ``minute`` is that of the local day."""
-    domains = tuple(_judged(one, policy, minute) for one in candidates)
-    return AutoPlan(domains, tuple(_waves([one for one in domains if one.action is Action.MOVE], policy.canary)))
+    domains = tuple(_judged(candidate, policy, minute) for candidate in candidates)
+    return AutoPlan(
+        domains, tuple(_waves([domain for domain in domains if domain.action is Action.MOVE], policy.canary))
+    )
 
 
 def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
     """Canaries first, and the mode that pauses a guest least before the other."""
     modes = (Mode.TRANSFER, Mode.REBOOT)
-    ordered = [one for mode in modes for one in moving if one.mode is mode]
+    ordered = [domain for mode in modes for domain in moving if domain.mode is mode]
     for first, part in ((True, ordered[:canary]), (False, ordered[canary:])):
         for mode in modes:
-            uuids = tuple(one.uuid for one in part if one.mode is mode)
+            uuids = tuple(domain.uuid for domain in part if domain.mode is mode)
             if uuids:
                 yield Wave(mode, uuids, first)
 
 
-def _judged(one: Candidate, policy: Policy, minute: int) -> AutoDomain:
-    outlook, auto = one.outlook, wanted(one, policy)
+def _judged(candidate: Candidate, policy: Policy, minute: int) -> AutoDomain:
+    outlook, auto = candidate.outlook, wanted(candidate, policy)
     if outlook.verdict is Result.CURRENT:
         return _as(outlook, Action.CURRENT)
     if auto is None:
-        return replace(_as(outlook, Action.LEFT, f"{METADATA} says '{one.wish}'"), findings=(_nonsense(one),))
+        return replace(
+            _as(outlook, Action.LEFT, f"{METADATA} says '{candidate.wish}'"), findings=(_nonsense(candidate),)
+        )
     if auto is Auto.OFF:
         return replace(_as(outlook, Action.LEFT, f"{METADATA} says off"), findings=())
-    if one.problem:
-        return replace(_as(outlook, Action.TOLD, f"{one.problem}: nothing is done"), findings=())
+    if candidate.problem:
+        return replace(_as(outlook, Action.TOLD, f"{candidate.problem}: nothing is done"), findings=())
     if auto is Auto.NOTIFY:
-        says = METADATA if one.wish else "auto"
+        says = METADATA if candidate.wish else "auto"
         return _as(outlook, Action.TOLD, f"{says} says notify; {_could(outlook)}")
-    if not outlook.moves and one.reboot is not None and one.reboot.moves:
-        return _moved(one.reboot, policy, minute)
-    return _moved(outlook, policy, minute) if outlook.moves else _blocked(one)
+    if not outlook.moves and candidate.reboot is not None and candidate.reboot.moves:
+        return _moved(candidate.reboot, policy, minute)
+    return _moved(outlook, policy, minute) if outlook.moves else _blocked(candidate)
 
 
 def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
@@ -128,12 +132,12 @@ def closed(policy: Policy) -> str:
     return f"guests are moved {', '.join(map(str, policy.windows))} only"
 
 
-def _blocked(one: Candidate) -> AutoDomain:
+def _blocked(candidate: Candidate) -> AutoDomain:
     """Everything that stands in the way, in each mode that was looked at."""
-    if one.reboot is None:
-        return _as(one.outlook, Action.BLOCKED)
-    found = dict.fromkeys((*one.outlook.findings, *one.reboot.findings))
-    return replace(_as(one.outlook, Action.BLOCKED, "by mode reboot neither"), findings=tuple(found))
+    if candidate.reboot is None:
+        return _as(candidate.outlook, Action.BLOCKED)
+    findings = dict.fromkeys((*candidate.outlook.findings, *candidate.reboot.findings))
+    return replace(_as(candidate.outlook, Action.BLOCKED, "by mode reboot neither"), findings=tuple(findings))
 
 
 def _could(outlook: Outlook) -> str:
@@ -153,15 +157,15 @@ def _as(outlook: Outlook, action: Action, reason: str = "") -> AutoDomain:
     )
 
 
-def _nonsense(one: Candidate) -> Finding:
-    message = f"{METADATA} says '{one.wish}', which is neither off, notify nor apply; it counts as off"
-    return Finding("wish", Severity.WARNING, message, NOT_A_WISH.format(name=quote(one.outlook.name)))
+def _nonsense(candidate: Candidate) -> Finding:
+    message = f"{METADATA} says '{candidate.wish}', which is neither off, notify nor apply; it counts as off"
+    return Finding("wish", Severity.WARNING, message, NOT_A_WISH.format(name=quote(candidate.outlook.name)))
 
 
 def tells(report: AutoReport) -> bool:
     """Whether there is something that the administrator should hear of."""
     quiet = (Action.CURRENT, Action.LEFT)
-    return any(one.action not in quiet or one.findings for one in report.domains)
+    return any(domain.action not in quiet or domain.findings for domain in report.domains)
 
 
 def subject(report: AutoReport) -> str:

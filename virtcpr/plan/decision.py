@@ -14,14 +14,14 @@ from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 @dataclass(frozen=True)
 class Decision:
-    """What ``check``, ``plan`` and ``upgrade`` all act on.  ``found`` is everything, of all modes."""
+    """What ``check``, ``plan`` and ``upgrade`` all act on.  ``findings`` are those of all modes."""
 
     facts: DomainFacts
-    found: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
     plan: Plan | None
 
     def blocked(self, mode: Mode) -> bool:
-        return blocks(self.found, mode)
+        return blocks(self.findings, mode)
 
     @property
     def current(self) -> bool:
@@ -38,7 +38,7 @@ class Decision:
 
     def reasons(self, mode: Mode) -> tuple[Finding, ...]:
         """What a person who moves the domain in this mode must know."""
-        return tuple(f for f in concerning(self.found, mode) if f.severity is not Severity.INFO)
+        return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
 def decide(facts: DomainFacts) -> Decision:
@@ -47,12 +47,12 @@ def decide(facts: DomainFacts) -> Decision:
     What can't be understood of a domain is its own finding, and never keeps another one from being judged.
     """
     try:
-        found = apply(RULES, facts)
+        findings = apply(RULES, facts)
     except ParseError as error:
         return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None)
-    if facts.process is None or blocks(found, Mode.TRANSFER):
-        return Decision(facts, found, None)
+    if facts.process is None or blocks(findings, Mode.TRANSFER):
+        return Decision(facts, findings, None)
     try:
-        return Decision(facts, found, plan(facts))
+        return Decision(facts, findings, plan(facts))
     except Unplannable as problem:
-        return Decision(facts, (*found, problem.finding(facts.name)), None)
+        return Decision(facts, (*findings, problem.finding(facts.name)), None)

@@ -18,7 +18,7 @@ NEWEST = (Action.UPGRADED, Action.CURRENT)
 
 def exposition(report: AutoReport, seconds: float) -> str:
     """The whole file; ``seconds`` is the time of the run since 1970."""
-    actions = [one.action for one in report.domains]
+    actions = [domain.action for domain in report.domains]
     counts = {f'result="{action.value}"': actions.count(action) for action in Action if action is not Action.MOVE}
     pauses = {f'domain="{_escaped(d.name)}"': d.pause_ms for d in report.domains if d.pause_ms is not None}
     samples: Mapping[str, Mapping[str, float]] = {

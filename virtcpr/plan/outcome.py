@@ -99,7 +99,7 @@ def amended(findings: tuple[Finding, ...], recovered: Recovered, *, success: boo
     """The findings of a domain that was settled after a failure; ``success``: the action was completed all the same."""
     severity = Severity.WARNING if success else Severity.BLOCKER
     others = (finding for finding in findings if finding.code != "unsettled")
-    failures = (replace(one, severity=severity, remedy="") for one in findings if one.code == "unsettled")
+    failures = (replace(finding, severity=severity, remedy="") for finding in findings if finding.code == "unsettled")
     return (*others, *failures, Finding("recovered", severity, f"settled: {recovered.text}", "look at the guest"))
 
 

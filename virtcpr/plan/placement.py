@@ -39,7 +39,7 @@ def _strayed(name: str, values: Values, usual: tuple[Values, ...]) -> Iterator[s
     """QEMU and the kernel make threads of their own as they need them, each where the one is that needs it: in the
     place of some thread of old's."""
     for what in ("cgroup", "CPU affinity"):
-        known = {one[what] for one in usual if what in one}
+        known = {thread[what] for thread in usual if what in thread}
         if what in values and known and values[what] not in known:
             yield f"the {what} of {name} is {values[what]}, those of old QEMU had {' or '.join(sorted(known))}"
 

@@ -109,7 +109,7 @@ def _address(value: object) -> str:
 def _windows(value: object) -> tuple[Window, ...]:
     if not isinstance(value, list):
         raise ValueError
-    return tuple(_window(_text(one)) for one in value)
+    return tuple(_window(_text(item)) for item in value)
 
 
 def _window(text: str) -> Window:
@@ -120,10 +120,10 @@ def _window(text: str) -> Window:
 
 
 def _minute(text: str) -> int:
-    found = CLOCK.fullmatch(text)
-    if not found:
+    match = CLOCK.fullmatch(text)
+    if not match:
         raise ValueError
-    return int(found[1]) * 60 + int(found[2])
+    return int(match[1]) * 60 + int(match[2])
 
 
 def _clock(minute: int) -> str:
@@ -175,10 +175,10 @@ def _flat(name: str, text: str) -> dict[str, object]:
         raise ParseError(
             f"{name} isn't TOML: {error}; nothing was done", hint="virtcpr.toml(5) shows how it looks"
         ) from error
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in document.items():
         if key in TABLES and isinstance(value, dict):
-            found |= {f"{key}.{inner}": one for inner, one in value.items()}
+            values |= {f"{key}.{inner}": setting for inner, setting in value.items()}
         else:
-            found[key] = value
-    return found
+            values[key] = value
+    return values

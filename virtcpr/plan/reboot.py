@@ -80,15 +80,15 @@ def _goes_with_domain(path: str, number: int | None) -> bool:
 
 def reasons(decision: Decision, *, suspend: bool, agent: bool | None = None) -> tuple[Finding, ...]:
     """What stands against mode ``reboot``, or must be known; with ``suspend`` the guest suspends itself before."""
-    found = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
+    findings = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
     qemu = decision.facts.qemu
     if suspend and not agent and qemu is not None and qemu.status != "suspended":
-        found.append(AGENT.finding(decision.facts.name, {}))
-    return tuple(found)
+        findings.append(AGENT.finding(decision.facts.name, {}))
+    return tuple(findings)
 
 
-def blocked(found: Collection[Finding]) -> bool:
-    return blocks(concerning(found, Mode.REBOOT), Mode.REBOOT)
+def blocked(findings: Collection[Finding]) -> bool:
+    return blocks(concerning(findings, Mode.REBOOT), Mode.REBOOT)
 
 
 def no_room(name: str, needs_kib: int, free: int, directory: str) -> Iterator[Finding]:

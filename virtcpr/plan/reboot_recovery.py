@@ -53,18 +53,18 @@ class Remedy(Enum):
     UNKNOWN = "unknown"  # nothing is done
 
 
-def remedy(stage: Stage, purpose: Purpose, found: Found) -> Remedy:
+def remedy(stage: Stage, purpose: Purpose, process: Found) -> Remedy:
     """What is to be done.  Total: every combination has an answer."""
-    if found in (Found.STRANGER, Found.SILENT):
+    if process in (Found.STRANGER, Found.SILENT):
         return Remedy.UNKNOWN
     if stage is Stage.RESUMING:
         return {Found.NEW_LOADED: Remedy.FORWARD, Found.NEW_RUNNING: Remedy.FORWARD, Found.GONE: Remedy.LOST}.get(
-            found, Remedy.UNKNOWN
+            process, Remedy.UNKNOWN
         )
-    if found in (Found.OLD_RUNNING, Found.OLD_RESTING):
+    if process in (Found.OLD_RUNNING, Found.OLD_RESTING):
         return Remedy.BACK if stage in (Stage.SAVING, Stage.SAVED) else Remedy.UNKNOWN
     if stage is Stage.SAVING:
-        return Remedy.LOST if found is Found.GONE else Remedy.UNKNOWN
-    if found is Found.NEW_RUNNING:  # somebody resumed it: what it has loaded it has whole
+        return Remedy.LOST if process is Found.GONE else Remedy.UNKNOWN
+    if process is Found.NEW_RUNNING:  # somebody resumed it: what it has loaded it has whole
         return Remedy.FORWARD
     return Remedy.RESTORE if purpose is Purpose.UPGRADE else Remedy.WAIT

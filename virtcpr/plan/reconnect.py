@@ -66,7 +66,7 @@ def _vcpus(answer: object) -> Reading:
 
 def _sockets(answer: object) -> Reading:
     """vCPUs and the empty sockets for more: their place, and whether one is in it.  QOM paths differ by release."""
-    found = (qmp.obj(cpu) for cpu in qmp.items(answer))
+    cpus = (qmp.obj(cpu) for cpu in qmp.items(answer))
     return frozenset(
         " ".join(
             [
@@ -74,14 +74,14 @@ def _sockets(answer: object) -> Reading:
                 "used" if "qom-path" in cpu else "free",
             ]
         )
-        for cpu in found
+        for cpu in cpus
     )
 
 
 def _memory_devices(answer: object) -> Reading:
-    found = ((qmp.text(qmp.obj(d)["type"]), qmp.obj(qmp.obj(d)["data"])) for d in qmp.items(answer))
+    devices = ((qmp.text(qmp.obj(d)["type"]), qmp.obj(qmp.obj(d)["data"])) for d in qmp.items(answer))
     keys = ("id", "addr", "memaddr", "size", "slot", "node", "memdev")
-    return frozenset(" ".join([kind, *(f"{k}={data[k]}" for k in keys if k in data)]) for kind, data in found)
+    return frozenset(" ".join([kind, *(f"{k}={data[k]}" for k in keys if k in data)]) for kind, data in devices)
 
 
 def _iothreads(answer: object) -> Reading:
@@ -89,23 +89,23 @@ def _iothreads(answer: object) -> Reading:
 
 
 def _named(key: str) -> Callable[[object], Reading]:
-    return lambda answer: frozenset(qmp.text(qmp.obj(one)[key]) for one in qmp.items(answer))
+    return lambda answer: frozenset(qmp.text(qmp.obj(entry)[key]) for entry in qmp.items(answer))
 
 
 def _drives(answer: object) -> Reading:
     """Device, the node behind it, and its throttle.  Those outside of /machine/peripheral have paths that differ by
     release."""
-    found = []
+    drives = []
     for drive in map(qmp.obj, qmp.items(answer)):
         path, name = qmp.text(drive.get("qdev")), qmp.text(drive.get("device"))
         inserted = qmp.obj(drive.get("inserted") or {})
         device = name if path.startswith("/") and not path.startswith(PERIPHERAL) else path.removeprefix(PERIPHERAL)
         limits = "".join(f" {key}={value}" for key, value in qmp.throttle(inserted).items() if value)
-        found.append(
+        drives.append(
             f"{device or 'a built-in one'} on {qmp.text(inserted.get('node-name')) or 'nothing'}"
             + (f" ({limits.strip()})" if limits else "")
         )
-    return frozenset(found)
+    return frozenset(drives)
 
 
 def _nodes(answer: object) -> Reading:
@@ -121,12 +121,12 @@ def _graph(answer: object) -> Reading:
 
 def _chardevs(answer: object) -> Reading:
     """Label and kind; of a socket its path, too.  Whether a client is there, and the name of a pty, may differ."""
-    found = []
+    chardevs = []
     for chardev in qmp.chardevs(answer):
         kind, _, rest = chardev.filename.removeprefix("disconnected:").partition(":")
         path = rest.partition(",")[0].partition(" ")[0] if kind == "unix" else ""
-        found.append(f"{chardev.label} ({kind}{':' if path else ''}{path})")
-    return frozenset(found)
+        chardevs.append(f"{chardev.label} ({kind}{':' if path else ''}{path})")
+    return frozenset(chardevs)
 
 
 def _children(answer: object) -> Reading:
@@ -181,14 +181,16 @@ class Disagreement:
     kills: bool = True
 
 
-def compare(expected: Answers, found: Answers) -> tuple[Disagreement, ...]:
+def compare(expected: Answers, answers: Answers) -> tuple[Disagreement, ...]:
     """Everything on which the two disagree.  What wasn't asked on both sides isn't compared."""
-    shared = [what for what in expected if what in found and what != STATUS]
-    return tuple(one for what in shared if (one := _compared(what, expected[what], found[what])) is not None)
+    shared = [what for what in expected if what in answers and what != STATUS]
+    return tuple(
+        disagreement for what in shared if (disagreement := _compared(what, expected[what], answers[what])) is not None
+    )
 
 
-def _compared(what: str, expected: Reading, found: Reading) -> Disagreement | None:
-    lacks, has = expected - found, found - expected
+def _compared(what: str, expected: Reading, answer: Reading) -> Disagreement | None:
+    lacks, has = expected - answer, answer - expected
     if what in GROWING:
         has = frozenset()
     parts = [f"{word} {', '.join(sorted(set_))}" for word, set_ in (("without", lacks), ("with", has)) if set_]
@@ -210,5 +212,5 @@ def judge_state(status: StatusFile, state: str, *, runs: bool) -> Iterator[Disag
         yield Disagreement(f"the guest is {state}", kills=False)
 
 
-def words(found: tuple[Disagreement, ...]) -> str:
-    return "; ".join(one.text for one in found)
+def words(disagreements: tuple[Disagreement, ...]) -> str:
+    return "; ".join(disagreement.text for disagreement in disagreements)

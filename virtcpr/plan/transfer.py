@@ -209,8 +209,8 @@ class _Resources:
         unix = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", filename)
         if unix:
             return self.process.listeners.get(unix.group(1))
-        found = self._tcp(filename)
-        return found[0] if len(found) == 1 else None
+        descriptors = self._tcp(filename)
+        return descriptors[0] if len(descriptors) == 1 else None
 
     def _tcp(self, filename: str) -> list[int]:
         """TCP sockets that listen on the port: a name may have several addresses."""

@@ -313,8 +313,8 @@ def test_what_cannot_be_understood_is_that_domains_own_finding() -> None:
     )
     assert decision.verdict is not None or decision.plan
     broken = decide(xml("<memory unit='KiB'>", "<memory unit='KiB'>x")(facts.domain()))
-    assert [f.code for f in broken.found] == ["unreadable"]
-    assert "isn't an amount of memory" in broken.found[0].message
+    assert [f.code for f in broken.findings] == ["unreadable"]
+    assert "isn't an amount of memory" in broken.findings[0].message
 
 
 def test_remedies_can_be_pasted() -> None:

@@ -45,12 +45,12 @@ def _told_of_several(subject: Subject) -> Iterator[Hit]:
 def _on_one_backend(xpath: str) -> Test:
     """Domains with RAM on a backend from QEMU's arguments, and with what the path finds."""
 
-    def found(subject: Subject) -> Iterator[Hit]:
+    def test(subject: Subject) -> Iterator[Hit]:
         backend = subject.live.ram_backend()
         if backend is not None and subject.live.matches(xpath):
             yield {"backend": backend}
 
-    return found
+    return test
 
 
 def _roms(subject: Subject) -> Iterator[Hit]:
@@ -138,7 +138,7 @@ def preparing(facts: DomainFacts, mode: Mode, template: str, edited: str) -> tup
     makes of it.  Raises ParseError.
     """
     own = concerning((*apply(PREPARING, facts), *apply(EDITED, replace(facts, xml=edited))), mode)
-    others = [one for one in templates(facts.xml) if of_mode(one, mode.value) and one != template]
+    others = [name for name in templates(facts.xml) if of_mode(name, mode.value) and name != template]
     if others:
         own = (*own, OTHER_TEMPLATE.finding(facts.name, {"templates": ", ".join(others)}))
     moving = concerning(apply((*EMULATORS, *DEVICES, *CONFIDENTIAL), facts), mode)

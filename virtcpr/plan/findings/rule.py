@@ -107,10 +107,10 @@ def apply(rules: Iterable[Rule], facts: DomainFacts) -> tuple[Finding, ...]:
     return tuple(rule.finding(facts.name, hit) for rule in asked for hit in rule.test(subject))
 
 
-def concerning(found: Iterable[Finding], mode: Mode) -> tuple[Finding, ...]:
-    return tuple(finding for finding in found if mode in finding.modes)
+def concerning(findings: Iterable[Finding], mode: Mode) -> tuple[Finding, ...]:
+    return tuple(finding for finding in findings if mode in finding.modes)
 
 
-def blocks(found: Iterable[Finding], mode: Mode) -> bool:
+def blocks(findings: Iterable[Finding], mode: Mode) -> bool:
     """Whether something found keeps the domain from being moved in this mode."""
-    return any(finding.severity is Severity.BLOCKER for finding in concerning(found, mode))
+    return any(finding.severity is Severity.BLOCKER for finding in concerning(findings, mode))
