@@ -121,7 +121,7 @@ class CommandLine:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> CommandLine:
-        """Read an argument list.  Raises ParseError where it isn't one that libvirt writes."""
+        """Read an argument list.  Raises ParseError if it isn't one that libvirt writes."""
         if not argv:
             raise ParseError("the QEMU process has an empty command line")
         options: list[Option] = []

@@ -35,7 +35,7 @@ class Recorded:
 
 
 def recorded(status_xml: str) -> dict[str, Recorded]:
-    """Every block node of every disk, by name.  Raises ParseError where it isn't XML."""
+    """Every block node of every disk, by name.  Raises ParseError if it isn't XML."""
     return dict(node for disk in parse(status_xml).iterfind("domain/devices/disk") for node in _disk(disk))
 
 
@@ -114,9 +114,9 @@ def _storage(
     problem = None
     if kind != "network" or source.get("protocol") != "nbd":
         what = source.get("protocol") if kind == "network" else kind
-        problem = f"its image is of a kind that can't be opened anew yet ('{what}')"
+        problem = f"its image is of a kind that can't be opened again yet ('{what}')"
     elif source.get("tls") == "yes":
-        problem = "its image is on an NBD server with TLS, which can't be opened anew yet"
+        problem = "its image is on an NBD server with TLS, which can't be opened again yet"
     elif source.find("host") is None:
         problem = "its NBD server isn't in libvirt's record"
     nbd = {} if problem else _nbd(source)
@@ -144,7 +144,7 @@ def _nbd(source: etree._Element) -> dict[str, object]:
 def _slice(name: str, source: etree._Element, node: str, storage: str, *, alone: bool) -> Recorded:
     part = source.find("slices/slice[@type='storage']")
     if part is None:
-        return Recorded(name, problem="the slice that it is isn't in libvirt's record")
+        return Recorded(name, problem="its slice isn't in libvirt's record")
     options = {
         "driver": "raw",
         "file": storage,

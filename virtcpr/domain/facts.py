@@ -49,7 +49,7 @@ class ProcessFacts:
 
     @cached_property
     def line(self) -> CommandLine:
-        """``argv``, read.  Raises ParseError where it can't be understood."""
+        """``argv``, read.  Raises ParseError if it can't be understood."""
         return CommandLine.parse(self.argv)
 
 
@@ -203,7 +203,7 @@ class DomainFacts:
     ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
     known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
     interfaces on the host; ``outputs`` says where its logs are written to, as /proc names it; ``agent``: whether the
-    guest agent answers, None where it wasn't asked; ``display_password``: of the VNC display, None where libvirt knows
+    guest agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None where libvirt knows
     none.
     """
 
@@ -239,15 +239,15 @@ class DomainFacts:
 
     @cached_property
     def live(self) -> LiveDomain:
-        """``xml``, read.  Raises ParseError where it isn't a domain's."""
+        """``xml``, read.  Raises ParseError if it isn't a domain's."""
         return LiveDomain.of(self.xml)
 
     @cached_property
     def stored(self) -> LiveDomain | None:
-        """``persistent_xml``, read; None where there is none.  Raises ParseError where it isn't a domain's."""
+        """``persistent_xml``, read; None if there is none.  Raises ParseError if it isn't a domain's."""
         return LiveDomain.of(self.persistent_xml) if self.persistent_xml else None
 
     @cached_property
     def status(self) -> StatusFile:
-        """``status_xml``, read.  Raises ParseError where it isn't a status file, or there is none."""
+        """``status_xml``, read.  Raises ParseError if it isn't a status file, or there is none."""
         return read(self.status_xml)

@@ -40,7 +40,7 @@ class LiveDomain:
     def of(cls, text: str) -> LiveDomain:
         root = parse(text)
         if root.tag != "domain":
-            raise ParseError(f"this is no domain's XML but <{root.tag}>")
+            raise ParseError(f"this is not a domain's XML but <{root.tag}>")
         return cls(root)
 
     def all(self, path: str) -> Iterator[etree._Element]:
@@ -67,7 +67,7 @@ class LiveDomain:
 
     @property
     def wish(self) -> str | None:
-        """What the administrator wrote into its metadata for `virtcpr auto`: a word, None where there is none."""
+        """What the administrator wrote into its metadata for `virtcpr auto`: a word, None if there is none."""
         text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
         return None if text is None else text.strip()
 
@@ -95,7 +95,7 @@ class LiveDomain:
         return 0 if page is None else amount(page.get("size"), page.get("unit")) // 1024
 
     def private_ram(self) -> tuple[str, ...]:
-        """Which RAM the next boot will not share as cpr-transfer needs it; nothing where all of it is.
+        """Which RAM the next boot will not share as cpr-transfer needs it; nothing if all of it is.
 
         What libvirt makes of the XML is in qemuBuildMemoryBackendProps (src/qemu/qemu_command.c): shared RAM that isn't
         a memfd is a named file, but for hugepages, whose file is nameless in a directory.  A device's own access counts

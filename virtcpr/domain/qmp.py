@@ -24,28 +24,28 @@ class Members(dict[str, Json]):
 def obj(value: Json) -> Mapping[str, Json]:
     """The members of an object; a missing one raises ParseError where it is asked for by ``[]``."""
     if not isinstance(value, dict):
-        raise ParseError(f"QEMU answered {_kind(value)} where an object was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} instead of an object")
     return Members(value)
 
 
 def items(value: Json) -> Sequence[Json]:
     if not isinstance(value, list):
-        raise ParseError(f"QEMU answered {_kind(value)} where a list was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} instead of a list")
     return value
 
 
 def text(value: Json) -> str:
-    """A text; nothing where QEMU leaves an optional one out (None)."""
+    """A text; nothing if QEMU leaves an optional one out (None)."""
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ParseError(f"QEMU answered {_kind(value)} where a text was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} instead of a text")
     return value
 
 
 def number(value: Json) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ParseError(f"QEMU answered {_kind(value)} where a number was expected")
+        raise ParseError(f"QEMU answered {_kind(value)} instead of a number")
     return value
 
 

@@ -27,7 +27,7 @@ def waiting(xml: str, emulator: str | None = None) -> str:
     """
     root = parse(xml)
     if root.tag != "domain":
-        raise ParseError(f"this is no domain's XML but <{root.tag}>")
+        raise ParseError(f"this is not a domain's XML but <{root.tag}>")
     _strip(root)
     arguments = root.find(COMMANDLINE)
     if arguments is None:

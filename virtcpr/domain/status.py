@@ -41,7 +41,7 @@ class StatusFile:
 
 
 def read(text: str) -> StatusFile:
-    """Read a status file.  Raises ParseError where it isn't one, or lacks what a swap depends on."""
+    """Read a status file.  Raises ParseError if it isn't one, or lacks what a swap depends on."""
     root = parse(text)
     if root.tag != "domstatus":
         raise ParseError(f"libvirt's status file starts with <{root.tag}>, not <domstatus>")
@@ -78,7 +78,7 @@ class DisplayPassword:
 
 
 def display_password(text: str, default: str | None) -> DisplayPassword | None:
-    """The VNC display's password as libvirt's record has it, or qemu.conf's (``default``); None where neither has one.
+    """The VNC display's password as libvirt's record has it, or qemu.conf's (``default``); None if neither has one.
 
     The record has it as it is now, and as it was told to QEMU; that of qemu.conf may have changed since.  An empty one
     locks the display (qemuDomainChangeGraphicsPasswords, src/qemu/qemu_hotplug.c).

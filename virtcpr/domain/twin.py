@@ -118,7 +118,7 @@ def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, 
         case name if name in SHAPE:
             yield option
         case name:
-            raise NoTwin(f"its command line has -{name}, which isn't known")
+            raise NoTwin(f"its command line has -{name}, which virtcpr doesn't know")
 
 
 def _option(name: str, properties: Mapping[str, object]) -> Option:
@@ -150,12 +150,12 @@ def _object(option: Option) -> Iterator[Option]:
     if kind.startswith(UNUSED_OBJECTS):
         return
     if kind.startswith(HOSTS_OBJECTS):
-        raise NoTwin(f"it has an object of the host's ({kind})")
+        raise NoTwin(f"it has an object that belongs to the host ({kind})")
     if kind == f"{MEMORY}epc" or kind.startswith(OBJECTS):
         yield option
         return
     if not kind.startswith(MEMORY):
-        raise NoTwin(f"it has an object that isn't known ({kind})")
+        raise NoTwin(f"it has an object that virtcpr doesn't know ({kind})")
     kept = ("id", "size", "x-use-canonical-path-for-ramblock-id")
     size = {key: properties[key] for key in kept if key in properties}
     if option.value is not None and option.value.startswith("{"):
@@ -188,6 +188,6 @@ def _device(option: Option, number: int) -> Option:
     properties = option.properties()
     driver = str(properties.get("driver", properties.get("")))
     if driver.startswith(HOSTS_DEVICES):
-        raise NoTwin(f"it has a device of the host's ({driver})")
+        raise NoTwin(f"it has a host device ({driver})")
     mac = {"mac": f"52:54:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"} if "mac" in properties else {}
     return option.without(*INDIVIDUAL).with_properties(mac)

@@ -20,7 +20,7 @@ NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set 
 class Candidate:
     """A running domain.  ``outlook`` is that of mode transfer, ``reboot`` that of mode reboot where it was asked for.
 
-    ``wish`` is the word in its metadata, None where there is none; ``problem`` says why the installed emulator can't be
+    ``wish`` is the word in its metadata, None if there is none; ``problem`` says why the installed emulator can't be
     used.
     """
 
@@ -120,7 +120,7 @@ def _judged(candidate: Candidate, policy: Policy, minute: int) -> AutoDomain:
 def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
     pause = outlook.forecast_ms
     if policy.max_pause_ms and pause is not None and pause > policy.max_pause_ms:
-        reason = f"its pause is expected to be {pause:.0f} ms, and max-pause-ms is {policy.max_pause_ms}"
+        reason = f"its expected pause is {pause:.0f} ms, and max-pause-ms is {policy.max_pause_ms}"
         return _as(outlook, Action.TOLD, reason)
     if not policy.open(minute):
         return _as(outlook, Action.WAITING, closed(policy))
@@ -129,7 +129,7 @@ def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
 
 def closed(policy: Policy) -> str:
     """Why somebody has to wait for a window."""
-    return f"guests are moved {', '.join(map(str, policy.windows))} only"
+    return f"guests are only moved {', '.join(map(str, policy.windows))}"
 
 
 def _blocked(candidate: Candidate) -> AutoDomain:
@@ -137,7 +137,7 @@ def _blocked(candidate: Candidate) -> AutoDomain:
     if candidate.reboot is None:
         return _as(candidate.outlook, Action.BLOCKED)
     findings = dict.fromkeys((*candidate.outlook.findings, *candidate.reboot.findings))
-    return replace(_as(candidate.outlook, Action.BLOCKED, "by mode reboot neither"), findings=tuple(findings))
+    return replace(_as(candidate.outlook, Action.BLOCKED, "mode reboot can't move it either"), findings=tuple(findings))
 
 
 def _could(outlook: Outlook) -> str:

@@ -12,7 +12,7 @@ LAST = 5  # older ones were of another QEMU, another host kernel, another guest
 
 
 def forecast(pauses: Sequence[float]) -> float | None:
-    """The median of the last pauses, in milliseconds; None where there were none."""
+    """The median of the last pauses, in milliseconds; None if there were none."""
     return round(median(pauses[-LAST:]), 3) if pauses else None
 
 

@@ -9,8 +9,8 @@ from virtcpr.model import Action, AutoReport
 ABOUT = {
     "virtcpr_last_run_timestamp_seconds": "When `virtcpr auto` last looked at the domains.",
     "virtcpr_last_exit_code": "Its exit code.",
-    "virtcpr_domains": "Running domains, by what became of them.",
-    "virtcpr_outdated_domains": "Running domains that run an outdated QEMU still.",
+    "virtcpr_domains": "Running domains by result.",
+    "virtcpr_outdated_domains": "Running domains that still run an outdated QEMU.",
     "virtcpr_pause_milliseconds": "How long the guest was paused when it was moved.",
 }
 NEWEST = (Action.UPGRADED, Action.CURRENT)

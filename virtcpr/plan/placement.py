@@ -41,7 +41,7 @@ def _strayed(name: str, values: Values, usual: tuple[Values, ...]) -> Iterator[s
     for what in ("cgroup", "CPU affinity"):
         known = {thread[what] for thread in usual if what in thread}
         if what in values and known and values[what] not in known:
-            yield f"the {what} of {name} is {values[what]}, those of old QEMU had {' or '.join(sorted(known))}"
+            yield f"the {what} of {name} is {values[what]}, old QEMU's threads had {' or '.join(sorted(known))}"
 
 
 def _changed(before: Values, after: Values) -> Iterator[tuple[str, str, str]]:

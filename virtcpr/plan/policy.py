@@ -155,14 +155,14 @@ def policy(documents: Sequence[tuple[str, str]]) -> Policy:
         for key, value in _flat(name, text).items():
             if key not in KEYS:
                 raise ParseError(
-                    f"{name}: there is no key '{key}'; nothing was done", hint=f"known are: {', '.join(KEYS)}"
+                    f"{name}: there is no key '{key}'; nothing was done", hint=f"the keys are: {', '.join(KEYS)}"
                 )
             try:
                 values[KEYS[key].member] = KEYS[key].read(value)
             except ValueError:
                 raise ParseError(
                     f"{name}: '{key}' must be {KEYS[key].must}, not {value!r}; nothing was done",
-                    hint="virtcpr.toml(5) has the keys",
+                    hint="virtcpr.toml(5) lists the keys",
                 ) from None
     return Policy(**values)
 
@@ -173,7 +173,7 @@ def _flat(name: str, text: str) -> dict[str, object]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ParseError(
-            f"{name} isn't TOML: {error}; nothing was done", hint="virtcpr.toml(5) shows how it looks"
+            f"{name} isn't TOML: {error}; nothing was done", hint="virtcpr.toml(5) shows the format"
         ) from error
     values: dict[str, object] = {}
     for key, value in document.items():

@@ -15,18 +15,20 @@ from virtcpr.plan.steps import Side, Step
 SPARE_KIB = 256 * 1024  # device state, and RAM that isn't the guest's main memory: VRAM, firmware
 
 SAVE = (
-    Step("keep", "give files that hold RAM in libvirt's directory a second name", undo="take the names away"),
-    Step("suspend", "have the guest suspend itself to RAM, if that was asked for", undo="wake it up"),
-    Step(
-        "save", "pause the guest and write its state to a file (cpr-reboot)", undo="let old QEMU go on; remove the file"
-    ),
+    Step("keep", "give files that hold RAM in libvirt's directory a second name", undo="remove the names"),
+    Step("suspend", "have the guest suspend itself to RAM, if requested", undo="wake it up"),
+    Step("save", "pause the guest and write its state to a file (cpr-reboot)", undo="resume old QEMU; remove the file"),
     Step("end-old", "end old QEMU, if the guest wasn't resumed meanwhile; its state is in the file now", side=Side.AT),
 )
 RESTORE = (
-    Step("start", "have libvirt start the domain again, paused, waiting for its state", undo="end it; the file waits"),
-    Step("load", "load the state from the file", undo="end new QEMU; the file waits"),
+    Step(
+        "start",
+        "have libvirt start the domain again, paused, waiting for its state",
+        undo="end new QEMU; keep the file",
+    ),
+    Step("load", "load the state from the file", undo="end new QEMU; keep the file"),
     Step("resume", "let new QEMU run the guest", side=Side.AFTER),
-    Step("strip", "take out of libvirt's record what made QEMU wait", side=Side.AFTER),
+    Step("strip", "remove from libvirt's record what made QEMU wait", side=Side.AFTER),
 )
 REBOOT = (*SAVE, *RESTORE)
 

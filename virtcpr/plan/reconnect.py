@@ -102,7 +102,7 @@ def _drives(answer: object) -> Reading:
         device = name if path.startswith("/") and not path.startswith(PERIPHERAL) else path.removeprefix(PERIPHERAL)
         limits = "".join(f" {key}={value}" for key, value in qmp.throttle(inserted).items() if value)
         drives.append(
-            f"{device or 'a built-in one'} on {qmp.text(inserted.get('node-name')) or 'nothing'}"
+            f"{device or 'a built-in device'} on {qmp.text(inserted.get('node-name')) or 'nothing'}"
             + (f" ({limits.strip()})" if limits else "")
         )
     return frozenset(drives)
@@ -207,7 +207,7 @@ def judge_state(status: StatusFile, state: str, *, runs: bool) -> Iterator[Disag
     if status.state == "shutoff" or (status.state, status.reason) == ("paused", "starting up"):
         yield Disagreement(f"libvirt's record says that the guest is {status.state} ({status.reason})")
     if state in UNSTARTED:
-        yield Disagreement(f"QEMU is {state}: it hasn't got the guest")
+        yield Disagreement(f"QEMU is {state}: it doesn't have the guest")
     elif state not in ({"running"} if runs else SUSPENDED):
         yield Disagreement(f"the guest is {state}", kills=False)
 

@@ -43,8 +43,8 @@ class Step:
 SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-new", announce=State.SPAWNED)
 
 HAND_OVER = (
-    Step("connect", "take over old QEMU's monitor and look at the guest once more", undo="disconnect"),
-    Step("arm", "set old QEMU to cpr-transfer and let it name what blocks it", undo="disarm"),
+    Step("connect", "take over old QEMU's monitor and check the guest again", undo="disconnect"),
+    Step("arm", "set old QEMU to cpr-transfer and ask it what blocks it", undo="disarm"),
     Step(
         "migrate",
         "hand the guest's RAM to new QEMU by descriptor",
@@ -53,14 +53,14 @@ HAND_OVER = (
     ),
     Step("attach", "connect to new QEMU's monitor", undo="detach"),
     Step("replay", "give new QEMU what its command line can't carry"),
-    Step("compare", "ask new QEMU what libvirt will ask it, and compare with old's answers"),
+    Step("compare", "ask new QEMU what libvirt will ask it, and compare its answers with old QEMU's"),
     Step("incoming", "pause the guest and move its device state"),
-    Step("received", "see both sides complete, the guest paused in new QEMU", announce=State.RECEIVED),
+    Step("received", "check that both sides are complete, the guest paused in new QEMU", announce=State.RECEIVED),
     Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
-    Step("place", "put new QEMU's threads where old's are", side=Side.AFTER, announce=State.RUNNING),
+    Step("place", "place new QEMU's threads like old QEMU's", side=Side.AFTER, announce=State.RUNNING),
     Step("end-old", "end old QEMU", side=Side.AFTER),
     Step("record", "write new QEMU into libvirt's status file", side=Side.AFTER),
-    Step("preflight", "see that libvirt will take new QEMU when its daemon starts", side=Side.AFTER),
+    Step("preflight", "check that libvirt will accept new QEMU when its daemon starts", side=Side.AFTER),
 )
 
 TRANSFER = (SPAWN, *HAND_OVER)

@@ -97,7 +97,7 @@ class Unplannable(Exception):
 
 
 def plan(facts: DomainFacts) -> Plan:
-    """The plan for a domain without blockers.  Raises Unplannable where a resource can't be identified."""
+    """The plan for a domain without blockers.  Raises Unplannable if a resource can't be identified."""
     assert facts.process is not None
     assert facts.qemu is not None
     status, live = facts.status, facts.live
@@ -165,7 +165,7 @@ class _Resources:
     displays: list[int] = field(default_factory=list)
 
     def replacement(self, option: Option) -> Option | None:
-        """The option for new QEMU, or None where it stays as it is."""
+        """The option for new QEMU, or None if it stays as it is."""
         match option.name:
             case "add-fd":
                 return self._fdset(option)

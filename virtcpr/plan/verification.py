@@ -33,7 +33,7 @@ class Adopted:
 
 
 def verify(before: DomainFacts, after: Adopted, pid: int) -> tuple[str, ...]:
-    """Everything that isn't as it was, or isn't new QEMU's, as people read it; nothing where all is well."""
+    """Everything that isn't as it was, or isn't new QEMU's, as people read it; nothing if all is well."""
     return (*_libvirts(before, after, pid), *_qemus(before, after), *_hosts(before, after))
 
 
@@ -43,7 +43,7 @@ def _libvirts(before: DomainFacts, after: Adopted, pid: int) -> Iterator[str]:
     if after.state != before.state:
         yield f"libvirt says that the domain is {after.state} ({after.reason}), it was {before.state}"
     if after.owners != {pid}:
-        yield f"libvirt talks to another process than {pid}"
+        yield f"libvirt talks to a process other than {pid}"
     changed = differences(before.xml, after.xml, asleep=before.state != "running")
     if changed:
         yield "the live XML changed: " + "; ".join(changed)
@@ -95,6 +95,6 @@ def _hosts(before: DomainFacts, after: Adopted) -> Iterator[str]:
             yield f"interface {tap} is down"
     for what, target in before.outputs.items():
         if after.outputs.get(what) != target:
-            yield f"{what} isn't written to where it was ({target}): its log no longer grows"
+            yield f"{what} is no longer written to {target}: its log doesn't grow"
     if before.agent and not after.agent:
-        yield "the guest agent answered before the swap, and doesn't now"
+        yield "the guest agent answered before the swap, but doesn't now"

@@ -151,7 +151,7 @@ def test_a_closed_window_and_a_dry_run(outdated: Guests) -> None:
     configure(f'auto = "apply"\nwindows = ["{hour:02}:00-{hour:02}:30"]\n')
     report = auto(code=4)
     assert actions(report) == {"db": "blocked", "mail": "waiting", "web": "waiting"}
-    assert report["domains"][2]["reason"] == f"guests are moved {hour:02}:00-{hour:02}:30 only"
+    assert report["domains"][2]["reason"] == f"guests are only moved {hour:02}:00-{hour:02}:30"
     configure('auto = "apply"\n')
     assert actions(auto("--dry-run")) == {"db": "blocked", "mail": "move", "web": "move"}
     assert (processes(), heard()) == (before, [])

@@ -117,7 +117,7 @@ def belongs_to_one_guest() -> None:
     for _ in range(2):
         (done,) = prepare(*DAX, OTHER.name, code=4)
         assert codes(done) == ["ram-file-taken"]
-        assert f"in {STAND_IN}, where that of the domain {ON_DEVICE.name} is" in done["findings"][0]["message"]
+        assert f"in {STAND_IN}, which holds the RAM of domain {ON_DEVICE.name}" in done["findings"][0]["message"]
         prepare("--undo", ON_DEVICE.name)
     virsh("destroy", ON_DEVICE.name)
     both = prepare(*DAX, OTHER.name, ON_DEVICE.name, code=3)

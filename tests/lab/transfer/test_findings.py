@@ -170,7 +170,7 @@ def test_an_unprepared_guest_is_prepared_and_booted() -> None:
 
     checked = found()
     assert checked.keys() == {"ram-private", "aux-ram-share", "cold-boot-pending"}
-    assert checked["ram-private"]["remedy"] == "shut it down and start it: its persistent XML is prepared"
+    assert checked["ram-private"]["remedy"] == "its persistent XML is prepared: shut it down and start it"
     virsh("destroy", OWN.name)
     assert found().keys() == {"not-running"}
     virsh("start", OWN.name)

@@ -150,7 +150,7 @@ def test_an_image_that_libvirt_does_not_know(fresh: Start) -> None:
         (
             "/usr/lib/virtcpr-lab/aarch64/usr/bin/qemu-system-aarch64",
             "emulator-arch",
-            "runs aarch64 guests, this one is x86_64",
+            "runs aarch64 guests, this guest is x86_64",
         ),
     ],
 )

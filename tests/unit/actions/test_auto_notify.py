@@ -26,7 +26,7 @@ DB = AutoDomain(
     "db",
     "u2",
     Action.BLOCKED,
-    "by mode reboot neither",
+    "mode reboot can't move it either",
     source=Side("10.0.2", 1),
     findings=(Finding("x", Severity.BLOCKER, "no\nroom", ""), Finding("y", Severity.WARNING, "viewers", "")),
 )
@@ -93,8 +93,8 @@ def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[o
         "VIRTCPR_TO": "10.0.13",
         "VIRTCPR_PAUSE_MS": "41.250",
     }
-    assert db["VIRTCPR_REASON"] == "by mode reboot neither; no\nroom"
-    assert (db["PRIORITY"], db["MESSAGE"]) == ("4", "db: blocked: by mode reboot neither; no\nroom")
+    assert db["VIRTCPR_REASON"] == "mode reboot can't move it either; no\nroom"
+    assert (db["PRIORITY"], db["MESSAGE"]) == ("4", "db: blocked: mode reboot can't move it either; no\nroom")
     assert "VIRTCPR_TO" not in db
     assert (new["PRIORITY"], new["MESSAGE"]) == ("7", "new: current")
     assert summary["MESSAGE"] == "auto: 3 domains: 1 upgraded, 1 current, 1 blocked"

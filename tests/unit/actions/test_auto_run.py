@@ -160,7 +160,7 @@ def test_a_window_that_closes_in_between(upgrades: Upgrades, monkeypatch: pytest
     upgrades.moving = lambda _: monkeypatch.setattr(auto, "minute_of_day", lambda: 13 * 60)
     report = run(planned("a", "b", rules=rules), rules)
     assert actions(report) == "a:upgraded b:waiting"
-    assert report.domains[1].reason == "guests are moved 12:00-13:00 only"
+    assert report.domains[1].reason == "guests are only moved 12:00-13:00"
 
 
 def interrupt() -> None:
@@ -314,7 +314,7 @@ def test_a_closed_window_is_told_once(host: Host) -> None:
     assert actions(host.auto()) == "a:waiting"
     assert (host.pending, len(host.told), host.looks) == (True, 1, 1)
     report = host.auto()
-    assert (report.domains, report.notes) == ((), ("guests are moved 00:00-00:01 only",))
+    assert (report.domains, report.notes) == ((), ("guests are only moved 00:00-00:01",))
     assert (host.pending, len(host.told), host.looks) == (True, 1, 1)  # it isn't even looked
     host.trigger()
     host.auto()

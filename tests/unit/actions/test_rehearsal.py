@@ -162,15 +162,15 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     (no,), (maybe,) = refused.findings, doubtful.findings
     assert (no.code, no.severity) == ("rehearsal", Severity.BLOCKER)
     assert no.message == (
-        f"QEMU {facts.domain().emulator.version} can't take over this machine, as a rehearsal with a twin of it "
-        "showed: VQ 0 vring.num 1024 exceeds allocated max 256"
+        f"a rehearsal showed that QEMU {facts.domain().emulator.version} can't take over this machine: "
+        "VQ 0 vring.num 1024 exceeds allocated max 256"
     )
-    assert "'virtcpr upgrade --no-rehearse d1' tries all the same" in no.remedy
-    assert "mode reboot has ended the guest, whose state waits on disk" in no.remedy
+    assert "'virtcpr upgrade --no-rehearse d1' tries anyway" in no.remedy
+    assert "mode reboot leaves the guest down, its state on disk" in no.remedy
     assert no.modes == maybe.modes == (Mode.TRANSFER, Mode.REBOOT)
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
     assert "could not be rehearsed: it took more than 30 s" in maybe.message
-    assert "in mode reboot it would be down, its state kept on disk" in maybe.remedy
+    assert "in mode reboot it would be down, its state on disk" in maybe.remedy
 
 
 class Twin:

@@ -43,11 +43,11 @@ def test_what_is_as_it_was_is_not_mentioned() -> None:
         (replace(BEFORE, threads={MAIN: BEFORE.threads[MAIN]}), "vCPU 0 has no thread any more"),
         (
             replace(BEFORE, helpers={"thread 8": {"cgroup": "/", "CPU affinity": "0"}}),
-            "the cgroup of thread 8 is /, those of old QEMU had /emulator or /vcpu0",
+            "the cgroup of thread 8 is /, old QEMU's threads had /emulator or /vcpu0",
         ),
         (
             replace(BEFORE, helpers={"thread 8": {"CPU affinity": "2"}}),
-            "the CPU affinity of thread 8 is 2, those of old QEMU had 0 or 0,1 or 1",
+            "the CPU affinity of thread 8 is 2, old QEMU's threads had 0 or 0,1 or 1",
         ),
     ],
 )

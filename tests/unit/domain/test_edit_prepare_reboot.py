@@ -332,9 +332,9 @@ def test_what_is_said_of_another_template() -> None:
     facts = DomainFacts("a b", "", None, "", "", xml, Emulator("/q"), offline=True, persistent_xml=xml)
     (one,) = preparing(facts, Mode.REBOOT, "reboot-file", xml)
     assert one.message == (
-        "the domain is prepared by another template of this mode (reboot-dax), and what that put in would stay"
+        "the domain is prepared by another template of this mode (reboot-dax), and its changes would stay"
     )
-    assert one.remedy == "take it back first: 'virtcpr prepare --undo 'a b''"
+    assert one.remedy == "undo it first: 'virtcpr prepare --undo 'a b''"
 
 
 # The templates that there are.

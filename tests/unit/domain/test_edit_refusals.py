@@ -29,7 +29,7 @@ from virtcpr.errors import ParseError
             template("<a qemu:b='c'/>"),
             f"<a>: the attribute {{{QEMU}}}b has a namespace that means nothing in a template",
         ),
-        (template("<x xmlns='urn:x'/>"), "<x> is of the namespace urn:x, which virtcpr knows nothing of"),
+        (template("<x xmlns='urn:x'/>"), "<x> is of the namespace urn:x, which virtcpr doesn't know"),
         (
             template("<qemu:override/>"),
             "<qemu:override>: of this namespace a template has <qemu:commandline> only, with <qemu:arg> in it",
@@ -70,7 +70,7 @@ def test_templates_that_are_refused(text: str, said: str) -> None:
     ("record", "said"),
     [
         ("<virtcpr:prepared/>", "<prepared> has no mode"),
-        ("<virtcpr:prepared mode='a'/><virtcpr:prepared mode='b'/>", "there is more than one"),
+        ("<virtcpr:prepared mode='a'/><virtcpr:prepared mode='b'/>", "there is more than one record"),
         ("<virtcpr:prepared mode='a' ending='x'/>", "<prepared>: no tag ends with 'x'"),
         ("<virtcpr:prepared mode='a'><virtcpr:x/></virtcpr:prepared>", "it has <x> in it"),
         ("<virtcpr:prepared mode='a'><set/></virtcpr:prepared>", "it has <set> of another namespace in it"),
@@ -110,7 +110,7 @@ def test_records_that_are_refused(record: str, said: str) -> None:
     for act in (transfer, undo, recorded):
         with pytest.raises(ParseError) as caught:
             act(text)
-        assert caught.value.message == f"the record of what prepare changed in the domain makes no sense: {said}"
+        assert caught.value.message == f"the record of prepare's changes in the domain is invalid: {said}"
         assert caught.value.hint == (
             "Correct <virtcpr:prepared> in the domain's <metadata>, or remove it: undo then does nothing."
         )

@@ -20,12 +20,12 @@ from virtcpr.plan.reconnect import QUERIES
 
 WRONG: tuple[tuple[Callable[[], object], str], ...] = (
     (lambda: qmp.obj({})["status"], "QEMU answered an object without 'status'"),
-    (lambda: qmp.obj([]), "QEMU answered list where an object was expected"),
-    (lambda: qmp.obj(None), "QEMU answered nothing where an object was expected"),
-    (lambda: qmp.items({}), "QEMU answered dict where a list was expected"),
-    (lambda: qmp.text(7), "QEMU answered int where a text was expected"),
-    (lambda: qmp.number("7"), "QEMU answered str where a number was expected"),
-    (lambda: qmp.number(True), "QEMU answered bool where a number was expected"),
+    (lambda: qmp.obj([]), "QEMU answered list instead of an object"),
+    (lambda: qmp.obj(None), "QEMU answered nothing instead of an object"),
+    (lambda: qmp.items({}), "QEMU answered dict instead of a list"),
+    (lambda: qmp.text(7), "QEMU answered int instead of a text"),
+    (lambda: qmp.number("7"), "QEMU answered str instead of a number"),
+    (lambda: qmp.number(True), "QEMU answered bool instead of a number"),
     (lambda: qmp.version({"qemu": {"major": 10, "minor": 0}}), "QEMU answered an object without 'micro'"),
     (lambda: qmp.threads([{"cpu-index": 0}]), "QEMU answered an object without 'thread-id'"),
     (lambda: qmp.children([{"name": "a", "type": None}, {"name": "b"}]), "QEMU answered an object without 'type'"),
@@ -36,7 +36,7 @@ WRONG: tuple[tuple[Callable[[], object], str], ...] = (
                 {"name": "1", "members": [{"name": "mode", "type": "2"}]},
             ]
         ),
-        "QEMU answered nothing where an object was expected",
+        "QEMU answered nothing instead of an object",
     ),
 )
 

@@ -212,7 +212,7 @@ NETWORK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
             BlockNode("a", "rbd:pool/x", "rbd"),
             NETWORK.format("protocol='rbd' name='pool/x'", ""),
             "disk vdz was attached or changed since the guest started, and its image is of a kind that can't be opened "
-            "anew yet ('rbd')",
+            "again yet ('rbd')",
         ),
         (
             BlockNode("a", "nbd://h", "nbd"),
@@ -223,13 +223,13 @@ NETWORK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
         (
             BlockNode("a", "nbd://h", "file"),
             NETWORK.format("protocol='nbd'", "<host name='h'/>"),
-            "block node a is of driver file, which isn't what libvirt's record has",
+            "block node a has the driver file, but libvirt's record names another",
         ),
         (
             replace(A_NODE, file="/other"),
             DISK,
-            "disk vda was attached or changed since the guest started, and block node a is /other, which isn't what "
-            "libvirt's record has",
+            "disk vda was attached or changed since the guest started, and block node a is /other, but libvirt's "
+            "record names another file",
         ),
         (
             replace(A_NODE, file="/dev/fdset/4"),
@@ -244,7 +244,7 @@ NETWORK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
         (
             BlockNode("a", "/a", "raw"),
             DISK.replace("'storage'", "'x'").replace("'format' name='top'", "'slice-storage' name='a'"),
-            "the slice that it is isn't in libvirt's record",
+            "its slice isn't in libvirt's record",
         ),
     ],
 )  # fmt: skip
@@ -308,19 +308,19 @@ def test_a_medium_of_an_administrators_own_drive_that_is_out_is_refused() -> Non
     assert blocks.change(line, replace(qemu(()), legacy=there), status()).refused == ()
     out = qmp.legacy_drives([{"device": "ide0-cd0"}])
     assert set(blocks.change(line, replace(qemu(()), legacy=out), status()).refused) == {
-        "QEMU was started with the drive /a.iso, and has it no more"
+        "QEMU was started with the drive /a.iso, which it no longer has"
     }
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ([Option("cdrom", "/b.iso")], "/b.iso, and has it no more"),
-        ([Option("hda", "/a.iso"), Option("snapshot")], "/a.iso, whose changes are in a file"),
-        ([Option("drive", "driver=raw,file.filename=/a,if=ide")], "file.filename=/a,if=ide, of which it doesn't say"),
-        ([Option("drive", "file.driver=file,file.filename=/a")], "of which it doesn't say"),
-        ([Option("drive", "file=/a.iso,snapshot=on")], "/a.iso, whose changes are in a file that is gone with it"),
-        ([Option("snapshot"), Option("drive", "file=nbd://h/x")], "nbd://h/x, whose changes are in a file"),
+        ([Option("cdrom", "/b.iso")], "/b.iso, which it no longer has"),
+        ([Option("hda", "/a.iso"), Option("snapshot")], "/a.iso, whose changes are in a temporary file"),
+        ([Option("drive", "driver=raw,file.filename=/a,if=ide")], "file.filename=/a,if=ide, and doesn't say"),
+        ([Option("drive", "file.driver=file,file.filename=/a")], "and doesn't say what the drive holds"),
+        ([Option("drive", "file=/a.iso,snapshot=on")], "/a.iso, whose changes are in a temporary file (snapshot)"),
+        ([Option("snapshot"), Option("drive", "file=nbd://h/x")], "nbd://h/x, whose changes are in a temporary file"),
     ],
 )
 def test_drives_of_an_administrators_own_that_may_be_others_now_are_refused(options: list[Option], why: str) -> None:

@@ -122,7 +122,7 @@ def test_a_status_file_without_it_stays_as_it_is() -> None:
 
 
 def test_what_is_no_domain_is_refused() -> None:
-    with pytest.raises(ParseError, match="this is no domain's XML but <network>"):
+    with pytest.raises(ParseError, match="this is not a domain's XML but <network>"):
         restart.waiting("<network/>")
     with pytest.raises(ParseError, match="libvirt's status file has no domain in it"):
         restart.stripped("<domstatus/>", ())

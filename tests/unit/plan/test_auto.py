@@ -92,14 +92,14 @@ def test_the_longest_pause(forecast: float | None, limit: int, action: Action) -
     domain = judged(Candidate(movable(forecast=forecast)), replace(APPLY, max_pause_ms=limit))
     assert domain.action is action
     if action is Action.TOLD:
-        assert domain.reason == "its pause is expected to be 101 ms, and max-pause-ms is 100"
+        assert domain.reason == "its expected pause is 101 ms, and max-pause-ms is 100"
 
 
 def test_outside_the_windows() -> None:
     night = replace(APPLY, windows=(Window(22 * 60, 6 * 60),))
     assert judged(Candidate(movable()), night, 23 * 60).action is Action.MOVE
     waiting = judged(Candidate(movable()), night, NOON)
-    assert (waiting.action, waiting.reason) == (Action.WAITING, "guests are moved 22:00-06:00 only")
+    assert (waiting.action, waiting.reason) == (Action.WAITING, "guests are only moved 22:00-06:00")
     assert judged(Candidate(blocked()), night, NOON).action is Action.BLOCKED
     assert auto.plan([Candidate(movable())], night, NOON).waves == ()
 
@@ -117,7 +117,7 @@ def test_mode_reboot_where_it_is_allowed() -> None:
     slow = replace(allowed, max_pause_ms=500)
     assert judged(replace(one, reboot=movable("db", Mode.REBOOT, 1200.0)), slow).action is Action.TOLD
     neither = judged(replace(one, reboot=replace(blocked(), findings=(BLOCKER, WARNING))), allowed)
-    assert (neither.action, neither.reason) == (Action.BLOCKED, "by mode reboot neither")
+    assert (neither.action, neither.reason) == (Action.BLOCKED, "mode reboot can't move it either")
     assert neither.findings == (BLOCKER, WARNING)
 
 

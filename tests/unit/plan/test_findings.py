@@ -108,13 +108,13 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      xml("machine='pc-q35-10.0'", "machine='microvm'")),
     ("emulator", (T, L, R, X), "/usr/bin/qemu doesn't exist",
      whole(emulator=Emulator("/usr/bin/qemu", problem="doesn't exist"))),
-    ("emulator-arch", (T, L, R, X), "runs aarch64 guests, this one is x86_64", emulator(target="aarch64")),
+    ("emulator-arch", (T, L, R, X), "runs aarch64 guests, this guest is x86_64", emulator(target="aarch64")),
     ("emulator-cpr", (T,), "can't do cpr-transfer", emulator(modes=frozenset({"normal", "cpr-reboot"}))),
     ("emulator-reboot", (R,), "can't do cpr-reboot", emulator(modes=frozenset({"normal"}))),
     ("machine-gone", (T, L, R, X), "has no machine type pc-q35-10.0", emulator(machines=frozenset({"pc-q35-99.0"}))),
     ("qemu-old", (T,), "runs in QEMU 9.2.0, cpr-transfer needs 10.0", qemu(version="9.2.0", version_tuple=(9, 2, 0))),
     ("qemu-old-reboot", (R,), "cpr-reboot needs 8.2", qemu(version="8.1.0", version_tuple=(8, 1, 0))),
-    ("modules-gone", (T, L, R, X), "was replaced on disk", process(modules=False)),
+    ("modules-gone", (T, L, R, X), "were replaced on disk", process(modules=False)),
     ("ram-private", (T, X), "RAM isn't shared (pc.ram)", qemu(memdevs=(Memdev("pc.ram", False),))),
     ("ram-private", (T, X), "no memory backend", qemu(memdevs=())),
     ("ram-private", (T, X), "won't be shared (main memory)", stopped(xml(SHARED, ""))),
@@ -174,9 +174,9 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
     ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
     ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
-    ("interface-user", (T,), "through net0, a network of QEMU's own",
+    ("interface-user", (T,), "through net0, QEMU's user-mode network",
      xml("<interface type='network'>", "<interface type='user'>")),
-    ("network-boot", (T,), "took its interfaces' boot ROMs away",
+    ("network-boot", (T,), "removed its interfaces' boot ROMs",
      xml("<qemu:arg value='-machine'/>", "<qemu:arg value='-global'/><qemu:arg value='e1000.romfile='/>"
          "</qemu:commandline><os><boot dev='network'/></os><qemu:commandline><qemu:arg value='-machine'/>")),
     ("interface-queues", (T,), "macvtap interface with several queues",
@@ -275,7 +275,7 @@ def test_an_image_that_the_guest_no_longer_uses_blocks() -> None:
     nodes = tuple(replace(n, file="/elsewhere.iso") if n.name == "libvirt-1-storage" else n for n in domain.qemu.nodes)
     (finding,) = findings(qemu(nodes=nodes)(domain))
     assert finding.code == "changed"
-    assert "libvirt-1-storage is /elsewhere.iso, which isn't what libvirt's record has" in finding.message
+    assert "libvirt-1-storage is /elsewhere.iso, but libvirt's record names another file" in finding.message
 
 
 @pytest.mark.parametrize("broken", [qemu(mode="cpr-transfer"), file_ram(discard=True)])

@@ -68,7 +68,7 @@ def test_the_room_that_a_state_needs() -> None:
 def test_too_little_room() -> None:
     assert list(reboot.no_room("web", 2 * MIB, 2 << 20, "/srv")) == []
     (finding,) = reboot.no_room("my web", 2 * MIB, (2 << 20) - 1, "/srv")
-    assert finding.message == "the guest's state may need 2 MiB, and /srv has 1 MiB left"
+    assert finding.message == "the guest's state may need 2 MiB, but /srv has only 1 MiB left"
     assert "virtcpr prepare --mode reboot 'my web'" in finding.remedy
     assert (finding.code, finding.severity, finding.modes) == ("room", Severity.BLOCKER, (Mode.REBOOT,))
     assert reboot.blocked([finding])

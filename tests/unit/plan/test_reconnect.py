@@ -131,8 +131,8 @@ STATES = (
     (("running", "booted"), "postmigrate", True, (Disagreement("the guest is postmigrate", kills=False),)),
     (("running", "booted"), "io-error", True, (Disagreement("the guest is io-error", kills=False),)),
     (("running", "booted"), "paused", True, (Disagreement("the guest is paused", kills=False),)),
-    (("running", "booted"), "prelaunch", True, (Disagreement("QEMU is prelaunch: it hasn't got the guest"),)),
-    (("running", "booted"), "inmigrate", True, (Disagreement("QEMU is inmigrate: it hasn't got the guest"),)),
+    (("running", "booted"), "prelaunch", True, (Disagreement("QEMU is prelaunch: it doesn't have the guest"),)),
+    (("running", "booted"), "inmigrate", True, (Disagreement("QEMU is inmigrate: it doesn't have the guest"),)),
     (
         ("paused", "starting up"),
         "running",

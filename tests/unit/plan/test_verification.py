@@ -39,7 +39,7 @@ NODE = facts.qemu().nodes[0]
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"id": 9}, "the domain's id changed from 1 to 9"),
     ({"state": "paused", "reason": "I/O error"}, "libvirt says that the domain is paused (I/O error), it was running"),
-    ({"owners": frozenset({1})}, "libvirt talks to another process than 4711"),
+    ({"owners": frozenset({1})}, "libvirt talks to a process other than 4711"),
     (
         {"xml": AFTER.xml.replace("state='disconnected'", "state='connected'")},
         'the live XML changed: - <target type="virtio" name="org.qemu.guest_agent.0"/>; '
@@ -78,9 +78,9 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"ports": {"vnet0": Port("virbr0", up=False)}}, "interface vnet0 is down"),
     (
         {"outputs": {**BEFORE.outputs, "serial0-log of set 0": "pipe:[3]"}},
-        "serial0-log of set 0 isn't written to where it was (pipe:[2]): its log no longer grows",
+        "serial0-log of set 0 is no longer written to pipe:[2]: its log doesn't grow",
     ),
-    ({"agent": False}, "the guest agent answered before the swap, and doesn't now"),
+    ({"agent": False}, "the guest agent answered before the swap, but doesn't now"),
 )
 
 

@@ -78,7 +78,7 @@ def last(root: etree._Element) -> etree._Element | None:
 
 
 def value_of(given: Option, key: str) -> str | None:
-    """The value that an option gives a property; a bare name is on.  None where it gives none."""
+    """The value that an option gives a property; a bare name is on.  None if it gives none."""
     text = given.value or ""
     if text.startswith("{"):
         return None  # JSON, which QEMU doesn't take for an option that it merges

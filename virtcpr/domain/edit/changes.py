@@ -10,7 +10,7 @@ from virtcpr.domain.edit.document import unescape
 
 @dataclass(frozen=True)
 class SetAttribute:
-    """``was`` is the text that stood there, with its references; None where the attribute is new."""
+    """``was`` is the text that stood there, with its references; None if the attribute is new."""
 
     path: str
     attribute: str

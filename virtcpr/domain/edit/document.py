@@ -44,7 +44,7 @@ def _quoted(value: str) -> str:
 
 
 def unescape(raw: str) -> str:
-    """The value of an attribute from its text.  Raises ParseError where that can't be an attribute's text."""
+    """The value of an attribute from its text.  Raises ParseError if that can't be an attribute's text."""
     written = raw.replace('"', "&quot;")
     try:
         return etree.fromstring(f'<a v="{written}"/>').get("v", "")
@@ -80,7 +80,7 @@ class Document:
 
     @classmethod
     def parse(cls, text: str) -> Document:
-        """Read a text.  Raises ParseError where it isn't well-formed, or has a document type or another encoding."""
+        """Read a text.  Raises ParseError if it isn't well-formed, or has a document type or another encoding."""
         data = encoded(text)
         positions = places(data)
         parser = etree.XMLParser(
@@ -116,7 +116,7 @@ class Document:
         return self._splice((place.start, place.last + 1, ""))
 
     def ending(self, element: etree._Element) -> str | None:
-        """How the start tag of an empty element ends, such as ``/>``; None where something is in the element.
+        """How the start tag of an empty element ends, such as ``/>``; None if something is in the element.
 
         ``insert`` loses it, ``remove`` puts it back.
         """
@@ -173,7 +173,7 @@ class Document:
         return end
 
     def _line(self, element: etree._Element) -> str | None:
-        """The line break and the indentation before an element; None where it doesn't begin a line."""
+        """The line break and the indentation before an element; None if it doesn't begin a line."""
         start = self._span(element).start
         blank = self._data[self._blank(start) : start].decode()
         position = blank.rfind("\n")
@@ -217,7 +217,7 @@ def _spliced(data: bytes, edits: Sequence[tuple[int, int, str]], start: int, end
 
 
 def parse_domain(text: str) -> Document:
-    """Read a domain's XML.  Raises ParseError where it is something else, or a domain that isn't QEMU's."""
+    """Read a domain's XML.  Raises ParseError if it is something else, or a domain that isn't QEMU's."""
     document = Document.parse(text)
     require_domain(document)
     return document

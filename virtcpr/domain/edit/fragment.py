@@ -83,7 +83,7 @@ class Part:
 
 
 def read(text: str) -> Part:
-    """Read a template.  Raises ParseError where it can't be one, and says which element is at fault."""
+    """Read a template.  Raises ParseError if it can't be one, and says which element is at fault."""
     root = Document.parse(text).root
     if root.tag != "domain":
         raise ParseError(f"a template starts with <domain>, this one with <{etree.QName(root).localname}>")
@@ -95,7 +95,7 @@ def read(text: str) -> Part:
 def filled(part: Part, root: etree._Element) -> Part:
     """The template with the domain's own values in place of ``{memory}``.
 
-    Raises ParseError where the template needs one that the domain doesn't have.
+    Raises ParseError if the template needs one that the domain doesn't have.
     """
     options = tuple(
         (name, value.replace(MEMORY, _memory(root)) if MEMORY in value else value) for name, value in part.options

@@ -46,7 +46,7 @@ class Step:
 
 
 def ensure(document: Document, template: Part) -> Iterator[Step]:
-    """The edits after which the document is as the template wants it.  Raises ParseError where none ever is."""
+    """The edits after which the document is as the template wants it.  Raises ParseError if none ever is."""
     seen = {document.text}
     while (step := next(_missing(document, template), None)) is not None:
         yield step
@@ -171,7 +171,7 @@ def _append(document: Document, name: str, value: str) -> Step:
 
 
 def prefix_of(element: etree._Element, namespace: str) -> str | None:
-    """What to write before the name of a child in that namespace; None where it has no prefix in that place."""
+    """What to write before the name of a child in that namespace; None if it has no prefix in that place."""
     if etree.QName(element).namespace == namespace:
         return f"{element.prefix}:" if element.prefix else ""
     return next((f"{prefix}:" for prefix, uri in element.nsmap.items() if uri == namespace and prefix), None)

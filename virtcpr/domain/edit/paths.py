@@ -33,7 +33,7 @@ def shown(tag: str) -> str:
     if not name.namespace:
         return name.localname
     if name.namespace not in PREFIXES:
-        raise ParseError(f"<{name.localname}> is of the namespace {name.namespace}, which virtcpr knows nothing of")
+        raise ParseError(f"<{name.localname}> is of the namespace {name.namespace}, which virtcpr doesn't know")
     return PREFIXES[name.namespace] + name.localname
 
 
@@ -69,7 +69,7 @@ def _identity(element: etree._Element, identity: str) -> str | None:
 
 
 def find(root: etree._Element, path: str) -> etree._Element | None:
-    """The first element at a path.  Raises ParseError where it isn't one that ``path_of`` writes."""
+    """The first element at a path.  Raises ParseError if it isn't one that ``path_of`` writes."""
     if not PATH.fullmatch(path):
         raise ParseError(f"'{path}' is not a path of elements")
     try:

@@ -32,7 +32,7 @@ def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edi
 
     ``name`` is the fragment's, by default the mode's.
 
-    Raises ParseError where the text isn't a domain's, the fragment no template, or the record in the text nonsense.
+    Raises ParseError if the text isn't a domain's, the fragment no template, or the record in the text nonsense.
     """
     document = parse_domain(text)
     part = template.filled(template.read(fragment), document.root)
@@ -53,7 +53,7 @@ def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edi
 def undo(text: str) -> Edited:
     """The document as it was before ``prepare``, except for what was changed since; without a record as it is.
 
-    Raises ParseError where the text isn't a domain's, or the record in it is nonsense.
+    Raises ParseError if the text isn't a domain's, or the record in it is nonsense.
     """
     document = parse_domain(text)
     noted = record.read(document)

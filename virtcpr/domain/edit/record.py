@@ -68,7 +68,7 @@ class Record:
 
 
 def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
-    """The earlier change with the later one in it; None where they are of different things."""
+    """The earlier change with the later one in it; None if they are of different things."""
     match earlier, change:
         case SetAttribute() | AddedElement(), SetAttribute():
             return _with_attribute(earlier, change, before)
@@ -124,19 +124,19 @@ def elements(document: Document) -> list[etree._Element]:
 
 
 def read(document: Document) -> Record | None:
-    """The record in a document; None without one.  Raises ParseError where prepare can't have written it."""
+    """The record in a document; None without one.  Raises ParseError if prepare can't have written it."""
     records = elements(document)
     if not records:
         return None
     try:
         if len(records) > 1:
-            raise ParseError("there is more than one")
+            raise ParseError("there is more than one record")
         changes = tuple(_change(element, document) for element in records[0].iterchildren(etree.Element))
         mode = _needed(records[0], "mode")
         return Record(mode, changes, _ending(records[0]), tuple(records[0].get("templates", mode).split()))
     except ParseError as error:
         raise ParseError(
-            f"the record of what prepare changed in the domain makes no sense: {error.message}",
+            f"the record of prepare's changes in the domain is invalid: {error.message}",
             hint="Correct <virtcpr:prepared> in the domain's <metadata>, or remove it: undo then does nothing.",
         ) from error
 

@@ -44,27 +44,27 @@ class Span:
 
 
 def encoded(text: str) -> bytes:
-    """The text as the parsers get it.  Raises ParseError where it is nothing to parse, or has a document type."""
+    """The text as the parsers get it.  Raises ParseError if it is nothing to parse, or has a document type."""
     if not text.strip("\ufeff \t\r\n"):
         raise ParseError("the XML is empty")
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise malformed("a character that no XML may have", text.count("\n", 0, error.start) + 1) from error
+        raise malformed("a character that XML doesn't allow", text.count("\n", 0, error.start) + 1) from error
     position = 0
     while match := PROLOG.match(data, position):
         position = match.end()
     if data.startswith(b"<!DOCTYPE", position):
         line = data.count(b"\n", 0, position) + 1
         raise ParseError(
-            f"the XML has a document type (<!DOCTYPE>, line {line}); virtcpr resolves no entities and no references "
-            "to other files, and reads only XML without one"
+            f"the XML has a document type (<!DOCTYPE>, line {line}); virtcpr reads only XML without one, as it "
+            "resolves no entities and no references to other files"
         )
     return data
 
 
 def places(data: bytes) -> Iterator[Place]:
-    """Where the elements are, in document order.  Raises ParseError where the text isn't well-formed."""
+    """Where the elements are, in document order.  Raises ParseError if the text isn't well-formed."""
     return _Scanner(data).places()
 
 
@@ -95,7 +95,7 @@ class _Scanner:
 
     def _start(self, _name: str, _attributes: Mapping[str, str]) -> None:
         if len(self._starts) == MAX_ELEMENTS:
-            raise ParseError(f"the XML has more than {MAX_ELEMENTS} elements: that is no domain's")
+            raise ParseError(f"the XML has more than {MAX_ELEMENTS} elements, too many for a domain")
         self._open.append(self._parser.CurrentByteIndex)
         self._starts.append(self._parser.CurrentByteIndex)
 

@@ -14,7 +14,7 @@ from virtcpr.errors import ParseError
 
 @dataclass(frozen=True)
 class Kept:
-    """Why a change was left alone; None where there is nothing left of it."""
+    """Why a change was left alone; None if there is nothing left of it."""
 
     why: str | None = None
 

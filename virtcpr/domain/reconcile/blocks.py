@@ -74,11 +74,11 @@ def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
             continue
         file = option.value or "" if short else str(properties.get("file", ""))
         if throwaway or properties.get("snapshot") in (True, "on"):
-            yield f"QEMU was started with the drive {file}, whose changes are in a file that is gone with it (snapshot)"
+            yield f"QEMU was started with the drive {file}, whose changes are in a temporary file (snapshot)"
         elif not file and any(key == "driver" or key.startswith("file.") for key in properties):
-            yield f"QEMU was started with the drive {option.value}, of which it doesn't say what it has now"
+            yield f"QEMU was started with the drive {option.value}, and doesn't say what the drive holds now"
         elif qemu.legacy is not None and file.startswith("/") and file not in qemu.legacy:
-            yield f"QEMU was started with the drive {file}, and has it no more"
+            yield f"QEMU was started with the drive {file}, which it no longer has"
 
 
 def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
@@ -103,7 +103,7 @@ def _with_drive(option: Option, drives: Mapping[str, Drive], nodes: Container[st
 
 
 def _corrected(option: Option, node: BlockNode) -> Option | None:
-    """The option as the node is now, or None where it is of another image."""
+    """The option as the node is now, or None if it is of another image."""
     properties = option.properties()
     if properties.get("driver") != node.driver or (node.driver in LOCAL and properties.get("filename") != node.file):
         return None
@@ -177,9 +177,9 @@ def _problem(node: BlockNode, record: Recorded | None) -> str | None:
         return record.problem
     driver = record.options.get("driver")
     if node.driver not in LOCAL if record.local else driver != node.driver:
-        return f"block node {node.name} is of driver {node.driver}, which isn't what libvirt's record has"
+        return f"block node {node.name} has the driver {node.driver}, but libvirt's record names another"
     if record.local and record.path is not None and record.path != node.file:
-        return f"block node {node.name} is {node.file}, which isn't what libvirt's record has"
+        return f"block node {node.name} is {node.file}, but libvirt's record names another file"
     if record.local and node.file.startswith("/dev/fdset/"):
         return f"block node {node.name} was opened by a descriptor"
     return None

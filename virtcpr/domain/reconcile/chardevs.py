@@ -37,7 +37,7 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
     added = [_option("add-fd", {"set": number, "fd": "0", "opaque": opaque}) for number, opaque in sorted(sets)]
     added += [_option("chardev", properties) for properties in made.values() if properties is not None]
     refused = tuple(
-        f"character device {label} was added since the guest started, and how it was made can't be told"
+        f"character device {label} was added since the guest started, and can't be rebuilt"
         for label, properties in made.items()
         if properties is None
     )
@@ -60,7 +60,7 @@ def _sources(status_xml: str) -> dict[str, etree._Element]:
 
 
 def _made(label: str, source: etree._Element | None, fdsets: tuple[FdsetFd, ...]) -> Properties | None:
-    """The properties of ``-chardev``; None where they can't be told."""
+    """The properties of ``-chardev``; None if they can't be told."""
     if source is None:
         return None
     alias = label.removeprefix("char")

@@ -22,7 +22,7 @@ def private(subject: Subject) -> Iterator[Hit]:
 def _how(subject: Subject) -> str:
     """The remedy for RAM that can't be handed over."""
     if _stored_ready(subject):
-        return "shut it down and start it: its persistent XML is prepared"
+        return "its persistent XML is prepared: shut it down and start it"
     return f"'virtcpr prepare {quote(subject.facts.name)}', then shut it down and start it"
 
 

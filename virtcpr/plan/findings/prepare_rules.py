@@ -67,13 +67,13 @@ def _nameless(subject: Subject) -> Iterator[Hit]:
 # fmt: off
 OTHER_TEMPLATE = Rule(
     "other-template", PREPARED, Needs.DOCUMENT, _told_of_several,
-    "the domain is prepared by another template of this mode ({templates}), and what that put in would stay",
-    "take it back first: 'virtcpr prepare --undo {name}'", "virtcpr/domain/edit/record.py",
+    "the domain is prepared by another template of this mode ({templates}), and its changes would stay",
+    "undo it first: 'virtcpr prepare --undo {name}'", "virtcpr/domain/edit/record.py",
 )
 FILE_TAKEN = Rule(
     "ram-file-taken", PREPARED, Needs.LIBVIRT, _told_of_several,
-    "its RAM would be in {path}, where that of the domain {other} is: they would destroy each other",
-    "give each its own, by a template of its own (docs/xml-templates.md)", "QEMU backends/hostmem-file.c",
+    "its RAM would be in {path}, which holds the RAM of domain {other}: the two would overwrite each other",
+    "give each domain a file of its own, by its own template (docs/xml-templates.md)", "QEMU backends/hostmem-file.c",
 )
 PREPARING: tuple[Rule, ...] = (
     Rule("transient", ALL, Needs.LIBVIRT, _transient, "the domain is transient: it has no persistent XML",
@@ -83,18 +83,18 @@ PREPARING: tuple[Rule, ...] = (
     Rule("nvdimm-private", PREPARED, Needs.DOCUMENT,
          has("devices/memory[@model='nvdimm'][not(@access='shared')]"),
          "the domain has an NVDIMM that isn't shared: shared RAM would let the guest write to the file behind it",
-         "decide by giving it access='shared', where the guest may write to the file",
+         "if the guest may write to the file, give the NVDIMM access='shared'",
          "libvirt qemuBuildMemoryBackendProps()"),
     Rule("sgx", (Mode.TRANSFER,), Needs.DOCUMENT, has("devices/memory[@model='sgx-epc']"),
-         "the domain has SGX enclave memory, which can't be handed over", "take it out of the domain",
+         "the domain has SGX enclave memory, which can't be handed over", "remove it from the domain",
          "QEMU backends/hostmem-epc.c"),
     Rule("ksm", PREPARED, Needs.LIBVIRT, _merged,
-         "this host merges equal pages of its guests (KSM), and shared RAM is never merged: the guest will need more "
+         "this host merges equal pages of its guests (KSM), but never shared RAM: the guest will need more "
          "memory",
-         "see that the host has it, before the domain is started", "Linux mm/ksm.c vma_ksm_compatible()",
+         "make sure that the host has it before you start the domain", "Linux mm/ksm.c vma_ksm_compatible()",
          Severity.WARNING),
     Rule("managed-save", ALL, Needs.LIBVIRT, _saved,
-         "the domain has a managed save: the next start takes that up, with the XML of then",
+         "the domain has a managed save: the next start restores it, with the XML of that time",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
          "libvirt virDomainHasManagedSaveImage()", Severity.WARNING),
     OTHER_TEMPLATE,
@@ -102,27 +102,27 @@ PREPARING: tuple[Rule, ...] = (
 )
 EDITED: tuple[Rule, ...] = (
     Rule("interface-rom", (Mode.TRANSFER,), Needs.DOCUMENT, _roms,
-         "its interfaces keep their boot ROMs ({models}): with aux-ram-share QEMU loses track of that of an interface "
-         "that is detached, and another one in the same slot can overwrite a disk image of the guest, or end it",
-         "attach no interface where one was detached, until the guest has been started anew; or give those that it "
-         "doesn't boot from <rom enabled='no'/>",
+         "its interfaces keep their boot ROMs ({models}): with aux-ram-share, QEMU loses track of a detached "
+         "interface's ROM; another interface in the same slot can then overwrite a disk image of the guest, or end it",
+         "until the guest is restarted, attach no interface in the slot of a detached one; or give <rom enabled='no'/> "
+         "to interfaces that the guest doesn't boot from",
          "QEMU system/physmem.c qemu_ram_free(), cpr_name()", Severity.WARNING),
     Rule("ram-backend-cells", PREPARED, Needs.DOCUMENT, _on_one_backend("cpu/numa/cell"),
-         "all RAM would be on one backend ({backend}), and the domain has NUMA cells, each with its own: QEMU refuses "
+         "all RAM would be on one backend ({backend}), but each NUMA cell of the domain has its own: QEMU refuses "
          "to start with both",
-         "use another template, or take them out of the domain ('virsh edit {name}')",
+         "use another template, or remove the cells from the domain ('virsh edit {name}')",
          "QEMU hw/core/numa.c numa_complete_configuration()"),
     Rule("ram-backend-twice", PREPARED, Needs.DOCUMENT,
          _on_one_backend("memoryBacking/hugepages | memoryBacking/locked | memoryBacking/allocation"
                          "[@mode='immediate']"),
-         "all RAM will be on one backend ({backend}), but libvirt's own for the domain will take memory, too: it is in "
-         "huge pages, allocated at once or locked",
-         "take <hugepages>, <allocation> and <locked> out of <memoryBacking> ('virsh edit {name}')",
+         "all RAM will be on one backend ({backend}), but libvirt's own backend will take memory, too: it is in huge "
+         "pages, allocated at once or locked",
+         "remove <hugepages>, <allocation> and <locked> from <memoryBacking> ('virsh edit {name}')",
          "libvirt qemuBuildMemoryBackendProps()", Severity.WARNING),
     Rule("ram-nameless", (Mode.REBOOT,), Needs.DOCUMENT, _nameless,
          "RAM in huge pages is in a file without a name, and can't stay in place: it goes to the state file",
-         "nothing, where the disk has room for that; or take the huge pages out of the domain ('virsh edit {name}'), "
-         "and prepare it then", "QEMU backends/hostmem-file.c; migration/ram.c migrate_ram_is_ignored()",
+         "nothing, if the disk has room for it; or remove the huge pages from the domain ('virsh edit {name}'), "
+         "then prepare it", "QEMU backends/hostmem-file.c; migration/ram.c migrate_ram_is_ignored()",
          Severity.WARNING),
 )
 # fmt: on

@@ -38,7 +38,7 @@ class Subject:
 
     @classmethod
     def of(cls, facts: DomainFacts) -> Subject:
-        """Raises ParseError where the domain's XML isn't one."""
+        """Raises ParseError if the domain's XML isn't one."""
         line = None
         if facts.process is not None:
             with suppress(ParseError):  # the rule 'argv' says so

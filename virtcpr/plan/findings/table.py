@@ -26,7 +26,7 @@ PREPARE = "{how}"  # 'virtcpr prepare', or only the cold boot
 RESTART = "restart the guest instead ('virsh shutdown {name}', 'virsh start {name}')"
 DETACH = "detach it, or restart the guest"
 UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
-EDIT = "take that out of the domain ('virsh edit {name}'), then shut it down and start it"
+EDIT = "remove it from the domain ('virsh edit {name}'), then shut it down and start it"
 REBOOTS = "use mode reboot ('virtcpr upgrade --mode reboot {name}')"
 CAPABILITY_OFF = (
     'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
@@ -51,29 +51,29 @@ RESOURCE = Rule(
 
 NO_GO = Rule(
     "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
-    "{version} can't take over this machine, as a rehearsal with a twin of it showed: {words}",
+    "a rehearsal showed that {version} can't take over this machine: {words}",
     "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
-    "'virtcpr upgrade --no-rehearse {name}' tries all the same: where that fails, mode transfer goes back, and mode "
-    "reboot has ended the guest, whose state waits on disk for a QEMU that takes it", "actions/rehearsal/rehearse.py",
+    "'virtcpr upgrade --no-rehearse {name}' tries anyway: if that fails, mode transfer rolls back, and mode reboot "
+    "leaves the guest down, its state on disk, until a QEMU accepts it", "actions/rehearsal/rehearse.py",
 )
 
 UNSURE = Rule(
     "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "whether {version} can take over this machine could not be rehearsed: {words}",
     "in mode transfer the guest keeps running in old QEMU if new QEMU can't; in mode reboot it would be down, its "
-    "state kept on disk, until a QEMU takes it: move an unimportant guest first",
+    "state on disk, until a QEMU accepts it: move an unimportant guest first",
     "actions/rehearsal/rehearse.py", WARNING,
 )
 
 UNREADABLE = Rule(
     "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
-    "look at it with virsh; try again when that is solved", "actions/inspect/probe.py",
+    "examine it with virsh, solve the problem, then try again", "actions/inspect/probe.py",
 )
 
 
 
 def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
-    """What a rehearsal with this domain's twin has to say of it; nothing where all went well."""
+    """What a rehearsal with this domain's twin has to say of it; nothing if all went well."""
     rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
     hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words}
     return rule.finding(facts.name, hit) if rule else None
@@ -81,14 +81,14 @@ def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
 
 AGENT = Rule(
     "agent", (REBOOT,), RUNNING, _told_by_the_plan,
-    "the guest was to suspend itself, and its guest agent doesn't answer",
+    "the guest must suspend itself, but its guest agent doesn't answer",
     "install qemu-guest-agent in the guest, or leave out --suspend-guest", "QEMU qga/qapi-schema.json",
 )
 
 ROOM = Rule(
     "room", (REBOOT,), RUNNING, _told_by_the_plan,
-    "the guest's state may need {needs}, and {directory} has {free} left",
-    "make room there; or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
+    "the guest's state may need {needs}, but {directory} has only {free} left",
+    "free space there, or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
 )
 
 STATE = (
@@ -99,18 +99,18 @@ STATE = (
          "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use",
          "use mode transfer", OURS),
     Rule("paused", ALL, RUNNING, state.paused, "the domain is paused by libvirt or QEMU ({reason})",
-         "solve what stopped it, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
+         "remove the cause, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
     Rule("state", ALL, RUNNING, state.in_another_state, "the domain is {state}", "wait until it runs",
          "libvirt virDomainState"),
     Rule("suspended", RUNS_ON, RUNNING, state.suspended, "the guest is suspended to RAM",
          "wake it up: 'virsh dompmwakeup {name}'", "QEMU qapi/run-state.json RunState"),
     Rule("qemu-status", ALL, RUNNING, state.in_another_qemu_state,
          "QEMU says that the guest is neither running nor paused, but in {status}",
-         "where it was started paused, 'virsh resume {name}'; else look at its log",
+         "if it was started paused, 'virsh resume {name}'; otherwise look at its log",
          "QEMU qapi/run-state.json RunState"),
     Rule("machine-unversioned", ALL, DOCUMENT, state.machine_unversioned,
-         "the machine type {machine} has no version: another QEMU may make another machine of it",
-         "give the domain a versioned machine type, where there is one ('qemu-system-… -machine help' lists them)",
+         "the machine type {machine} has no version: another QEMU may build a different machine",
+         "give the domain a versioned machine type, if there is one ('qemu-system-… -machine help' lists them)",
          "QEMU docs/devel/migration/compatibility.rst", WARNING),
 )
 
@@ -118,7 +118,7 @@ EMULATORS = (
     Rule("emulator", ALL, EMULATOR, state.emulator_unusable, "the emulator {path} {problem}",
          "install QEMU, or name a binary with --emulator PATH", "virtcpr/host/qemu/emulator.py"),
     Rule("emulator-arch", ALL, RUNNING, state.emulator_of_another_target,
-         "the emulator {path} runs {target} guests, this one is {wanted}",
+         "the emulator {path} runs {target} guests, this guest is {wanted}",
          "name an emulator of the guest's architecture", "QEMU query-target"),
     Rule("emulator-cpr", (TRANSFER,), EMULATOR, state.emulator_without("cpr-transfer"),
          "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
@@ -140,9 +140,10 @@ EMULATORS = (
          "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
     Rule("sandbox", (EXEC,), RUNNING, state.exec_forbidden,
          "libvirt's sandbox forbids QEMU to exec itself (spawn=deny)",
-         "use mode transfer; or seccomp_sandbox = 0 in qemu.conf, at a price", "QEMU system/qemu-seccomp.c"),
+         "use mode transfer; or set seccomp_sandbox = 0 in qemu.conf, which is less secure",
+         "QEMU system/qemu-seccomp.c"),
     Rule("modules-gone", ALL, RUNNING, state.modules_gone,
-         "QEMU {version} was replaced on disk, with its modules: what it hasn't loaded yet, it can't load any more",
+         "QEMU {version} and its modules were replaced on disk: it can't load further modules",
          "move the guest before you attach devices to it", "QEMU util/module.c module_load()", INFO),
 )
 
@@ -152,7 +153,7 @@ MEMORY = (
     Rule("ram-private", SHARED, STOPPED, memory.private_in_document, "RAM won't be shared ({ram})",
          "'virtcpr prepare {name}' before it is started", "libvirt qemuBuildMemoryBackendProps()"),
     Rule("ram-directory", SHARED, RUNNING, memory.in_directory,
-         "RAM {id} is a file in a directory ({path}): QEMU would hand over nothing and the guest would wake up in "
+         "RAM {id} is a file in a directory ({path}): QEMU would hand over nothing, and the guest would resume with "
          "blank RAM", PREPARE, "QEMU backends/hostmem-file.c, qemu_ram_alloc_from_file()"),
     Rule("ram-missing", (*SHARED, REBOOT), RUNNING, memory.file_gone,
          "RAM {id} is in the file {path}, which is gone: new QEMU couldn't open it", RESTART,
@@ -168,17 +169,17 @@ MEMORY = (
     Rule("confidential", ALL, DOCUMENT, has("launchSecurity"), "the domain is an encrypted guest (SEV, TDX)", RESTART,
          BLOCKERS),
     Rule("discard-data", (TRANSFER, REBOOT), RUNNING, memory.discarded,
-         "RAM {id} has discard-data=on: a QEMU that ends in the orderly way wipes it for the other one, too",
-         "virtcpr kills the one that must go; take <discard/> out of <memoryBacking> to be safe from others",
+         "RAM {id} has discard-data=on: a QEMU that exits normally wipes it for the other QEMU, too",
+         "virtcpr kills that process instead; remove <discard/> from <memoryBacking> in case something else ends it",
          "QEMU backends/hostmem-file.c file_backend_unparent()", WARNING),
     Rule("host-memory", (LIVE,), RUNNING, memory.no_room_for_two,
-         "mode live needs the guest's RAM twice: {wanted}, and {free} of {kind} are available",
+         "mode live needs the guest's RAM twice: {wanted}, but only {free} of {kind} are available",
          "free memory, or use mode transfer", "Linux /proc/meminfo"),
     Rule("cold-boot-pending", SHARED, RUNNING, memory.next_boot_is_ready,
          "the persistent XML is prepared, the running guest was started before that", "shut it down and start it",
          "libvirt virDomainGetXMLDesc(INACTIVE)", INFO),
     Rule("next-boot-unprepared", SHARED, RUNNING, memory.next_boot_is_not_ready,
-         "the running guest is prepared, the persistent XML isn't: after the next start it couldn't be moved any more",
+         "the running guest is prepared, the persistent XML isn't: after the next start it can't be moved",
          "'virtcpr prepare {name}'", "libvirt virDomainGetXMLDesc(INACTIVE)", WARNING),
 )
 
@@ -199,12 +200,12 @@ MIGRATION = (
     Rule("capability-stream", (TRANSFER, LIVE, REBOOT), RUNNING,
          migration.capabilities("mapped-ram", "multifd", "zero-copy-send", "x-ignore-shared",
                                 "pause-before-switchover", "switchover-ack"),
-         "the migration capability {capability} is on, which changes what new QEMU would have to expect",
+         "the migration capability {capability} is on, which changes what new QEMU must expect",
          CAPABILITY_OFF,
          "QEMU qapi/migration.json MigrationCapability"),
     Rule("write-threshold", (LIVE, EXEC), RUNNING, migration.write_thresholds,
          "a write threshold is set on block node {node}, which new QEMU wouldn't know",
-         "take it away, and have it set again after the move: 'virsh domblkthreshold {name} DISK 0'",
+         "remove it ('virsh domblkthreshold {name} DISK 0'), and set it again after the move",
          "libvirt qemuMonitorSetBlockThreshold()"),
     Rule("mode-left", ALL, RUNNING, migration.mode_left,
          "QEMU's migration mode is {mode}, left by an earlier hand-over: a snapshot taken now would leave out RAM",
@@ -262,28 +263,28 @@ DEVICES = (
          "QEMU hw/i386/amd_iommu.c"),
     Rule("spice", RUNS_ON, DOCUMENT, has("devices/graphics[@type='spice']"),
          "the domain has a SPICE display: its connections can't be handed over",
-         f"{REBOOTS}, or VNC in its place", OURS),
+         f"{REBOOTS}, or use VNC instead", OURS),
     Rule("display", RUNS_ON, DOCUMENT,
          has("devices/graphics[@type='dbus' or @type='egl-headless' or @type='rdp' or @type='sdl']"),
-         "the domain has a display that isn't VNC", f"{REBOOTS}, or VNC in its place", OURS),
+         "the domain has a display that isn't VNC", f"{REBOOTS}, or use VNC instead", OURS),
     Rule("virgl", ALL, DOCUMENT, has("devices/video/model/acceleration[@accel3d='yes']"),
          "the domain has 3D acceleration (virgl)", RESTART, "QEMU hw/display/virtio-gpu-base.c"),
     Rule("vnc-websocket", RUNS_ON, DOCUMENT, has("devices/graphics[@websocket]"), "the domain has a VNC websocket",
          f"{REBOOTS}, or {EDIT}", "QEMU ui/vnc.c vnc_display_update(), which takes no address for it"),
     Rule("vnc-password", RUNS_ON, RUNNING, devices.vnc_password,
-         "the VNC display has a password that libvirt doesn't know, and the new process wouldn't know it",
+         "the VNC display has a password that libvirt doesn't know: new QEMU wouldn't get it",
          "give libvirt one ('virsh update-device {name} FILE', with <graphics … passwd='…'/>)", "QEMU ui/vnc.c"),
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
          "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
     Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
-         "connections of the guest through {interface}, a network of QEMU's own, end in the move",
-         "programs in the guest connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
+         "the move ends the guest's connections through {interface}, QEMU's user-mode network",
+         "programs in the guest must connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
     Rule("network-boot", (TRANSFER,), DOCUMENT, devices.lost_boot_roms,
-         "the domain is to boot from the network, and 'prepare' took its interfaces' boot ROMs away when it wasn't",
+         "the domain boots from the network, but 'prepare' removed its interfaces' boot ROMs when it didn't",
          "'virtcpr prepare --undo {name}', then prepare it again", "QEMU hw/pci/pci.c pci_add_option_rom()", WARNING),
     Rule("interface-queues", (TRANSFER,), DOCUMENT, has("devices/interface[@type='direct'][driver/@queues > 1]"),
-         "the domain has a macvtap interface with several queues, of which Linux doesn't say which ones the guest uses",
+         "the domain has a macvtap interface with several queues: Linux doesn't say which of them the guest uses",
          f"{REBOOTS}, or give it one queue (<driver queues='1'/>)", "Linux drivers/net/tap.c tap_ioctl()"),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
          "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
@@ -299,8 +300,8 @@ DEVICES = (
              " | devices/rng/backend/source[@tls='yes']"),
          "the domain has a character device on a TCP port with TLS", DETACH, OURS),
     Rule("chardev-connected", (TRANSFER,), RUNNING, devices.clients,
-         "somebody is connected to the socket of {device}, and will have to connect again after the move",
-         "nothing needs to be done where the program on the other side does that by itself",
+         "a client is connected to the socket of {device}, and must connect again after the move",
+         "nothing, if the client connects again by itself",
          "QEMU chardev/char-socket.c", WARNING),
     Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix' or @type='tcp']/source[@mode='connect']"
              " | devices/rng/backend[@type='unix' or @type='tcp']/source[@mode='connect']"),
