@@ -66,7 +66,7 @@ class Rehearsal:
 class Outlook:
     """What ``upgrade`` is about to do with one domain: move it, or leave it for ``verdict``'s reason.
 
-    ``carried`` and ``replayed`` are texts; ``forecast_ms`` is the pause to be expected, in milliseconds, None where the
+    ``carried`` and ``replayed`` are texts; ``forecast_ms`` is the pause to be expected, in milliseconds, None if the
     domain was never moved before.
     """
 
@@ -97,7 +97,7 @@ class PlanReport:
 
 @dataclass(frozen=True)
 class UpgradeReport:
-    """What ``upgrade`` did.  ``blackout_ms`` is None where the daemon never went down."""
+    """What ``upgrade`` did.  ``blackout_ms`` is None if the daemon never went down."""
 
     domains: tuple[DomainReport, ...]
     exit_code: ExitCode
@@ -200,7 +200,7 @@ class PreparedDomain:
 class PrepareReport:
     """What ``prepare`` did, or with ``dry_run`` would do.
 
-    ``offline``: XML was given instead of a domain; ``document`` is the new XML then, None where it is blocked.
+    ``offline``: XML was given instead of a domain; ``document`` is the new XML then, None if it is blocked.
     """
 
     domains: tuple[PreparedDomain, ...]
@@ -229,7 +229,7 @@ class KeptDomain:
     """One domain of ``save`` or ``restore``: what would be done until it is done, then what was.
 
     ``qemu`` is the version that wrote the state, or that runs the guest now.  ``size`` is the state's, in bytes;
-    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None where it isn't known.
+    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None if it isn't known.
     """
 
     name: str
@@ -254,7 +254,7 @@ class SaveReport:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What ``restore`` did.  ``blackout_ms`` is None where the daemon never went down."""
+    """What ``restore`` did.  ``blackout_ms`` is None if the daemon never went down."""
 
     domains: tuple[KeptDomain, ...]
     exit_code: ExitCode
