@@ -1,4 +1,4 @@
-"""QEMU's command line as data: what ``/proc/PID/cmdline`` says, and its successor for the process that takes over."""
+"""QEMU's command line as data: read from ``/proc/PID/cmdline``, and rewritten for the process that takes over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from virtcpr.errors import ParseError
 
-# Options without a value (qemu-options.hx, HAS_ARG absent); every other one takes the next argument.
+# Options without a value (qemu-options.hx, HAS_ARG absent); every other option takes the next argument.
 FLAGS = frozenset(
     [
         "h",
@@ -49,7 +49,7 @@ FLAGS = frozenset(
     ]
 )
 
-# What a successor must not do again: wait for another channel, or load a snapshot into the running guest's RAM.
+# Not for a successor: waiting for an old channel, or loading a snapshot into the running guest's RAM.
 DROPPED = ("S", "incoming", "loadvm")
 
 Properties = Mapping[str, object]
@@ -57,7 +57,7 @@ Properties = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Option:
-    """One option.  ``value`` is its text as it stood, JSON or ``key=value,…``."""
+    """One option.  ``value`` is its unchanged text, JSON or ``key=value,…``."""
 
     name: str
     value: str | None = None
@@ -98,7 +98,7 @@ def _json_object(text: str) -> Properties:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Split ``key=value,key=value``; a doubled comma stands for one (util/qemu-option.c)."""
+    """Split ``key=value,key=value``; a doubled comma means one comma (util/qemu-option.c)."""
     words = text.replace(",,", "\0").split(",")
     for position, word in enumerate(words):
         name, equals, value = word.replace("\0", ",").partition("=")
@@ -151,7 +151,7 @@ class CommandLine:
         return (option for option in self.options if option.name in names)
 
     def ids(self, *names: str, key: str = "id") -> frozenset[str]:
-        """The ids of all options of these names, without those that have none."""
+        """The ids of all options of these names that have an id."""
         values = (option.properties().get(key) for option in self.named(*names))
         return frozenset(value for value in values if isinstance(value, str))
 
@@ -159,8 +159,8 @@ class CommandLine:
 def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option], cpr_socket: str) -> CommandLine:
     """The command line of the QEMU that takes over from ``old``.
 
-    ``replaced`` maps options whose file descriptors or addresses change to what stands in their place.  It waits
-    (``-S``, ``-incoming defer``) on the CPR channel at ``cpr_socket``; nothing else that an earlier swap added stays.
+    ``replaced`` maps options whose file descriptors or addresses change to their replacements.  New QEMU waits (``-S``,
+    ``-incoming defer``) on the CPR channel at ``cpr_socket``; options that an earlier swap added are dropped.
     """
     kept = [replaced.get(option, option) for option in old.options if option.name not in DROPPED]
     channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}

@@ -10,10 +10,10 @@ FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d")
 
 
 def later(option: Option, seconds: float) -> Option:
-    """``-rtc`` for a QEMU that is started these seconds after the one that had the option.
+    """``-rtc`` for a QEMU that starts these seconds after the QEMU that had the option.
 
-    A ``base`` that is a date is the time when QEMU starts; what it tells libvirt when the guest sets its clock is by
-    that (system/rtc.c, qemu_ref_timedate).  The virtual clock (``clock=vm``) is handed over, and goes on.
+    A date in ``base`` is the time when QEMU starts.  QEMU reports the guest's clock changes to libvirt relative to it
+    (system/rtc.c, qemu_ref_timedate).  The virtual clock (``clock=vm``) is handed over, and goes on.
     """
     properties = option.properties()
     start = _date(str(properties.get("base", "")))

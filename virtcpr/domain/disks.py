@@ -1,8 +1,8 @@
-"""Disk images as libvirt's status file records them: which block nodes it had QEMU make of them, with which options.
+"""Disk images as libvirt's status file records them: the block nodes that QEMU made of them, and their options.
 
-QEMU says of a node what it is, not all of what it was told.  libvirt makes the options anew whenever it needs them
-(qemuBlockStorageSourceGetBackendProps and qemuBlockStorageSourceGetFormatProps, src/qemu/qemu_block.c), and so does
-this: for images that were attached or came in since the guest started, of which no command line tells.
+QEMU doesn't report all options of a node.  libvirt builds them again whenever it needs them
+(qemuBlockStorageSourceGetBackendProps and qemuBlockStorageSourceGetFormatProps, src/qemu/qemu_block.c).  So does this
+module, for images that were added since the guest started: no command line has them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ LOCAL = frozenset({"file", "block", "volume"})
 class Recorded:
     """A block node of a disk.
 
-    ``options`` are those of its -blockdev, but for what QEMU says itself: file name of a local image, cache, read-only,
-    backing image.  ``path`` is the file name in the record, where it has one.  ``problem``: why it can't be made anew.
+    ``options`` are for its -blockdev, without what QEMU reports itself: file name of a local image, cache, read-only,
+    backing image.  ``path`` is the file name in the record, if it has one.  ``problem``: why it can't be built again.
     """
 
     disk: str  # as libvirt calls it
     options: Mapping[str, object] = field(default_factory=dict)
-    local: bool = False  # QEMU knows the file's name
+    local: bool = False  # QEMU reports the file's name
     path: str | None = None
-    top: bool = False  # nothing is on top of it but devices, filters and other images: read-only is said of it
+    top: bool = False  # only devices, filters and other images are on top of it: read-only is given
     backing: str | None = None
     problem: str | None = None
 
@@ -50,7 +50,7 @@ def _disk(disk: etree._Element) -> Iterator[tuple[str, Recorded]]:
 
 
 def _filter(node: etree._Element) -> Mapping[str, object]:
-    """What is on top of the whole chain, whatever that is just now."""
+    """Options of a filter on top of the whole chain; ``file`` is missing, as the chain can change."""
     match node.get("type"):
         case "copyOnRead":
             return {"driver": "copy-on-read", "discard": "unmap"}
@@ -63,7 +63,7 @@ def _filter(node: etree._Element) -> Mapping[str, object]:
 def _chain(
     name: str, element: etree._Element, kind: str, settings: Mapping[str, str]
 ) -> Iterator[tuple[str, Recorded]]:
-    """The nodes of an image and of what backs it; ``element`` is <disk>, <backingStore> or <dataStore>."""
+    """The nodes of an image and its backing images; ``element`` is <disk>, <backingStore> or <dataStore>."""
     source = element.find("source")
     if source is None:
         return
@@ -88,7 +88,7 @@ def _chain(
 
 
 def _of_backing(settings: Mapping[str, str]) -> Mapping[str, str]:
-    """What of <driver> is for the whole chain (qemuDomainPrepareDiskSourceData, src/qemu/qemu_domain.c)."""
+    """The settings of <driver> for the whole chain (qemuDomainPrepareDiskSourceData, src/qemu/qemu_domain.c)."""
     return {key: settings[key] for key in ("io", "discard") if key in settings}
 
 
@@ -129,7 +129,7 @@ def _effective(settings: Mapping[str, str]) -> dict[str, object]:
 
 def _nbd(source: etree._Element) -> dict[str, object]:
     host = source.find("host")
-    assert host is not None, "looked at before"
+    assert host is not None, "checked before"
     server: dict[str, object] = {"type": "inet", "host": host.get("name", ""), "port": host.get("port", "10809")}
     if host.get("transport") == "unix":
         server = {"type": "unix", "path": host.get("socket", "")}

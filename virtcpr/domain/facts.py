@@ -1,4 +1,4 @@
-"""What is known of a domain before anything is decided: the picture that planning reads, taken once."""
+"""The facts about a domain, read once; planning uses nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIPHERAL = "/machine/peripheral/"
 class Emulator:
     """A QEMU binary on disk, or why it can't be used.
 
-    ``version`` as ``QEMU_VERSION (package)``; ``build`` names the very build (ELF build id, or a digest of the file);
+    ``version`` as ``QEMU_VERSION (package)``; ``build`` identifies the build (ELF build id, or a digest of the file);
     ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
     ``machines`` the machine types that it knows.
     """
@@ -33,7 +33,7 @@ class Emulator:
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """A running QEMU, from ``/proc``.  ``started`` tells it from a later process of the same number."""
+    """A running QEMU, from ``/proc``.  ``started`` distinguishes it from a later process with the same pid."""
 
     pid: int
     started: str
@@ -43,7 +43,7 @@ class ProcessFacts:
     taps: Mapping[str, tuple[int, ...]]  # interface → its queues' descriptors, in QEMU's own numbers
     listeners: Mapping[str, int]  # path of a listening unix socket → descriptor
     inet_listeners: tuple[int, ...]  # descriptors of listening TCP sockets
-    ports: Mapping[int, int] = field(default_factory=dict)  # each of these → the port
+    ports: Mapping[int, int] = field(default_factory=dict)  # descriptor of a listening TCP socket → port
     vhosts: int = 0  # descriptors of /dev/vhost-net
     age: float = 0.0  # seconds since it was started
 
@@ -68,7 +68,7 @@ class FdsetFd:
 
 @dataclass(frozen=True)
 class Below:
-    """What a block node is on top of, by name: where its data is, or what it filters, and its backing image."""
+    """The nodes below a block node, by name: its data (or the node that it filters), and its backing image."""
 
     data: str | None = None
     backing: str | None = None
@@ -85,14 +85,14 @@ class BlockNode:
     direct: bool = False  # past the host's page cache
     no_flush: bool = False
     detect_zeroes: str = "off"
-    below: Below | None = None  # None: no drive leads there, and QEMU says it of no other
+    below: Below | None = None  # None: unknown, as QEMU reports it only for nodes of a drive
 
     @property
     def describe(self) -> str:
-        """In words that every release has in common: a file name that QEMU made up of options is spelled by release.
+        """In words that all releases share: the spelling of a json: file name depends on the release.
 
-        Without what only an active node says for sure (size, read-only), and the threshold, which is gone once it is
-        reached.
+        Without size and read-only, which are reliable only for an active node, and without the threshold, which
+        vanishes once it is reached.
         """
         file = "" if self.file.startswith("json:") else f", {self.file}"
         return f"{self.name} ({self.driver}{file})"
@@ -100,16 +100,16 @@ class BlockNode:
 
 @dataclass(frozen=True)
 class Drive:
-    """What a device has its medium in.  ``path`` is QEMU's name of the device: its id, or where it is in QOM."""
+    """A device that can hold a medium.  ``path`` is QEMU's name of the device: its id, or its QOM path."""
 
     path: str
     node: str | None  # None: no medium
     throttle: Mapping[str, object] = field(default_factory=dict)  # as block_set_io_throttle takes it; empty: none
-    floppy: str | None = None  # the kind of floppy drive that QEMU made of it when it had its first medium
+    floppy: str | None = None  # the type that QEMU gave a floppy drive for its first medium
 
     @property
     def device(self) -> str:
-        """The id of the device on the command line; one that has none, as the machine's flash, is no part of it."""
+        """The id of the device on the command line; empty if it has none, like the machine's flash."""
         if not self.path.startswith("/"):
             return self.path
         return self.path.removeprefix(PERIPHERAL).partition("/")[0] if self.path.startswith(PERIPHERAL) else ""
@@ -117,7 +117,7 @@ class Drive:
 
 @dataclass(frozen=True)
 class Memdev:
-    """RAM: a memory backend.  ``kind`` is its QOM type; the rest but ``share`` is of a memory-backend-file only."""
+    """RAM: a memory backend.  ``kind`` is its QOM type; the rest except ``share`` is for a memory-backend-file only."""
 
     id: str | None
     share: bool
@@ -131,8 +131,8 @@ class Memdev:
 class Device:
     """A device that has an id.
 
-    Of one that was ``attached`` since the machine runs, whatever the command line says of that id: ``settings`` are
-    its driver's properties that aren't the default, as QOM has them, and ``bus`` is the one that it is plugged into.
+    ``attached``: it was attached since the machine started, whatever the command line says about that id.  Then
+    ``settings`` are its driver's properties that aren't the default, as QOM has them, and ``bus`` is its bus.
     """
 
     driver: str
@@ -156,11 +156,11 @@ class QemuFacts:
     memdevs: tuple[Memdev, ...]
     objects: Mapping[str, str]  # id → QOM type
     devices: Mapping[str, Device]
-    settings: Mapping[str, Mapping[str, object]]  # of objects that attached devices use, or that came since: id → QOM's
+    settings: Mapping[str, Mapping[str, object]]  # objects that attached devices use, or that are new: id → QOM's
     iothreads: frozenset[str]
     jobs: tuple[str, ...]
     aux_ram_share: bool
-    blocked_reasons: tuple[str, ...]  # of the mode that is set
+    blocked_reasons: tuple[str, ...]  # for the current migration mode
     mode: str
     capabilities: frozenset[str]  # those that are on
     drives: tuple[Drive, ...] = ()
@@ -170,7 +170,7 @@ class QemuFacts:
 
     @property
     def attached(self) -> frozenset[str]:
-        """The devices that the command line doesn't know, or not any more."""
+        """The devices that were attached since the guest started."""
         return frozenset(name for name, device in self.devices.items() if device.attached)
 
 
@@ -184,7 +184,7 @@ class Port:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Memory for a second guest, in KiB: what is available, and of each size of hugepages what is free.
+    """Memory for a second guest: ``available`` in KiB, and the free hugepages by their size in KiB.
 
     ``ksm``: the kernel merges equal pages of the guests.
     """
@@ -196,15 +196,14 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class DomainFacts:
-    """All of it.  Of a domain that isn't running there is no process, no QEMU and no status file.
+    """All facts about a domain.  If it isn't running, there is no process, no QEMU and no status file.
 
-    Texts are as libvirt gave them; ``live``, ``stored`` and ``status`` are what they say, each read once.
+    Texts are as libvirt gave them; ``live``, ``stored`` and ``status`` are the same, parsed once.
 
-    ``xml`` is the live XML, or the persistent one where it doesn't run.  ``offline``: nothing but that document is
-    known, no libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
-    interfaces on the host; ``outputs`` says where its logs are written to, as /proc names it; ``agent``: whether the
-    guest agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None where libvirt knows
-    none.
+    ``xml`` is the live XML, or the persistent XML if it doesn't run.  ``offline``: only that document is known, no
+    libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
+    interfaces on the host; ``outputs`` are the targets of its logs, as /proc names them; ``agent``: whether the guest
+    agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None if libvirt knows none.
     """
 
     name: str
@@ -226,14 +225,14 @@ class DomainFacts:
     outputs: Mapping[str, str] = field(default_factory=dict)
     agent: bool | None = None
     display_password: DisplayPassword | None = None
-    session: bool = False  # it is in a user's own libvirt
-    saved: bool = False  # the next start takes up a managed save
+    session: bool = False  # it belongs to qemu:///session
+    saved: bool = False  # the next start restores a managed save
     problem: str | None = None
     offline: bool = False
 
     @classmethod
     def of_document(cls, xml: str) -> DomainFacts:
-        """As far as a domain's XML alone tells.  Raises ParseError."""
+        """The facts in a domain's XML alone.  Raises ParseError."""
         live = LiveDomain.of(xml)
         return cls(live.name, live.uuid, None, "", "", xml, Emulator(live.emulator), offline=True)
 

@@ -1,4 +1,4 @@
-"""The live XML of a domain, read: devices, resources and settings that a swap must know."""
+"""The live XML of a domain, parsed: devices, resources and settings that a swap needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
 from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
 
-# One of its own: `virsh metadata --set` replaces all that a namespace has, and prepare's record is in another.
+# Separate from prepare's record: `virsh metadata --set` replaces everything in a namespace.
 WISH_NS = "urn:virtcpr:auto:1"
-# RAM that libvirt backs with hugepages: all of it, or one device's.
+# RAM that libvirt backs with hugepages: the whole RAM, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
 AGENT = "org.qemu.guest_agent.0"
 # Memory devices that are shared, or have no RAM of their own, whatever the XML says.
@@ -67,7 +67,7 @@ class LiveDomain:
 
     @property
     def wish(self) -> str | None:
-        """What the administrator wrote into its metadata for `virtcpr auto`: a word, None if there is none."""
+        """The administrator's word for `virtcpr auto` in the metadata; None if there is none."""
         text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
         return None if text is None else text.strip()
 
@@ -83,23 +83,23 @@ class LiveDomain:
             )
 
     def memory_kib(self) -> int:
-        """The most RAM that the guest can have.  Raises ParseError."""
+        """The guest's maximum RAM.  Raises ParseError."""
         node = self.root.find("memory")
         return 0 if node is None else amount(node.text, node.get("unit")) // 1024
 
     def hugepage_kib(self) -> int | None:
-        """The size of the hugepages behind the RAM; 0: the host's default size, None: none are.  Raises ParseError."""
+        """The size of the hugepages behind the RAM; 0: the host's default, None: no hugepages.  Raises ParseError."""
         if not self.matches("memoryBacking/hugepages"):
             return None
         page = self.root.find("memoryBacking/hugepages/page")
         return 0 if page is None else amount(page.get("size"), page.get("unit")) // 1024
 
     def private_ram(self) -> tuple[str, ...]:
-        """Which RAM the next boot will not share as cpr-transfer needs it; nothing if all of it is.
+        """The RAM that the next boot will not share as cpr-transfer needs it; empty if all RAM is shared.
 
-        What libvirt makes of the XML is in qemuBuildMemoryBackendProps (src/qemu/qemu_command.c): shared RAM that isn't
-        a memfd is a named file, but for hugepages, whose file is nameless in a directory.  A device's own access counts
-        before that of its NUMA cell, and that before the domain's.
+        libvirt builds the backends in qemuBuildMemoryBackendProps (src/qemu/qemu_command.c): shared RAM that isn't a
+        memfd is a named file, but hugepages are a nameless file in a directory.  A device's access overrides its NUMA
+        cell's access, which overrides the domain's.
         """
         access = _attribute(self.root, "memoryBacking/access", "mode")
         cells = {c.get("id", "?"): c.get("memAccess") or access for c in self.root.findall("cpu/numa/cell")}
@@ -118,18 +118,18 @@ class LiveDomain:
         return tuple(private)
 
     def aux_ram_share(self) -> bool:
-        """Whether QEMU's arguments in the XML switch aux-ram-share on; the last word counts."""
+        """Whether QEMU's arguments in the XML switch aux-ram-share on; the last value counts."""
         given = (value_of(pair.option, "aux-ram-share") for pair in pairs(self.root) if pair.option.name == "machine")
         values = [value for value in given if value is not None]
         return bool(values) and same(values[-1], "on")
 
     def ram_backend(self) -> str | None:
-        """The backend that QEMU's arguments in the XML put all of the RAM on, in place of libvirt's own."""
+        """The backend of all RAM, if QEMU's arguments in the XML replace libvirt's own."""
         given = (value_of(pair.option, "memory-backend") for pair in pairs(self.root) if pair.option.name == "machine")
         return next(reversed([value for value in given if value is not None]), None)
 
     def boot_roms(self) -> frozenset[str]:
-        """Models of the interfaces that have a boot ROM: the XML and QEMU's arguments in it can take it away."""
+        """Models of the interfaces that have a boot ROM; the XML and QEMU's arguments in it can disable it."""
         defaults = {pair.option.value for pair in pairs(self.root) if pair.option.name == "global"}
         models = set()
         for interface in self.all("devices/interface"):
@@ -143,14 +143,14 @@ class LiveDomain:
         return frozenset(models)
 
     def lost_boot_roms(self) -> bool:
-        """Whether a BIOS is to boot from the network, and QEMU's arguments in the XML take boot ROMs away."""
+        """Whether a BIOS guest boots from the network, and QEMU's arguments in the XML disable boot ROMs."""
         boots = self.matches("os/boot[@dev='network'] | devices/interface/boot")
-        uefi = self.matches("os[@firmware='efi'] | os/loader")  # it has a driver of its own for what is taken there
+        uefi = self.matches("os[@firmware='efi'] | os/loader")  # it has its own network driver
         taken = (pair.option for pair in pairs(self.root) if pair.option.name == "global")
         return boots and not uefi and any((option.value or "").endswith(".romfile=") for option in taken)
 
     def ram_files(self) -> frozenset[tuple[str, str]]:
-        """(path, offset) of the shared files that QEMU's arguments in the XML make RAM of."""
+        """(path, offset) of the shared files that QEMU's arguments in the XML use as RAM."""
         objects = [properties_of(pair.option) for pair in pairs(self.root) if pair.option.name == "object"]
         return frozenset(
             (str(properties["mem-path"]), str(properties.get("offset", "0")))
@@ -165,7 +165,7 @@ class LiveDomain:
         return frozenset(path for node in listens if (path := node.get("socket")) is not None)
 
     def logs(self) -> frozenset[str]:
-        """Files that character devices are written to, or logged in."""
+        """Files that character devices write to, or log to."""
         sources = (node.get("path") for node in self.root.iterfind("devices/*[@type='file']/source"))
         logs = (node.get("file") for node in self.root.iterfind("devices/*/log"))
         return frozenset(path for path in (*sources, *logs) if path)
@@ -180,7 +180,7 @@ class LiveDomain:
         return frozenset(_attribute(node, "alias", "name") or "" for node in channels)
 
     def watchdog_action(self) -> str | None:
-        """What happens when the guest doesn't feed its watchdog, in libvirt's word; all watchdogs have the same."""
+        """libvirt's word for the action of the watchdog; all watchdogs share one action."""
         node = self.root.find("devices/watchdog")
         return None if node is None else node.get("action")
 
@@ -199,13 +199,13 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
 
 
 def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:
-    """The live XML without what a swap, or a daemon that starts again, must change: pseudo-terminals, the emulator's
-    path, the alias of a controller that is none.
+    """The live XML without what a swap or a restart of the daemon changes anyway: pseudo-terminals, the emulator's
+    path, the alias of a USB controller of model none.
 
-    Of a channel that was attached libvirt doesn't say that nobody has it open in the guest, until it reconnects.  Of a
-    drive whose medium was ejected it remembers the medium's number until then, and not its driver, which is always the
-    same.  ``asleep``: of a guest that doesn't run QEMU says only when it does again that it has a channel open
-    (virtio_serial_post_load_timer_cb, hw/char/virtio-serial-bus.c, on the guest's own clock).
+    libvirt writes the state "disconnected" of an attached channel only after it reconnects.  Until then it also keeps
+    the index of an ejected medium, and omits the drive's driver, which is always qemu.  ``asleep``: the guest doesn't
+    run, so QEMU doesn't report its open channels yet (virtio_serial_post_load_timer_cb, hw/char/virtio-serial-bus.c:
+    the timer is on the guest's clock).
     """
     root = parse(text)
     for node in list(root.iter("*")):
@@ -222,7 +222,7 @@ def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:
         if node.tag == "emulator":
             node.text = None
         if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):
-            del node[:]  # its alias is gone when the daemon starts again: nothing of QEMU's has it
+            del node[:]  # it has no alias after the daemon restarts, as QEMU has no such device
             node.text = None
     return tuple(line for line in map(str.strip, etree.tostring(root, encoding="unicode").splitlines()) if line)
 
@@ -238,8 +238,8 @@ def _drop(node: etree._Element, attribute: str) -> None:
 
 
 def differences(before: str, after: str, *, asleep: bool = False) -> tuple[str, ...]:
-    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``; ``asleep``: of a
-    guest that doesn't run."""
+    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``; ``asleep``: the
+    guest doesn't run."""
     old, new = normalised(before, asleep=asleep), normalised(after, asleep=asleep)
     gone = [f"- {line}" for line in old if line not in new]
     come = [f"+ {line}" for line in new if line not in old]

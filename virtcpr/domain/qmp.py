@@ -1,4 +1,4 @@
-"""Answers of QEMU's monitor, parsed where they come in: JSON as QAPI defines it → facts.
+"""Answers of QEMU's monitor, parsed: JSON as QAPI defines it → facts.
 
 Every reader raises ParseError for an answer that isn't as QAPI defines it, and nothing else.
 """
@@ -15,14 +15,14 @@ Json = object
 
 
 class Members(dict[str, Json]):
-    """An object's members by their names.  Raises ParseError for one that isn't there."""
+    """An object's members by name.  Raises ParseError for a missing member."""
 
     def __missing__(self, name: str) -> Json:
         raise ParseError(f"QEMU answered an object without '{name}'")
 
 
 def obj(value: Json) -> Mapping[str, Json]:
-    """The members of an object; a missing one raises ParseError where it is asked for by ``[]``."""
+    """The members of an object; ``[]`` raises ParseError for a missing member."""
     if not isinstance(value, dict):
         raise ParseError(f"QEMU answered {_kind(value)} instead of an object")
     return Members(value)
@@ -35,7 +35,7 @@ def items(value: Json) -> Sequence[Json]:
 
 
 def text(value: Json) -> str:
-    """A text; nothing if QEMU leaves an optional one out (None)."""
+    """A text; empty if QEMU leaves out an optional text (None)."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -80,7 +80,7 @@ def fdsets(answer: Json) -> Iterator[FdsetFd]:
 
 
 def block_nodes(answer: Json, stats: Json = None) -> tuple[BlockNode, ...]:
-    """query-named-block-nodes (flat) → every node that somebody named; query-blockstats says what each is on top of."""
+    """query-named-block-nodes (flat) → every node with a given name; query-blockstats has the nodes below it."""
     nodes = (obj(node) for node in items(answer))
     below = block_graph(stats) if stats is not None else {}
     return tuple(
@@ -112,7 +112,7 @@ def _size(image: Json) -> int | None:
 
 
 def block_graph(stats: Json) -> dict[str, Below]:
-    """query-blockstats → of every node that a drive leads to, what it is on top of."""
+    """query-blockstats → the nodes below every node of a drive."""
     graph: dict[str, Below] = {}
     left = [obj(drive) for drive in items(stats)]
     while left:
@@ -125,7 +125,7 @@ def block_graph(stats: Json) -> dict[str, Below]:
     return graph
 
 
-# What query-block says of a throttle besides (qapi/block-core.json BlockDeviceInfo) and block_set_io_throttle takes.
+# The throttle's members in query-block (qapi/block-core.json BlockDeviceInfo), which block_set_io_throttle takes.
 THROTTLE = frozenset(
     name
     for kind in ("bps", "iops")
@@ -138,7 +138,7 @@ THROTTLE = frozenset(
 
 
 def drives(answer: Json) -> tuple[Drive, ...]:
-    """query-block → every device that has a medium or could have one; not those of ``-drive``, which have a name."""
+    """query-block → every device that can hold a medium; not the drives of ``-drive``, which have a name."""
     entries = (obj(drive) for drive in items(answer))
     return tuple(_drive(drive) for drive in entries if text(drive.get("qdev")) and not text(drive.get("device")))
 
@@ -149,7 +149,7 @@ def _drive(drive: Mapping[str, Json]) -> Drive:
 
 
 def legacy_drives(answer: Json) -> frozenset[str]:
-    """query-block → the files that are in drives of ``-drive``."""
+    """query-block → the files in drives of ``-drive``."""
     entries = (obj(drive) for drive in items(answer))
     return frozenset(
         text(obj(drive["inserted"])["file"]) for drive in entries if drive.get("device") and "inserted" in drive
@@ -157,7 +157,7 @@ def legacy_drives(answer: Json) -> frozenset[str]:
 
 
 def throttle(inserted: Mapping[str, Json]) -> dict[str, Json]:
-    """The limits are always there, the group only where there is a throttle (bdrv_block_device_info, block/qapi.c)."""
+    """QEMU always reports limits, but the group only if there is a throttle (bdrv_block_device_info, block/qapi.c)."""
     return {key: inserted[key] for key in sorted(THROTTLE & inserted.keys())} if "group" in inserted else {}
 
 
@@ -186,7 +186,7 @@ def iothreads(answer: Json) -> dict[str, int]:
 
 
 def capabilities(answer: Json) -> frozenset[str]:
-    """query-migrate-capabilities → those that are on."""
+    """query-migrate-capabilities → the capabilities that are on."""
     return frozenset(text(obj(c)["capability"]) for c in items(answer) if obj(c)["state"])
 
 

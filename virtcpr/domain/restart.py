@@ -1,7 +1,7 @@
-"""The XML by which libvirt starts a saved guest again, waiting for its state, and what of it must not stay.
+"""The XML with which libvirt starts a saved guest again, waiting for its state; and its removal afterwards.
 
-libvirt has no way to start a domain that waits for a state of somebody else's but QEMU's own arguments in the XML.
-Left in the live XML they would go into every later save, migration and snapshot, and spoil its next start.
+Only QEMU's own arguments in the XML make libvirt start a domain that waits for a state from elsewhere.  If they stayed
+in the live XML, every later save, migration and snapshot would contain them, and its next start would fail.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from virtcpr.errors import ParseError
 
 WAITING = ("-incoming", "defer")
 COMMANDLINE, ARG = f"{{{QEMU_NS}}}commandline", f"{{{QEMU_NS}}}arg"
-TAINT = "custom-argv"  # what libvirt notes of a domain with QEMU's own arguments
+TAINT = "custom-argv"  # libvirt's taint for a domain with QEMU's own arguments
 
 
 def waiting(xml: str, emulator: str | None = None) -> str:
-    """The domain of a live XML, to be started where it waits for its state; with another ``emulator``, if one is named.
+    """A live XML for a start that waits for the guest's state; ``emulator`` replaces the domain's, if given.
 
     Raises ParseError.
     """
@@ -41,11 +41,11 @@ def waiting(xml: str, emulator: str | None = None) -> str:
 
 
 def stripped(status: str, taints: Collection[str], *, sleeps: bool = False) -> str:
-    """A status file without what ``waiting`` added; libvirt's note on such arguments goes where the domain didn't have
-    it before.  Raises ParseError.
+    """A status file without what ``waiting`` added; and without libvirt's taint for it, if it isn't in ``taints``.
+    Raises ParseError.
 
-    A guest that ``sleeps`` (suspended to RAM) was resumed by libvirt into its sleep, and libvirt thinks that it runs.
-    It is told, or its daemon would take it for paused, and still do so when it is awake (qemuProcessUpdateState).
+    If the guest ``sleeps`` (suspended to RAM), libvirt resumed it and records it as running.  The state is corrected:
+    otherwise the daemon would take the guest for paused, even after it wakes up (qemuProcessUpdateState).
     """
     root = parse(status)
     domain = root.find("domain")
@@ -62,12 +62,12 @@ def stripped(status: str, taints: Collection[str], *, sleeps: bool = False) -> s
 
 
 def waits(xml: str) -> bool:
-    """Whether a document has what ``waiting`` adds: live XML, or a status file.  Raises ParseError."""
+    """Whether a live XML or a status file has what ``waiting`` adds.  Raises ParseError."""
     return any(True for _ in _added(parse(xml)))
 
 
 def images(xml: str) -> tuple[str, ...]:
-    """The files and block devices that a domain may write to: disks, and its firmware's variables."""
+    """The files and block devices that a domain may write to: disks, and firmware variables (NVRAM)."""
     root = parse(xml)
     writable = (disk for disk in root.findall("devices/disk") if disk.find("readonly") is None)
     sources = (disk.find("source") for disk in writable)
@@ -92,7 +92,7 @@ def _strip(domain: etree._Element) -> None:
 
 
 def _added(root: etree._Element) -> Iterator[tuple[etree._Element, etree._Element]]:
-    """Pairs of arguments that are ours: nobody else can have them in a domain that runs."""
+    """The pairs of arguments that ``waiting`` added: no other running domain can have them."""
     for first, second in pairwise(list(root.iter(ARG))):
         if (first.get("value"), second.get("value")) == WAITING and first.getparent() is second.getparent():
             yield first, second

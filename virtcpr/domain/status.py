@@ -15,7 +15,7 @@ from lxml import etree
 from virtcpr.domain.xml import parse
 from virtcpr.errors import ParseError
 
-# Elements that say that libvirt is in the middle of something (libvirt drops or fills them when it is over).
+# Elements that are there while libvirt is busy (libvirt drops or empties them afterwards).
 BUSY = {
     "job": "a job",
     "backups/domainbackup": "a backup",
@@ -71,16 +71,16 @@ def read(text: str) -> StatusFile:
 
 @dataclass(frozen=True)
 class DisplayPassword:
-    """What viewers of a VNC display must know.  ``expires`` as QEMU's expire_password takes it."""
+    """The password of a VNC display.  ``expires`` as QEMU's expire_password takes it."""
 
     word: str = field(repr=False)
     expires: str = "never"
 
 
 def display_password(text: str, default: str | None) -> DisplayPassword | None:
-    """The VNC display's password as libvirt's record has it, or qemu.conf's (``default``); None if neither has one.
+    """The VNC display's password in libvirt's record, or in qemu.conf (``default``); None if neither has one.
 
-    The record has it as it is now, and as it was told to QEMU; that of qemu.conf may have changed since.  An empty one
+    The record has the password that QEMU got; the password in qemu.conf may have changed since.  An empty password
     locks the display (qemuDomainChangeGraphicsPasswords, src/qemu/qemu_hotplug.c).
     """
     node = parse(text).find("domain/devices/graphics[@type='vnc']")
@@ -94,7 +94,7 @@ def display_password(text: str, default: str | None) -> DisplayPassword | None:
 
 
 def _seconds(text: str) -> int:
-    """UTC without saying so (virDomainGraphicsAuthDefParseXML).  Raises ParseError."""
+    """The time is in UTC, without a time zone (virDomainGraphicsAuthDefParseXML).  Raises ParseError."""
     try:
         return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
@@ -102,7 +102,7 @@ def _seconds(text: str) -> int:
 
 
 def _iothreads(root: etree._Element) -> frozenset[str]:
-    """libvirt names them by id, and leaves the ids out where they are 1, 2, … (virDomainDefFormat)."""
+    """libvirt names iothreads by id, and omits the ids if they are 1, 2, … (virDomainDefFormat)."""
     ids = [node.get("id", "") for node in root.findall("domain/iothreadids/iothread")]
     if not ids:
         ids = [str(number + 1) for number in range(int(root.findtext("domain/iothreads") or 0))]
@@ -110,17 +110,16 @@ def _iothreads(root: etree._Element) -> frozenset[str]:
 
 
 def _in_force(node: etree._Element | None) -> bool:
-    """Whether libvirt wrote the element because something is going on, not only as an empty form."""
+    """Whether the element means that something is going on; libvirt also writes empty elements."""
     if node is None:
         return False
     return node.get("type") not in ("none",) or node.get("async") not in (None, "none")
 
 
 def changes(first: str, second: str) -> tuple[str, ...]:
-    """Paths of what isn't the same in two readings of a domain's status file, from its root on; no values, which can be
-    secret.
+    """Paths of the differences between two readings of a domain's status file; no values, as they can be secret.
 
-    Taints don't count: asking through the daemon adds one.
+    Taints don't count: a query through the daemon adds one.
     """
     return tuple(dict.fromkeys(_changes(parse(first), parse(second), "")))
 
@@ -139,7 +138,7 @@ def _changes(first: etree._Element, second: etree._Element, path: str) -> Iterat
 
 @dataclass(frozen=True)
 class Successor:
-    """What of a status file is new after a swap."""
+    """The new values in a status file after a swap."""
 
     pid: int
     vcpus: Mapping[int, int]  # vCPU → thread
@@ -149,7 +148,7 @@ class Successor:
 
 
 def rewrite(text: str, new: Successor) -> str:
-    """The status file of the same domain with another QEMU process.  Everything that isn't named stays as it was."""
+    """The status file of the same domain with another QEMU process.  Everything else stays the same."""
     root = parse(text)
     root.set("pid", str(new.pid))
     for vcpu in root.findall("vcpus/vcpu"):

@@ -1,7 +1,7 @@
-"""The command line of a guest's twin: the same machine, with nothing behind it that is anybody's.
+"""The command line of a guest's twin: the same machine with null back ends.
 
-A rehearsal runs two of them, in the guest's old and new QEMU.  Neither must open an image, a tap or a socket of the
-guest, take memory, or show whose twin it is: guests of one shape have one twin, and one rehearsal.
+A rehearsal runs two twins, in the guest's old and new QEMU.  Neither must open an image, a tap or a socket of the
+guest, use memory, or identify the guest: guests with the same machine share one twin and one rehearsal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import BlockNode
 
-# Whose guest it is, how it is watched, and what makes QEMU wait or load something; of no weight for its state.
+# The guest's identity, its monitors, and what makes QEMU wait or load something; irrelevant for its state.
 LEFT_OUT = frozenset(
     [
         "S", "s", "gdb", "incoming", "loadvm", "snapshot", "daemonize", "pidfile", "runas", "run-with", "chroot",
@@ -20,19 +20,19 @@ LEFT_OUT = frozenset(
         "D", "d", "trace", "msg", "mem-path", "mem-prealloc", "overcommit", "initrd", "append", "smbios",
     ]
 )  # fmt: skip
-# Back ends that nothing which has a state depends on once the images are gone.
+# Back ends that no device with state needs once the images are replaced.
 UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager", "thread-context", "tls-cipher",
                   "input-", "filter-")  # fmt: skip
-# Whoever opens the same once more takes it from the guest, or is refused; for some there is no substitute.
+# Opening these again takes them from the guest, or fails; some have no substitute.
 HOSTS_OBJECTS = ("dbus-vmstate", "can-host", "vhost-user-backend")
 HOSTS_DEVICES = ("vfio-", "usb-host", "vhost-", "virtio-input-host", "ccid-card-emulated", "u2f-passthru")
-# Of a device: what is the guest's own and of no weight.
+# Properties of a device that identify the guest and don't matter for its state.
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
-# Whatever may name something of the host's that can't be replaced here.
+# Options that may name a resource of the host which can't be replaced here.
 UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "virtfs",
                      "tpmdev", "usbdevice", "net", "nic"])  # fmt: skip
-# The machine's shape, and how it is run.  Any other option has no twin: /proc/PID/cmdline is in QEMU's own memory, and
-# one that its guest has taken over could have written -plugin there, or -readconfig; the twin isn't confined as it is.
+# The machine, and how it runs.  Any other option is refused: /proc/PID/cmdline is in QEMU's own memory, and a
+# compromised QEMU could have written -plugin or -readconfig there; the twin isn't confined like the guest's QEMU.
 SHAPE = frozenset(
     [
         "machine", "M", "accel", "enable-kvm", "cpu", "m", "smp", "numa", "global", "compat", "sandbox", "rtc",
@@ -41,17 +41,17 @@ SHAPE = frozenset(
     ]
 )  # fmt: skip
 OBJECTS = ("iothread", "rng-", "can-bus", "cryptodev-backend-builtin", "acpi-generic-initiator", "acpi-generic-port")
-WRITES = "dumpdtb"  # of a machine: where QEMU writes its device tree to
+WRITES = "dumpdtb"  # of a machine: the file to which QEMU writes its device tree
 MEMORY = "memory-backend-"
 MEMFD, FILE = f"{MEMORY}memfd", f"{MEMORY}file"
 
 
 class NoTwin(Exception):
-    """No twin can be made of a guest; the text says why."""
+    """A guest can't have a twin; the text says why."""
 
 
 def twin(line: CommandLine, nodes: Iterable[BlockNode]) -> CommandLine:
-    """The twin of the guest with this command line, and of what makes it one.  Its monitor is the caller's to add.
+    """The twin of the guest with this command line and these images.  The caller adds a monitor.
 
     Raises NoTwin.
     """
@@ -66,9 +66,9 @@ def twin(line: CommandLine, nodes: Iterable[BlockNode]) -> CommandLine:
 
 
 def in_files(line: CommandLine, prefix: str) -> CommandLine:
-    """The same twin with its memory in sparse files whose paths begin so, which mode reboot leaves where they are.
+    """The same twin with its memory in sparse files with this path prefix; mode reboot leaves files in place.
 
-    It would read a memfd to its end instead, and a page of one that is read takes memory.
+    It would read a memfd to its end, and each page of a memfd that is read takes memory.
     """
     options = (
         _in_file(option, f"{prefix}{number}") if _kind(option) == MEMFD else option
@@ -78,7 +78,7 @@ def in_files(line: CommandLine, prefix: str) -> CommandLine:
 
 
 def _used_nodes(line: CommandLine) -> Iterator[str]:
-    """The block nodes that the machine and its devices are on top of: of these alone there is a blank one."""
+    """The block nodes that the machine and its devices use directly: only these get a blank node."""
     for option in line.named("device", "machine"):
         for key, value in option.properties().items():
             if key in ("drive", "pflash0", "pflash1"):
@@ -86,7 +86,7 @@ def _used_nodes(line: CommandLine) -> Iterator[str]:
 
 
 def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, BlockNode]) -> Iterator[Option]:
-    """What stands in the twin's command line where this stands in the guest's."""
+    """The twin's replacement for an option of the guest."""
     properties = option.properties()
     match option.name:
         case name if name in LEFT_OUT:
@@ -126,14 +126,14 @@ def _option(name: str, properties: Mapping[str, object]) -> Option:
 
 
 def _netdev(properties: Mapping[str, object], number: int) -> Option:
-    """A wire to nowhere.  QEMU's own network stack has a state: it stays, and lets nothing out."""
+    """An unconnected network back end.  QEMU's user-mode network has a state: it stays, but restricted."""
     if properties.get("type", properties.get("")) == "user":
         return _option("netdev", {"type": "user", "id": properties.get("id"), "restrict": True})
     return _option("netdev", {"type": "hubport", "id": properties.get("id"), "hubid": number})
 
 
 def _kind(option: Option) -> str:
-    """Of an object, its QOM type; otherwise nothing."""
+    """The QOM type of an object; empty for any other option."""
     properties = option.properties() if option.name == "object" else {}
     return str(properties.get("qom-type", properties.get("", "")))
 
@@ -144,7 +144,7 @@ def _in_file(option: Option, path: str) -> Option:
 
 
 def _object(option: Option) -> Iterator[Option]:
-    """Memory of the same size, that is never touched; whatever only images and displays need is left out."""
+    """Memory of the same size, which is never touched; objects for images and displays are left out."""
     properties = option.properties()
     kind = _kind(option)
     if kind.startswith(UNUSED_OBJECTS):
@@ -184,7 +184,7 @@ def _blank(option: Option, images: Mapping[str, BlockNode]) -> Option:
 
 
 def _device(option: Option, number: int) -> Option:
-    """The same device, without what tells its guest from others of that shape."""
+    """The same device, without what distinguishes its guest from others with the same machine."""
     properties = option.properties()
     driver = str(properties.get("driver", properties.get("")))
     if driver.startswith(HOSTS_DEVICES):

@@ -1,4 +1,4 @@
-"""What every reader of libvirt's XML needs."""
+"""Helpers for every reader of libvirt's XML."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lxml import etree
 from virtcpr.errors import ParseError
 
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
-# Bytes of a unit that libvirt's XML knows (virScaleInteger, src/util/virutil.c).
+# Bytes per unit in libvirt's XML (virScaleInteger, src/util/virutil.c).
 UNITS: dict[str, int] = {
     "b": 1,
     "bytes": 1,
@@ -27,7 +27,7 @@ def parse(text: str) -> etree._Element:
 
 
 def amount(text: str | None, unit: str | None) -> int:
-    """An amount of memory in bytes; without a unit it is in KiB.  Raises ParseError."""
+    """An amount of memory in bytes; the default unit is KiB.  Raises ParseError."""
     unit = unit or "KiB"
     try:
         return int(text or "") * UNITS[unit]

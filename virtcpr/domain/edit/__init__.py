@@ -1,1 +1,1 @@
-"""A domain's XML edited in place: what ``prepare`` changes, records and takes back."""
+"""A domain's XML edited in place: what ``prepare`` changes, records and undoes."""

@@ -1,4 +1,4 @@
-"""The arguments for QEMU in a domain's XML: ``<qemu:arg>`` in ``<qemu:commandline>``, taken as options."""
+"""The arguments for QEMU in a domain's XML: ``<qemu:arg>`` in ``<qemu:commandline>``, read as options."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from virtcpr.errors import ParseError
 
 COMMANDLINE = f"{{{QEMU_NS}}}commandline"
 ARG = f"{{{QEMU_NS}}}arg"
-# Options of which QEMU merges all occurrences, the last value of a property wins (system/vl.c); every other one says
-# something new each time it is given.
+# QEMU merges all occurrences of these options, and the last value of a property wins (system/vl.c).  Every other option
+# creates something new each time.
 MERGED = {"machine": "machine", "M": "machine"}
-# What QEMU takes for a switch (qapi_bool_parse).
+# The words that QEMU accepts for a switch (qapi_bool_parse).
 SWITCH = {**dict.fromkeys(("on", "yes", "true", "y"), "on"), **dict.fromkeys(("off", "no", "false", "n"), "off")}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arguments that are an option and its value."""
+    """Two arguments: an option and its value."""
 
     name: etree._Element
     value: etree._Element
@@ -57,7 +57,7 @@ def arguments(root: etree._Element) -> list[etree._Element]:
 
 
 def pairs(root: etree._Element) -> Iterator[Pair]:
-    """The options that have a value, as far as they can be told: an odd list is somebody's, and stays as it is."""
+    """The options that have a value.  Other arguments are skipped, and stay as they are."""
     words = iter(arguments(root))
     for name in words:
         if not takes_value(word(name)):
@@ -68,7 +68,7 @@ def pairs(root: etree._Element) -> Iterator[Pair]:
 
 
 def last(root: etree._Element) -> etree._Element | None:
-    """The argument that new ones come after; not one that would take the first of them for its value."""
+    """The argument after which new arguments go; never an option that would take the first of them as its value."""
     existing = arguments(root)
     if not existing:
         return None
@@ -78,17 +78,17 @@ def last(root: etree._Element) -> etree._Element | None:
 
 
 def value_of(given: Option, key: str) -> str | None:
-    """The value that an option gives a property; a bare name is on.  None if it gives none."""
+    """The value that an option gives a property; a bare name means on.  None if it has none."""
     text = given.value or ""
     if text.startswith("{"):
-        return None  # JSON, which QEMU doesn't take for an option that it merges
+        return None  # JSON, which QEMU doesn't accept for an option that it merges
     properties = Option(given.name, text).properties()
     value = properties.get(key, "on" if properties.get("") == key else None)
     return value if isinstance(value, str) else None
 
 
 def properties_of(given: Option) -> Properties:
-    """The properties that an option gives; none where they can't be read."""
+    """The properties of an option; none if they can't be read."""
     try:
         return given.properties()
     except ParseError:
@@ -101,7 +101,7 @@ def same(first: str, second: str) -> bool:
 
 
 def changed(text: str, key: str, value: str) -> str:
-    """An option's text with another value for a property wherever it gives one, and nothing else changed."""
+    """An option's text with another value for a property, at every occurrence; the rest is unchanged."""
     words = text.replace(",,", "\0").split(",")
     names = [part.partition("=")[0].replace("\0", ",") for part in words]
     new = f"{key}={value}".replace(",", "\0")

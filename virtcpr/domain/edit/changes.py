@@ -1,4 +1,4 @@
-"""What ``prepare`` can change in a document, and how it is said."""
+"""The changes that ``prepare`` can make in a document, and their descriptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from virtcpr.domain.edit.document import unescape
 
 @dataclass(frozen=True)
 class SetAttribute:
-    """``was`` is the text that stood there, with its references; None if the attribute is new."""
+    """``was`` is the old text, with its references; None if the attribute is new."""
 
     path: str
     attribute: str
@@ -30,7 +30,7 @@ class SetAttribute:
 
 @dataclass(frozen=True)
 class AddedElement:
-    """An element without its children.  ``ending`` is how its parent's start tag ended, where that was empty."""
+    """An element without its children.  ``ending`` is how its parent's start tag ended, if the parent was empty."""
 
     path: str
     attributes: Mapping[str, str]
@@ -48,7 +48,7 @@ class AddedElement:
 
 @dataclass(frozen=True)
 class AddedOption:
-    """Two arguments for QEMU, an option and its value.  ``ending`` is that of ``<qemu:commandline>``."""
+    """Two arguments for QEMU, an option and its value.  ``ending`` is how ``<qemu:commandline>`` ended."""
 
     name: str
     value: str
@@ -63,9 +63,9 @@ class AddedOption:
 
 @dataclass(frozen=True)
 class ChangedArgument:
-    """One argument for QEMU.  ``was`` is the text that stood there, with its references.
+    """One argument for QEMU.  ``was`` is the old text, with its references.
 
-    ``before`` is how many arguments that say the same as it does now come before it.
+    ``before`` is how many arguments with the same new text come before it.
     """
 
     was: str

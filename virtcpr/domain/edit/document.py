@@ -1,4 +1,4 @@
-"""XML text edited in place: what an edit doesn't name stays as it is, to the byte."""
+"""XML text edited in place: everything that an edit doesn't name stays the same, to the byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLANK = b" \t\r\n"
 # A comment behind an element on the same line is about that element.
 REMARK = re.compile(rb"(?:[ \t]*<!--(?:(?!-->).)*-->)?", re.DOTALL)
 TYPES = ("qemu", "kvm", "hvf")
-# What else libvirt writes, for those who mix up their files.
+# Other documents that libvirt writes, for an error that names the mistake.
 OTHERS = {
     "domstatus": "libvirt's status file of a running domain",
     "domainsnapshot": "a snapshot of a domain",
@@ -32,7 +32,7 @@ def escape(value: str) -> str:
     """The value as an attribute's text between single quotes."""
     for character, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&apos;")):
         value = value.replace(character, written)
-    # A parser makes spaces of these where they stand as themselves.
+    # A parser turns these into spaces if they aren't escaped.
     return re.sub(r"[\t\n\r]", lambda match: f"&#{ord(match[0])};", value)
 
 
@@ -71,7 +71,7 @@ class New:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A text and what it says.  Every edit gives a new document; elements of an earlier one don't belong to it."""
+    """A text and its elements.  Every edit returns a new document, with elements of its own."""
 
     text: str
     root: etree._Element
@@ -93,12 +93,12 @@ class Document:
         return cls(text, root, data, dict(zip(root.iter(etree.Element), positions, strict=True)))
 
     def raw(self, element: etree._Element, name: str) -> str | None:
-        """The text of an attribute as it stands between its quotes."""
+        """The text of an attribute, as written between its quotes."""
         place = self._span(element).attributes.get(name)
         return None if place is None else self._data[place.first : place.last].decode()
 
     def set(self, element: etree._Element, name: str, value: str) -> Document:
-        """Give an attribute this value; one that is new comes last."""
+        """Give an attribute this value; a new attribute comes last."""
         return self.put(element, name, escape(value).replace("&apos;", "'"))
 
     def put(self, element: etree._Element, name: str, raw: str) -> Document:
@@ -118,7 +118,7 @@ class Document:
     def ending(self, element: etree._Element) -> str | None:
         """How the start tag of an empty element ends, such as ``/>``; None if something is in the element.
 
-        ``insert`` loses it, ``remove`` puts it back.
+        ``insert`` loses the ending, ``remove`` restores it.
         """
         where = self._span(element)
         return self._data[where.words : where.inner].decode() if where.inner == where.close else None
@@ -140,7 +140,7 @@ class Document:
     def remove(self, elements: Sequence[etree._Element], ending: str | None = None) -> Document:
         """Remove children of one element, and the white space before each.
 
-        Where nothing is left in the parent, it gets the ``ending`` that it had when it was empty.
+        If nothing is left in the parent, it gets the ``ending`` that it had when it was empty.
         """
         parent = elements[0].getparent()
         assert parent is not None  # the root is never removed
@@ -167,7 +167,7 @@ class Document:
         return match.end()
 
     def _blank(self, end: int) -> int:
-        """Where the white space before that position begins."""
+        """The start of the white space before that position."""
         while end and self._data[end - 1] in BLANK:
             end -= 1
         return end
@@ -185,7 +185,7 @@ class Document:
         return "\r\n" if b"\r\n" in self._data else "\n"
 
     def _lines(self, parent: etree._Element, after: etree._Element | None) -> tuple[str, str]:
-        """What stands before a new child, and before the end tag of a parent that was empty."""
+        """The line break and indentation before a new child, and before the end tag of a parent that was empty."""
         near = [] if after is None else [after]
         siblings = [*near, *parent.iterchildren(etree.Element, reversed=True)]
         for sibling in siblings:
@@ -198,7 +198,7 @@ class Document:
         return own + self._step(), own
 
     def _step(self) -> str:
-        """How much further than its parent a child stands."""
+        """The indentation of a child relative to its parent."""
         outer = self._line(self.root) or ""
         for child in self.root.iterchildren(etree.Element):
             line = self._line(child)
@@ -208,7 +208,7 @@ class Document:
 
 
 def _spliced(data: bytes, edits: Sequence[tuple[int, int, str]], start: int, end: int) -> bytes:
-    """The bytes from ``start`` to ``end`` with the edits in their place; edits are in order and apart."""
+    """The bytes from ``start`` to ``end`` with the edits in their place; edits are in order and don't overlap."""
     parts = []
     for first, last, text in edits:
         parts += [data[start:first], text.encode()]
@@ -224,7 +224,7 @@ def parse_domain(text: str) -> Document:
 
 
 def require_domain(document: Document) -> None:
-    """Raises ParseError, which says what it is instead, unless it is a domain that virtcpr can work on."""
+    """Raises ParseError, which names the document, unless it is a domain that virtcpr can work on."""
     root = document.root
     name = etree.QName(root)
     if name.namespace:

@@ -1,4 +1,4 @@
-"""A template of what ``prepare`` ensures: a fragment of a domain's XML, read and checked."""
+"""The templates of ``prepare``: fragments of a domain's XML, read and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from virtcpr.errors import ParseError
 UNLESS = f"{{{VIRTCPR_NS}}}unless"
 PROPERTY = re.compile(r"[\w.-]+")
 EACH = f"{{{VIRTCPR_NS}}}each"
-# In an argument's value it stands for the domain's memory in bytes, as QEMU gets it from libvirt: in whole MiB.
+# In an argument's value: the domain's memory in bytes, rounded up to MiB as libvirt passes it to QEMU.
 MEMORY = "{memory}"
 MIB = 1024 * 1024
 
@@ -76,14 +76,14 @@ class Part:
         return self.unless is not None and self.unless.holds(root)
 
     def creates(self, root: etree._Element) -> bool:
-        """Whether the element is to be made where it is missing: not as an empty shell of parts that are skipped."""
+        """Whether to create the element if it is missing; not if all parts in it are skipped."""
         if self.each is not None or self.skipped(root):
             return False
         return bool(self.attributes) or not self.children or any(child.creates(root) for child in self.children)
 
 
 def read(text: str) -> Part:
-    """Read a template.  Raises ParseError if it can't be one, and says which element is at fault."""
+    """Read a template.  Raises ParseError, which names the element, if it isn't valid."""
     root = Document.parse(text).root
     if root.tag != "domain":
         raise ParseError(f"a template starts with <domain>, this one with <{etree.QName(root).localname}>")
@@ -95,7 +95,7 @@ def read(text: str) -> Part:
 def filled(part: Part, root: etree._Element) -> Part:
     """The template with the domain's own values in place of ``{memory}``.
 
-    Raises ParseError if the template needs one that the domain doesn't have.
+    Raises ParseError if the domain lacks a value that the template needs.
     """
     options = tuple(
         (name, value.replace(MEMORY, _memory(root)) if MEMORY in value else value) for name, value in part.options
@@ -146,7 +146,7 @@ def _name(element: etree._Element) -> str:
 
 
 def _options(line: etree._Element) -> tuple[tuple[str, str], ...]:
-    """The pairs of arguments.  Those that QEMU merges are single properties: ``-machine a=b`` and ``-machine c=d``."""
+    """The pairs of arguments.  Options that QEMU merges must be plain properties: ``-machine a=b,c=d``."""
     children = list(line.iterchildren(etree.Element))
     for child in children:
         if child.tag != ARG or list(child.attrib) != ["value"] or len(child) or (child.text or "").strip():

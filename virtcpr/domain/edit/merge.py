@@ -1,4 +1,4 @@
-"""What a template asks of a domain and isn't there yet: one edit after another, until nothing is missing."""
+"""What a template asks for and a domain lacks: one edit after another, until nothing is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from virtcpr.domain.edit.paths import path_of, shown
 from virtcpr.domain.xml import QEMU_NS
 from virtcpr.errors import ParseError
 
-# What libvirt writes before these; everything else comes last.
+# The elements that libvirt writes before these; every other element goes last.
 AFTER = {
     "metadata": ("name", "uuid", "genid", "title", "description"),
     "memoryBacking": ("memory", "maxMemory", "currentMemory"),
@@ -46,7 +46,7 @@ class Step:
 
 
 def ensure(document: Document, template: Part) -> Iterator[Step]:
-    """The edits after which the document is as the template wants it.  Raises ParseError if none ever is."""
+    """The edits that make the document match the template.  Raises ParseError if they never end."""
     seen = {document.text}
     while (step := next(_missing(document, template), None)) is not None:
         yield step
@@ -59,7 +59,7 @@ def ensure(document: Document, template: Part) -> Iterator[Step]:
 
 
 def _missing(document: Document, template: Part) -> Iterator[Step]:
-    """The edits that are missing now.  Only the first one counts: after it everything is looked at again."""
+    """The edits that are missing now.  Only the first counts: after it everything is checked again."""
     if not template.skipped(document.root):
         yield from _merge(document, template, document.root)
 
@@ -86,7 +86,7 @@ def _merge(document: Document, part: Part, element: etree._Element) -> Iterator[
 
 
 def add(document: Document, parent: etree._Element, part: Part) -> Step:
-    """Add an element without its children, in its place."""
+    """Add an element without its children, at the right place."""
     path = path_of(parent)
     path = shown(part.tag) if path == "." else f"{path}/{shown(part.tag)}"
     change = AddedElement(path, part.attributes, document.ending(parent))
@@ -97,7 +97,7 @@ def add(document: Document, parent: etree._Element, part: Part) -> Step:
 
 
 def _place(parent: etree._Element, tag: str) -> etree._Element | None:
-    """The child that a new one of this name comes after."""
+    """The child after which a new element of this name goes."""
     children = list(parent.iterchildren(etree.Element))
     before = [child for child in children if child.tag in AFTER.get(tag, ())] if parent.getparent() is None else []
     return next(reversed(before or children), None)
@@ -114,7 +114,7 @@ def _options(document: Document, part: Part) -> Iterator[Step]:
 
 
 def _namesake(document: Document, wanted: Option) -> etree._Element | None:
-    """The value of an option that has the id of the wanted one, which QEMU would refuse to give twice."""
+    """The value of an option that already has the wanted option's id: QEMU refuses an id twice."""
     identity = properties_of(wanted).get("id")
     alike = (pair for pair in pairs(document.root) if pair.option.name == wanted.name and identity is not None)
     return next((pair.value for pair in alike if properties_of(pair.option).get("id") == identity), None)
@@ -149,7 +149,7 @@ def _change(document: Document, argument: etree._Element, value: str) -> Step:
 
 
 def _append(document: Document, name: str, value: str) -> Step:
-    """Append an option, after first making what it stands in."""
+    """Append an option; creates the elements around it first."""
     existing = arguments(document.root)
     after = last(document.root)
     line = next(document.root.iterchildren(COMMANDLINE), None)
@@ -171,7 +171,7 @@ def _append(document: Document, name: str, value: str) -> Step:
 
 
 def prefix_of(element: etree._Element, namespace: str) -> str | None:
-    """What to write before the name of a child in that namespace; None if it has no prefix in that place."""
+    """The prefix, with its colon, for a child in that namespace; None if none is declared here."""
     if etree.QName(element).namespace == namespace:
         return f"{element.prefix}:" if element.prefix else ""
     return next((f"{prefix}:" for prefix, uri in element.nsmap.items() if uri == namespace and prefix), None)

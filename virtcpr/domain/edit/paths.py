@@ -1,7 +1,7 @@
-"""Where an element is, said so that it is found again after libvirt wrote the document its own way.
+"""Paths of elements that are still valid after libvirt has rewritten the document.
 
-A path has the names from the root.  Among several of one name an element is told apart by what libvirt keeps (its id,
-its name), and by its place among them where it has nothing of that kind.
+A path has the names from the root.  Among elements of the same name, one is identified by an attribute that libvirt
+keeps (its id, its name), or by its position if it has no such attribute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from virtcpr.errors import ParseError
 VIRTCPR_NS = "urn:virtcpr:domain:1"
 NAMESPACES = {"qemu": QEMU_NS, "virtcpr": VIRTCPR_NS}
 PREFIXES = {uri: f"{prefix}:" for prefix, uri in NAMESPACES.items()}
-# libvirt keeps an alias that begins so, and drops every other one from what isn't running.
+# libvirt keeps an alias with this prefix, and drops every other alias from persistent XML.
 USER_ALIAS = "ua-"
 IDENTITIES = ("@id", "@name", "@index", "uuid", "alias/@name")
 STEP = re.compile(
@@ -28,7 +28,7 @@ PATH = re.compile(rf"\.|{STEP.pattern}(?:/{STEP.pattern})*")
 
 
 def shown(tag: str) -> str:
-    """An element's name with the prefix that virtcpr gives its namespace.  Raises ParseError for a foreign one."""
+    """An element's name with the prefix that virtcpr gives its namespace.  Raises ParseError for another namespace."""
     name = etree.QName(tag)
     if not name.namespace:
         return name.localname
@@ -38,7 +38,7 @@ def shown(tag: str) -> str:
 
 
 def path_of(element: etree._Element, changing: Collection[str] = ()) -> str:
-    """The path of an element.  Attributes that are ``changing`` don't tell it apart."""
+    """The path of an element.  Attributes that are ``changing`` don't identify it."""
     steps = []
     parent = element.getparent()
     while parent is not None:

@@ -1,4 +1,4 @@
-"""A domain made ready for a mode at its next boot, and made again what it was."""
+"""Prepare a domain's XML for a mode at its next boot, and undo that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METADATA = "metadata"
 
 @dataclass(frozen=True)
 class Edited:
-    """A document's new text, what was changed in it, and what ``undo`` left alone because it changed since."""
+    """A document's new text, its changes, and what ``undo`` left alone because it changed since."""
 
     text: str
     changes: tuple[str, ...] = ()
@@ -28,11 +28,11 @@ class Edited:
 
 
 def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edited:
-    """The document with everything that the fragment asks for, and with a record of what that changed.
+    """The document with everything that the fragment asks for, and with a record of these changes.
 
     ``name`` is the fragment's, by default the mode's.
 
-    Raises ParseError if the text isn't a domain's, the fragment no template, or the record in the text nonsense.
+    Raises ParseError if the text isn't a domain's, the fragment isn't a template, or the record in the text is invalid.
     """
     document = parse_domain(text)
     part = template.filled(template.read(fragment), document.root)
@@ -51,9 +51,9 @@ def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edi
 
 
 def undo(text: str) -> Edited:
-    """The document as it was before ``prepare``, except for what was changed since; without a record as it is.
+    """The document as it was before ``prepare``, except for later changes; unchanged if it has no record.
 
-    Raises ParseError if the text isn't a domain's, or the record in it is nonsense.
+    Raises ParseError if the text isn't a domain's, or the record in it is invalid.
     """
     document = parse_domain(text)
     noted = record.read(document)
@@ -76,7 +76,7 @@ def undo(text: str) -> Edited:
 
 
 def recorded(text: str) -> str | None:
-    """The mode that the document is prepared for, by its record.  Raises ParseError as ``undo`` does."""
+    """The mode for which the document is prepared, by its record.  Raises ParseError as ``undo`` does."""
     noted = record.read(parse_domain(text))
     return None if noted is None else noted.mode
 
@@ -88,14 +88,14 @@ def templates(text: str) -> tuple[str, ...]:
 
 
 def _matters(change: Change) -> bool:
-    """Whether a change is one of the domain's, not only what the record or another change needs to stand in."""
+    """Whether a change matters to the domain, and isn't only a container for the record or another change."""
     if isinstance(change, AddedElement):
         return change.path not in (METADATA, HOLDER)
     return not isinstance(change, Declared)
 
 
 def _with_record(document: Document, noted: Record) -> Document:
-    """The document with this record in place of the one that it has."""
+    """The document with this record in place of its old record."""
     earlier = record.read(document)
     if earlier is not None:
         document = document.remove(record.elements(document), earlier.ending)
@@ -109,7 +109,7 @@ def _with_record(document: Document, noted: Record) -> Document:
 
 
 def _holder(document: Document) -> Step:
-    """One step towards the element that the record stands in."""
+    """One step towards the element that contains the record."""
     metadata = find(document.root, METADATA)
     if metadata is None:
         return add(document, document.root, template.Part(METADATA, {}))

@@ -1,4 +1,4 @@
-"""What ``prepare`` changed in a document, as the document's own metadata has it."""
+"""The record of ``prepare``'s changes, in the document's metadata."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ ENDING = re.compile(r"[ \t\r\n]*/?>")
 
 
 def of_mode(template: str, mode: str) -> bool:
-    """Whether a template is one of a mode's: it has the mode's name, or begins with it and a dash."""
+    """Whether a template belongs to a mode: its name is the mode's, or begins with it and a dash."""
     return template.partition("-")[0] == mode
 
 
 @dataclass(frozen=True)
 class Record:
-    """The changes in the order in which they were made, the mode for which the last were, and all their templates."""
+    """All changes in order, the mode of the last template, and the names of all templates."""
 
     mode: str
     changes: tuple[Change, ...] = ()
-    ending: str | None = None  # of <virtcpr:domain>, where that was empty
-    templates: tuple[str, ...] = ()  # none: the one that is named like the mode
+    ending: str | None = None  # of <virtcpr:domain>, if that was empty
+    templates: tuple[str, ...] = ()  # empty: the template with the mode's name
 
     def of_template(self, mode: str, name: str) -> Record:
         """The record for changes that this template is about to make."""
@@ -51,8 +51,8 @@ class Record:
     def with_change(self, change: Change, before: Document) -> Record:
         """The record with one more change, which was made to ``before``.
 
-        What was changed once, then by somebody else, then again is one change: ``undo`` gives back what stood there
-        before the first.
+        If something was changed, then edited by somebody else, then changed again, it counts as one change: ``undo``
+        restores the text from before the first.
         """
         for position, earlier in enumerate(self.changes):
             merged = _merged(earlier, change, before)
@@ -68,7 +68,7 @@ class Record:
 
 
 def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
-    """The earlier change with the later one in it; None if they are of different things."""
+    """The two changes as one; None if they concern different things."""
     match earlier, change:
         case SetAttribute() | AddedElement(), SetAttribute():
             return _with_attribute(earlier, change, before)
@@ -90,7 +90,7 @@ def _merged(earlier: Change, change: Change, before: Document) -> Change | None:
 
 
 def _same_identity(value: str, change: ChangedArgument) -> bool:
-    """Whether an argument is the changed one by the id in it, which is given once; and of one kind."""
+    """Whether an argument and the changed argument have the same id and kind; QEMU accepts an id once."""
     first, second = (properties_of(Option("", text)) for text in (value, change.now))
     return "id" in first and (first["id"], first.get("")) == (second.get("id"), second.get(""))
 
@@ -117,14 +117,14 @@ def _written(change: Change, prefix: str) -> New:
 
 
 def elements(document: Document) -> list[etree._Element]:
-    """The records in a document; prepare writes one."""
+    """The records in a document; prepare writes only one."""
     matches = document.root.xpath(f"{HOLDER}/virtcpr:{PREPARED}", namespaces=NAMESPACES)
     assert isinstance(matches, list)  # a path gives elements
     return [match for match in matches if isinstance(match, etree._Element)]
 
 
 def read(document: Document) -> Record | None:
-    """The record in a document; None without one.  Raises ParseError if prepare can't have written it."""
+    """The record in a document; None without one.  Raises ParseError if it is invalid."""
     records = elements(document)
     if not records:
         return None

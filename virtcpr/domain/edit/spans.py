@@ -1,4 +1,4 @@
-"""Where the elements and attributes of an XML text are, in bytes."""
+"""The byte positions of the elements and attributes of an XML text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from virtcpr.errors import ParseError
 NAME = re.compile(rb"<([^ \t\r\n/>]+)")
 ATTRIBUTE = re.compile(rb"""[ \t\r\n]+([^ \t\r\n=]+)[ \t\r\n]*=[ \t\r\n]*(?:"([^"]*)"|'([^']*)')""")
 TAG_END = re.compile(rb"[ \t\r\n]*/?>")
-# What may stand before a document type: no entity is ever declared without one.
+# What may come before a document type: entities can only be declared in one.
 PROLOG = re.compile(rb"\xef\xbb\xbf|(?:[ \t\r\n]+|<\?.*?\?>|<!--.*?-->)", re.DOTALL)
 MAX_ELEMENTS = 20_000  # each costs memory, and a domain of many devices has a thousand
 ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii")
@@ -24,7 +24,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Attribute:
-    """Where it is: from the white space before its name; its value, between the quotes."""
+    """Positions: ``start`` of the white space before its name; its value, between the quotes."""
 
     start: int
     first: int
@@ -33,7 +33,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Span:
-    """Where an element is: its tag up to the end of its last attribute and of the tag, its end tag, its end."""
+    """Positions: start of the tag, end of its last attribute, end of the tag, start and end of the end tag."""
 
     start: int
     words: int
@@ -44,7 +44,7 @@ class Span:
 
 
 def encoded(text: str) -> bytes:
-    """The text as the parsers get it.  Raises ParseError if it is nothing to parse, or has a document type."""
+    """The text as bytes for the parsers.  Raises ParseError if it is empty, or has a document type."""
     if not text.strip("\ufeff \t\r\n"):
         raise ParseError("the XML is empty")
     try:
@@ -64,12 +64,12 @@ def encoded(text: str) -> bytes:
 
 
 def places(data: bytes) -> Iterator[Place]:
-    """Where the elements are, in document order.  Raises ParseError if the text isn't well-formed."""
+    """The positions of the elements, in document order.  Raises ParseError if the text isn't well-formed."""
     return _Scanner(data).places()
 
 
 class _Scanner:
-    """Finds where elements are; expat says where their tags begin, and whether the text is well-formed."""
+    """Finds the elements: expat reports where their tags begin, and whether the text is well-formed."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -104,7 +104,7 @@ class _Scanner:
 
 
 def span(data: bytes, place: Place) -> Span:
-    """Where everything of an element is."""
+    """All positions of an element."""
     start, close = place
     name = NAME.match(data, start)
     assert name is not None  # expat saw a start tag there

@@ -1,4 +1,4 @@
-"""One recorded change taken back, where the document still has what ``prepare`` put there."""
+"""Undo one recorded change, if the document still has what ``prepare`` put there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from virtcpr.errors import ParseError
 
 @dataclass(frozen=True)
 class Kept:
-    """Why a change was left alone; None if there is nothing left of it."""
+    """Why a change was left alone; None if nothing of it is left."""
 
     why: str | None = None
 

@@ -1,8 +1,8 @@
 """The command line that starts the machine as it is now.
 
 ``/proc/PID/cmdline`` says how the guest started.  Since then disks were attached, snapshots taken and committed, media
-changed, vCPUs added: QEMU's answers and libvirt's record tell what became of it.  The result names what QEMU has and
-nothing else: no image that the guest has left behind is ever opened by whoever starts from it.
+changed, vCPUs added: QEMU's answers and libvirt's record have the current state.  The result names exactly what QEMU
+has now: a QEMU started from it never opens an image that the guest no longer uses.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from virtcpr.domain.reconcile.change import Change
 
 @dataclass(frozen=True)
 class Reconciled:
-    """``line`` is complete only where nothing is in ``refused``: what can't be rebuilt, as people read it."""
+    """``line`` is complete only if ``refused`` is empty: the messages about what can't be rebuilt."""
 
     line: CommandLine
     refused: tuple[str, ...] = ()
 
 
 def reconcile(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Reconciled:
-    """``line`` with what was added, taken away or changed since; the same line where nothing was.
+    """``line`` with what was added, removed or changed since; the same line if nothing was.
 
-    ``status_xml`` is libvirt's record of the running domain.  Descriptors in what is added are numbered 0: who starts
-    it has to find them by what they are.
+    ``status_xml`` is libvirt's record of the running domain.  Descriptors of added options are numbered 0: the caller
+    must find them by their use.
     """
     changes = (
         objects.change(line, qemu),
@@ -41,8 +41,8 @@ def reconcile(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Reconciled
 
 
 def _applied(line: CommandLine, changes: tuple[Change, ...]) -> CommandLine:
-    """QEMU makes objects, back ends and block nodes before devices, wherever they stand (system/vl.c): what is added
-    goes to the end, each part in its own order."""
+    """QEMU creates objects, back ends and block nodes before devices, regardless of their position (system/vl.c):
+    additions go to the end, each part in its own order."""
     replaced = {old: new for change in changes for old, new in change.replaced.items()}
     kept = (replaced.get(option, option) for option in line.options)
     added = (option for change in changes for option in change.added)

@@ -1,8 +1,8 @@
-"""Disk images: the graph of block nodes as it is, and what each drive holds.
+"""Disk images: the current graph of block nodes, and the medium of each drive.
 
-A node of the command line stays where QEMU still has one of that name, driver and file: what it was told besides, it
-was told for good.  What it is on top of may be another node now, and it may have become writable, or no longer be so.
-Nodes that came since are made of libvirt's record; those that went are left out, and with them their files.
+A node of the command line stays if QEMU still has a node of that name, driver and file: its other options don't change.
+The nodes below it may be others now, and it may have become writable or read-only.  New nodes are built from libvirt's
+record; removed nodes are left out, and so are their files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from virtcpr.domain.disks import Recorded, recorded
 from virtcpr.domain.facts import BlockNode, Drive, QemuFacts
 from virtcpr.domain.reconcile.change import Change
 
-# Drivers whose file QEMU calls as it was told to.
+# Drivers whose file name QEMU reports as it was given.
 LOCAL = frozenset({"file", "host_device", "host_cdrom"})
 # Formats that are on top of another image (qapi/block-core.json, BlockdevOptionsGenericCOWFormat).
 LAYERED = frozenset({"qcow", "qcow2", "qed", "vmdk"})
-# Options that stand for a -drive whose medium can be changed, or its changes kept in a file of QEMU's own.
+# Short forms of -drive: the medium can be changed, or changes kept in a temporary file.
 SHORT = frozenset({"hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd"})
 # Properties that name another node.
 CHILDREN = ("file", "backing", "data-file")
@@ -28,7 +28,7 @@ CHILDREN = ("file", "backing", "data-file")
 
 @dataclass
 class _Graph:
-    """The nodes for the new command line: in their place, or to be added at its end in order."""
+    """The nodes for the new command line: in their old position, or added in order at its end."""
 
     kept: dict[Option, Option | None] = field(default_factory=dict)
     moved: dict[str, Option] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class _Graph:
 
 
 def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
-    """Which -blockdev go, change and come; the disk's name is in what is refused."""
+    """The -blockdev options to remove, change and add; refusals name the disk."""
     graph = _Graph()
     nodes = {node.name: node for node in qemu.nodes}
     old = {str(option.properties().get("node-name")): option for option in line.named("blockdev")}
@@ -52,7 +52,7 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
         elif _children(new) <= defined:
             defined.add(name)
             graph.kept |= {option: new} if new != option else {}
-        else:  # what it is on top of comes later on
+        else:  # a node below it is defined later
             graph.kept[option] = None
             graph.moved[name] = new
     added = tuple(_in_order(graph.moved))
@@ -65,8 +65,8 @@ def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
 
 
 def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
-    """Of ``-drive`` and the like, which an administrator gave QEMU past libvirt: those whose medium is another one now
-    or out, as far as can be told, and those whose changes are in a file that only old QEMU has."""
+    """``-drive`` options (and short forms) that an administrator added: if the medium was changed or ejected, as far as
+    QEMU reports it, or if the changes are in a temporary file of old QEMU."""
     throwaway = any(line.named("snapshot"))
     for option in line.options:
         short, properties = option.name in SHORT, option.properties() if option.name == "drive" else {}
@@ -82,10 +82,10 @@ def _stale_drives(line: CommandLine, qemu: QemuFacts) -> Iterator[str]:
 
 
 def with_drives(line: CommandLine, qemu: QemuFacts) -> CommandLine:
-    """The same line with the node that each device has now, or none where its medium is out.
+    """The same line with the current node of each device, or none if its medium is ejected.
 
-    Whatever its own ``drive`` says: on the command line that is of the start, and of a USB disk QEMU takes it away when
-    the device is made (usb_msd_storage_realize, hw/usb/dev-storage-classic.c).
+    The ``drive`` property doesn't count: on the command line it is from the start, and QEMU clears it when it creates a
+    USB disk (usb_msd_storage_realize, hw/usb/dev-storage-classic.c).
     """
     drives = {drive.device: drive for drive in qemu.drives if drive.device}
     nodes = {node.name for node in qemu.nodes}
@@ -98,12 +98,12 @@ def _with_drive(option: Option, drives: Mapping[str, Drive], nodes: Container[st
     if drive is None or properties.get("drive") == drive.node or not (drive.node is None or drive.node in nodes):
         return option
     changed = option.without("drive") if drive.node is None else option.with_properties({"drive": drive.node})
-    # QEMU makes of a floppy drive what its medium needs (pick_drive_type, hw/block/fdc.c): it must stay what it is.
+    # QEMU picks the type of a floppy drive by its medium (pick_drive_type, hw/block/fdc.c): the type must not change.
     return changed.with_properties({"drive-type": drive.floppy}) if drive.floppy else changed
 
 
 def _corrected(option: Option, node: BlockNode) -> Option | None:
-    """The option as the node is now, or None if it is of another image."""
+    """The option for the node's current state, or None if the node has another image now."""
     properties = option.properties()
     if properties.get("driver") != node.driver or (node.driver in LOCAL and properties.get("filename") != node.file):
         return None
@@ -123,12 +123,12 @@ def _corrected(option: Option, node: BlockNode) -> Option | None:
 
 
 def _is_filter(node: BlockNode) -> bool:
-    """QEMU calls what a filter is on top of both its data and its backing (bdrv_filter_or_cow_bs)."""
+    """QEMU reports the node below a filter as both its data and its backing (bdrv_filter_or_cow_bs)."""
     return node.below is not None and node.below.data is not None and node.below.data == node.below.backing
 
 
 def _with(option: Option, changes: Mapping[str, object]) -> Option:
-    """-blockdev with other properties; JSON, as only that has a word for no backing image."""
+    """-blockdev with other properties; in JSON, as only JSON can say "no backing image" (null)."""
     return _blockdev({**option.properties(), **changes})
 
 
@@ -137,7 +137,7 @@ def _blockdev(properties: Properties) -> Option:
 
 
 def _build(graph: _Graph, node: BlockNode, record: Recorded | None) -> None:
-    """Add a node that no command line tells of, or refuse it."""
+    """Add a node that isn't on the command line, or refuse it."""
     problem = _problem(node, record)
     if record is None or problem:
         where = f"disk {record.disk}" if record else f"block node {node.name}"
@@ -157,20 +157,20 @@ def _build(graph: _Graph, node: BlockNode, record: Recorded | None) -> None:
         options["cache"] = {"direct": node.direct, "no-flush": node.no_flush}
     if node.detect_zeroes != "off":
         options["detect-zeroes"] = node.detect_zeroes
-    if node.detect_zeroes == "unmap":  # QEMU has it only with the other (bdrv_parse_detect_zeroes, block.c)
+    if node.detect_zeroes == "unmap":  # QEMU requires both together (bdrv_parse_detect_zeroes, block.c)
         options["discard"] = "unmap"
     graph.moved[node.name] = _blockdev(options)
 
 
 def _backing(node: BlockNode, record: Recorded) -> Mapping[str, object]:
-    """The backing image of a format that can have one; for the others QEMU refuses the word."""
+    """The backing image of a format that can have one; other drivers refuse the property."""
     if node.driver not in LAYERED:
         return {}
     return {"backing": node.below.backing if node.below is not None else record.backing}
 
 
 def _problem(node: BlockNode, record: Recorded | None) -> str | None:
-    """Why a node can't be made of libvirt's record: it must be that which QEMU has."""
+    """Why a node can't be built from libvirt's record; the record must match QEMU's node."""
     if record is None:
         return "it isn't in libvirt's record"
     if record.problem:
@@ -186,13 +186,13 @@ def _problem(node: BlockNode, record: Recorded | None) -> str | None:
 
 
 def _children(option: Option) -> set[str]:
-    """The nodes that a node is told to be on top of."""
+    """The nodes that an option names as children."""
     properties = option.properties()
     return {value for key in CHILDREN if isinstance(value := properties.get(key), str)}
 
 
 def _in_order(nodes: Mapping[str, Option]) -> Iterator[Option]:
-    """Each after what it is on top of."""
+    """Each node after its children."""
     done: set[str] = set()
 
     def visit(name: str) -> Iterator[Option]:

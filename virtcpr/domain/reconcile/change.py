@@ -1,4 +1,4 @@
-"""What reconciling one kind of options comes to."""
+"""The result of reconciling one kind of options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from virtcpr.domain.argv import Option
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of options that are there (None: it goes), what is added, in the order in which QEMU needs it, and
+    """Replacements of existing options (None: removed), additions in the order that QEMU needs, and messages about
     what can't be rebuilt."""
 
     replaced: Mapping[Option, Option | None] = field(default_factory=dict)

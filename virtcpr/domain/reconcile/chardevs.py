@@ -16,8 +16,8 @@ Properties = dict[str, str]
 
 
 def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
-    """QEMU doesn't tell how a character device was made (query-chardev): libvirt's record does, by the alias of its
-    device (qemuBuildChardevStr, src/qemu/qemu_command.c)."""
+    """query-chardev doesn't report how a character device was made; libvirt's record does, by the alias of its device
+    (qemuBuildChardevStr, src/qemu/qemu_command.c)."""
     labels = {chardev.label for chardev in qemu.chardevs}
     plugged = {label for label, attached in devices.used(line, qemu, "chardev").items() if attached}
     kept = {str(o.properties().get("id")) for o in line.named("chardev")} & labels - plugged
@@ -49,7 +49,7 @@ def _option(name: str, properties: Mapping[str, str]) -> Option:
 
 
 def _sources(status_xml: str) -> dict[str, etree._Element]:
-    """The elements of libvirt's record that say how a character device is made, by the alias of their device."""
+    """The elements of libvirt's record that describe a character device, by the alias of their device."""
     sources = {}
     for device in parse(status_xml).iterfind("domain/devices/*"):
         alias = device.find("alias")
@@ -60,7 +60,7 @@ def _sources(status_xml: str) -> dict[str, etree._Element]:
 
 
 def _made(label: str, source: etree._Element | None, fdsets: tuple[FdsetFd, ...]) -> Properties | None:
-    """The properties of ``-chardev``; None if they can't be told."""
+    """The properties of ``-chardev``; None if they can't be rebuilt."""
     if source is None:
         return None
     alias = label.removeprefix("char")
@@ -100,7 +100,7 @@ def _udp(sources: Mapping[str, etree._Element]) -> Properties:
 
 
 def _file(source: etree._Element | None, opaque: str, fdsets: tuple[FdsetFd, ...]) -> Properties:
-    """virtlogd's pipe, where it has one; else the file itself."""
+    """virtlogd's pipe, if it has one; otherwise the file itself."""
     path = _set(opaque, fdsets)
     if path is not None:
         return {"path": path, "append": "on"}

@@ -10,12 +10,12 @@ from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import Device, QemuFacts
 from virtcpr.domain.reconcile.change import Change
 
-# Settings that QEMU finds out itself, or that tell how a device is just now.
+# Settings that QEMU computes itself, or that report a device's current state.
 COMPUTED = frozenset(["attached", "busnr", "romsize", "cyls", "heads", "secs"])
-# A device's own size is that of its memory; the sizes that virtio-mem has are the guest's doing and are migrated.
+# A device's size is its memory's; the sizes of virtio-mem are set by the guest, and are migrated.
 OF_MEMORY = frozenset(["size"])
 UNSET: tuple[object, ...] = ("", [], None)
-MEANT = frozenset(["romfile"])  # one whose empty value says something: no ROM
+MEANT = frozenset(["romfile"])  # an empty value has a meaning: no ROM
 
 
 def change(line: CommandLine, qemu: QemuFacts) -> Change:
@@ -28,7 +28,7 @@ def change(line: CommandLine, qemu: QemuFacts) -> Change:
 
 
 def used(line: CommandLine, qemu: QemuFacts, setting: str) -> dict[str, bool]:
-    """What devices name in a setting (``netdev``, ``chardev``) → whether the one that does was attached since."""
+    """The names in a setting of devices (``netdev``, ``chardev``) → whether that device was attached since."""
     names: dict[str, bool] = {}
     for option in line.named("device"):
         properties = option.properties()
@@ -40,7 +40,7 @@ def used(line: CommandLine, qemu: QemuFacts, setting: str) -> dict[str, bool]:
 
 
 def option_of(name: str, device: Device) -> Option:
-    """``-device`` that makes an attached one as it is."""
+    """``-device`` for an attached device in its current state."""
     settings = {key: _given(key, value) for key, value in device.settings.items() if _is_given(key, value)}
     bus = {} if device.bus is None else {"bus": device.bus}
     properties = {"driver": device.driver, "id": name, **bus, **settings}
@@ -50,13 +50,13 @@ def option_of(name: str, device: Device) -> Option:
 def _is_given(key: str, value: object) -> bool:
     if key in COMPUTED or key in OF_MEMORY or key.startswith("x-"):
         return False
-    if key == "bootindex" and value == -1:  # none; the property tells no default
+    if key == "bootindex" and value == -1:  # no boot order; the property reports no default
         return False
     return key in MEANT or value not in UNSET
 
 
 def _given(key: str, value: object) -> object:
-    """As a command line has it: of a PCI address slot and function, of a link what it leads to."""
+    """As on a command line: a PCI address as slot and function, a link as the id of its target."""
     if key == "addr" and isinstance(value, int) and value < 1 << 8:
         return f"0x{value >> 3:x}.0x{value & 7:x}"
     if isinstance(value, str) and value.startswith(("/objects/", "/machine/")):
@@ -65,18 +65,18 @@ def _given(key: str, value: object) -> object:
 
 
 def _in_order(qemu: QemuFacts) -> list[str]:
-    """The attached devices, each after the one whose bus it is on."""
+    """The attached devices, each after the device whose bus it uses."""
     names = sorted(qemu.attached, key=_natural)
     ordered: list[str] = []
     while names:
         ready = [name for name in names if not _waits(qemu.devices[name], names)]
-        ordered += ready or names  # a circle can't be
+        ordered += ready or names  # a cycle is impossible
         names = [name for name in names if name not in ordered]
     return ordered
 
 
 def _waits(device: Device, names: Iterable[str]) -> bool:
-    """Whether one of these has the bus that the device is on: a bus is named after its device, and numbered or not."""
+    """Whether one of these devices has the device's bus: a bus is named DEVICE or DEVICE.NUMBER."""
     return any(device.bus == name or (device.bus or "").startswith(f"{name}.") for name in names)
 
 

@@ -16,8 +16,8 @@ TAPS = frozenset({"network", "bridge", "ethernet", "direct"})
 
 
 def change(line: CommandLine, qemu: QemuFacts, status_xml: str) -> Change:
-    """QEMU doesn't list them: those that no device names are gone (libvirt removes both), those that an attached one
-    names are made as libvirt's record says (qemuBuildHostNetProps, src/qemu/qemu_command.c)."""
+    """QEMU doesn't list network back ends.  If no device names one, it is gone (libvirt removes both); for an attached
+    device it is rebuilt from libvirt's record (qemuBuildHostNetProps, src/qemu/qemu_command.c)."""
     used = devices.used(line, qemu, "netdev")
     replaced: dict[Option, Option | None] = {
         option: None for option in line.named("netdev") if used.get(str(option.properties().get("id"))) is not False
@@ -56,7 +56,7 @@ def _made(name: str, node: etree._Element | None) -> Option | None:
 
 
 def _addresses(node: etree._Element) -> dict[str, str]:
-    """Of QEMU's own network stack."""
+    """The addresses of QEMU's user-mode network."""
     addresses = {}
     for ip in node.iterfind("ip"):
         address, prefix = ip.get("address", ""), ip.get("prefix")

@@ -1,4 +1,4 @@
-"""Objects: iothreads, sources of randomness, RAM that was plugged in, secrets."""
+"""Objects: iothreads, random number generators, hotplugged RAM, secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from virtcpr.domain.reconcile.change import Change
 
 Settings = Mapping[str, object]
 
-# What can be set of each kind, and what it is where nobody sets it (qapi/qom.json).  Not what the machine decides for
-# all of its memory (dump, merge), and not what only tells how an object is (opened, loaded).
+# The settings of each kind, with their defaults (qapi/qom.json).  Without what the machine decides for all its memory
+# (dump, merge), and without what only reports an object's state (opened, loaded).
 _MEMORY: Settings = {
     "size": None,
     "share": False,
@@ -47,7 +47,7 @@ KINDS: Mapping[str, Settings] = {
     "rng-random": {"filename": ""},
     "rng-builtin": {},
     "rng-egd": {"chardev": ""},
-    # As they were given: still encrypted where a key is named (crypto/secret_common.c decrypts elsewhere).
+    # As given: still encrypted if a key is named (crypto/secret_common.c decrypts elsewhere).
     "secret": {"data": "", "file": "", "format": "raw", "keyid": "", "iv": ""},
     "tls-creds-x509": {
         "dir": "",
@@ -61,7 +61,7 @@ KINDS: Mapping[str, Settings] = {
     "throttle-group": {"limits": {}},
     "thread-context": {"cpu-affinity": [], "node-affinity": []},
 }
-FIRST = ("secret", "thread-context", "tls-creds-x509")  # others name them
+FIRST = ("secret", "thread-context", "tls-creds-x509")  # other objects name them
 
 
 def change(line: CommandLine, qemu: QemuFacts) -> Change:
@@ -92,7 +92,7 @@ def _refused(new: Mapping[str, str]) -> Iterator[str]:
 
 
 def _now(qemu: QemuFacts, name: str) -> dict[str, object]:
-    """What would have to be given to get the object as it is."""
+    """The settings that make the object as it is."""
     settings = qemu.settings[name]
     current = {key: settings.get(key, default) for key, default in KINDS[qemu.objects[name]].items()}
     plain = {key: value.rpartition("/")[2] if key == "prealloc-context" and isinstance(value, str) else value
@@ -101,14 +101,14 @@ def _now(qemu: QemuFacts, name: str) -> dict[str, object]:
 
 
 def _differs(given: Settings, now: Settings, defaults: Settings) -> bool:
-    """Whether the command line says something else; what isn't in ``defaults`` is none of our business."""
+    """Whether the command line differs; settings that aren't in ``defaults`` are ignored."""
     changed = {key: value for key, value in given.items() if key in defaults and _text(value) != _text(defaults[key])}
     return {k: _text(v) for k, v in changed.items()} != {k: _text(v) for k, v in now.items()}
 
 
 def _text(value: object) -> str:
-    """In one spelling, of JSON and of ``key=value``; of limits those that are set (throttle_config_init,
-    util/throttle.c: the others are 0, bursts of one second)."""
+    """One spelling for JSON and ``key=value``; of limits only those that are set (throttle_config_init,
+    util/throttle.c: the defaults are 0, and bursts of one second)."""
     if isinstance(value, Mapping):
         return str(
             sorted((key, limit) for key, limit in value.items() if limit != (1 if key.endswith("-length") else 0))
