@@ -1,4 +1,4 @@
-"""What `auto` does with each running domain: by the policy, its own wish, what is known of it, the time."""
+"""What `auto` does with each running domain, by the policy, the domain's own wish, its facts and the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A running domain.  ``outlook`` is that of mode transfer, ``reboot`` that of mode reboot where it was asked for.
+    """A running domain.  ``outlook`` is for mode transfer, ``reboot`` for mode reboot, if that was examined.
 
     ``wish`` is the word in its metadata, None if there is none; ``problem`` says why the installed emulator can't be
     used.
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Wave:
-    """Domains that are moved together, by UUID."""
+    """Domains to move together, by UUID."""
 
     mode: Mode
     uuids: tuple[str, ...]
@@ -41,14 +41,14 @@ class Wave:
 
 @dataclass(frozen=True)
 class AutoPlan:
-    """Every domain, those that are to be moved as Action.MOVE; and in which order."""
+    """Every domain, with Action.MOVE if it is to be moved; and the order of the moves."""
 
     domains: tuple[AutoDomain, ...] = ()
     waves: tuple[Wave, ...] = ()
 
 
 def wish(facts: DomainFacts) -> str | None:
-    """The word that the administrator put into the domain's metadata: that of the live XML, else of the persistent."""
+    """The administrator's word in the metadata of the live XML, or else of the persistent XML."""
     with suppress(ParseError):  # a finding says so
         if facts.live.wish is not None:
             return facts.live.wish
@@ -58,7 +58,7 @@ def wish(facts: DomainFacts) -> str | None:
 
 
 def wanted(candidate: Candidate, policy: Policy) -> Auto | None:
-    """What is to be done about a domain if it runs an outdated QEMU; None: its wish makes no sense."""
+    """What to do with a domain that runs an outdated QEMU; None: its wish is invalid."""
     if policy.auto is Auto.OFF or candidate.wish is None:
         return policy.auto
     try:
@@ -68,18 +68,18 @@ def wanted(candidate: Candidate, policy: Policy) -> Auto | None:
 
 
 def to_rehearse(candidate: Candidate, policy: Policy) -> bool:
-    """Whether it matters what a twin of this domain would show."""
+    """Whether a rehearsal with this domain's twin is useful."""
     return candidate.outlook.moves and not candidate.problem and wanted(candidate, policy) in (Auto.NOTIFY, Auto.APPLY)
 
 
 def to_reboot(candidate: Candidate, policy: Policy) -> bool:
-    """Whether mode reboot is the way for this domain, should it be one."""
+    """Whether mode reboot should be tried for this domain."""
     blocked = candidate.outlook.verdict is Result.BLOCKED and not candidate.problem
     return blocked and policy.fallback is Fallback.REBOOT and wanted(candidate, policy) is Auto.APPLY
 
 
 def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPlan:
-    """Judge every domain, and put those that are to be moved into waves.  ``minute`` is that of the local day."""
+    """Decide about every domain, and group the moves into waves.  ``minute`` is the minute of the local day."""
     domains = tuple(_judged(candidate, policy, minute) for candidate in candidates)
     return AutoPlan(
         domains, tuple(_waves([domain for domain in domains if domain.action is Action.MOVE], policy.canary))
@@ -87,7 +87,7 @@ def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPl
 
 
 def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
-    """Canaries first, and the mode that pauses a guest least before the other."""
+    """Canaries first; the mode with the shorter pause before the other mode."""
     modes = (Mode.TRANSFER, Mode.REBOOT)
     ordered = [domain for mode in modes for domain in moving if domain.mode is mode]
     for first, part in ((True, ordered[:canary]), (False, ordered[canary:])):
@@ -128,12 +128,12 @@ def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
 
 
 def closed(policy: Policy) -> str:
-    """Why somebody has to wait for a window."""
+    """Why a domain must wait for a window."""
     return f"guests are only moved {', '.join(map(str, policy.windows))}"
 
 
 def _blocked(candidate: Candidate) -> AutoDomain:
-    """Everything that stands in the way, in each mode that was looked at."""
+    """The findings of each mode that was examined."""
     if candidate.reboot is None:
         return _as(candidate.outlook, Action.BLOCKED)
     findings = dict.fromkeys((*candidate.outlook.findings, *candidate.reboot.findings))
@@ -163,7 +163,7 @@ def _nonsense(candidate: Candidate) -> Finding:
 
 
 def tells(report: AutoReport) -> bool:
-    """Whether there is something that the administrator should hear of."""
+    """Whether there is something to report to the administrator."""
     quiet = (Action.CURRENT, Action.LEFT)
     return any(domain.action not in quiet or domain.findings for domain in report.domains)
 

@@ -1,4 +1,4 @@
-"""What to do with a domain: the findings of all rules, and the plan where nothing blocks it."""
+"""What to do with a domain: the findings of all rules, and the plan if nothing blocks it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 @dataclass(frozen=True)
 class Decision:
-    """What ``check``, ``plan`` and ``upgrade`` all act on.  ``findings`` are those of all modes."""
+    """The base of ``check``, ``plan`` and ``upgrade``.  ``findings`` are for all modes."""
 
     facts: DomainFacts
     findings: tuple[Finding, ...]
@@ -25,26 +25,26 @@ class Decision:
 
     @property
     def current(self) -> bool:
-        """Whether it runs the build that is installed already."""
+        """Whether it already runs the installed build."""
         process, emulator = self.facts.process, self.facts.emulator
         return process is not None and not emulator.problem and process.build == emulator.build
 
     @property
     def verdict(self) -> Result | None:
-        """What ``upgrade`` will answer without trying; None: it will move the domain."""
+        """The result of ``upgrade`` if it doesn't try; None: it will move the domain."""
         if self.current:
             return Result.CURRENT
         return Result.BLOCKED if self.plan is None else None
 
     def reasons(self, mode: Mode) -> tuple[Finding, ...]:
-        """What a person who moves the domain in this mode must know."""
+        """The blockers and warnings of this mode."""
         return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
 def decide(facts: DomainFacts) -> Decision:
-    """Apply every rule; plan mode ``transfer`` where none blocks it.  Pure.
+    """Apply every rule; plan mode ``transfer`` if none blocks it.  Pure.
 
-    What can't be understood of a domain is its own finding, and never keeps another one from being judged.
+    A domain that can't be parsed gets a finding; other domains are still judged.
     """
     try:
         findings = apply(RULES, facts)

@@ -1,4 +1,4 @@
-"""How long a guest's pause will be, by how long it was."""
+"""Predict a guest's pause from its earlier pauses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 from virtcpr.model import Outlook
 
-LAST = 5  # older ones were of another QEMU, another host kernel, another guest
+LAST = 5  # older pauses are from other versions of QEMU, the kernel and the guest
 
 
 def forecast(pauses: Sequence[float]) -> float | None:
@@ -17,5 +17,5 @@ def forecast(pauses: Sequence[float]) -> float | None:
 
 
 def with_forecast(outlook: Outlook, pauses: Mapping[str, Sequence[float]]) -> Outlook:
-    """The outlook with the pause to be expected; ``pauses`` are the domains' earlier ones by UUID, in milliseconds."""
+    """The outlook with the expected pause; ``pauses`` are the domains' earlier ones by UUID, in milliseconds."""
     return replace(outlook, forecast_ms=forecast(pauses.get(outlook.uuid, ())))

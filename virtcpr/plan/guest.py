@@ -1,4 +1,4 @@
-"""A domain as far as both a swap and its recovery must know it."""
+"""The facts about a domain that both a swap and its recovery need."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from virtcpr.domain.status import StatusFile
 
 @dataclass(frozen=True)
 class Guest:
-    """What must be known of a domain to give it to either process; the journal keeps it.
+    """What is needed to give a domain to either process; the journal stores it.
 
-    ``runs`` is False where the user suspended it; ``return_path`` and ``taints`` are as they were before the swap.
+    ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Guest:
 
     @classmethod
     def of(cls, record: StatusFile, path: str) -> Guest:
-        """As far as libvirt's own record tells."""
+        """The facts in libvirt's own record."""
         return cls(
             name=record.name,
             monitor=record.monitor,
@@ -41,5 +41,5 @@ class Guest:
 
     @property
     def sockets(self) -> tuple[str, str]:
-        """Those of the CPR and of the main channel."""
+        """The sockets of the CPR channel and the main channel."""
         return f"{self.lib_dir}/cpr.sock", f"{self.lib_dir}/main.sock"

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a run of `auto`, in its text format, for node_exporter's textfile collector."""
+"""Metrics of a run of `auto` in Prometheus' text format, for node_exporter's textfile collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a domain, in either mode, and of a batch of them: result, findings, exit code."""
+"""The outcome of a domain, in either mode, and of a batch of domains: result, findings, exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from virtcpr.model import (
 from virtcpr.plan.findings.table import rehearsed
 from virtcpr.plan.steps import Step
 
-# The exit code of a batch by what happened in it, the worst first.
+# The exit code of a batch by its results, the worst first.
 CODES = (
     ("failed", ExitCode.FAILED),
     ("waiting", ExitCode.FAILED),
@@ -38,7 +38,7 @@ DONE = {"upgraded", "saved", "restored", "discarded", "prepared"}
 
 @dataclass
 class Outcome:
-    """One domain in a batch: what is known of it, and what became of it.  ``result`` is None until that is decided."""
+    """One domain in a batch: its facts and its outcome.  ``result`` is None until it is decided."""
 
     facts: DomainFacts
     findings: tuple[Finding, ...] = ()
@@ -47,7 +47,7 @@ class Outcome:
     rehearsal: Rehearsal | None = None
 
     def rehearsed(self, rehearsal: Rehearsal) -> None:
-        """Take note of what the domain's twin showed: after a ``no-go`` the guest isn't touched."""
+        """Record the rehearsal with the domain's twin: after a ``no-go`` the guest isn't touched."""
         self.rehearsal = rehearsal
         if finding := rehearsed(self.facts, rehearsal):
             self.findings = (*self.findings, finding)
@@ -59,13 +59,13 @@ class Outcome:
         self.findings = (*self.findings, *findings)
 
     def fail(self, error: VirtcprError) -> None:
-        """The domain's own part failed; the error says how the guest is now."""
+        """The action failed for this domain; the error says how the guest is now."""
         results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
         self.end(results.get(error.code, Result.FAILED), failure(error))
 
     @property
     def source(self) -> Side | None:
-        """The QEMU that the domain ran in when it was looked at; None if that isn't known."""
+        """The QEMU in which the domain ran when it was examined; None if unknown."""
         if self.facts.process is None or self.facts.qemu is None:
             return None
         return Side(self.facts.qemu.version, self.facts.process.pid)
@@ -75,7 +75,7 @@ class Outcome:
         return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
 
     def outlook(self) -> Outlook:
-        """What is about to be done with the domain."""
+        """What will be done with the domain."""
         facts = self.facts
         return Outlook(facts.name, facts.uuid, self.source, self.target(), self.result, self.findings)
 
@@ -96,15 +96,15 @@ def failed(report: KeptDomain, error: VirtcprError) -> KeptDomain:
 
 
 def amended(findings: tuple[Finding, ...], recovered: Recovered, *, success: bool) -> tuple[Finding, ...]:
-    """The findings of a domain that was settled after a failure; ``success``: the action was completed all the same."""
+    """The findings of a domain that was settled after a failure; ``success``: the action was completed anyway."""
     severity = Severity.WARNING if success else Severity.BLOCKER
     others = (finding for finding in findings if finding.code != "unsettled")
     failures = (replace(finding, severity=severity, remedy="") for finding in findings if finding.code == "unsettled")
-    return (*others, *failures, Finding("recovered", severity, f"settled: {recovered.text}", "look at the guest"))
+    return (*others, *failures, Finding("recovered", severity, f"settled: {recovered.text}", "check the guest"))
 
 
 def exit_code(results: Iterable[Result | Keeping | Readying]) -> ExitCode:
-    """The exit code of a batch: the worst that happened in it, or ``SOME`` if some of its domains were done."""
+    """The exit code of a batch: its worst result, or ``SOME`` if some of its domains were done."""
     words = {result.value for result in results}
     if "unknown" in words:
         return ExitCode.UNKNOWN

@@ -1,6 +1,6 @@
-"""Where a QEMU runs and what it may take of the host: libvirt arranges that when it starts a guest, and never again.
+"""Where a QEMU runs and which host resources it may use: libvirt sets that only when it starts a guest.
 
-The two pictures that are compared are of old QEMU, taken while it still is there, and of new, with libvirt back.
+Old QEMU's placement, read while it still exists, is compared with new QEMU's, read when libvirt is back.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-Values = Mapping[str, str]  # what → as /proc or the kernel has it
+Values = Mapping[str, str]  # resource → its value in /proc or from the kernel
 
 MAIN = "the main thread"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """``threads`` are those that libvirt knows: vCPUs, iothreads and the main one; ``helpers`` are all others."""
+    """``threads`` are known to libvirt: vCPUs, iothreads and the main thread; ``helpers`` are all others."""
 
     process: Values
     threads: Mapping[str, Values]
@@ -23,7 +23,7 @@ class Placement:
 
 
 def differences(before: Placement, after: Placement) -> Iterator[str]:
-    """What isn't where it was, or isn't what it was, as people read it."""
+    """Messages about every difference."""
     for what, then, now in _changed(before.process, after.process):
         yield f"the {what} of new QEMU is {now}, it was {then}"
     for name, values in before.threads.items():
@@ -36,8 +36,8 @@ def differences(before: Placement, after: Placement) -> Iterator[str]:
 
 
 def _strayed(name: str, values: Values, usual: tuple[Values, ...]) -> Iterator[str]:
-    """QEMU and the kernel make threads of their own as they need them, each where the one is that needs it: in the
-    place of some thread of old's."""
+    """QEMU and the kernel create helper threads when needed, each in the place of its parent thread: it must be a place
+    of some thread of old QEMU."""
     for what in ("cgroup", "CPU affinity"):
         known = {thread[what] for thread in usual if what in thread}
         if what in values and known and values[what] not in known:
@@ -45,5 +45,5 @@ def _strayed(name: str, values: Values, usual: tuple[Values, ...]) -> Iterator[s
 
 
 def _changed(before: Values, after: Values) -> Iterator[tuple[str, str, str]]:
-    """What can't be read of both isn't compared."""
+    """Values that can't be read on both sides aren't compared."""
     return ((what, then, after[what]) for what, then in before.items() if after.get(what, then) != then)

@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"[^\s,;<>\"-][^\s,;<>\"]*")  # sendmail must not take it f
 
 
 class Auto(Enum):
-    """What is done about domains that run an outdated QEMU."""
+    """What to do with domains that run an outdated QEMU."""
 
     OFF = "off"
     NOTIFY = "notify"
@@ -25,7 +25,7 @@ class Auto(Enum):
 
 
 class Fallback(Enum):
-    """What is done about a domain that mode transfer can't move."""
+    """What to do with a domain that mode transfer can't move."""
 
     NOTIFY = "notify"
     REBOOT = "reboot"
@@ -33,7 +33,7 @@ class Fallback(Enum):
 
 @dataclass(frozen=True)
 class Window:
-    """A span of the day, in minutes since local midnight; ``end`` isn't in it.  It may go over midnight."""
+    """A span of the day, in minutes since local midnight; ``end`` is excluded.  It may cross midnight."""
 
     begin: int
     end: int
@@ -49,9 +49,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Policy:
-    """The configuration; the defaults are those of a file that says nothing.
+    """The configuration; the defaults apply to an empty file.
 
-    ``max_pause_ms`` is in milliseconds.  0 is no limit there and in ``parallel``, and no canary in ``canary``.
+    ``max_pause_ms`` is in milliseconds.  0 means no limit there and in ``parallel``, and no canary in ``canary``.
     """
 
     auto: Auto = Auto.NOTIFY
@@ -70,7 +70,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Key:
-    """A key of the file: the member of Policy that it sets, what it must be, and how it is read.
+    """A key of the file: the member of Policy that it sets, its allowed values, and how it is read.
 
     ``read`` raises ValueError for anything else.
     """
@@ -131,7 +131,7 @@ def _clock(minute: int) -> str:
 
 
 NUMBER = "a whole number, 0 or more"
-# By their names in the file; those of a table with its name before.
+# By their names in the file; a key in a table has the table's name before it.
 KEYS: Mapping[str, Key] = {
     "auto": Key("auto", '"off", "notify" or "apply"', Auto),
     "windows": Key("windows", 'a list of local times of day, as ["22:00-06:00"]', _windows),
@@ -146,9 +146,9 @@ TABLES = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 
 
 def policy(documents: Sequence[tuple[str, str]]) -> Policy:
-    """The policy of these files, each a name and a text; a later one's keys win.
+    """The policy of these files, each a name and a text; keys of later files win.
 
-    Raises ParseError for the first thing that isn't right, with the file and the key.
+    Raises ParseError for the first error, with the file and the key.
     """
     values: dict[str, Any] = {}
     for name, text in documents:
@@ -168,7 +168,7 @@ def policy(documents: Sequence[tuple[str, str]]) -> Policy:
 
 
 def _flat(name: str, text: str) -> dict[str, object]:
-    """The keys of a file; those of its tables with their names before."""
+    """The keys of a file; a key in a table has the table's name before it."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,4 +1,4 @@
-"""What mode ``reboot`` will do to one domain: its state to a file, its process ended, started again by libvirt."""
+"""The plan of mode ``reboot`` for one domain: save its state, end its process, let libvirt start it again."""
 
 from __future__ import annotations
 
@@ -35,22 +35,21 @@ REBOOT = (*SAVE, *RESTORE)
 
 @dataclass(frozen=True)
 class RebootPlan:
-    """What of the domain is known and decided before anything is done."""
+    """The facts and decisions about a domain before anything is done."""
 
     facts: DomainFacts
     in_place: tuple[str, ...]  # RAM files that stay as they are; empty: all RAM goes to the file
-    linked: frozenset[str]  # those of them that libvirt deletes when the domain ends
-    needs_kib: int  # room that the state may take
-    wake: bool  # the guest is to suspend itself before, and to be woken up after
+    linked: frozenset[str]  # the RAM files that libvirt deletes when the domain ends
+    needs_kib: int  # space that the state may need
+    wake: bool  # the guest suspends itself before, and is woken up after
     steps: tuple[Step, ...] = REBOOT
 
 
 def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend: bool = False) -> RebootPlan:
-    """The plan for a running domain that nothing stands against.
+    """The plan for a running domain without blockers.
 
-    ``lasting``: over a reboot of the host, RAM in these files stays there; None: the host isn't rebooted.  QEMU's
-    capability x-ignore-shared is for all RAM in named shared files or for none of it (ramblock_is_ignored in
-    migration/ram.c).
+    ``lasting``: the files whose RAM survives a reboot of the host; None: the host isn't rebooted.  QEMU's capability
+    x-ignore-shared applies to all RAM in named shared files or to none (ramblock_is_ignored in migration/ram.c).
     """
     assert facts.qemu is not None
     named = [memdev for memdev in facts.qemu.memdevs if stays(memdev)]
@@ -70,7 +69,7 @@ def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend:
 
 
 def stays(memdev: Memdev) -> bool:
-    """Whether this RAM can stay where it is: shared, in a file that has a name (or a DAX device)."""
+    """Whether this RAM can stay in place: shared, in a named file (or a DAX device)."""
     return memdev.share and memdev.kind == "memory-backend-file" and memdev.place in ("file", "device")
 
 
@@ -81,7 +80,7 @@ def _goes_with_domain(path: str, number: int | None) -> bool:
 
 
 def reasons(decision: Decision, *, suspend: bool, agent: bool | None = None) -> tuple[Finding, ...]:
-    """What stands against mode ``reboot``, or must be known; with ``suspend`` the guest suspends itself before."""
+    """The blockers and warnings of mode ``reboot``; with ``suspend`` the guest suspends itself before."""
     findings = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
     qemu = decision.facts.qemu
     if suspend and not agent and qemu is not None and qemu.status != "suspended":
@@ -94,7 +93,7 @@ def blocked(findings: Collection[Finding]) -> bool:
 
 
 def no_room(name: str, needs_kib: int, free: int, directory: str) -> Iterator[Finding]:
-    """Where ``free`` bytes in the directory of saved states aren't enough."""
+    """A finding if ``free`` bytes in the directory of saved states aren't enough."""
     if free < needs_kib * 1024:
         hit = {"needs": f"{needs_kib // 1024} MiB", "free": f"{free >> 20} MiB", "directory": directory}
         yield ROOM.finding(name, hit)

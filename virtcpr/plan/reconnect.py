@@ -1,9 +1,9 @@
-"""What libvirt asks of a QEMU that it takes up again, and what it must hear.
+"""The queries of libvirt when it reconnects to a QEMU, and the answers that it expects.
 
-The daemon reads a domain's status file when it starts, connects to the monitor, and kills QEMU where anything fails
-(qemuProcessReconnect, libvirt, src/qemu/qemu_process.c).  So new QEMU is asked the same, in that order, before libvirt
-does: while the guest still runs in old, where every difference rolls back, and once more when old is gone, where only
-that counts for which libvirt would kill.
+The daemon reads a domain's status file when it starts, connects to the monitor, and kills QEMU if anything fails
+(qemuProcessReconnect, libvirt, src/qemu/qemu_process.c).  So virtcpr asks new QEMU the same, in the same order, before
+libvirt does.  While the guest still runs in old QEMU, every difference causes a rollback.  After old QEMU has ended,
+only differences count for which libvirt would kill the guest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from virtcpr.domain.facts import PERIPHERAL
 from virtcpr.domain.status import StatusFile
 
 Reading = frozenset[str]
-# What was asked about → what was heard, in words that every release of QEMU has in common.
+# Subject of a query → its answer, in words that all releases of QEMU share.
 Answers = Mapping[str, Reading]
 
 MASTER_KEY_BYTES = 32  # QEMU_DOMAIN_MASTER_KEY_LEN, src/qemu/qemu_domain.h
@@ -25,10 +25,10 @@ VCPUS, IOTHREADS, STATUS = "vCPUs", "iothreads", "run state"
 
 @dataclass(frozen=True)
 class Query:
-    """One question.  ``reads`` makes words of the answer.
+    """One query.  ``reads`` turns the answer into words.
 
-    ``more``: new may have more of it than old.  ``kills``: libvirt kills a guest whose answer is another than its
-    record says.  ``optional``: QEMU may refuse it.
+    ``more``: new QEMU may have more than old.  ``kills``: libvirt kills the guest if the answer differs from its
+    record.  ``optional``: QEMU may refuse it.
     """
 
     what: str
@@ -65,7 +65,7 @@ def _vcpus(answer: object) -> Reading:
 
 
 def _sockets(answer: object) -> Reading:
-    """vCPUs and the empty sockets for more: their place, and whether one is in it.  QOM paths differ by release."""
+    """vCPU sockets: their position, and whether they are in use.  QOM paths differ by release."""
     cpus = (qmp.obj(cpu) for cpu in qmp.items(answer))
     return frozenset(
         " ".join(
@@ -93,8 +93,7 @@ def _named(key: str) -> Callable[[object], Reading]:
 
 
 def _drives(answer: object) -> Reading:
-    """Device, the node behind it, and its throttle.  Those outside of /machine/peripheral have paths that differ by
-    release."""
+    """Device, its node, and its throttle.  Paths outside of /machine/peripheral differ by release."""
     drives = []
     for drive in map(qmp.obj, qmp.items(answer)):
         path, name = qmp.text(drive.get("qdev")), qmp.text(drive.get("device"))
@@ -120,7 +119,7 @@ def _graph(answer: object) -> Reading:
 
 
 def _chardevs(answer: object) -> Reading:
-    """Label and kind; of a socket its path, too.  Whether a client is there, and the name of a pty, may differ."""
+    """Label and kind, and the path of a unix socket.  The client and the name of a pty may differ."""
     chardevs = []
     for chardev in qmp.chardevs(answer):
         kind, _, rest = chardev.filename.removeprefix("disconnected:").partition(":")
@@ -147,7 +146,7 @@ QUERIES = (
     Query(VCPUS, "query-cpus-fast", _vcpus, kills=True),
     Query("vCPU sockets", "query-hotpluggable-cpus", _sockets, optional=True),
     Query("memory devices", "query-memory-devices", _memory_devices),
-    # libvirt says "got wrong number of IOThread pids", and takes the guest all the same (11.3; seen).
+    # libvirt logs "got wrong number of IOThread pids", and keeps the guest (11.3; tested).
     Query(IOTHREADS, "query-iothreads", _iothreads),
     Query("network cards", "query-rx-filter", _named("name"), optional=True),
     Query("disks", "query-block", _drives),
@@ -162,27 +161,27 @@ QUERIES = (
     Query("descriptor sets", "query-fdsets", _fdsets),
 )
 
-# What /proc shows of a process; libvirt looks at nothing else of it (it reserves what it finds there).
+# From /proc; libvirt checks nothing else of the process (it reserves the label that it finds).
 LABEL = "security label"
 LETHAL = frozenset({LABEL, *(query.what for query in QUERIES if query.kills)})
 GROWING = frozenset(query.what for query in QUERIES if query.more)
 
-# Run states of QEMU in which libvirt thinks that the guest was never quite started (qemuProcessUpdateState).
+# Run states of QEMU in which libvirt assumes that the guest never started completely (qemuProcessUpdateState).
 UNSTARTED = frozenset({"prelaunch", "inmigrate", "preconfig"})
-# Those of a guest that its user suspended; old QEMU, which gets it back, may be left in the latter.
+# Run states of a guest that its user suspended; after a rollback old QEMU may stay in postmigrate.
 SUSPENDED = frozenset({"paused", "postmigrate"})
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Something that isn't as libvirt's record, or old QEMU, has it; ``kills``: libvirt would kill the guest for it."""
+    """A difference from libvirt's record or old QEMU; ``kills``: libvirt would kill the guest for it."""
 
     text: str
     kills: bool = True
 
 
 def compare(expected: Answers, answers: Answers) -> tuple[Disagreement, ...]:
-    """Everything on which the two disagree.  What wasn't asked on both sides isn't compared."""
+    """All differences.  Queries that weren't made on both sides aren't compared."""
     shared = [what for what in expected if what in answers and what != STATUS]
     return tuple(
         disagreement for what in shared if (disagreement := _compared(what, expected[what], answers[what])) is not None
@@ -198,12 +197,12 @@ def _compared(what: str, expected: Reading, answer: Reading) -> Disagreement | N
 
 
 def recorded(status: StatusFile) -> Answers:
-    """What libvirt's own record says, of that which it checks."""
+    """The values in libvirt's own record that it checks."""
     return {VCPUS: frozenset(map(str, status.vcpus)), IOTHREADS: status.iothreads}
 
 
 def judge_state(status: StatusFile, state: str, *, runs: bool) -> Iterator[Disagreement]:
-    """The record's state and QEMU's: libvirt kills what it takes for a guest that was never quite started."""
+    """The record's state and QEMU's: libvirt kills a guest if it assumes that it never started completely."""
     if status.state == "shutoff" or (status.state, status.reason) == ("paused", "starting up"):
         yield Disagreement(f"libvirt's record says that the guest is {status.state} ({status.reason})")
     if state in UNSTARTED:

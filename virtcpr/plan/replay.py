@@ -1,4 +1,4 @@
-"""What only QMP can tell new QEMU: what libvirt told the old one after it had started it."""
+"""The settings that new QEMU needs by QMP: libvirt gave them to old QEMU after its start."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
 
 SECRET = frozenset({"password"})
-# libvirt's words for what a watchdog does that aren't QEMU's (qemuDomainAttachWatchdog, src/qemu/qemu_hotplug.c).
+# libvirt's words for watchdog actions that differ from QEMU's (qemuDomainAttachWatchdog, src/qemu/qemu_hotplug.c).
 WATCHDOG = {"dump": "pause"}
 
 
 @dataclass(frozen=True)
 class Command:
-    """A QMP command for new QEMU, before the guest's state comes in."""
+    """A QMP command for new QEMU, sent before the guest's state arrives."""
 
     name: str
     arguments: Mapping[str, object]
 
     @property
     def describe(self) -> str:
-        """``set_link name=net0 up=False``; for people, without what is secret."""
+        """``set_link name=net0 up=False``; for display, without secrets."""
         shown = ((key, "***" if key in SECRET else value) for key, value in self.arguments.items())
         return " ".join([self.name, *(f"{key}={value}" for key, value in shown)])
 
 
 def commands(line: CommandLine, facts: DomainFacts) -> Iterator[Command]:
-    """All of them, in the order in which they are given.  ``line`` is what new is started with."""
+    """All commands in order.  ``line`` is new QEMU's command line."""
     assert facts.qemu is not None, "only a domain that runs is moved"
     yield from links(facts.live)
     yield from limits(facts.qemu)
@@ -39,7 +39,7 @@ def commands(line: CommandLine, facts: DomainFacts) -> Iterator[Command]:
 
 
 def links(live: LiveDomain) -> Iterator[Command]:
-    """Cables that were pulled, and how often the guest tells of its memory."""
+    """Links that are down, and the polling interval of the balloon's statistics."""
     for interface in live.interfaces():
         if interface.link_down:
             yield Command("set_link", {"name": interface.alias, "up": False})
@@ -51,9 +51,9 @@ def links(live: LiveDomain) -> Iterator[Command]:
 
 
 def limits(qemu: QemuFacts) -> Iterator[Command]:
-    """I/O throttling and write thresholds, which libvirt sets by QMP also where the guest starts with them.
+    """I/O throttling and write thresholds; libvirt always sets them by QMP, also at the guest's start.
 
-    QEMU takes both before the guest has come in (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
+    QEMU accepts both before the guest's state arrives (qmp_block_set_io_throttle, qmp_block_set_write_threshold).
     """
     for drive in qemu.drives:
         if drive.throttle:
@@ -64,12 +64,12 @@ def limits(qemu: QemuFacts) -> Iterator[Command]:
 
 
 def wants_password(line: CommandLine) -> bool:
-    """Whether the VNC display was started with one that is told by QMP: until then nobody gets in."""
+    """Whether the VNC display needs a password by QMP: without it no viewer can connect."""
     return any(option.properties().get("password") in ("on", True) for option in line.named("vnc"))
 
 
 def password(line: CommandLine, known: DisplayPassword | None) -> Iterator[Command]:
-    """As libvirt does it, at the start and for `virsh update-device` (qemuDomainChangeGraphicsPasswords)."""
+    """As libvirt sets it, at the start and for `virsh update-device` (qemuDomainChangeGraphicsPasswords)."""
     if known is None or not wants_password(line):
         return
     yield Command("set_password", {"protocol": "vnc", "password": known.word})
@@ -77,10 +77,10 @@ def password(line: CommandLine, known: DisplayPassword | None) -> Iterator[Comma
 
 
 def actions(line: CommandLine, live: LiveDomain) -> Iterator[Command]:
-    """What QEMU does when the guest reboots, or its watchdog isn't fed.
+    """QEMU's action when the guest reboots, or its watchdog expires.
 
-    `virsh set-lifecycle-action` tells QEMU of reboots only: what follows the end of a guest and its crash libvirt does
-    by itself (qemuDomainSetLifecycleAction).  That of a watchdog which was attached stands on no command line.
+    `virsh set-lifecycle-action` changes only the reboot action in QEMU; libvirt itself handles a guest's end and crash
+    (qemuDomainSetLifecycleAction).  The action of an attached watchdog isn't on the command line.
     """
     if live.root.findtext("on_reboot") == "destroy":
         yield Command("set-action", {"reboot": "shutdown"})

@@ -1,4 +1,4 @@
-"""The steps of a swap, as data: what each does, what undoes it, and on which side of the point of no return it is."""
+"""The steps of a swap as data: description, undo, and side of the point of no return."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Side(Enum):
-    """Where a step stands to the point of no return: before it old QEMU can resume, after it only new may run."""
+    """A step's side of the point of no return: before it old QEMU can resume, after it only new QEMU may run."""
 
     BEFORE = "before"
     AT = "at"
@@ -15,7 +15,7 @@ class Side(Enum):
 
 
 class State(Enum):
-    """The journal's states, each written before the step that it announces."""
+    """The journal's states; each is written before its step."""
 
     PLANNED = "planned"
     SPAWNED = "spawned"
@@ -30,8 +30,8 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step.  ``announce`` is what the journal says before it; ``undo`` says what a roll-back does about it
-    (``HandOver`` rolls back as a whole)."""
+    """One step.  ``announce`` is the journal's state before it; ``undo`` is what a rollback does (``HandOver`` rolls
+    back as a whole)."""
 
     name: str
     describe: str

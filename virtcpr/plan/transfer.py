@@ -1,4 +1,4 @@
-"""What a swap in mode ``transfer`` will do to one domain, from facts alone."""
+"""The plan of a swap in mode ``transfer`` for one domain, from facts alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Carried:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that is opened anew for new QEMU: what it names can't be shared."""
+    """A file that new QEMU opens itself: its descriptor can't be shared."""
 
     number: int
     path: str
@@ -41,7 +41,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Plan:
-    """A swap that can be executed, and nothing else that execution needs to know of the domain."""
+    """A swap that can be executed: everything that its execution needs to know about the domain."""
 
     name: str
     uuid: str
@@ -55,8 +55,8 @@ class Plan:
     runs: bool  # False: the user suspended it, and it stays suspended
     carried: tuple[Carried, ...] = ()
     opened: tuple[Opened, ...] = ()
-    taps: tuple[int, ...] = ()  # old's descriptors of tap queues
-    displays: tuple[int, ...] = ()  # old's listening descriptors of the VNC display
+    taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
+    displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
     mode: Mode = Mode.TRANSFER
@@ -85,12 +85,12 @@ class Plan:
         return self.guest.sockets[1]
 
 
-# virtlogd's pipe, or wherever libvirt sent QEMU's own output.
+# virtlogd's pipe, or another target of QEMU's own output.
 OUTPUT = (Carried(1, 1, "standard output"), Carried(2, 2, "standard error"))
 
 
 class Unplannable(Exception):
-    """A resource of the domain, named by the text, can't be identified: no plan can be made for it."""
+    """A resource of the domain, named by the text, can't be identified: there is no plan for the domain."""
 
     def finding(self, name: str) -> Finding:
         return RESOURCE.finding(name, {"what": str(self)})
@@ -134,7 +134,7 @@ def plan(facts: DomainFacts) -> Plan:
 
 
 def _is_attached(netdev: Option) -> bool:
-    """Whether it isn't of the command line that the guest was started with: its descriptors have no numbers yet."""
+    """Whether the back end was attached since the guest started: its descriptors have no numbers yet."""
     properties = netdev.properties()
     return str(properties.get("fd", properties.get("fds", ""))).split(":")[0] == "0"
 
@@ -151,7 +151,7 @@ def _queues(netdev: Option) -> int:
 
 @dataclass
 class _Resources:
-    """Finds each descriptor that the command line names by what it is, never by its number: that is long reused."""
+    """Finds each descriptor of the command line by its use, never by its number: QEMU may have reused that."""
 
     line: CommandLine
     process: ProcessFacts
@@ -179,7 +179,7 @@ class _Resources:
                 return None
 
     def _carry(self, source: int, what: str) -> str:
-        """Note it for carrying; its number in new QEMU, as the command line has it."""
+        """Carry a descriptor; returns its number in new QEMU, as text for the command line."""
         number = next(self.numbers)
         self.carried.append(Carried(number, source, what))
         return str(number)
@@ -205,7 +205,7 @@ class _Resources:
         return bare.with_properties({"fd": self._carry(source, f"socket of {label}")})
 
     def _listener(self, filename: str) -> int | None:
-        """The listening socket of a character device that QEMU describes so (chardev/char-socket.c)."""
+        """The listening socket of a character device with this description (chardev/char-socket.c)."""
         unix = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", filename)
         if unix:
             return self.process.listeners.get(unix.group(1))
@@ -213,7 +213,7 @@ class _Resources:
         return descriptors[0] if len(descriptors) == 1 else None
 
     def _tcp(self, filename: str) -> list[int]:
-        """TCP sockets that listen on the port: a name may have several addresses."""
+        """TCP sockets that listen on the port: a host name may have several addresses."""
         address = re.search(r"(?:tcp|telnet):[^ ]*:(\d+)(?:,|$)", filename)
         return [fd for fd, port in self.process.ports.items() if address and port == int(address.group(1))]
 
@@ -238,9 +238,9 @@ class _Resources:
         return option.with_properties(changes)
 
     def _vhost(self, netdev: str) -> bool:
-        """Whether the kernel moves the packets of an attached interface: nothing says so but the descriptors.
+        """Whether an attached interface uses vhost-net: only the number of descriptors shows it.
 
-        All that may are alike, or it can't be told.  Raises Unplannable.
+        Either all attached virtio interfaces use it, or none does; otherwise raises Unplannable.
         """
         taps = [o for o in self.line.named("netdev") if _kind(o) == "tap"]
         may = {str(o.properties().get("id")): _queues(o) for o in taps if _is_attached(o) and self._is_virtio(o)}
@@ -262,7 +262,7 @@ class _Resources:
         return str(number)
 
     def _vnc(self, option: Option) -> Option:
-        """New starts without an address and gets old's listening sockets (``display-update``) before the hand-over."""
+        """New QEMU starts without an address and gets old QEMU's sockets (``display-update``) before the hand-over."""
         if not self.vnc_listens:
             return option
         if self.vnc_sockets:

@@ -1,4 +1,4 @@
-"""A domain before the swap and after libvirt took it up again: what isn't as it was."""
+"""Compare a domain before the swap and after libvirt has reconnected to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from virtcpr.domain.live import differences
 
 @dataclass(frozen=True)
 class Adopted:
-    """What libvirt, QEMU and the kernel say of a domain afterwards.
+    """What libvirt, QEMU and the kernel report about a domain afterwards.
 
-    ``owners`` are the processes whose threads its vCPUs are.  The rest is as in ``DomainFacts``.
+    ``owners`` are the processes that own its vCPU threads.  The rest is as in ``DomainFacts``.
     """
 
     id: int | None
@@ -33,7 +33,7 @@ class Adopted:
 
 
 def verify(before: DomainFacts, after: Adopted, pid: int) -> tuple[str, ...]:
-    """Everything that isn't as it was, or isn't new QEMU's, as people read it; nothing if all is well."""
+    """Messages about everything that changed, or doesn't belong to new QEMU; empty if all is well."""
     return (*_libvirts(before, after, pid), *_qemus(before, after), *_hosts(before, after))
 
 

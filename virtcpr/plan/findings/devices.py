@@ -1,4 +1,4 @@
-"""Devices of the domain's XML that hold what only one process can hold, or what no other can know."""
+"""Devices of the domain's XML with a resource or a state that can't be handed over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "direct", "user
 
 
 def has(xpath: str) -> Test:
-    """The XML has an element that this XPath, from ``<domain>`` on, finds."""
+    """The XML has an element that matches this XPath, relative to ``<domain>``."""
 
     def test(subject: Subject) -> Iterator[Hit]:
         if subject.live.matches(xpath):
@@ -35,13 +35,13 @@ def user_interface(subject: Subject) -> Iterator[Hit]:
 
 
 def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
-    """Now, or from the next start on."""
+    """Now, or after the next start."""
     if any(document.lost_boot_roms() for document in (subject.live, subject.stored) if document is not None):
         yield {}
 
 
 def clients(subject: Subject) -> Iterator[Hit]:
-    """Whoever is connected to a socket of QEMU's; not libvirt, which comes again."""
+    """Clients of QEMU's sockets; not libvirt, which reconnects."""
     agents = subject.live.agents()
     for chardev in subject.qemu.chardevs:
         device = chardev.label.removeprefix("char")
@@ -52,6 +52,6 @@ def clients(subject: Subject) -> Iterator[Hit]:
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:
-    """One that somebody else than libvirt told QEMU, or that libvirt has forgotten: QEMU doesn't say it again."""
+    """A password that libvirt didn't set or no longer knows; QEMU doesn't reveal it."""
     if subject.line and wants_password(subject.line) and subject.facts.display_password is None:
         yield {}

@@ -1,4 +1,4 @@
-"""A command line that no longer says what the guest has must never start its successor."""
+"""A command line that no longer matches the guest must never start its successor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def unreadable(subject: Subject) -> Iterator[Hit]:
 
 
 def changed(subject: Subject) -> Iterator[Hit]:
-    """What can't be rebuilt, and whatever the rebuilt command line and QEMU's answers still don't agree on."""
+    """What can't be rebuilt, and all remaining differences between the rebuilt command line and QEMU."""
     if subject.line is None:
         return
     now = reconcile(subject.line, subject.qemu, subject.facts.status_xml)
@@ -40,7 +40,7 @@ def _sets(subject: Subject, line: CommandLine) -> Iterator[str]:
 
 
 def _objects(qemu: QemuFacts) -> frozenset[str]:
-    """Without monitors: ``-mon`` makes objects of them from QEMU 11.1 on, and none before (monitor/monitor.c)."""
+    """Without monitors: ``-mon`` creates an object from QEMU 11.1 on, but not before (monitor/monitor.c)."""
     return frozenset(name for name, kind in qemu.objects.items() if not kind.startswith("monitor-"))
 
 

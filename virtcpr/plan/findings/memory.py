@@ -1,4 +1,4 @@
-"""The guest's RAM: what of it QEMU can hand over, and what would be lost."""
+"""The guest's RAM: what QEMU can hand over, and what would be lost."""
 
 from __future__ import annotations
 

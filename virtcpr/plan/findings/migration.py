@@ -1,4 +1,4 @@
-"""What QEMU and libvirt are at, and what QEMU itself says about migrating the guest."""
+"""What QEMU and libvirt are busy with, and what QEMU itself reports about migrating the guest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from virtcpr.plan.findings.rule import Hit, Subject, Test
 
-# Blockers that QEMU adds for mode `normal` alone and that CPR doesn't mind (callers of migrate_add_blocker_normal).
+# Blockers that QEMU adds for mode `normal` only; CPR ignores them (callers of migrate_add_blocker_normal).
 NORMAL_ONLY = re.compile(
     r"The \w+( \(rw\))? format used by node '.*' does not support live migration"
     r"|Migration disabled: vhost lacks VHOST_F_LOG_ALL feature"
@@ -15,7 +15,7 @@ NORMAL_ONLY = re.compile(
     r"|.*VFIO (migration is not supported|device doesn't support)"
     r"|Migration is currently not supported with (multiple VFIO devices|vIOMMU enabled)"
 )
-# What QEMU says in every mode; with another mode set than `normal` the rest is about that one.
+# A blocker of every mode; if a mode other than `normal` is set, all other reasons are for that mode.
 ALWAYS = "non-migratable device: "
 
 

@@ -1,4 +1,4 @@
-"""Which domains can be made ready for a mode by editing their XML, and what the edit leaves in the way."""
+"""Which domains can be prepared for a mode by editing their XML, and what still blocks them afterwards."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def _merged(subject: Subject) -> Iterator[Hit]:
 
 
 def _told_of_several(subject: Subject) -> Iterator[Hit]:
-    """Found where more than the domain's own XML is known."""
+    """Found by code that knows more than the domain's own XML."""
     return iter(())
 
 
-# These are asked of the XML as it will be.
+# These check the XML after the edit.
 
 
 def _on_one_backend(xpath: str) -> Test:
-    """Domains with RAM on a backend from QEMU's arguments, and with what the path finds."""
+    """Domains with RAM on a backend from QEMU's arguments, and an element that matches the path."""
 
     def test(subject: Subject) -> Iterator[Hit]:
         backend = subject.live.ram_backend()
@@ -127,15 +127,15 @@ EDITED: tuple[Rule, ...] = (
 )
 # fmt: on
 
-# What says that a domain can't use what would be written into it: the emulator, an encrypted guest.
+# Findings that make the edit useless: an unsuitable emulator, an encrypted guest.
 DECISIVE = frozenset({"emulator", "emulator-cpr", "emulator-reboot", "confidential"})
 
 
 def preparing(facts: DomainFacts, mode: Mode, template: str, edited: str) -> tuple[Finding, ...]:
-    """What stands against preparing a domain, and as warnings what will stand against moving it even so.
+    """The findings about preparing a domain; findings that will still block a move are warnings.
 
-    ``facts`` are of the persistent XML, as of a domain that doesn't run; ``edited`` is what the template of that name
-    makes of it.  Raises ParseError.
+    ``facts`` are of the persistent XML, as of a domain that doesn't run; ``edited`` is the XML after the template of
+    that name was applied.  Raises ParseError.
     """
     own = concerning((*apply(PREPARING, facts), *apply(EDITED, replace(facts, xml=edited))), mode)
     others = [name for name in templates(facts.xml) if of_mode(name, mode.value) and name != template]

@@ -1,4 +1,4 @@
-"""Rules on domains, and what they find: facts in, findings out, nothing touched.  The rules are in ``table``."""
+"""Rules about domains: facts in, findings out, no side effects.  The rules are in ``table``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Severity
 
-Hit = Mapping[str, str]  # what a rule's message and remedy are filled with, beside {name}
+Hit = Mapping[str, str]  # values for a rule's message and remedy, besides {name}
 
 
 class Needs(Enum):
-    """What must be known of a domain for a rule to apply."""
+    """What must be known about a domain for a rule to apply."""
 
     DOCUMENT = "document"  # its XML, live or persistent
-    STOPPED = "stopped"  # its XML, where it doesn't run: of one that runs QEMU knows better
-    LIBVIRT = "libvirt"  # libvirt's word on it
+    STOPPED = "stopped"  # its XML, if it doesn't run: QEMU knows more about a running domain
+    LIBVIRT = "libvirt"  # libvirt's data about it
     EMULATOR = "emulator"  # the installed emulator
     RUNNING = "running"  # its process, and QEMU's answers
 
@@ -33,12 +33,12 @@ class Subject:
 
     facts: DomainFacts
     live: LiveDomain
-    line: CommandLine | None  # None: none, or one that can't be understood
+    line: CommandLine | None  # None: it doesn't run, or its command line can't be parsed
     stored: LiveDomain | None  # the persistent XML of a running domain
 
     @classmethod
     def of(cls, facts: DomainFacts) -> Subject:
-        """Raises ParseError if the domain's XML isn't one."""
+        """Raises ParseError if the domain's XML is invalid."""
         line = None
         if facts.process is not None:
             with suppress(ParseError):  # the rule 'argv' says so
@@ -57,7 +57,7 @@ class Subject:
         return self.facts.qemu
 
     def offers(self, needs: Needs) -> bool:
-        """Whether a rule with these needs can be asked about this domain."""
+        """Whether a rule with these needs can be applied to this domain."""
         running = self.facts.process is not None and self.facts.qemu is not None
         known = {
             Needs.DOCUMENT: True,
@@ -74,9 +74,9 @@ Test = Callable[[Subject], Iterable[Hit]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason: ``test`` yields a hit for every time that it applies; ``message`` and ``remedy`` are filled from it.
+    """One reason: ``test`` yields a hit every time it applies; ``message`` and ``remedy`` are filled from the hit.
 
-    ``source`` says where it is known from.
+    ``source`` is the evidence.
     """
 
     code: str
@@ -89,7 +89,7 @@ class Rule:
     severity: Severity = Severity.BLOCKER
 
     def finding(self, name: str, hit: Hit) -> Finding:
-        # Remedies are there to be pasted into a shell.
+        # Remedies can be pasted into a shell.
         return Finding(
             code=self.code,
             severity=self.severity,
@@ -101,7 +101,7 @@ class Rule:
 
 
 def apply(rules: Iterable[Rule], facts: DomainFacts) -> tuple[Finding, ...]:
-    """What these rules find on one domain: all of it, never the first only.  Raises ParseError for broken XML."""
+    """All findings of these rules about one domain.  Raises ParseError for broken XML."""
     subject = Subject.of(facts)
     asked = (rule for rule in rules if subject.offers(rule.needs))
     return tuple(rule.finding(facts.name, hit) for rule in asked for hit in rule.test(subject))
@@ -112,5 +112,5 @@ def concerning(findings: Iterable[Finding], mode: Mode) -> tuple[Finding, ...]:
 
 
 def blocks(findings: Iterable[Finding], mode: Mode) -> bool:
-    """Whether something found keeps the domain from being moved in this mode."""
+    """Whether a finding blocks the domain in this mode."""
     return any(finding.severity is Severity.BLOCKER for finding in concerning(findings, mode))

@@ -1,4 +1,4 @@
-"""What the domain, its host and the emulator must be like before anything else is asked."""
+"""The state of the domain and the emulator, which comes before all other checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from virtcpr.plan.findings.rule import Hit, Subject, Test
 
 # QEMU releases that brought a mode (docs/devel/migration/CPR.rst, qapi/migration.json).
 SINCE = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
-# Names without a version: aliases of the newest one, and types that have none (hw/*/; query-machines).
+# Names without a version: aliases of the newest version, and types without versions (hw/*/; query-machines).
 UNVERSIONED = frozenset(
     ["pc", "q35", "ubuntu", "ubuntu-q35", "virt", "pseries", "microvm", "isapc", "s390-ccw-virtio", "xenfv"]
 )
@@ -51,7 +51,7 @@ def awake(subject: Subject) -> Iterator[Hit]:
 
 
 def in_another_qemu_state(subject: Subject) -> Iterator[Hit]:
-    """A guest that was started paused, for one, is `prelaunch` to QEMU and `paused` to libvirt."""
+    """For example, a guest that was started paused is `prelaunch` in QEMU and `paused` in libvirt."""
     if subject.facts.reason in ("", "user") and subject.qemu.status not in ("running", "paused", "suspended"):
         yield {"status": subject.qemu.status}
 
@@ -69,7 +69,7 @@ def emulator_of_another_target(subject: Subject) -> Iterator[Hit]:
 
 
 def emulator_without(mode: str) -> Test:
-    """The installed QEMU doesn't know this migration mode (MigMode, asked of its schema)."""
+    """The installed QEMU doesn't know this migration mode (MigMode in its schema)."""
 
     def test(subject: Subject) -> Iterator[Hit]:
         emulator = subject.facts.emulator

@@ -1,7 +1,7 @@
-"""Every reason why a domain can't be moved, or not well: one row each.  docs/findings.md shows the table.
+"""Every reason why a domain can't be moved, or not without loss: one row each.  docs/findings.md shows the table.
 
-Two processes side by side (transfer, live) can't both have what only one can hold; ``exec`` loses what isn't handed
-over by name; ``reboot`` lets libvirt make everything anew.
+Two processes side by side (transfer, live) can't share an exclusive resource; ``exec`` loses what isn't handed over by
+name; ``reboot`` lets libvirt create everything again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject
 TRANSFER, LIVE, REBOOT, EXEC = Mode.TRANSFER, Mode.LIVE, Mode.REBOOT, Mode.EXEC
 ALL = tuple(Mode)
 CPR = (TRANSFER, REBOOT, EXEC)
-SHARED = (TRANSFER, EXEC)  # RAM stays where it is, known by its descriptor
-RUNS_ON = (TRANSFER, LIVE, EXEC)  # the devices' host side goes from process to process
+SHARED = (TRANSFER, EXEC)  # RAM stays in place, handed over by its descriptor
+RUNS_ON = (TRANSFER, LIVE, EXEC)  # the devices' host side moves from process to process
 INFO, WARNING = Severity.INFO, Severity.WARNING
 DOCUMENT, STOPPED, LIBVIRT, EMULATOR, RUNNING = Needs
 
@@ -38,7 +38,7 @@ OURS = "a limit of this version of virtcpr"
 
 
 def _told_by_the_plan(subject: Subject) -> Iterator[Hit]:
-    """Found while planning, or by a rehearsal, which only a domain without blockers comes to."""
+    """Found by planning or a rehearsal, which need a domain without blockers."""
     return iter(())
 
 
@@ -73,7 +73,7 @@ UNREADABLE = Rule(
 
 
 def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
-    """What a rehearsal with this domain's twin has to say of it; nothing if all went well."""
+    """The finding of a rehearsal with this domain's twin; None if all went well."""
     rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
     hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words}
     return rule.finding(facts.name, hit) if rule else None
