@@ -1,4 +1,4 @@
-"""What the layers hand each other: frozen, typed, free of libvirt, QMP and the terminal."""
+"""The data that the layers exchange: frozen, typed, free of libvirt, QMP and the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from virtcpr.model.words import Side as Side
 
 @dataclass(frozen=True)
 class DomainReport:
-    """What became of one domain."""
+    """The result of one domain."""
 
     name: str
     uuid: str
@@ -38,7 +38,7 @@ class DomainReport:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One step of a swap, as people read it; ``side`` is before, at or after the point of no return."""
+    """One step of a swap, in words; ``side`` is before, at or after the point of no return."""
 
     name: str
     describe: str
@@ -56,7 +56,7 @@ class Trial(Enum):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the hand-over of a guest's twin showed; ``words`` are QEMU's own, or say why it can't be told."""
+    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result."""
 
     trial: Trial
     words: str = ""
@@ -66,8 +66,8 @@ class Rehearsal:
 class Outlook:
     """What ``upgrade`` is about to do with one domain: move it, or leave it for ``verdict``'s reason.
 
-    ``carried`` and ``replayed`` are texts; ``forecast_ms`` is the pause to be expected, in milliseconds, None if the
-    domain was never moved before.
+    ``carried`` and ``replayed`` are texts; ``forecast_ms`` is the expected pause in milliseconds, None if the domain
+    was never moved before.
     """
 
     name: str
@@ -128,7 +128,7 @@ class ListReport:
 
 @dataclass(frozen=True)
 class CheckedDomain:
-    """What ``check`` says of one domain: the modes that nothing stands against, and everything that was found."""
+    """What ``check`` says of one domain: the modes without a blocker, and all findings."""
 
     name: str
     uuid: str
@@ -141,7 +141,7 @@ class CheckedDomain:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """``mode`` is the one that was asked for, None for any; ``offline``: told from a document alone."""
+    """``mode`` is the requested mode, None for any; ``offline``: only an XML document was read."""
 
     domains: tuple[CheckedDomain, ...]
     exit_code: ExitCode
@@ -151,10 +151,10 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class Request:
-    """Which domains a command is about, and how.  ``domains`` are names, ids or UUIDs; empty with ``every``.
+    """The domains of a command, and its options.  ``domains`` are names, ids or UUIDs; empty with ``every``.
 
     ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
-    asked to suspend itself to RAM before it is saved, and woken up after (mode ``reboot``).
+    asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).
     """
 
     domains: tuple[str, ...] = ()
@@ -179,9 +179,9 @@ class Readying(Enum):
 
 @dataclass(frozen=True)
 class PreparedDomain:
-    """One domain of ``prepare``: what would be done until it is done, then what was.
+    """One domain of ``prepare``: what it will do, or what it did.
 
-    ``diff`` is a unified diff without secrets; ``kept`` says what ``--undo`` left alone, as it was changed since;
+    ``diff`` is a unified diff without secrets; ``kept`` says what ``--undo`` left alone because it changed since;
     ``backup`` is the file that holds the XML as it was.
     """
 
@@ -200,7 +200,7 @@ class PreparedDomain:
 class PrepareReport:
     """What ``prepare`` did, or with ``dry_run`` would do.
 
-    ``offline``: XML was given instead of a domain; ``document`` is the new XML then, None if it is blocked.
+    ``offline``: XML was given instead of a domain; ``document`` is then the new XML, None if it is blocked.
     """
 
     domains: tuple[PreparedDomain, ...]
@@ -214,22 +214,22 @@ class PrepareReport:
 class Keeping(Enum):
     """What ``save`` or ``restore`` did with one domain."""
 
-    SAVED = "saved"  # its state waits on disk, and no process of it is left
+    SAVED = "saved"  # its state is on disk, and its process has ended
     RESTORED = "restored"
-    DISCARDED = "discarded"  # its state was given up: the domain can be started afresh
+    DISCARDED = "discarded"  # its state was discarded: the domain can be started normally
     BLOCKED = "blocked"  # nothing was touched
-    ROLLED_BACK = "rolled-back"  # it could not be saved, and runs on where it ran
-    WAITING = "waiting"  # it could not be restored; its state waits on
+    ROLLED_BACK = "rolled-back"  # it could not be saved, and still runs in the old process
+    WAITING = "waiting"  # it could not be restored; its state is still on disk
     FAILED = "failed"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class KeptDomain:
-    """One domain of ``save`` or ``restore``: what would be done until it is done, then what was.
+    """One domain of ``save`` or ``restore``: what it will do, or what it did.
 
-    ``qemu`` is the version that wrote the state, or that runs the guest now.  ``size`` is the state's, in bytes;
-    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None if it isn't known.
+    ``qemu`` is the version that wrote the state, or that runs the guest now.  ``size`` is that state's, in bytes;
+    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None if unknown.
     """
 
     name: str
@@ -263,20 +263,20 @@ class RestoreReport:
 
 
 class Settled(Enum):
-    """What ``recover`` made of an interrupted swap: who has the guest."""
+    """How ``recover`` settled an interrupted swap: which process has the guest."""
 
     FORWARD = "forward"
     BACK = "back"
     NOTHING = "nothing"
     LOST = "lost"
     UNKNOWN = "unknown"
-    WAITING = "waiting"  # nobody; its state is on disk, for `restore`
+    WAITING = "waiting"  # none; the state is on disk, for `restore`
     PENDING = "pending"  # with --dry-run
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """One domain of ``recover``: the journal's state, both processes as they were found, and what came of it."""
+    """One domain of ``recover``: the journal's state, the states of both processes, and the result."""
 
     name: str
     uuid: str
@@ -302,9 +302,9 @@ class HookAction(Enum):
 
 class HookState(Enum):
     INSTALLED = "installed"
-    OUTDATED = "outdated"  # ours, of another version
+    OUTDATED = "outdated"  # from another version of virtcpr
     MISSING = "missing"
-    FOREIGN = "foreign"  # somebody else's file is in its place
+    FOREIGN = "foreign"  # the file in its place isn't virtcpr's
 
 
 @dataclass(frozen=True)
@@ -320,7 +320,7 @@ class HookReport:
     exit_code: ExitCode = ExitCode.DONE
 
 
-# What a command ends with.
+# The result of a command.
 Report = (
     ListReport
     | CheckReport
@@ -338,7 +338,7 @@ Report = (
 
 @dataclass(frozen=True)
 class Progress:
-    """One event of a running upgrade, save or restore, for whoever watches it; ``pause_ms`` once it is known."""
+    """One event of a running upgrade, save or restore; ``pause_ms`` once it is known."""
 
     domain: str
     phase: str
@@ -347,4 +347,4 @@ class Progress:
     text: str = field(default="")
 
 
-Watch = Callable[[Progress], None]  # hears of every step
+Watch = Callable[[Progress], None]  # called for every step

@@ -1,4 +1,4 @@
-"""What ``auto`` and ``history`` end with."""
+"""The results of ``auto`` and ``history``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from virtcpr.model.words import ExitCode, Finding, Mode, Phase, Result, Side
 
 
 class Action(Enum):
-    """What ``auto`` did with one domain; those that are a Result, too, mean the same."""
+    """What ``auto`` did with one domain; a value that Result has, too, means the same."""
 
     UPGRADED = "upgraded"
     CURRENT = "current"
-    TOLD = "told"  # it runs an outdated QEMU, and isn't to be moved
-    WAITING = "waiting"  # it will be moved later: outside the windows, or while something is at work
-    LEFT = "left"  # it opted out, or another one failed before its turn
+    TOLD = "told"  # reported only: it runs an outdated QEMU, and isn't to be moved
+    WAITING = "waiting"  # it will be moved later: outside the windows, or something else is busy now
+    LEFT = "left"  # it opted out, or another domain failed before its turn
     BLOCKED = "blocked"
     ROLLED_BACK = "rolled-back"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    MOVE = "move"  # with --dry-run: it would be
+    MOVE = "move"  # with --dry-run: it would be moved
 
     @property
     def result(self) -> Result | None:
-        """The result of ``upgrade`` that it stands for."""
+        """The same result of ``upgrade``, if there is one."""
         return next((result for result in Result if result.value == self.value), None)
 
 
 @dataclass(frozen=True)
 class AutoDomain:
-    """What became of one domain; ``reason`` says why, where that isn't plain."""
+    """The result of one domain; ``reason`` says why, if that isn't obvious."""
 
     name: str
     uuid: str
@@ -46,7 +46,7 @@ class AutoDomain:
 
 @dataclass(frozen=True)
 class AutoReport:
-    """What ``auto`` did, or with ``dry_run`` would do.  ``blackout_ms`` is that of all its moves together."""
+    """What ``auto`` did, or with ``dry_run`` would do.  ``blackout_ms`` is the total of all its moves."""
 
     domains: tuple[AutoDomain, ...]
     exit_code: ExitCode
@@ -84,7 +84,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class HistoryReport:
-    """What was moved, the newest last."""
+    """The moved domains, the newest entry last."""
 
     entries: tuple[HistoryEntry, ...]
     exit_code: ExitCode = ExitCode.DONE

@@ -1,4 +1,4 @@
-"""The words that every report is made of."""
+"""The types that all reports use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mode(Enum):
     EXEC = "exec"
 
 
-AVAILABLE = (Mode.TRANSFER, Mode.REBOOT)  # what this version can do; the others are only judged
+AVAILABLE = (Mode.TRANSFER, Mode.REBOOT)  # implemented in this version; the others are only checked
 
 
 class Severity(Enum):
@@ -52,7 +52,7 @@ class Result(Enum):
 class Finding:
     """One reason why a domain can't be moved in some ``modes``, or can with a warning.
 
-    ``source`` is where it is known from: QEMU's or libvirt's source or documentation.
+    ``source`` is the evidence: QEMU's or libvirt's source or documentation.
     """
 
     code: str
