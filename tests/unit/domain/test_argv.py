@@ -28,15 +28,15 @@ def test_two_dashes_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         ((), "empty command line"),
         (("qemu", "disk.img"), "an argument that belongs to no option: disk.img"),
         (("qemu", "-name"), "ends after -name, which needs a value"),
     ],
 )
-def test_what_libvirt_never_writes_is_refused(argv: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ParseError, match=said):
+def test_what_libvirt_never_writes_is_refused(argv: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ParseError, match=message):
         CommandLine.parse(argv)
 
 

@@ -51,7 +51,10 @@ def test_an_attribute_is_set_and_put_back(text: str, data: st.DataObject, value:
     edited = document.set(element, name, value)
     target = same_place(document, element, edited)
     assert target.get(name) == value
-    assert [str(one) for one in target.attrib] == [*map(str, element.attrib), *([] if name in names else ["new"])]
+    assert [str(attribute) for attribute in target.attrib] == [
+        *map(str, element.attrib),
+        *([] if name in names else ["new"]),
+    ]
     raw = document.raw(element, name)
     assert (edited.unset(target, name) if raw is None else edited.put(target, name, raw)).text == text
 
@@ -67,11 +70,11 @@ def test_elements_are_inserted_and_removed(text: str, data: st.DataObject, value
     edited = document.insert(parent, new, after)
     target = same_place(document, parent, edited)
     place = 0 if after is None else children.index(after) + 1
-    found = list(target.iterchildren(etree.Element))[place : place + 2]
-    assert [etree.QName(one).localname for one in found] == ["new", "new2"]
-    assert found[0].get("a") == found[0][1].get("b") == value
+    inserted = list(target.iterchildren(etree.Element))[place : place + 2]
+    assert [etree.QName(element).localname for element in inserted] == ["new", "new2"]
+    assert inserted[0].get("a") == inserted[0][1].get("b") == value
     assert len(list(target.iterchildren(etree.Element))) == len(children) + 2
-    assert edited.remove(found, document.ending(parent)).text == text
+    assert edited.remove(inserted, document.ending(parent)).text == text
 
 
 @given(VALUES)
@@ -136,7 +139,7 @@ def test_a_parent_that_is_not_empty_keeps_its_end_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "the XML is empty"),
         ("\ufeff \n", "the XML is empty"),
@@ -158,10 +161,10 @@ def test_a_parent_that_is_not_empty_keeps_its_end_tag() -> None:
         ),
     ],
 )
-def test_what_can_not_be_read(text: str, said: str) -> None:
+def test_what_can_not_be_read(text: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         Document.parse(text)
-    assert caught.value.message == said
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "US-ASCII"])
@@ -201,7 +204,7 @@ def test_a_domain_of_qemu_s_is_read(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "<domstatus><domain type='kvm'/></domstatus>",
@@ -216,7 +219,7 @@ def test_a_domain_of_qemu_s_is_read(kind: str) -> None:
         ("<domain type='lxc'/>", "the domain is of type 'lxc'; virtcpr works on domains of type qemu, kvm or hvf"),
     ],
 )
-def test_what_is_no_domain(text: str, said: str) -> None:
+def test_what_is_no_domain(text: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_domain(text)
-    assert caught.value.message == said
+    assert caught.value.message == message

@@ -75,8 +75,8 @@ AUX = ("-machine", "aux-ram-share=on")
 )
 def test_options(before: tuple[str, ...], after: tuple[str, ...]) -> None:
     edited = prepare(with_arguments(*before), template(BODY), "test")
-    found = [one.get("value") for one in parsed(edited.text).iter(f"{{{QEMU}}}arg")]
-    assert found == list(after)
+    values = [argument.get("value") for argument in parsed(edited.text).iter(f"{{{QEMU}}}arg")]
+    assert values == list(after)
     assert len(list(parsed(edited.text).iter(f"{{{QEMU}}}env"))) == 1
     assert undo(edited.text).text == with_arguments(*before)
 
@@ -180,8 +180,8 @@ def test_a_domain_that_is_ready_stays_as_it_is() -> None:
 
 def test_undo_touches_no_argument_that_prepare_did_not() -> None:
     once = prepare(with_arguments(*AUX, "-M", "aux-ram-share=off"), template(BODY), "test").text
-    start, found, end = once.rpartition("<qemu:arg value='aux-ram-share=on'/>")
-    between = f"{start}{found.replace('=on', '=n')}{end}"
+    start, separator, end = once.rpartition("<qemu:arg value='aux-ram-share=on'/>")
+    between = f"{start}{separator.replace('=on', '=n')}{end}"
     again = undo(prepare(between, template(BODY), "test").text)
     assert again == undo(once)
     assert again.text == with_arguments(*AUX, "-M", "aux-ram-share=off")

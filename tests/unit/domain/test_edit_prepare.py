@@ -78,7 +78,7 @@ def test_undo_gives_back_what_was_before_the_first_of_two(text: str, random: Ran
 def meddle(root: etree._Element, change: etree._Element) -> None:
     arguments = root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")
     put = change.get("now", change.get("value", ""))
-    for argument in [one for one in arguments if one.get("value") == put][-1:]:
+    for argument in [item for item in arguments if item.get("value") == put][-1:]:
         argument.set("value", put.replace("aux-ram-share=on", "aux-ram-share=n"))
     for element in at(root, change.get("path", "none")):
         if str(change.tag).endswith("set"):
@@ -88,9 +88,9 @@ def meddle(root: etree._Element, change: etree._Element) -> None:
 
 
 def at(root: etree._Element, path: str) -> list[etree._Element]:
-    found = root.xpath(path, namespaces={"qemu": QEMU, "virtcpr": VIRTCPR})
-    assert isinstance(found, list)
-    return [one for one in found if isinstance(one, etree._Element)]
+    matches = root.xpath(path, namespaces={"qemu": QEMU, "virtcpr": VIRTCPR})
+    assert isinstance(matches, list)
+    return [match for match in matches if isinstance(match, etree._Element)]
 
 
 # Each rule of the merge.

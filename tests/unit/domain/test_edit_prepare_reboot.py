@@ -47,7 +47,7 @@ def on_device(text: str) -> Edited:
 
 def words(text: str) -> list[str]:
     root = parsed(text)
-    return [one.get("value", "") for one in root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")]
+    return [argument.get("value", "") for argument in root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")]
 
 
 def has_memory(text: str) -> bool:
@@ -172,7 +172,7 @@ def test_memory_is_in_bytes_as_libvirt_gives_it_to_qemu(memory: str, size: int) 
 
 
 @pytest.mark.parametrize(
-    ("memory", "said"),
+    ("memory", "message"),
     [
         ("", "the template asks for {memory}, and the domain has no <memory>"),
         ("<memory>0</memory>", "the template asks for {memory}, and the domain has no <memory>"),
@@ -184,10 +184,10 @@ def test_memory_is_in_bytes_as_libvirt_gives_it_to_qemu(memory: str, size: int) 
         ("<memory unit='Mib'>1</memory>", "'1 Mib' isn't an amount of memory"),
     ],
 )
-def test_memory_that_cannot_be_told(memory: str, said: str) -> None:
+def test_memory_that_cannot_be_told(memory: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         on_device(sized(memory))
-    assert caught.value.message == said
+    assert caught.value.message == message
     assert in_file(sized(memory)).changes, "only templates that ask for it need it"
 
 
@@ -248,7 +248,7 @@ def test_templates_are_recorded() -> None:
     assert templates(text) == ()
     both = in_file(transfer(text).text).text
     assert (recorded(both), templates(both)) == ("reboot", ("transfer", "reboot-file"))
-    assert f"{{{VIRTCPR}}}prepared" in [one.tag for one in parsed(both).iter(etree.Element)]
+    assert f"{{{VIRTCPR}}}prepared" in [element.tag for element in parsed(both).iter(etree.Element)]
     assert (recorded(transfer(text).text), templates(transfer(text).text)) == ("transfer", ("transfer",))
     assert "templates" not in transfer(text).text
     assert templates(transfer(in_file(text).text).text) == ("reboot-file", "transfer")
@@ -267,10 +267,10 @@ def test_a_memfd_becomes_a_file() -> None:
 # What is found.
 
 
-def found(xml: str, name: str = "reboot-file", mode: Mode = Mode.REBOOT) -> dict[str, Severity]:
+def severities(xml: str, name: str = "reboot-file", mode: Mode = Mode.REBOOT) -> dict[str, Severity]:
     edited = prepare(xml, (TEMPLATES / f"{name}.xml").read_text(), mode.value, name).text
     facts = DomainFacts("x", "", None, "", "", xml, Emulator("/q"), offline=True, persistent_xml=xml)
-    return {one.code: one.severity for one in preparing(facts, mode, name, edited)}
+    return {finding.code: finding.severity for finding in preparing(facts, mode, name, edited)}
 
 
 def with_backing(text: str) -> str:
@@ -312,29 +312,31 @@ B, W = Severity.BLOCKER, Severity.WARNING
     ],
 )
 def test_findings(xml: str, name: str, expected: dict[str, Severity]) -> None:
-    assert found(xml, name) == expected
+    assert severities(xml, name) == expected
 
 
 def test_findings_of_the_mode_transfer_are_its_own() -> None:
-    assert found(PAGES, "transfer", Mode.TRANSFER) == {}
-    assert found(in_file(PLAIN).text, "transfer", Mode.TRANSFER) == {}
+    assert severities(PAGES, "transfer", Mode.TRANSFER) == {}
+    assert severities(in_file(PLAIN).text, "transfer", Mode.TRANSFER) == {}
 
 
 def test_an_emulator_without_the_mode_is_decisive() -> None:
     old = Emulator("/q", "7.2.0", modes=frozenset({"normal"}))
     facts = DomainFacts("x", "", None, "", "", PLAIN, old, persistent_xml=PLAIN)
-    blockers = {one.code for one in preparing(facts, Mode.REBOOT, "reboot-file", PLAIN) if one.severity is B}
+    blockers = {
+        finding.code for finding in preparing(facts, Mode.REBOOT, "reboot-file", PLAIN) if finding.severity is B
+    }
     assert blockers == {"emulator-reboot"}
 
 
 def test_what_is_said_of_another_template() -> None:
     xml = on_device(PLAIN).text
     facts = DomainFacts("a b", "", None, "", "", xml, Emulator("/q"), offline=True, persistent_xml=xml)
-    (one,) = preparing(facts, Mode.REBOOT, "reboot-file", xml)
-    assert one.message == (
+    (finding,) = preparing(facts, Mode.REBOOT, "reboot-file", xml)
+    assert finding.message == (
         "the domain is prepared by another template of this mode (reboot-dax), and its changes would stay"
     )
-    assert one.remedy == "undo it first: 'virtcpr prepare --undo 'a b''"
+    assert finding.remedy == "undo it first: 'virtcpr prepare --undo 'a b''"
 
 
 # The templates that there are.

@@ -11,7 +11,7 @@ from virtcpr.errors import ParseError
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("<domain><a></domain>", "the XML is not well-formed: mismatched tag (line 1)"),
         ("<network/>", "a template starts with <domain>, this one with <network>"),
@@ -60,14 +60,14 @@ from virtcpr.errors import ParseError
         ),
     ],
 )
-def test_templates_that_are_refused(text: str, said: str) -> None:
+def test_templates_that_are_refused(text: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         prepare(domain("<qemu:x/>"), text, "test")
-    assert caught.value.message == said
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "message"),
     [
         ("<virtcpr:prepared/>", "<prepared> has no mode"),
         ("<virtcpr:prepared mode='a'/><virtcpr:prepared mode='b'/>", "there is more than one record"),
@@ -105,12 +105,12 @@ def test_templates_that_are_refused(text: str, said: str) -> None:
         ),
     ],
 )
-def test_records_that_are_refused(record: str, said: str) -> None:
+def test_records_that_are_refused(record: str, message: str) -> None:
     text = domain(f"<metadata><virtcpr:domain xmlns:virtcpr='{VIRTCPR}'>{record}</virtcpr:domain></metadata>")
     for act in (transfer, undo, recorded):
         with pytest.raises(ParseError) as caught:
             act(text)
-        assert caught.value.message == f"the record of prepare's changes in the domain is invalid: {said}"
+        assert caught.value.message == f"the record of prepare's changes in the domain is invalid: {message}"
         assert caught.value.hint == (
             "Correct <virtcpr:prepared> in the domain's <metadata>, or remove it: undo then does nothing."
         )

@@ -52,10 +52,10 @@ NOW = applied(LINE, blocks.change(LINE, qemu(), STATUS))
 
 
 def test_it_has_qemus_nodes_and_opens_no_other_file() -> None:
-    found = graph(NOW)
-    assert found.keys() == {node.name for node in NODES}
+    nodes = graph(NOW)
+    assert nodes.keys() == {node.name for node in NODES}
     files = {node.file for node in NODES}
-    assert {node["filename"] for node in found.values() if "filename" in node} <= files
+    assert {node["filename"] for node in nodes.values() if "filename" in node} <= files
     stale = {str(node["filename"]) for node in graph(LINE).values() if "filename" in node} - files
     assert {path.rpartition("/")[2] for path in stale} == {"img-2.raw", "luks.qcow2", "t.raw", "img.iso"}
     assert not any(path in word for word in NOW.argv() for path in stale)
@@ -63,47 +63,47 @@ def test_it_has_qemus_nodes_and_opens_no_other_file() -> None:
 
 def test_every_node_comes_after_what_it_is_on_top_of_which_is_what_qemu_says() -> None:
     defined: set[str] = set()
-    found = graph(NOW)
-    for name, node in found.items():
+    nodes = graph(NOW)
+    for name, node in nodes.items():
         children = {node[key] for key in ("file", "backing", "data-file") if node.get(key)}
         assert children <= defined, name
         defined.add(name)
     for block in NODES:
         if block.below is not None and block.below.data != block.below.backing:
-            assert found[block.name].get("backing") == block.below.backing, block
-            children = {found[block.name].get(key) for key in ("file", "data-file")}
+            assert nodes[block.name].get("backing") == block.below.backing, block
+            children = {nodes[block.name].get(key) for key in ("file", "data-file")}
             assert block.below.data in children | {None}, block
 
 
 def test_options_that_qemu_does_not_tell_are_libvirts() -> None:
     """Compared with what libvirt itself gave QEMU (its log of blockdev-add)."""
-    found = graph(NOW)
+    nodes = graph(NOW)
     local = "/var/lib/libvirt/images"
-    assert found["libvirt-21-format"] == {
+    assert nodes["libvirt-21-format"] == {
         "node-name": "libvirt-21-format", "read-only": False, "discard": "unmap", "detect-zeroes": "on",
         "driver": "qcow2", "encrypt": {"format": "luks", "key-secret": "libvirt-21-format-encryption-secret0"},
         "file": "libvirt-21-storage", "backing": None,
     }  # fmt: skip
-    assert found["libvirt-21-storage"] == {
+    assert nodes["libvirt-21-storage"] == {
         "driver": "file", "filename": f"{local}/hl.qcow2", "aio": "threads", "node-name": "libvirt-21-storage",
         "auto-read-only": True, "discard": "unmap",
     }  # fmt: skip
-    assert found["libvirt-CoR-sdw"] == {
+    assert nodes["libvirt-CoR-sdw"] == {
         "driver": "copy-on-read", "node-name": "libvirt-CoR-sdw", "file": "libvirt-21-format", "discard": "unmap",
     }  # fmt: skip
-    assert found["libvirt-22-storage"] == {
+    assert nodes["libvirt-22-storage"] == {
         "driver": "file", "filename": f"{local}/h3.raw", "aio": "native", "node-name": "libvirt-22-storage",
         "auto-read-only": True, "discard": "unmap", "cache": {"direct": True, "no-flush": False},
     }  # fmt: skip
-    assert found["libvirt-22-slice-sto"] == {
+    assert nodes["libvirt-22-slice-sto"] == {
         "driver": "raw", "file": "libvirt-22-storage", "offset": 1048576, "size": 1048576, "read-only": False,
         "node-name": "libvirt-22-slice-sto", "cache": {"direct": True, "no-flush": False},
     }  # fmt: skip
-    assert found["libvirt-23-storage"] == {
+    assert nodes["libvirt-23-storage"] == {
         "driver": "nbd", "server": {"type": "unix", "path": "/tmp/nbd.sock"}, "export": "exp",
         "node-name": "libvirt-23-storage", "read-only": False,
     }  # fmt: skip
-    assert found["libvirt-24-storage"] == {
+    assert nodes["libvirt-24-storage"] == {
         "driver": "nbd", "server": {"type": "inet", "host": "127.0.0.1", "port": "10999"}, "export": "exq",
         "reconnect-delay": 10, "node-name": "libvirt-24-storage", "read-only": True,
     }  # fmt: skip
@@ -205,7 +205,7 @@ NETWORK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
 
 
 @pytest.mark.parametrize(
-    ("node", "record", "said"),
+    ("node", "record", "message"),
     [
         (A_NODE, "", "block node a was attached or changed since the guest started, and it isn't in libvirt's record"),
         (
@@ -248,9 +248,9 @@ NETWORK = """<disk type='network' device='disk'><driver name='qemu' type='raw'/>
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_rebuilt_is_refused_by_name(node: BlockNode, record: str, said: str) -> None:
+def test_what_cannot_be_rebuilt_is_refused_by_name(node: BlockNode, record: str, message: str) -> None:
     (refused,) = blocks.change(line_of(), qemu((node,), ()), status(record)).refused
-    assert said in refused
+    assert message in refused
 
 
 def test_a_node_on_top_of_one_that_is_gone_is_refused() -> None:
@@ -268,8 +268,8 @@ def test_the_whole_chain_has_what_the_disk_is_told() -> None:
     <nodename type='storage' name='bs'/><nodename type='format' name='bf'/></nodenames><objects>
     <secret type='encryption' alias='key'/></objects></privateData></source><backingStore/></backingStore>
     <target dev='sda' bus='scsi'/></disk>"""
-    found = disks.recorded(status(text))
-    assert {name: dict(node.options) for name, node in found.items()} == {
+    nodes = disks.recorded(status(text))
+    assert {name: dict(node.options) for name, node in nodes.items()} == {
         "s": {"aio": "io_uring", "node-name": "s", "auto-read-only": True, "discard": "unmap"},
         "f": {
             "node-name": "f",
@@ -281,7 +281,7 @@ def test_the_whole_chain_has_what_the_disk_is_told() -> None:
         "bs": {"aio": "io_uring", "node-name": "bs", "auto-read-only": True, "discard": "unmap"},
         "bf": {"node-name": "bf", "discard": "unmap", "driver": "luks", "key-secret": "key", "file": "bs"},
     }
-    assert (found["f"].backing, found["bf"].backing) == ("bf", None)
+    assert (nodes["f"].backing, nodes["bf"].backing) == ("bf", None)
 
 
 def test_zeroes_are_unmapped_only_where_discarding_is_allowed() -> None:
@@ -357,16 +357,16 @@ def test_limits_of_a_group_are_given_again_only_where_they_changed() -> None:
     given = {"iops-total": 100, "bps-total": 0, "iops-total-max": 0}
     option = Option("object", json.dumps({"qom-type": "throttle-group", "id": "throttle-x", "limits": given}))
     line = CommandLine("/qemu", (option,))
-    said = {**given, "iops-total-max-length": 1, "bps-write": 0}
+    limits = {**given, "iops-total-max-length": 1, "bps-write": 0}
 
     def changed(limits: dict[str, int]) -> Change:
         known = replace(qemu(), objects={"throttle-x": "throttle-group"}, settings={"throttle-x": {"limits": limits}})
         return objects.change(line, known)
 
-    assert changed(said) == Change()
-    (new,) = changed({**said, "iops-total": 77}).replaced.values()
+    assert changed(limits) == Change()
+    (new,) = changed({**limits, "iops-total": 77}).replaced.values()
     assert new is not None
-    assert new.properties()["limits"] == {**said, "iops-total": 77}
+    assert new.properties()["limits"] == {**limits, "iops-total": 77}
 
 
 def test_a_throttle_on_top_of_a_disk() -> None:

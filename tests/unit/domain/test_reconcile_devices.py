@@ -100,8 +100,8 @@ def test_back_ends_of_attached_interfaces(kind: str, inner: str, expected: Mappi
     [("user", "<backend type='passt'/>"), ("vhostuser", ""), ("network", "<actual type='hostdev'/>")],
 )
 def test_back_ends_that_cannot_be_rebuilt(kind: str, inner: str) -> None:
-    (said,) = now(with_devices(net1=NIC), INTERFACE.format(kind, inner)).refused
-    assert said == "network interface net1 was added since the guest started, and its back end can't be rebuilt"
+    (refusal,) = now(with_devices(net1=NIC), INTERFACE.format(kind, inner)).refused
+    assert refusal == "network interface net1 was added since the guest started, and its back end can't be rebuilt"
 
 
 def test_a_detached_device_takes_what_it_used_along() -> None:
@@ -117,7 +117,7 @@ def test_a_detached_device_takes_what_it_used_along() -> None:
 def test_another_device_of_the_same_alias_takes_the_place_of_the_first() -> None:
     card = replace(NIC, driver="e1000e", settings={**NIC.settings, "netdev": "hostnet0"})
     result = reconcile(facts.line(), with_devices(net0=card), STATUS)
-    assert [one["driver"] for one in added(result, "device")] == ["e1000e"]
+    assert [device["driver"] for device in added(result, "device")] == ["e1000e"]
     assert [o.properties()["id"] for o in result.line.named("netdev")] == ["hostnet0"]
     assert set(result.line.ids("device")) == set(facts.line().ids("device"))
 
@@ -132,7 +132,7 @@ def test_a_device_comes_after_the_one_whose_bus_it_is_on() -> None:
         }
     )
     made = added(now(qemu), "device")
-    assert [one["id"] for one in made] == ["zport", "scsi1", "a-disk"]
+    assert [device["id"] for device in made] == ["zport", "scsi1", "a-disk"]
     assert made[0]["addr"] == "0x3.0x2"
 
 
@@ -140,7 +140,7 @@ def test_vcpus_are_given_their_place_and_in_their_order() -> None:
     place = {"socket-id": 2, "core-id": 0, "thread-id": 0}
     cpus = {f"vcpu{n}": Device("qemu64-x86_64-cpu", attached=True, settings=place) for n in (10, 2)}
     made = added(now(with_devices(**cpus)), "device")
-    assert [one["id"] for one in made] == ["vcpu2", "vcpu10"]
+    assert [device["id"] for device in made] == ["vcpu2", "vcpu10"]
     assert made[0] == {"driver": "qemu64-x86_64-cpu", "id": "vcpu2", **place}
 
 
@@ -294,8 +294,8 @@ def test_a_set_that_qemu_has_no_more_is_left_out() -> None:
     ],
 )
 def test_character_devices_that_cannot_be_rebuilt(kind: str, inner: str) -> None:
-    (said,) = with_chardev(kind, inner).refused
-    assert said == ("character device charchannel1 was added since the guest started, and can't be rebuilt")
+    (refusal,) = with_chardev(kind, inner).refused
+    assert refusal == ("character device charchannel1 was added since the guest started, and can't be rebuilt")
 
 
 def test_a_character_device_that_libvirt_knows_nothing_of_is_refused() -> None:

@@ -133,7 +133,7 @@ def test_images_are_what_it_may_write_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("xml", "found"),
+    ("xml", "images"),
     [
         ("<disk type='block'><source dev='/dev/vg/a'/></disk>", ("/dev/vg/a",)),
         ("<disk type='file'><source file='/a'/><readonly/></disk>", ()),
@@ -142,8 +142,8 @@ def test_images_are_what_it_may_write_to() -> None:
         ("<disk type='file'><source file='/a'/></disk>" * 2, ("/a",)),
     ],
 )
-def test_images_of_a_disk(xml: str, found: tuple[str, ...]) -> None:
-    assert restart.images(f"<domain><devices>{xml}</devices></domain>") == found
+def test_images_of_a_disk(xml: str, images: tuple[str, ...]) -> None:
+    assert restart.images(f"<domain><devices>{xml}</devices></domain>") == images
 
 
 @pytest.mark.parametrize(

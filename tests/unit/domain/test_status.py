@@ -19,14 +19,14 @@ def changed(before: str, after: str) -> list[tuple[str, str]]:
 
 
 def test_reading() -> None:
-    found = read(TEXT)
-    assert found.monitor.endswith("/monitor.sock")
-    assert found.monitor.startswith(found.lib_dir)
-    assert found.busy == ()
+    record = read(TEXT)
+    assert record.monitor.endswith("/monitor.sock")
+    assert record.monitor.startswith(record.lib_dir)
+    assert record.busy == ()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("<domain/>", "starts with <domain>"),
         ("<domstatus pid='1'/>", "no monitor"),
@@ -34,8 +34,8 @@ def test_reading() -> None:
         ("<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><domstatus>&e;</domstatus>", "no monitor"),
     ],
 )
-def test_what_is_no_status_file(text: str, said: str) -> None:
-    with pytest.raises(ParseError, match=said):
+def test_what_is_no_status_file(text: str, message: str) -> None:
+    with pytest.raises(ParseError, match=message):
         read(text)
 
 

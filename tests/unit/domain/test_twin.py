@@ -59,14 +59,14 @@ def test_guests_of_one_shape_have_one_twin() -> None:
 
 
 def test_images_are_blank_and_of_the_same_size() -> None:
-    found = {str(o.properties()["node-name"]): o.properties() for o in twin_of().named("blockdev")}
+    blanks = {str(o.properties()["node-name"]): o.properties() for o in twin_of().named("blockdev")}
     used = {str(o.properties()["drive"]) for o in line().named("device") if "drive" in o.properties()}
-    assert found.keys() == used
+    assert blanks.keys() == used
     sizes = {node.name: node.size for node in facts.qemu().nodes}
-    for name, properties in found.items():
+    for name, properties in blanks.items():
         assert properties["driver"] == "null-co"
         assert properties["size"] == sizes[name]
-    assert {name for name, one in found.items() if one["read-only"]} == {"libvirt-1-storage"}
+    assert {name for name, blank in blanks.items() if blank["read-only"]} == {"libvirt-1-storage"}
 
 
 def test_firmware_images_are_blank_too() -> None:
@@ -107,12 +107,12 @@ def test_memory_in_files_is_named_and_shared(given: str) -> None:
     plain = twin_of(iothread, Option("object", given))
     made = in_files(plain, "/place/ram")
     assert made == in_files(plain, "/place/ram")
-    found = [o.properties() for o in made.named("object") if "memory-backend" in str(o.value)]
-    paths = [one["mem-path"] for one in found]
+    backends = [o.properties() for o in made.named("object") if "memory-backend" in str(o.value)]
+    paths = [backend["mem-path"] for backend in backends]
     assert len(paths) == len(set(paths)) == 2
     assert all(str(path).startswith("/place/ram") for path in paths)
-    assert all(one["share"] in (True, "on") for one in found)
-    (ram1,) = [one for one in found if one["id"] == "ram1"]
+    assert all(backend["share"] in (True, "on") for backend in backends)
+    (ram1,) = [backend for backend in backends if backend["id"] == "ram1"]
     assert ram1.get("qom-type", ram1.get("")) == "memory-backend-file"
     assert str(ram1["size"]) == "4096"
     assert ram1["x-use-canonical-path-for-ramblock-id"] in (False, "false")
@@ -130,7 +130,7 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (Option("drive", "file=/x,if=sd"), "its command line has -drive"),
         (Option("tpmdev", "emulator,id=tpm0,chardev=chrtpm"), "its command line has -tpmdev"),
@@ -155,8 +155,8 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
         (Option("device", "virtio-blk-pci,drive=other,id=x"), "the image other isn't on its command line"),
     ],
 )
-def test_what_has_no_twin(option: Option, said: str) -> None:
-    with pytest.raises(NoTwin, match=said):
+def test_what_has_no_twin(option: Option, message: str) -> None:
+    with pytest.raises(NoTwin, match=message):
         twin_of(option)
 
 

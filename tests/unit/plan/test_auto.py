@@ -28,8 +28,8 @@ def blocked(name: str = "db") -> Outlook:
     return Outlook(name, f"uuid-{name}", OLD, NEW, Result.BLOCKED, (BLOCKER,))
 
 
-def judged(one: Candidate, policy: Policy = APPLY, minute: int = NOON) -> AutoDomain:
-    (domain,) = auto.plan([one], policy, minute).domains
+def judged(candidate: Candidate, policy: Policy = APPLY, minute: int = NOON) -> AutoDomain:
+    (domain,) = auto.plan([candidate], policy, minute).domains
     return domain
 
 
@@ -37,7 +37,7 @@ CURRENT = Outlook("new", "uuid-new", NEW, NEW, Result.CURRENT)
 
 
 @pytest.mark.parametrize(
-    ("one", "policy", "action", "reason"),
+    ("candidate", "policy", "action", "reason"),
     [
         (Candidate(CURRENT), APPLY, Action.CURRENT, ""),
         (Candidate(CURRENT, wish="off"), APPLY, Action.CURRENT, ""),
@@ -66,11 +66,11 @@ CURRENT = Outlook("new", "uuid-new", NEW, NEW, Result.CURRENT)
         ),
     ],
 )
-def test_what_becomes_of_a_domain(one: Candidate, policy: Policy, action: Action, reason: str) -> None:
-    domain = judged(one, policy)
+def test_what_becomes_of_a_domain(candidate: Candidate, policy: Policy, action: Action, reason: str) -> None:
+    domain = judged(candidate, policy)
     assert domain.action is action
     assert domain.reason == reason
-    assert (domain.name, domain.source) == (one.outlook.name, one.outlook.source)
+    assert (domain.name, domain.source) == (candidate.outlook.name, candidate.outlook.source)
 
 
 def test_a_wish_that_makes_no_sense_is_told() -> None:
@@ -106,17 +106,17 @@ def test_outside_the_windows() -> None:
 
 def test_mode_reboot_where_it_is_allowed() -> None:
     allowed = replace(APPLY, fallback=Fallback.REBOOT)
-    one = Candidate(blocked())
-    assert auto.to_reboot(one, allowed)
-    assert not auto.to_reboot(one, APPLY)
+    candidate = Candidate(blocked())
+    assert auto.to_reboot(candidate, allowed)
+    assert not auto.to_reboot(candidate, APPLY)
     assert not auto.to_reboot(Candidate(movable()), allowed)
     assert not auto.to_reboot(Candidate(blocked(), wish="notify"), allowed)
     assert not auto.to_reboot(Candidate(blocked(), problem="gone"), allowed)
-    moved = judged(replace(one, reboot=movable("db", Mode.REBOOT)), allowed)
+    moved = judged(replace(candidate, reboot=movable("db", Mode.REBOOT)), allowed)
     assert (moved.action, moved.mode) == (Action.MOVE, Mode.REBOOT)
     slow = replace(allowed, max_pause_ms=500)
-    assert judged(replace(one, reboot=movable("db", Mode.REBOOT, 1200.0)), slow).action is Action.TOLD
-    neither = judged(replace(one, reboot=replace(blocked(), findings=(BLOCKER, WARNING))), allowed)
+    assert judged(replace(candidate, reboot=movable("db", Mode.REBOOT, 1200.0)), slow).action is Action.TOLD
+    neither = judged(replace(candidate, reboot=replace(blocked(), findings=(BLOCKER, WARNING))), allowed)
     assert (neither.action, neither.reason) == (Action.BLOCKED, "mode reboot can't move it either")
     assert neither.findings == (BLOCKER, WARNING)
 
@@ -124,14 +124,14 @@ def test_mode_reboot_where_it_is_allowed() -> None:
 def test_what_is_rehearsed() -> None:
     assert auto.to_rehearse(Candidate(movable()), APPLY)
     assert auto.to_rehearse(Candidate(movable()), Policy())
-    for one in (
+    for candidate in (
         Candidate(movable(), wish="off"),
         Candidate(movable(), wish="?"),
         Candidate(movable(), problem="gone"),
         Candidate(blocked()),
         Candidate(CURRENT),
     ):
-        assert not auto.to_rehearse(one, APPLY)
+        assert not auto.to_rehearse(candidate, APPLY)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_what_is_rehearsed() -> None:
 def test_waves(canary: int, waves: list[tuple[str, str, bool]]) -> None:
     """Mode transfer before mode reboot; what isn't moved is in none."""
     allowed = replace(APPLY, fallback=Fallback.REBOOT, canary=canary)
-    found = [Candidate(blocked(name), reboot=movable(name, Mode.REBOOT)) for name in "ac"]
-    candidates = [found[0], Candidate(movable("b")), found[1], Candidate(movable("d")), Candidate(CURRENT)]
+    rebooting = [Candidate(blocked(name), reboot=movable(name, Mode.REBOOT)) for name in "ac"]
+    candidates = [rebooting[0], Candidate(movable("b")), rebooting[1], Candidate(movable("d")), Candidate(CURRENT)]
     planned = auto.plan(candidates, allowed, NOON)
-    assert [one.name for one in planned.domains] == ["a", "b", "c", "d", "new"]
+    assert [domain.name for domain in planned.domains] == ["a", "b", "c", "d", "new"]
     assert planned.waves == tuple(
         Wave(Mode(mode), tuple(f"uuid-{name}" for name in names), first) for mode, names, first in waves
     )
@@ -178,8 +178,8 @@ def with_wish(word: str | None) -> str:
 )
 def test_the_wish_is_in_the_metadata(live: str | None, persistent: str | None, word: str | None) -> None:
     """As virsh metadata writes it; of a running domain that of the live XML counts."""
-    one = replace(facts.domain(), xml=with_wish(live), persistent_xml=with_wish(persistent))
-    assert auto.wish(one) == word
+    domain = replace(facts.domain(), xml=with_wish(live), persistent_xml=with_wish(persistent))
+    assert auto.wish(domain) == word
 
 
 def test_a_domain_that_cannot_be_read_has_no_wish() -> None:
@@ -190,7 +190,7 @@ def test_what_is_worth_telling() -> None:
     def report(*domains: AutoDomain, notes: tuple[str, ...] = ()) -> AutoReport:
         return AutoReport(domains, ExitCode.DONE, notes=notes)
 
-    left, current = (judged(one) for one in (Candidate(movable(), wish="off"), Candidate(CURRENT)))
+    left, current = (judged(candidate) for candidate in (Candidate(movable(), wish="off"), Candidate(CURRENT)))
     told = judged(Candidate(movable()), Policy())
     assert not auto.tells(report())
     assert not auto.tells(report(left, current))

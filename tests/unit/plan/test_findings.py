@@ -211,16 +211,18 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 ELSEWHERE = {"vnc-password", "resource", "rehearsal", "rehearsal-unsure", "agent", "room"}
 
 
-@pytest.mark.parametrize(("code", "modes", "said", "change"), CASES, ids=[f"{c}: {said}" for c, _, said, _ in CASES])
-def test_rule(code: str, modes: tuple[Mode, ...], said: str, change: Change) -> None:
-    found = findings(change(facts.domain()))
-    matching = [f for f in found if f.code == code and said in f.message]
-    assert matching, found
+@pytest.mark.parametrize(
+    ("code", "modes", "message", "change"), CASES, ids=[f"{c}: {message}" for c, _, message, _ in CASES]
+)
+def test_rule(code: str, modes: tuple[Mode, ...], message: str, change: Change) -> None:
+    all_findings = findings(change(facts.domain()))
+    matching = [f for f in all_findings if f.code == code and message in f.message]
+    assert matching, all_findings
     for finding in matching:
         assert finding.modes == modes
         assert finding.remedy
         assert finding.source
-        assert all(blocks(found, mode) for mode in modes) or finding.severity is not Severity.BLOCKER
+        assert all(blocks(all_findings, mode) for mode in modes) or finding.severity is not Severity.BLOCKER
 
 
 def test_every_rule_is_tried() -> None:
@@ -240,9 +242,9 @@ def test_monitors_are_no_change() -> None:
 
 
 def test_what_stands_against_exec() -> None:
-    found = {f.code: f for f in apply(RULES, facts.domain())}
-    assert found.keys() == USUAL
-    assert all(finding.modes == (X,) for finding in found.values())
+    by_code = {f.code: f for f in apply(RULES, facts.domain())}
+    assert by_code.keys() == USUAL
+    assert all(finding.modes == (X,) for finding in by_code.values())
 
 
 def test_a_prepared_domain_that_is_off_is_only_off() -> None:
@@ -292,15 +294,15 @@ def test_a_host_device_of_a_suspended_guest_may_reboot() -> None:
 
 def test_reasons_of_another_mode_are_not_taken_for_those_of_every_mode() -> None:
     reasons = ("Memory region pc.bios is not compatible with CPR", "non-migratable device: nvme")
-    found = findings(qemu(mode="cpr-transfer", blocked_reasons=reasons)(facts.domain()))
-    assert [f.message for f in found if f.code == "qemu-blocked"] == ["QEMU: non-migratable device: nvme"]
-    assert "mode-left" in {f.code for f in found}
+    all_findings = findings(qemu(mode="cpr-transfer", blocked_reasons=reasons)(facts.domain()))
+    assert [f.message for f in all_findings if f.code == "qemu-blocked"] == ["QEMU: non-migratable device: nvme"]
+    assert "mode-left" in {f.code for f in all_findings}
 
 
 @pytest.mark.parametrize("machine", ["pc-q35-noble", "pc-i440fx-jammy-hpb", "pc-q35-rhel9.4.0", "s390-ccw-virtio-9.0"])
 def test_a_version_can_have_a_name(machine: str) -> None:
-    found = findings(xml("machine='pc-q35-10.0'", f"machine='{machine}'")(facts.domain()))
-    assert "machine-unversioned" not in {f.code for f in found}
+    all_findings = findings(xml("machine='pc-q35-10.0'", f"machine='{machine}'")(facts.domain()))
+    assert "machine-unversioned" not in {f.code for f in all_findings}
 
 
 def test_one_queue_is_one_queue() -> None:

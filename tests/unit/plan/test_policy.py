@@ -50,15 +50,15 @@ def test_the_page_on_auto_has_every_key_with_its_default() -> None:
 
 
 def test_later_files_win_key_by_key() -> None:
-    found = policy(
+    merged = policy(
         [
             ("virtcpr.toml", ALL),
             ("10.toml", 'auto = "off"\n[results]\nmail = "me@example.org"'),
             ("20.toml", 'auto = "notify"'),
         ]
     )
-    assert (found.auto, found.mail, found.canary) == (Auto.NOTIFY, "me@example.org", 2)
-    assert found.prometheus.endswith("virtcpr.prom")
+    assert (merged.auto, merged.mail, merged.canary) == (Auto.NOTIFY, "me@example.org", 2)
+    assert merged.prometheus.endswith("virtcpr.prom")
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_later_files_win_key_by_key() -> None:
     ],
 )
 def test_windows(windows: str, inside: tuple[int, ...], outside: tuple[int, ...]) -> None:
-    found = policy([("virtcpr.toml", f"windows = {windows}")])
-    assert [found.open(minute) for minute in inside] == [True] * len(inside)
-    assert [found.open(minute) for minute in outside] == [False] * len(outside)
-    assert str(list(map(str, found.windows))).replace("'", '"') == windows
+    parsed = policy([("virtcpr.toml", f"windows = {windows}")])
+    assert [parsed.open(minute) for minute in inside] == [True] * len(inside)
+    assert [parsed.open(minute) for minute in outside] == [False] * len(outside)
+    assert str(list(map(str, parsed.windows))).replace("'", '"') == windows
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('auto = "on"', """a.toml: 'auto' must be "off", "notify" or "apply", not 'on'"""),
         ("auto = true", "'auto' must be"),
@@ -112,9 +112,9 @@ def test_windows(windows: str, inside: tuple[int, ...], outside: tuple[int, ...]
         ('auto = "off"\nauto = "apply"', "a.toml isn't TOML: "),
     ],
 )
-def test_everything_else_is_refused(text: str, said: str) -> None:
+def test_everything_else_is_refused(text: str, message: str) -> None:
     with pytest.raises(ParseError) as refused:
         policy([("virtcpr.toml", ALL), ("a.toml", text)])
-    assert said in refused.value.message
+    assert message in refused.value.message
     assert "nothing was done" in refused.value.message
     assert refused.value.hint

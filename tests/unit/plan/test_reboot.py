@@ -24,10 +24,10 @@ def file_ram(path: str, *, share: bool = True, place: str = "file") -> Memdev:
 
 
 def domain(*memdevs: Memdev, status: str = "running", xml: tuple[str, str] = ("", "")) -> DomainFacts:
-    found = facts.domain()
-    assert found.qemu is not None
-    qemu = replace(found.qemu, memdevs=memdevs or found.qemu.memdevs, status=status)
-    return replace(found, qemu=qemu, xml=found.xml.replace(*xml))
+    usual = facts.domain()
+    assert usual.qemu is not None
+    qemu = replace(usual.qemu, memdevs=memdevs or usual.qemu.memdevs, status=status)
+    return replace(usual, qemu=qemu, xml=usual.xml.replace(*xml))
 
 
 @pytest.mark.parametrize(
@@ -116,38 +116,38 @@ OLD = (Found.OLD_RUNNING, Found.OLD_RESTING)
 IN_NEW = (Found.NEW_WAITING, Found.NEW_LOADED)
 
 
-@pytest.mark.parametrize(("stage", "purpose", "found"), ALL)
-def test_every_combination_has_a_remedy(stage: Stage, purpose: Purpose, found: Found) -> None:
-    decided = remedy(stage, purpose, found)
+@pytest.mark.parametrize(("stage", "purpose", "process"), ALL)
+def test_every_combination_has_a_remedy(stage: Stage, purpose: Purpose, process: Found) -> None:
+    decided = remedy(stage, purpose, process)
     assert isinstance(decided, Remedy)
     if decided is Remedy.BACK:
-        assert found in OLD  # the guest goes on where it is
+        assert process in OLD  # the guest goes on where it is
         assert stage in (Stage.SAVING, Stage.SAVED)
     if decided in (Remedy.RESTORE, Remedy.WAIT):
-        assert found in (Found.GONE, *IN_NEW)  # nobody runs it, and nobody did since the file was whole
+        assert process in (Found.GONE, *IN_NEW)  # nobody runs it, and nobody did since the file was whole
         assert stage in (Stage.SAVED, Stage.STARTING)
         assert decided is (Remedy.RESTORE if purpose is Purpose.UPGRADE else Remedy.WAIT)
     if decided is Remedy.FORWARD:
-        assert found in (Found.NEW_LOADED, Found.NEW_RUNNING)
+        assert process in (Found.NEW_LOADED, Found.NEW_RUNNING)
     if decided is Remedy.LOST:
-        assert found is Found.GONE
+        assert process is Found.GONE
         assert stage in (Stage.SAVING, Stage.RESUMING)
-    if found in (Found.STRANGER, Found.SILENT):
+    if process in (Found.STRANGER, Found.SILENT):
         assert decided is Remedy.UNKNOWN
 
 
-@pytest.mark.parametrize(("purpose", "found"), list(product(Purpose, Found)))
-def test_the_file_is_never_used_after_the_new_process_was_told_to_run(purpose: Purpose, found: Found) -> None:
-    assert remedy(Stage.RESUMING, purpose, found) not in (Remedy.RESTORE, Remedy.WAIT, Remedy.BACK)
+@pytest.mark.parametrize(("purpose", "process"), list(product(Purpose, Found)))
+def test_the_file_is_never_used_after_the_new_process_was_told_to_run(purpose: Purpose, process: Found) -> None:
+    assert remedy(Stage.RESUMING, purpose, process) not in (Remedy.RESTORE, Remedy.WAIT, Remedy.BACK)
 
 
 @pytest.mark.parametrize(("stage", "purpose"), list(product(Stage, Purpose)))
 def test_a_guest_that_runs_is_never_given_up(stage: Stage, purpose: Purpose) -> None:
-    for found in (Found.OLD_RUNNING, Found.NEW_RUNNING):
-        assert remedy(stage, purpose, found) in (Remedy.BACK, Remedy.FORWARD, Remedy.UNKNOWN)
+    for process in (Found.OLD_RUNNING, Found.NEW_RUNNING):
+        assert remedy(stage, purpose, process) in (Remedy.BACK, Remedy.FORWARD, Remedy.UNKNOWN)
 
 
 def test_what_was_never_told_to_run_may_be_started_anew() -> None:
-    for stage, found in product((Stage.SAVED, Stage.STARTING), (Found.GONE, *IN_NEW)):
-        assert remedy(stage, Purpose.UPGRADE, found) is Remedy.RESTORE
-        assert remedy(stage, Purpose.SAVE, found) is Remedy.WAIT
+    for stage, process in product((Stage.SAVED, Stage.STARTING), (Found.GONE, *IN_NEW)):
+        assert remedy(stage, Purpose.UPGRADE, process) is Remedy.RESTORE
+        assert remedy(stage, Purpose.SAVE, process) is Remedy.WAIT

@@ -91,10 +91,10 @@ DIFFERENT: tuple[tuple[Mapping[str, object], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("said", "text"), DIFFERENT, ids=[text.partition(":")[0] for _, text in DIFFERENT])
-def test_every_difference_is_said(said: Mapping[str, object], text: str) -> None:
-    (found,) = compare(answers("old"), answers("new", said))
-    assert found.text.startswith(text)
+@pytest.mark.parametrize(("answer", "text"), DIFFERENT, ids=[text.partition(":")[0] for _, text in DIFFERENT])
+def test_every_difference_is_said(answer: Mapping[str, object], text: str) -> None:
+    (disagreement,) = compare(answers("old"), answers("new", answer))
+    assert disagreement.text.startswith(text)
 
 
 def test_every_question_has_a_difference() -> None:
@@ -119,8 +119,8 @@ def test_for_some_libvirt_kills(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["iothreads", "cgroup", "mount namespace", "user and groups", "disks"])
 def test_for_others_it_does_not(what: str) -> None:
-    (found,) = compare({what: frozenset("a")}, {what: frozenset("b")})
-    assert not found.kills
+    (disagreement,) = compare({what: frozenset("a")}, {what: frozenset("b")})
+    assert not disagreement.kills
 
 
 # (libvirt's state and reason, QEMU's run state, whether the guest should run) → what is wrong

@@ -26,7 +26,7 @@ def with_options(*options: Option, without: str = "") -> DomainFacts:
 
 
 def carried(domain: DomainFacts) -> dict[str, tuple[int, int]]:
-    return {one.what: (one.source, one.number) for one in plan(domain).carried}
+    return {descriptor.what: (descriptor.source, descriptor.number) for descriptor in plan(domain).carried}
 
 
 def test_descriptors_are_found_by_what_they_are() -> None:
@@ -37,15 +37,15 @@ def test_descriptors_are_found_by_what_they_are() -> None:
         taps={"vnet0": (77,)},
         listeners={path: number + 100 for path, number in domain.process.listeners.items()},
     )
-    found = carried(replace(domain, process=moved))
-    assert found["queue of vnet0"][0] == 77
-    assert found["socket of charmonitor"][0] == domain.process.listeners[plan(domain).status.monitor] + 100
-    assert found["standard output"] == (1, 1)
+    descriptors = carried(replace(domain, process=moved))
+    assert descriptors["queue of vnet0"][0] == 77
+    assert descriptors["socket of charmonitor"][0] == domain.process.listeners[plan(domain).status.monitor] + 100
+    assert descriptors["standard output"] == (1, 1)
 
 
 def test_numbers_in_new_qemu_are_distinct_and_stand_on_its_command_line() -> None:
     made = plan(facts.domain())
-    numbers = [one.number for one in made.carried]
+    numbers = [descriptor.number for descriptor in made.carried]
     assert len(set(numbers)) == len(numbers)
     line = CommandLine.parse(made.argv)
     stated = [str(o.properties()["fd"]) for o in line.options if "fd" in o.properties()]
@@ -56,14 +56,14 @@ def test_queues_of_a_multiqueue_tap_are_all_carried() -> None:
     domain = with_options(Option("netdev", '{"type":"tap","fds":"30:31","id":"hostnet0"}'), without="netdev")
     assert domain.process is not None
     made = plan(replace(domain, process=replace(domain.process, taps={"vnet0": (40, 41)})))
-    assert [one.source for one in made.carried if one.what == "queue of vnet0"] == [40, 41]
+    assert [descriptor.source for descriptor in made.carried if descriptor.what == "queue of vnet0"] == [40, 41]
     assert made.taps == (40, 41)
 
 
 def test_vhost_is_opened_anew_for_every_queue() -> None:
     domain = with_options(Option("netdev", "tap,fd=30,vhost=on,vhostfd=31,id=hostnet0"), without="netdev")
     made = plan(domain)
-    assert [one.path for one in made.opened] == ["/dev/vhost-net"]
+    assert [file.path for file in made.opened] == ["/dev/vhost-net"]
     (netdev,) = CommandLine.parse(made.argv).named("netdev")
     assert netdev.properties()["vhostfd"] == str(made.opened[0].number)
 
@@ -101,7 +101,7 @@ def test_vhost_of_an_attached_interface_is_told_by_the_descriptors(
 ) -> None:
     user = (Option("device", '{"driver":"virtio-net-pci","netdev":"hostnet9"}'),) if more else ()
     made = plan(attached(driver, vhosts=vhosts, more=(*more, *user)))
-    assert [one.path for one in made.opened] == ["/dev/vhost-net"] * opened
+    assert [file.path for file in made.opened] == ["/dev/vhost-net"] * opened
     (netdev,) = (o.properties() for o in CommandLine.parse(made.argv).named("netdev") if "hostnet0" in str(o.value))
     assert ("vhostfd" in netdev) == (opened > len(more))
 
@@ -127,7 +127,7 @@ TCP = "disconnected:tcp:127.0.0.1:7777,server=on"
 def test_a_tcp_socket_goes_over_and_is_not_taken_for_the_display() -> None:
     made = plan(with_tcp((50, 7777), (51, 5900)))
     (option,) = (o for o in CommandLine.parse(made.argv).named("chardev") if "charserial1" in str(o.value))
-    (number,) = (one.number for one in made.carried if one.source == 50)
+    (number,) = (descriptor.number for descriptor in made.carried if descriptor.source == 50)
     assert option.properties() == {
         "": "socket", "id": "charserial1", "server": "on", "wait": "off", "fd": str(number)
     }  # fmt: skip
@@ -177,7 +177,7 @@ USER = Option("device", "virtio-net-pci,netdev=hostnet7")
 
 
 @pytest.mark.parametrize(
-    ("options", "known", "said"),
+    ("options", "known", "message"),
     [
         (
             (Option("chardev", "socket,id=charnew,fd=30,server=on"),),
@@ -201,14 +201,14 @@ USER = Option("device", "virtio-net-pci,netdev=hostnet7")
         ),
     ],
 )
-def test_what_cannot_be_identified_is_refused(options: tuple[Option, ...], known: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_identified_is_refused(options: tuple[Option, ...], known: dict[str, Any], message: str) -> None:
     domain = with_options(*options)
     assert domain.qemu is not None
     with pytest.raises(Unplannable) as refusal:
         plan(replace(domain, qemu=replace(domain.qemu, **known)))
     finding = refusal.value.finding("office")
     assert finding.code == "resource"
-    assert said in finding.message
+    assert message in finding.message
     assert finding.remedy
 
 
