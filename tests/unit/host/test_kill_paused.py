@@ -147,6 +147,40 @@ def test_what_the_question_raises_leaves_it_running(guest: Guest) -> None:
     assert guest.state() in "RS"
 
 
+VCPUS = 256
+# All of them rest, but the first where it is told to run.
+BIG = f"""
+import signal, sys, threading
+runs = threading.Event()
+vcpus = [threading.Thread(target=lambda: threading.Event().wait()) for _ in range({VCPUS})]
+if sys.argv[1:]:
+    def vcpu():
+        while True:
+            pass
+    vcpus[0] = threading.Thread(target=vcpu)
+for thread in vcpus:
+    thread.start()
+print(*(thread.native_id for thread in vcpus), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("first_runs", [False, True])
+def test_hundreds_of_vcpus_are_looked_at_one_by_one(first_runs: bool) -> None:
+    """To stop 256 threads takes a millisecond of all of them together."""
+    command = [sys.executable, "-c", BIG, *(["run"] if first_runs else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        threads = [int(word) for word in child.stdout.readline().split()]
+        process = Process.of(child.pid)
+        try:
+            assert kill_paused.end(process, threads, lambda: True, 10) is not first_runs
+            assert process.alive() is first_runs
+        finally:
+            child.kill()
+
+
 def test_one_that_does_not_die(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Process, "kill", lambda *_: False)
     with pytest.raises(HostError, match=rf"process {guest.process.pid} was killed, and isn't gone after 10 s"):

@@ -82,7 +82,7 @@ def forget_saved(record: Record) -> None:
 
 def await_gone(domain: Domain, process: Process) -> None:
     """Wait until libvirt has noticed the end of a domain's process, and cleaned up.  Raises HostError."""
-    if not process.ends(END_SECONDS):
+    if not process.goes(END_SECONDS):
         raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
     if not wait_until(lambda: not domain.active(), GONE_SECONDS, poll=POLL):
         raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")

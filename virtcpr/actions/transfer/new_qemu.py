@@ -16,7 +16,7 @@ from virtcpr.domain.secrets import masked_words
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
-from virtcpr.host.processes.proc import Gone, Process
+from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
 from virtcpr.host.system.wait import wait_until
@@ -29,7 +29,8 @@ MAX_LOG = 1 << 16  # bytes of the log that are read: QEMU may write any amount
 LOG_DIR = PATHS.qemu_log
 
 DYING_SECONDS = 0.1
-LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, but not have loaded it yet
+POLL = 0.01  # s between two looks whether a process is alive
+LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have loaded it yet
 T = TypeVar("T")
 
 
@@ -156,16 +157,6 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
 
 
 async def _end(process: Process) -> None:
-    """Return when the process is gone."""
-    try:
-        pidfd = process.open()
-    except Gone:
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(pidfd, lambda: None if ended.done() else ended.set_result(None))
-    try:
-        await ended
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
+    """Return when it can't run any more: the kernel tells of its end only when its memory is gone, seconds later."""
+    while process.alive():
+        await asyncio.sleep(POLL)

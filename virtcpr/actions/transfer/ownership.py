@@ -72,6 +72,10 @@ async def run_new(guest: Guest, new: Monitor) -> None:
 
 
 def end_old(old: Process) -> None:
-    """Kill old: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError."""
-    if not old.kill(END_SECONDS):
+    """Kill old: a graceful exit would unlink the sockets, and with discard-data wipe the RAM.  Raises HostError.
+
+    Afterwards it runs nothing any more.  A big guest's process is there for seconds still: nobody waits for that, as
+    new has its images and nothing of old's is written on (it was at rest).
+    """
+    if not old.kill(END_SECONDS, gone=False):
         raise HostError(f"old QEMU (process {old.pid}) can't be killed")

@@ -18,7 +18,6 @@ from virtcpr.host.libvirt import deadlock
 from virtcpr.host.processes.proc import Process, lock_owner
 from virtcpr.host.processes.run import run
 from virtcpr.host.system.paths import PATHS
-from virtcpr.host.system.wait import wait_until
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +199,7 @@ def _environment(process: Process) -> dict[str, str]:
 
 def _await_end(process: Process) -> None:
     """Wait until it is gone."""
-    if not wait_until(lambda: not process.alive(), STOP_SECONDS):
+    if not process.goes(STOP_SECONDS):
         raise HostError(f"libvirt's daemon (process {process.pid}) didn't end within {STOP_SECONDS:g} s")
 
 

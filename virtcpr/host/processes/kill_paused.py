@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from virtcpr.errors import HostError
@@ -13,7 +13,7 @@ from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.system.wait import wait_until
 
 TRIES = 5
-# CPU time that a vCPU's thread may take between two checks, in ns: being stopped takes some µs, running a guest more.
+# CPU time that each vCPU's thread may take between two checks, in ns: being stopped takes some µs, running a guest more.
 STOPPING_NS = 100_000
 STOP_SECONDS = 1.0
 POLL = 0.0002  # s between two checks
@@ -36,7 +36,7 @@ def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], tim
             if not rests():
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-            if _stands(process, threads) and _ran(process, threads) - before < STOPPING_NS:
+            if _stands(process, threads) and _only_stopped(before, _ran(process, threads)):
                 if not process.kill(timeout):
                     raise HostError(f"process {process.pid} was killed, and isn't gone after {timeout:g} s")
                 return True
@@ -71,10 +71,15 @@ def _state(process: Process, thread: int) -> str:
         return "X"
 
 
-def _ran(process: Process, threads: Iterable[int]) -> int:
-    """CPU time of these threads together, in ns (Linux, Documentation/scheduler/sched-stats.rst)."""
-    total = 0
+def _only_stopped(before: Mapping[int, int], after: Mapping[int, int]) -> bool:
+    """Whether no thread ran for longer than it takes to be stopped.  Each by itself: hundreds together take a while."""
+    return all(ran - before.get(thread, 0) < STOPPING_NS for thread, ran in after.items())
+
+
+def _ran(process: Process, threads: Iterable[int]) -> dict[int, int]:
+    """Thread → the CPU time that it has used, in ns (Linux, Documentation/scheduler/sched-stats.rst)."""
+    used = {}
     for thread in threads:
         with contextlib.suppress(OSError, ValueError):
-            total += int(Path(f"/proc/{process.pid}/task/{thread}/schedstat").read_text().split()[0])
-    return total
+            used[thread] = int(Path(f"/proc/{process.pid}/task/{thread}/schedstat").read_text().split()[0])
+    return used

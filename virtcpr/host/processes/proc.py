@@ -19,12 +19,16 @@ from itertools import pairwise
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host.system.wait import wait_until
 
 SYS_PIDFD_GETFD = 438  # the same on every architecture (Linux, include/uapi/asm-generic/unistd.h)
 SO_ACCEPTCON = 0x10000  # /proc/net/unix, flags of a listening socket
 TCP_LISTEN = "0A"
 OLD_MODULES = Path("/run/qemu")
 IDS = ("Uid", "Gid", "Groups")
+PF_EXITING = 0x4  # include/linux/sched.h; in the flags of proc_pid_stat(5)
+# What the kernel may take to unmap a killed process's memory, per GiB: 0.08 s was seen on an idle machine, 3 on a busy.
+EXIT_SECONDS_PER_GIB = 5.0
 PT_NOTE, NT_GNU_BUILD_ID = 4, 3
 
 
@@ -61,59 +65,91 @@ class Process:
         return Path(f"/proc/{self.pid}")
 
     def alive(self) -> bool:
-        """Whether it runs; a zombie doesn't."""
+        """Whether it can still run anything.
+
+        A zombie can't, nor can a process that was killed and gives its memory back.  That takes a second and more for
+        a big guest, and until it is over the process keeps its descriptors (Linux, do_exit: exit_mm before exit_files).
+        """
+        try:
+            leader = _stat(self.pid)
+            if leader[19] != self.started or leader[0] == "X":
+                return False
+            # One look where it runs: this is asked in a guest's pause, and a process may have hundreds of threads.
+            return not _exits(leader) or any(_runs(task) for task in self._tasks())
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def there(self) -> bool:
+        """Whether it holds anything still: memory, descriptors, locks.  An unreaped zombie doesn't."""
         try:
             fields = _stat(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             return False
-        return fields[19] == self.started and fields[0] not in "ZX"
+        # A leader that has ended is a zombie as long as it has other threads.
+        return fields[19] == self.started and (fields[0] not in "ZX" or int(fields[17]) > 1)
 
     def open(self) -> int:
-        """A pidfd of this very process.  Raises Gone if it has ended, HostError if it can't be opened."""
+        """A pidfd of this very process, which may be about to end.
+
+        Raises Gone if it holds nothing any more, HostError if it can't be opened.
+        """
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError as error:
             raise Gone(f"process {self.pid} is gone") from error
         except OSError as error:
             raise HostError(f"process {self.pid} can't be opened: {error.strerror}") from error
-        if not self.alive():  # checked after opening: now the pidfd can't belong to another process
+        if not self.there():  # checked after opening: now the pidfd can't belong to another process
             os.close(pidfd)
             raise Gone(f"process {self.pid} is gone")
         return pidfd
 
     def ends(self, timeout: float) -> bool:
-        """Wait until it is gone, ``timeout`` seconds at most; returns whether it is."""
+        """Wait until it isn't ``alive``, ``timeout`` seconds at most; whether it ended."""
+        return wait_until(lambda: not self.alive(), timeout)  # the kernel tells only when it is gone
+
+    def goes(self, timeout: float) -> bool:
+        """Wait until all that it held is gone, ``timeout`` seconds and as long as its memory takes at most; whether
+        it is."""
         try:
             pidfd = self.open()
         except HostError:
-            return not self.alive()
+            return not self.there()
         try:
-            ended = select.poll()
-            ended.register(pidfd, select.POLLIN)
-            return bool(ended.poll(timeout * 1000))
+            return _ended(pidfd, timeout + self._exit_seconds())
         finally:
             os.close(pidfd)
 
-    def kill(self, timeout: float) -> bool:
-        """SIGKILL it and wait until it is gone, ``timeout`` seconds at most; whether it is.
+    def kill(self, timeout: float, *, gone: bool = True) -> bool:
+        """SIGKILL it and wait until it is gone, ``timeout`` seconds and as long as its memory takes at most.
 
-        Raises HostError if it can't be reached at all.
+        Without ``gone``, only until it can't run any more: it may keep its descriptors and locks for a while.  Returns
+        whether that came to pass.  Raises HostError if the process can't be reached at all.
         """
         try:
             pidfd = self.open()
         except Gone:
             return True
         try:
+            seconds = timeout + self._exit_seconds()
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            ended = select.poll()
-            ended.register(pidfd, select.POLLIN)
-            return bool(ended.poll(timeout * 1000))
+            return _ended(pidfd, seconds) if gone else self.ends(timeout)
         except ProcessLookupError:
             return True
         finally:
             os.close(pidfd)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, os.WNOHANG)
+
+    def _exit_seconds(self) -> float:
+        """What its end may take for its memory's sake."""
+        with contextlib.suppress(OSError):
+            pages = int((self.path / "statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 30) * EXIT_SECONDS_PER_GIB
+        return 0.0
+
+    def _tasks(self) -> Iterator[Path]:
+        return (self.path / "task").iterdir()
 
     def clone_fd(self, number: int) -> int:
         """Duplicate one of its descriptors into this process (pidfd_getfd(2)); close-on-exec.
@@ -142,7 +178,7 @@ class Process:
 
     def tasks(self) -> frozenset[int]:
         try:
-            return frozenset(int(task.name) for task in (self.path / "task").iterdir())
+            return frozenset(int(task.name) for task in self._tasks())
         except OSError:
             return frozenset()
 
@@ -156,8 +192,31 @@ class Process:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on (field 3); the name before may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _stat_of(Path(f"/proc/{pid}"))
+
+
+def _stat_of(task: Path) -> list[str]:
+    """The fields of a process's or a thread's stat from the state on (field 3); the name before may hold anything."""
+    return (task / "stat").read_text().rpartition(")")[2].split()
+
+
+def _runs(task: Path) -> bool:
+    try:
+        return not _exits(_stat_of(task))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _exits(fields: Sequence[str]) -> bool:
+    """Whether a thread, by its ``stat``, has ended or is on its way out: it runs nothing of its program any more."""
+    return fields[0] in "ZX" or bool(int(fields[6]) & PF_EXITING)
+
+
+def _ended(pidfd: int, timeout: float) -> bool:
+    """Wait until the process is gone, ``timeout`` seconds at most; whether it is."""
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(timeout * 1000))
 
 
 def running_since(process: Process) -> float:
