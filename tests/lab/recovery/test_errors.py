@@ -133,7 +133,7 @@ def test_old_qemu_that_hangs_at_the_point_of_no_return(guest: Guest) -> None:
     report = upgrade(at={"commit": "kill -STOP $OLD"}, deadlines=HASTY)
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (0, "upgraded"), report
-    assert "'place' failed" in said(report)
+    assert "'machined' failed" in said(report)
     assert "settled: the guest runs in new QEMU" in said(report)
     guest.assert_well(new_process(report))
 
@@ -274,12 +274,12 @@ def test_a_guest_ended_after_planning(guest: Guest) -> None:
     guest.assert_ended()
 
 
-@pytest.mark.parametrize("step", ["migrate", "pause", "place"])
+@pytest.mark.parametrize("step", ["migrate", "pause", "machined"])
 def test_a_guest_that_shuts_itself_down(guest: Guest, step: str) -> None:
     """Before, in and after the hand-over, with the daemon down: it stays shut down, and isn't called lost."""
     guest.runs()
 
-    report = upgrade(say={step: ("new" if step == "place" else "old", POWER_OFF)})
+    report = upgrade(say={step: ("new" if step == "machined" else "old", POWER_OFF)})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (1, "failed")
     finding = report["domains"][0]["findings"][-1]
@@ -308,11 +308,11 @@ def test_a_guest_that_panics(guest: Guest, step: str) -> None:
     assert leftovers() == ""
 
 
-@pytest.mark.parametrize("step", ["pause", "place"])
+@pytest.mark.parametrize("step", ["pause", "machined"])
 def test_a_guest_that_reboots(guest: Guest, step: str) -> None:
     guest.runs()
 
-    report = upgrade(say={step: ("new" if step == "place" else "old", RESET)})
+    report = upgrade(say={step: ("new" if step == "machined" else "old", RESET)})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (0, "upgraded"), report
     assert virsh("domstate", NAME).strip() == "running"

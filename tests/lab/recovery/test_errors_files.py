@@ -67,7 +67,7 @@ def test_a_journal_that_cannot_be_written_after_it(guest: Guest, break_it: type[
     """It says `committing` for ever, which is enough: the swap is finished, and recovery would come to the same."""
     guest.is_watched()
 
-    report = upgrade(at={"place": break_it(JOURNAL)})
+    report = upgrade(at={"machined": break_it(JOURNAL)})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (0, "upgraded"), report
     new = new_process(report)
@@ -121,7 +121,7 @@ def test_a_record_that_cannot_be_written_after_all_leaves_one_owner_and_a_daemon
     process = guest.is_watched()
     in_the_way = f"{RECORDS}/{NAME}.xml.virtcpr"
 
-    report = upgrade(at={"place": f"rm {in_the_way}; mkdir {in_the_way}"})
+    report = upgrade(at={"machined": f"rm {in_the_way}; mkdir {in_the_way}"})
 
     shell(f"rm -rf {in_the_way}")
     assert report["exit_code"] == 6, report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import pytest
 
 from tests.unit.support.transfer_stage import OPTIONAL, UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions.records import journal, quarantine
-from virtcpr.actions.transfer import libvirt_record, place_threads
+from virtcpr.actions.transfer import libvirt_record, new_qemu, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import QmpError, RolledBack, Unsettled
@@ -256,19 +258,38 @@ def test_a_record_that_was_spoiled_is_written_anew(
 
 def test_old_is_not_ended_once_new_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """New dies just after the point of no return, by itself: old can be reset, so it must be there still."""
-    place = place_threads.place
 
-    async def placed(*sides: Any) -> place_threads.Placed:
-        found = await place(*sides)
+    async def dies(*_: Any) -> list[str]:
         stage.world.new.process.kill(10)
-        return found
+        return []
 
-    monkeypatch.setattr(place_threads, "place", placed)
+    monkeypatch.setattr(place_threads, "lead_machine", dies)
     error = stage.run()
     assert isinstance(error, Unsettled)
     assert "'end-old' failed" in error.message
     assert stage.world.old.process.alive()
     assert "old cont" not in stage.world.said
+
+
+def test_a_watcher_that_fails_is_no_end_of_a_qemu(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor left, nothing can be read of a process: new QEMU hasn't ended for that."""
+
+    def none_left(_: Process) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def watch() -> None:
+        monkeypatch.setattr(Process, "alive", none_left)
+        await new_qemu.unless_one_dies(asyncio.sleep(600), "web", stage.world.old.process, stage.hand_over.new)
+
+    with pytest.raises(OSError, match="Too many open files"):
+        asyncio.run(watch())
+
+
+def test_vcpus_are_in_their_place_before_the_guest_is_paused() -> None:
+    """They would run on in the emulator's cgroup and on its processors: 128 of them on one."""
+    names = [step.name for step in HAND_OVER]
+    assert names.index("attach") < names.index("place") < names.index("incoming")
+    assert names.index("commit") < names.index("machined") < names.index("end-old"), "both must be alive for it"
 
 
 def test_every_step_says_on_which_side_it_is(stage: Stage) -> None:

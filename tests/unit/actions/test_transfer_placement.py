@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host.processes import placement, policies, threads
+from virtcpr.actions.transfer import place_threads
+from virtcpr.host.processes import placement, policies, resctrl, threads
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.system import cgroup
 from virtcpr.plan.placement import MAIN, Placement, differences
 
 BEFORE = Placement(
@@ -115,3 +118,98 @@ def test_a_thread_gets_what_its_counterpart_has(set_so: Process) -> None:
     finally:
         over.set()
         other.join()
+
+
+@pytest.fixture
+def resctrl_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with resource control, as plain directories: the real one needs a processor that has it."""
+    for group in (".", "qemu-1-web-vcpus_0", "qemu-1-web-vcpus_0/mon_groups/vcpu0", "mon_groups/all"):
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "tasks").write_text("")
+    monkeypatch.setattr(resctrl, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_threads_are_put_into_the_groups_of_their_counterparts(resctrl_root: Path) -> None:
+    """The control group first: whoever moves to another one leaves its monitoring group."""
+    own = "qemu-1-web-vcpus_0"
+    (resctrl_root / own / "tasks").write_text("11\n12\n")
+    (resctrl_root / own / "mon_groups/vcpu0/tasks").write_text("11\n")
+
+    found = resctrl.groups([10, 11, 12])
+
+    assert found == {11: (own, f"{own}/mon_groups/vcpu0"), 12: (own,)}
+    assert place_threads.mirror_groups([(10, 20), (11, 21), (12, 22)]) == []
+    assert (resctrl_root / own / "mon_groups/vcpu0/tasks").read_text() == "21\n"
+    assert (resctrl_root / own / "tasks").read_text() == "22\n", "the last that was written"
+    assert (resctrl_root / "tasks").read_text() == "", "the default group takes whoever isn't in another"
+
+
+def test_groups_are_part_of_the_picture(resctrl_root: Path) -> None:
+    process = Process.of(os.getpid())
+    (resctrl_root / "mon_groups/all/tasks").write_text(f"{process.pid}\n")
+    before = place_threads.picture(process, {MAIN: process.pid})
+    (resctrl_root / "mon_groups/all/tasks").write_text("")
+    after = place_threads.picture(process, {MAIN: process.pid})
+    assert list(differences(before, after)) == [
+        f"the resctrl groups of {MAIN} is the default one, it was mon_groups/all"
+    ]
+
+
+def test_a_host_without_resource_control_has_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resctrl, "ROOT", tmp_path / "none")
+    assert not resctrl.mounted()
+    assert resctrl.groups([os.getpid()]) == {}
+
+
+def test_the_cookie_of_core_scheduling_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own part needs a processor with several threads a core."""
+    cookies = {os.getpid(): 7, threading.get_native_id() + 1: 0}
+    monkeypatch.setattr(policies, "core_cookie", lambda thread: cookies.get(thread, 0))
+    shared = []
+    monkeypatch.setattr(policies, "share_core_cookie", lambda source, target: shared.append((source, target)))
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        assert other.native_id is not None
+        own = (os.getpid(), other.native_id)
+        assert threads.mirror((os.getpid(), os.getpid()), own) == ()
+        assert shared == [(os.getpid(), other.native_id)]
+        threads.follow((os.getpid(), os.getpid()), own)
+        assert len(shared) == 2
+    finally:
+        over.set()
+        other.join()
+
+
+def test_a_kernel_without_core_scheduling_has_no_cookies() -> None:
+    if policies.core_cookie(os.getpid()) == 0:
+        assert placement.of_thread(Process.of(os.getpid()), os.getpid())["core-scheduling cookie"] == "0"
+
+
+def test_the_mounts_are_read_once_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes milliseconds to list them; vCPU threads are hundreds, and guests are paused."""
+    read, text = [], Path.read_text
+
+    def counted(path: Path, *arguments: str) -> str:
+        if path == Path("/proc/self/mounts"):
+            read.append(path)
+        return text(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    cgroup._mounts.cache_clear()
+    for _ in range(3):
+        placement.of_thread(Process.of(os.getpid()), os.getpid())
+    assert len(read) == (1 if os.geteuid() == 0 else 0)
+
+
+def test_a_group_that_takes_no_thread_is_told_of(resctrl_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (resctrl_root / "mon_groups/all/tasks").write_text("11\n")
+
+    def full(path: Path, _: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    told = place_threads.mirror_groups([(11, 21)])
+    assert told == [f"resource control (resctrl): {resctrl_root}/mon_groups/all/tasks: No space left on device"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from virtcpr.host.system.wait import wait_until, wait_until_async
+from virtcpr.host.system.wait import wait_until
+from virtcpr.host.system.wait_async import wait_until_async
 
 
 @dataclass

@@ -100,10 +100,11 @@ class HandOver:
             "attach": self._attach,
             "replay": self._replay,
             "compare": self._compare,
+            "place": self._place,
             "incoming": self._incoming,
             "received": self._received,
             "commit": self._commit,
-            "place": self._place,
+            "machined": self._machined,
             "end-old": self._end_old,
             "record": self._record,
             "preflight": self._preflight,
@@ -181,6 +182,13 @@ class HandOver:
         self._taps.note()
         self.journal.write(State.MIGRATING, expected=listed, taps=self._taps.settings)
 
+    async def _place(self) -> None:
+        """Before the guest is paused: its vCPUs shall run on in their own place, and not all in the emulator's."""
+        await self.pauses.over()
+        old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        placed = await place_threads.place(old, new)
+        self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
+
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await guest_events.as_planned(self.plan, _there(self._old))
@@ -226,11 +234,9 @@ class HandOver:
 
     # After it.
 
-    async def _place(self) -> None:
+    async def _machined(self) -> None:
         self.pauses.end(self)
-        old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
-        placed = await place_threads.place(old, new)
-        self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
+        self.warnings += await place_threads.lead_machine(self.old, self.new.process)
 
     async def _end_old(self) -> None:
         # If new is gone, only old has the guest.  A process that is being killed is still alive for a moment, but

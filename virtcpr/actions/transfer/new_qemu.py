@@ -145,6 +145,9 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
             await asyncio.wait((task, new_ends), timeout=LAST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if task.done() and isinstance(task.exception(), QmpError):
             await asyncio.wait((new_ends,), timeout=DYING_SECONDS)  # its monitor closes before it ends
+        for watcher in (new_ends, old_ends):
+            if watcher.done():
+                watcher.result()  # raises what kept it from watching: that isn't the end of a QEMU
         if not new_ends.done():
             if task.done():
                 return await task

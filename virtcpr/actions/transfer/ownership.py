@@ -7,7 +7,7 @@ from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
-from virtcpr.host.system.wait import wait_until_async
+from virtcpr.host.system.wait_async import wait_until_async
 from virtcpr.plan.guest import Guest
 
 ANSWER_SECONDS = 10.0  # per monitor command

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
-from virtcpr.host.processes import placement, threads
+from virtcpr.host.processes import placement, resctrl, threads
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system import machined
@@ -24,21 +25,41 @@ class Placed:
 
 
 async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> Placed:
-    """Place new's threads as old's are, and tell machined; both processes must be alive."""
+    """Place new's threads as old's are; both processes must be alive."""
     (old_process, old_monitor), (new_process, new_monitor) = old, new
     before, after = await _known(old_process, old_monitor), await _known(new_process, new_monitor)
-    was = picture(old_process, before)
-    problems: list[str] = []
-    for name, thread in before.items():
-        if name in after:
-            problems += threads.mirror((old_process.pid, thread), (new_process.pid, after[name]))
-    for helper in new_process.tasks() - set(after.values()):
-        threads.follow((old_process.pid, old_process.pid), (new_process.pid, helper))
-    try:
-        await asyncio.to_thread(machined.follow, old_process.pid, new_process.pid)
-    except HostError as error:
-        problems.append(f"systemd-machined doesn't know the new process: {error.message}")
+    return await asyncio.to_thread(_place, old_process, before, new_process, after)  # other guests may be paused
+
+
+def _place(old: Process, before: Mapping[str, int], new: Process, after: Mapping[str, int]) -> Placed:
+    was = picture(old, before)
+    pairs = [(thread, after[name]) for name, thread in before.items() if name in after]
+    problems = mirror_groups(pairs)
+    for source, target in pairs:
+        problems += threads.mirror((old.pid, source), (new.pid, target))
+    for helper in new.tasks() - set(after.values()):
+        threads.follow((old.pid, old.pid), (new.pid, helper))
     return Placed(was, problems)
+
+
+def mirror_groups(pairs: list[tuple[int, int]]) -> list[str]:
+    """Put new's threads into the groups of resource control that old's are in; what couldn't be done."""
+    try:
+        groups = resctrl.groups(source for source, _ in pairs)
+        for source, target in pairs:
+            resctrl.join(target, groups.get(source, ()))
+    except OSError as error:
+        return [f"resource control (resctrl): {error.filename}: {error.strerror}"]
+    return []
+
+
+async def lead_machine(old: Process, new: Process) -> list[str]:
+    """Make new the leader of the machine that systemd-machined knows; what couldn't be done.  Both must be alive."""
+    try:
+        await asyncio.to_thread(machined.follow, old.pid, new.pid)
+    except HostError as error:
+        return [f"systemd-machined doesn't know the new process: {error.message}"]
+    return []
 
 
 async def _known(process: Process, monitor: Monitor) -> dict[str, int]:
@@ -54,8 +75,13 @@ def names(process: Process, vcpus: Mapping[int, int], iothreads: Mapping[str, in
 def picture(process: Process, known: Mapping[str, int]) -> Placement:
     """Where a QEMU's threads are; what can't be read is left out."""
     helpers = {f"thread {thread}": placement.of_thread(process, thread) for thread in _others(process, known)}
-    known_threads = {name: placement.of_thread(process, thread) for name, thread in known.items()}
-    return Placement(placement.of_process(process), known_threads, helpers)
+    placed = {name: placement.of_thread(process, thread) for name, thread in known.items()}
+    if resctrl.mounted():
+        with suppress(OSError):
+            groups = resctrl.groups(known.values())
+            for name, thread in known.items():
+                placed[name]["resctrl groups"] = " ".join(groups.get(thread, ["the default one"]))
+    return Placement(placement.of_process(process), placed, helpers)
 
 
 def _others(process: Process, known: Mapping[str, int]) -> frozenset[int]:

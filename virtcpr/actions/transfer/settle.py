@@ -217,6 +217,7 @@ class Settlement:
         notes = []
         if old is not None and new is not None:
             notes += (await place_threads.place((self.old, old), (self.new, new))).problems
+            notes += await place_threads.lead_machine(self.old, self.new)
         await asyncio.to_thread(ownership.end_old, self.old)
         if new is None:
             self._record_blindly()

@@ -62,6 +62,7 @@ def of_thread(process: Process, thread: int) -> dict[str, str]:
         properties["scheduling"] = _scheduling(thread)
         properties["nice value"] = str(os.getpriority(os.PRIO_PROCESS, thread))
         properties["I/O priority"] = str(policies.io_priority(thread))
+        properties["core-scheduling cookie"] = str(policies.core_cookie(thread))
     return properties if task.is_dir() else {}
 
 

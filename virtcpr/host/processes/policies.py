@@ -1,10 +1,11 @@
-"""Properties of a thread that Python has no calls for: I/O priority and NUMA policy."""
+"""Properties of a thread that Python has no calls for: I/O priority, NUMA policy, core-scheduling cookie."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 OWN_NUMBERS = {"x86_64": (251, 252, 238), "ppc64le": (273, 274, 261), "s390x": (282, 283, 270)}
 NUMBERS = (30, 31, 237)  # include/uapi/asm-generic/unistd.h
 IOPRIO_WHO_PROCESS = 1
+PR_SCHED_CORE, CORE_GET, CORE_SHARE_TO, CORE_SHARE_FROM, SCOPE_THREAD = 62, 0, 2, 3, 0  # linux/prctl.h
 # As /proc/PID/numa_maps spells them (mm/mempolicy.c, mpol_to_str): the policy, and its flags behind a "=".
 MODES = {"default": 0, "prefer": 1, "bind": 2, "interleave": 3, "local": 4, "prefer (many)": 5,
          "weighted interleave": 6}  # fmt: skip
@@ -38,6 +40,36 @@ def io_priority(thread: int) -> int:
 def set_io_priority(thread: int, value: int) -> None:
     """Raises OSError."""
     _call(0, IOPRIO_WHO_PROCESS, thread, value)
+
+
+def core_cookie(thread: int) -> int:
+    """What threads that may share a core have in common, 0 for none (Linux, admin-guide/hw-vuln/core-scheduling.rst).
+
+    libvirt's ``sched_core`` (qemu.conf) gives each guest its own.  0, too, where the kernel or the processor has no
+    core scheduling.
+    """
+    cookie = ctypes.c_ulong(0)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return 0 if prctl(PR_SCHED_CORE, CORE_GET, thread, SCOPE_THREAD, ctypes.byref(cookie)) < 0 else cookie.value
+
+
+def share_core_cookie(source: int, target: int) -> None:
+    """Give a thread the cookie of another.  Raises OSError."""
+    errors: list[int] = []
+    # The cookie passes through the thread that calls: one of its own, which ends with it.
+    carrier = threading.Thread(target=_carry_cookie, args=(source, target, errors))
+    carrier.start()
+    carrier.join()
+    if errors:
+        raise OSError(errors[0], os.strerror(errors[0]))
+
+
+def _carry_cookie(source: int, target: int, errors: list[int]) -> None:
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for action, thread in ((CORE_SHARE_FROM, source), (CORE_SHARE_TO, target)):
+        if prctl(PR_SCHED_CORE, action, thread, SCOPE_THREAD, 0) < 0:
+            errors.append(ctypes.get_errno())
+            return
 
 
 def memory_policy(task: Path) -> str | None:

@@ -16,7 +16,7 @@ Act = Callable[[Thread, Thread], None]
 
 
 def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
-    """Give the thread ``new`` the cgroup, affinity, policy, nice value and I/O priority of the thread ``old``.
+    """Give the thread ``new`` the cgroup, affinity, policy, nice value, I/O priority and core of the thread ``old``.
 
     libvirt does this when it starts a domain and never on reconnect (src/qemu/qemu_process.c,
     qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest keeps running, at worst on other CPUs.
@@ -36,7 +36,7 @@ def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
 def follow(main: Thread, helper: Thread) -> None:
     """Place a thread without a counterpart like the main thread.  It may be gone, or the kernel may pin it
     (io_uring's workers)."""
-    for act in (_cgroup, _affinity):
+    for act in (_cgroup, _affinity, _core):
         with suppress(OSError):
             act(main, helper)
 
@@ -79,9 +79,15 @@ def _io_priority(old: Thread, new: Thread) -> None:
         policies.set_io_priority(new[1], wanted)
 
 
+def _core(old: Thread, new: Thread) -> None:
+    if policies.core_cookie(new[1]) != policies.core_cookie(old[1]):
+        policies.share_core_cookie(old[1], new[1])
+
+
 ACTS: dict[str, Act] = {
     "cgroup": _cgroup,
     "CPU affinity": _affinity,
     "scheduling": _scheduling,
     "I/O priority": _io_priority,
+    "core-scheduling cookie": _core,
 }

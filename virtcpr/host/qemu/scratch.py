@@ -16,7 +16,7 @@ from virtcpr.host.files.atomic import make_private
 from virtcpr.host.processes.proc import User
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.lock import RUN_DIR
-from virtcpr.host.system.wait import wait_until_async
+from virtcpr.host.system.wait_async import wait_until_async
 
 MONITOR = "virtcpr"
 DYING_SECONDS = 2.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 POLL = 0.005  # s between two checks
@@ -29,20 +28,4 @@ def wait_until(
     deadline = clock() + seconds
     while not until(seen := look()) and (left := deadline - clock()) > 0:
         pause(min(poll, left))
-    return seen
-
-
-async def wait_until_async(
-    look: Callable[[], Awaitable[T]],
-    seconds: float,
-    *,
-    until: Callable[[T], object] = bool,
-    poll: float = POLL,
-    clock: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> T:
-    """``wait_until`` for a coroutine; other tasks run meanwhile."""
-    deadline = clock() + seconds
-    while not until(seen := await look()) and (left := deadline - clock()) > 0:
-        await pause(min(poll, left))
     return seen
