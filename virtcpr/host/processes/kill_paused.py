@@ -12,8 +12,8 @@ from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.system.wait import wait_until
 
-TRIES = 5
-# CPU time that each vCPU's thread may take between two checks, in ns: being stopped takes some µs, running a guest more.
+TRIES = 20  # on a busy host one of hundreds of threads may take long to be stopped, though it runs nothing
+# CPU time that each vCPU's thread may take between two checks, in ns: to be stopped takes some µs, to run a guest more.
 STOPPING_NS = 100_000
 STOP_SECONDS = 1.0
 POLL = 0.0002  # s between two checks
