@@ -1,3 +1,3 @@
 """Moves running libvirt domains onto an upgraded QEMU, in place, with QEMU's CPR."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -13,6 +13,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend, raises
 from tests.contract.reports import DB, LAB, MAIL, UUID, WEB, one
+from virtcpr import __version__
 from virtcpr.cli.options import UpgradeMode
 from virtcpr.errors import HostError, ParseError, QmpError, RolledBack, Unsettled, UsageError, VirtcprError
 from virtcpr.model import AVAILABLE, ExitCode, Mode, Request, UpgradeReport
@@ -36,7 +37,7 @@ def test_help_of_a_command(cli: Cli, command: str) -> None:
 
 
 def test_version(cli: Cli) -> None:
-    assert cli("--version").out == "virtcpr 0.1.0\n"
+    assert cli("--version").out == f"virtcpr {__version__}\n"
 
 
 def test_module_runs_and_help_is_light() -> None:

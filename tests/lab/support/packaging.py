@@ -10,7 +10,7 @@ from tests.lab.support.client import run, shell, versions
 from virtcpr import __version__
 
 BUILD = "/var/tmp/build"
-DEB = f"/var/tmp/virtcpr_{__version__}_all.deb"
+DEB = f"/var/tmp/virtcpr_{__version__.replace('.dev', '~dev')}_all.deb"
 APT = "env DEBIAN_FRONTEND=noninteractive apt-get -qy -o Dpkg::Options::=--force-unsafe-io"
 
 
