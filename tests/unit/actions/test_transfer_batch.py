@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions.daemon import blackout
+from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer.batch import Batch
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, VirtcprError
+from virtcpr.host.processes.proc import Process
 
 
 @pytest.fixture
@@ -76,3 +78,36 @@ def test_a_daemon_that_does_not_come_back_is_noted(done: list[str], monkeypatch:
     made._swap_all([], lambda _: None)
     assert done == ["give up: it doesn't stop; it doesn't start"]
     assert made.notes == ["it doesn't stop; it doesn't start: by hand"]
+
+
+def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its batch are compared, and done."""
+    verified: list[str] = []
+    monkeypatch.setattr(reconnect, "reconnect", lambda _: SimpleNamespace())
+    monkeypatch.setattr(reconnect, "unlisted", lambda *_: frozenset({"uuid-mail"}))
+    monkeypatch.setattr(Batch, "_verify", lambda _, move: verified.append(move.facts.name))
+    failures: dict[str, VirtcprError] = {}
+
+    def move(name: str) -> Any:
+        return SimpleNamespace(
+            facts=SimpleNamespace(name=name, uuid=f"uuid-{name}"),
+            new=SimpleNamespace(process=Process(4711, "1")),
+            hand_over=SimpleNamespace(journal=SimpleNamespace(note=lambda _: None)),
+            fail=lambda error: failures.update({name: error}),
+        )
+
+    made = batch()
+    made.request = SimpleNamespace(uri=None)  # type: ignore[assignment]
+    away: Any = SimpleNamespace(end=lambda: None, began=time.monotonic())
+
+    made._adopt([move("web"), move("mail"), move("db")], away)
+
+    assert verified == ["web", "db"]
+    assert made.notes == []
+    assert made.blackout_ms is not None
+    (error,) = failures.values()
+    assert error.message == (
+        "libvirt doesn't list mail as running after the swap; the guest runs in new QEMU (process 4711)"
+    )
+    assert error.hint == "don't start the domain; read the daemon's log, then: virtcpr recover mail"
+    assert error.code == "unsettled"

@@ -30,18 +30,22 @@ def reconnect(uri: str | None, before: Callable[[], object] = lambda: None) -> C
             time.sleep(POLL)
 
 
-def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
-    """Wait until the daemon lists these guests (UUID → new QEMU) as running, except those whose QEMU has ended.
+def unlisted(connection: Connection, guests: Mapping[str, Process]) -> frozenset[str]:
+    """Wait until the daemon lists all of these guests (UUID → QEMU) as running; ``SECONDS`` at most.
 
-    Raises Unsettled with the guests that it doesn't list.
+    Returns the UUIDs of those that it doesn't list, although their QEMU is alive.  Raises HostError.
     """
 
-    def look() -> set[str]:
+    def look() -> frozenset[str]:
         alive = {uuid for uuid, process in guests.items() if process.alive()}
-        return alive - {domain.uuid for domain in connection.domains(running=True)}
+        return frozenset(alive - {domain.uuid for domain in connection.domains(running=True)})
 
-    missing = wait_until(look, SECONDS, until=lambda missing: not missing, poll=POLL)
-    if missing:
+    return wait_until(look, SECONDS, until=lambda missing: not missing, poll=POLL)
+
+
+def await_listed(connection: Connection, guests: Mapping[str, Process]) -> None:
+    """As ``unlisted``.  Raises Unsettled with the names of the guests that the daemon doesn't list."""
+    if missing := unlisted(connection, guests):
         raise Unsettled(
             f"libvirt doesn't list {', '.join(sorted(missing))} as running after the swap",
             hint="the QEMU processes may still run: don't start these domains; read the daemon's log",

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
@@ -226,15 +227,21 @@ class Batch:
         try:
             away.end()
             self.connection = reconnect.reconnect(self.request.uri)
-            reconnect.await_listed(self.connection, {move.facts.uuid: move.new.process for move in moved if move.new})
+            answered = time.monotonic()
+            guests = {move.facts.uuid: move.new.process for move in moved if move.new}
+            missing = reconnect.unlisted(self.connection, guests)
         except VirtcprError as error:
             self.notes.append(f"{error.message}: {error.hint or BY_HAND}")
             for move in moved:
                 move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or BY_HAND))
             return
-        self.blackout_ms = round((time.monotonic() - away.began) * 1000, 1)
+        ended = answered if missing else time.monotonic()
+        self.blackout_ms = round((ended - away.began) * 1000, 1)
         for move in moved:
-            self._verify(move)
+            if move.facts.uuid in missing:
+                move.fail(_unlisted(move))
+            else:
+                self._verify(move)
 
     def _verify(self, move: Move) -> None:
         assert move.new is not None
@@ -261,3 +268,12 @@ class Batch:
         except HostError as error:
             warnings.append(Finding("journal", Severity.WARNING, error.message, error.hint or ""))
         move.end(Result.UPGRADED, *warnings)
+
+
+def _unlisted(move: Move) -> Unsettled:
+    assert move.new is not None
+    return Unsettled(
+        f"libvirt doesn't list {move.facts.name} as running after the swap; "
+        f"the guest runs in new QEMU (process {move.new.process.pid})",
+        hint=f"don't start the domain; read the daemon's log, then: virtcpr recover {quote(move.facts.name)}",
+    )

@@ -26,12 +26,12 @@ def groups(threads: Iterable[int]) -> Mapping[int, tuple[str, ...]]:
     Threads of the default group are left out: all of them on a host without resource control.  Raises OSError if a
     group can't be read.
     """
-    wanted, found = frozenset(threads), dict[int, list[str]]()
+    wanted, memberships = frozenset(threads), dict[int, list[str]]()
     for tasks in _tasks():
         with suppress(FileNotFoundError):  # a group that was removed meanwhile
             for thread in wanted.intersection(map(int, tasks.read_text().split())):
-                found.setdefault(thread, []).append(str(tasks.parent.relative_to(ROOT)))
-    return {thread: tuple(names) for thread, names in found.items()}
+                memberships.setdefault(thread, []).append(str(tasks.parent.relative_to(ROOT)))
+    return {thread: tuple(names) for thread, names in memberships.items()}
 
 
 def join(thread: int, names: Iterable[str]) -> None:
