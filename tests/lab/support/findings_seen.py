@@ -10,6 +10,7 @@ SEEN = {
     "emulator": "test_refusals.py",
     "emulator-arch": "test_refusals.py",
     "changed": "test_refusals.py",
+    "descriptors": "test_refusals.py",
     "rehearsal": "test_rehearsal.py",
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",

@@ -123,6 +123,22 @@ def test_a_lock_manager(outdated: None) -> None:
     assert "can't be handed over" in found["lock-manager"][1]
 
 
+def test_a_process_that_may_not_open_enough_files(outdated: None) -> None:
+    """The soft limit is raised; here it is the hard one."""
+    before = started()
+    command = f"ulimit -n 84; exec virtcpr upgrade --yes -o json --parallel 1 --emulator {REBUILT} {NAME}"
+    done = run("sh", "-c", command, check=False)
+    assert done.code == 4, done
+    (domain,) = json.loads(done.out)["domains"]
+    assert domain["result"] == "blocked"
+    assert texts(domain)["descriptors"] == (
+        "virtcpr may have 84 files open, and needs more to move this domain together with the others of the batch",
+        f"move it in a batch of its own afterwards ('virtcpr upgrade {NAME}'), or raise the hard limit of open files "
+        "('ulimit -Hn')",
+    )
+    assert started() == before
+
+
 def test_an_image_that_libvirt_does_not_know(fresh: Start) -> None:
     """Attached past libvirt: nobody can tell how it would have to be opened anew."""
     fresh(SMALL)

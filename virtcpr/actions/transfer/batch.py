@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from virtcpr.actions.records import history, journal
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
-from virtcpr.actions.transfer.move import Move, planned
+from virtcpr.actions.transfer.move import Move, parallel, planned
 from virtcpr.actions.transfer.new_qemu import end, spawn
 from virtcpr.actions.transfer.pause_gate import Pauses
 from virtcpr.actions.transfer.settle import Settlement
@@ -180,7 +179,7 @@ class Batch:
     async def _hand_over_all(self, ready: list[Move]) -> None:
         if self.interrupt.requested:  # while the daemon was being stopped
             raise HostError("interrupted")
-        limit = asyncio.Semaphore(self.request.parallel or os.cpu_count() or 1)
+        limit = asyncio.Semaphore(parallel(self.request))
         loop = asyncio.get_running_loop()
         tasks = {asyncio.create_task(self._hand_over(move, limit)): move for move in ready}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import RolledBack
 from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.processes import descriptors
 from virtcpr.model import (
     DomainReport,
     Finding,
@@ -26,6 +28,8 @@ from virtcpr.model import (
     Severity,
 )
 from virtcpr.plan.decision import decide
+from virtcpr.plan.descriptors import that_fit
+from virtcpr.plan.findings.table import DESCRIPTORS
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
@@ -115,9 +119,23 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     in its move.
     """
     pairs = probed(connection, request, ping=ping)
+    _fit([move for _, move in pairs if move.result is None], parallel(request))
     if request.rehearse:
         rehearse_outcomes(pairs, Mode.TRANSFER)
     return [move for _, move in pairs]
+
+
+def _fit(moves: list[Move], parallel: int) -> None:
+    """Block the domains that one batch has no descriptors for."""
+    limit = descriptors.raise_limit()
+    plans = [move.plan for move in moves if move.plan is not None]
+    for move in moves[that_fit(plans, limit, parallel) :]:
+        move.end(Result.BLOCKED, DESCRIPTORS.finding(move.facts.name, {"limit": str(limit)}))
+
+
+def parallel(request: Request) -> int:
+    """How many guests are handed over at once."""
+    return request.parallel or os.cpu_count() or 1
 
 
 def probed(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:

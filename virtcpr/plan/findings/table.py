@@ -49,6 +49,13 @@ RESOURCE = Rule(
     "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
 )
 
+DESCRIPTORS = Rule(
+    "descriptors", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "virtcpr may have {limit} files open, and needs more to move this domain together with the others of the batch",
+    "move it in a batch of its own afterwards ('virtcpr upgrade {name}'), or raise the hard limit of open files "
+    "('ulimit -Hn')", "plan/descriptors.py",
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -327,6 +334,7 @@ DRIFT = (
     Rule("changed", (TRANSFER, LIVE, EXEC), RUNNING, drift.changed, "{change}", UNDO,
          "virtcpr/plan/findings/drift.py"),
     RESOURCE,
+    DESCRIPTORS,
 )
 
 REHEARSAL = (NO_GO, UNSURE)

@@ -1,0 +1,33 @@
+"""How many guests one batch has descriptors for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.unit.support import facts
+from virtcpr.plan.decision import decide
+from virtcpr.plan.descriptors import MOVING, OWN, that_fit
+from virtcpr.plan.transfer import Carried, Plan
+
+
+def guest(queues: int) -> Plan:
+    plan = decide(facts.domain()).plan
+    assert plan is not None
+    carried = tuple(Carried(number, number, "a queue") for number in range(queues))
+    return replace(plan, taps=tuple(range(queues)), displays=(), carried=carried, opened=())
+
+
+def test_each_guest_keeps_its_taps_and_carries_its_descriptors_once() -> None:
+    plans = [guest(16) for _ in range(60)]
+    for_two = OWN + 4 * MOVING + 16 + 16 + 16
+    assert that_fit(plans, for_two - 1, 4) == 1
+    assert that_fit(plans, for_two, 4) == 2
+    assert that_fit(plans, 1 << 20, 4) == 60
+
+
+def test_sixty_guests_with_many_queues_need_more_than_the_default() -> None:
+    assert that_fit([guest(16) for _ in range(60)], 1024, 2) < 60
+
+
+def test_a_batch_without_guests_fits() -> None:
+    assert that_fit([], 10, 1) == 0
