@@ -8,6 +8,7 @@ order (libvirt, src/util/vircommand.c, src/qemu/qemu_process.c).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -29,6 +30,8 @@ CLONE_NEWNS = 0x00020000
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
 CAPABILITY_VERSION_3 = 0x20080522
 SECONDS = 30.0  # until QEMU is executed
+SELINUX = Path("/sys/fs/selinux/enforce")
+NO_LABEL = (errno.ENOENT, errno.EINVAL)  # of /proc/PID/attr/current, if no security module has labels
 HIGH = 1000  # descriptors wait above this number until those below are free
 
 
@@ -223,14 +226,19 @@ def _mirror_policies(pid: int) -> None:
 
 
 def _label(model: Path) -> str | None:
-    """What /proc/self/attr/exec must hold for QEMU to get old's security label; None if there is none."""
+    """What /proc/self/attr/exec must hold for QEMU to get old's security label; None if there is none.
+
+    "unconfined" is AppArmor's word for no profile; SELinux's unconfined_u is a user, whose guests are confined.
+    """
     try:
         current = (model / "attr/current").read_text().strip("\0\n ")
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_LABEL:
+            return None
+        raise
+    if current in ("", "unconfined"):
         return None
-    if not current or current.startswith("unconfined"):
-        return None
-    if Path("/sys/fs/selinux/enforce").exists():
+    if SELINUX.exists():
         return current
     return "exec " + current.rpartition(" (")[0] if current.endswith(")") else "exec " + current
 

@@ -1,0 +1,66 @@
+"""New QEMU gets old QEMU's security label."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from virtcpr.host.qemu import launch
+
+SVIRT = "unconfined_u:unconfined_r:svirt_t:s0:c392,c662"
+
+
+def process(tmp_path: Path, label: str) -> Path:
+    """A process in /proc with this label."""
+    (tmp_path / "attr").mkdir()
+    (tmp_path / "attr/current").write_text(label)
+    return tmp_path
+
+
+def selinux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch, "SELINUX", tmp_path)
+
+
+def test_a_session_s_guest_keeps_its_selinux_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SELinux user of a session is unconfined_u; its guests are confined all the same."""
+    selinux(monkeypatch, tmp_path)
+    assert launch._label(process(tmp_path, f"{SVIRT}\0")) == SVIRT
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("unconfined\n", None),
+        ("", None),
+        ("libvirt-eb4f8de1 (enforce)\n", "exec libvirt-eb4f8de1"),
+        ("libvirt-eb4f8de1", "exec libvirt-eb4f8de1"),
+        ("unconfined_qemu (complain)\n", "exec unconfined_qemu"),
+        ("qemu (unconfined)\n", "exec qemu"),
+    ],
+)
+def test_apparmor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str, written: str | None) -> None:
+    selinux(monkeypatch, tmp_path / "none")
+    assert launch._label(process(tmp_path, label)) == written
+
+
+def test_without_a_security_module(tmp_path: Path) -> None:
+    assert launch._label(tmp_path) is None
+
+
+@pytest.mark.parametrize(("number", "raises"), [(errno.EINVAL, False), (errno.EACCES, True), (errno.EPERM, True)])
+def test_a_label_that_cannot_be_read_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, raises: bool
+) -> None:
+    """The kernel answers EINVAL if no security module has the attribute."""
+
+    def read(_: Path) -> str:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(Path, "read_text", read)
+    if raises:
+        with pytest.raises(OSError, match="refused"):
+            launch._label(tmp_path)
+    else:
+        assert launch._label(tmp_path) is None
