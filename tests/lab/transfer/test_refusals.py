@@ -113,8 +113,10 @@ def test_an_active_backup(outdated: None) -> None:
     assert started() == before
 
 
-def test_a_lock_manager(outdated: None) -> None:
-    shell("cp /etc/libvirt/qemu.conf /root; echo 'lock_manager = \"lockd\"' >> /etc/libvirt/qemu.conf")
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_lock_manager(outdated: None, quote: str) -> None:
+    line = f"lock_manager = {quote}lockd{quote}\n"
+    shell("cp /etc/libvirt/qemu.conf /root; cat >> /etc/libvirt/qemu.conf", stdin=line)
     try:
         found = texts(refused(NAME))
     finally:

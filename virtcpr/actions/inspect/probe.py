@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -22,9 +21,10 @@ from virtcpr.domain.facts import (
     ProcessFacts,
     QemuFacts,
 )
+from virtcpr.domain.libvirt_conf import setting
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import display_password
-from virtcpr.errors import ParseError, VirtcprError
+from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files.atomic import kind_of, read_text
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.libvirt.daemon import STATE_DIR
@@ -114,17 +114,17 @@ def _backend(ask: Ask, memdev: Memdev, objects: Mapping[str, str], root: str) ->
     return replace(memdev, path=path, place=kind_of(Path(f"{root}{path}")), discard=get("discard-data") is True)
 
 
-def configured(text: str, name: str) -> str | None:
-    """A string setting of qemu.conf; None if it isn't set."""
-    values = re.findall(rf'^\s*{name}\s*=\s*"([^"]*)"', text, re.MULTILINE)
-    return values[-1] if values else None
-
-
 def _qemu_conf() -> str:
+    """The text of qemu.conf; empty if there is none.  Raises HostError if it can't be read: it isn't empty then."""
     try:
-        return PATHS.qemu_conf.read_text()
-    except OSError:
+        return PATHS.qemu_conf.read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        raise HostError(
+            f"{PATHS.qemu_conf} can't be read: {error.strerror}; whether libvirt has a lock manager isn't known",
+            hint=f"see why: ls -l {PATHS.qemu_conf}",
+        ) from error
 
 
 def ports(live: LiveDomain) -> dict[str, Port]:
@@ -155,13 +155,16 @@ class Probe:
     """Collects the facts about domains.  Facts about the host and the emulators are read once."""
 
     def __init__(self, emulator: str | None = None, *, ping: bool = False) -> None:
-        """``emulator`` replaces the emulator in each domain's XML; ``ping``: ask the guest agents, too."""
+        """``emulator`` replaces the emulator in each domain's XML; ``ping``: ask the guest agents, too.
+
+        Raises HostError if libvirt's configuration can't be read.
+        """
         self.emulator = emulator
         self.ping = ping
         self.emulators = Emulators()
         conf = _qemu_conf()
-        self.lock_manager = configured(conf, "lock_manager")
-        self.vnc_password = configured(conf, "vnc_password")
+        self.lock_manager = setting(conf, "lock_manager")
+        self.vnc_password = setting(conf, "vnc_password")
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
     def facts(self, domain: Domain) -> DomainFacts:
