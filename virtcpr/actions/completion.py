@@ -35,7 +35,7 @@ def _interrupted() -> Iterator[str]:
     for uuid in journal.pending():
         with suppress(HostError):
             yield journal.load(uuid).entry.name
-    yield from quarantine.names()
+    yield from quarantine.held().values()
     for record in saves.readable():
         if (record.saved.stage, record.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else `restore` handles it
             yield record.saved.name

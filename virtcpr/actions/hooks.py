@@ -23,9 +23,9 @@ def run(action: HookAction) -> HookReport:
 
 def _refuse_while_needed() -> None:
     """Raises HostError if a hook must prevent a second start of a guest."""
-    if quarantine.names():
+    if held := quarantine.held():
         raise HostError(
-            f"{', '.join(quarantine.names())}: the guest runs, but libvirt doesn't see it; the hook prevents a second "
+            f"{', '.join(held.values())}: the guest runs, but libvirt doesn't see it; the hook prevents a second "
             "start; nothing was removed",
             hint="run 'virtcpr recover --all', then try again",
         )

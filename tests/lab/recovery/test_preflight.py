@@ -73,7 +73,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(guest: Guests, *, transient: bo
     report = json.loads(out)
     assert (code, report["domains"][0]["result"]) == (6, "unknown"), report
     said = report["domains"][0]["findings"][-1]["message"]
-    assert f"libvirt would kill the guest: {path} has 31 bytes, libvirt expects 32" in said
+    assert f"libvirt would kill it: {path} has 31 bytes, libvirt expects 32" in said
     new = report["domains"][0]["to"]["pid"]
     assert new != old
     for _ in range(2):  # nor does another start of the daemon find it, or end it
@@ -110,7 +110,8 @@ def test_a_journal_that_cannot_be_read_keeps_libvirt_away(guest: Guests) -> None
     """virtcpr dies with both processes behind one monitor, and nobody knows whose the guest is."""
     run("virtcpr", "hooks", "install")
     identity = virsh("domid", SMALL.name)
-    journal = f"/run/virtcpr/journal/{virsh('domuuid', SMALL.name).strip()}.json"
+    uuid = virsh("domuuid", SMALL.name).strip()
+    journal = f"/run/virtcpr/journal/{uuid}.json"
     spoil = "systemctl kill --signal=KILL 'virtcpr-guardian-*'; kill -KILL $(cat /run/virtcpr/lock)"
     code, _ = upgrade_and(f"cp {journal} /run/journal; echo half > {journal}; {spoil}")
     assert code in (-9, 137)
@@ -119,7 +120,7 @@ def test_a_journal_that_cannot_be_read_keeps_libvirt_away(guest: Guests) -> None
     run("systemctl", "start", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirtd.service")
 
     assert "shut off" in virsh("domstate", SMALL.name)
-    assert run("ls", "/run/virtcpr/held").out.split() == [f"{SMALL.name}.pid", f"{SMALL.name}.xml"]
+    assert shell("cd /run/virtcpr/held; ls */*").split() == [f"{uuid}/{SMALL.name}.pid", f"{uuid}/{SMALL.name}.xml"]
     assert qemu_processes() == 2
     guest.witness.beats(SMALL, 300)
     assert "runs already" in run("virsh", "start", SMALL.name, check=False).err
@@ -131,4 +132,28 @@ def test_a_journal_that_cannot_be_read_keeps_libvirt_away(guest: Guests) -> None
     assert virsh("domid", SMALL.name) == identity
     assert qemu_processes() == 1
     assert leftovers() == ""
+    guest.assert_well(SMALL)
+
+
+def test_a_guest_that_is_held_is_refused_under_another_name_too(guest: Guests) -> None:
+    """`virsh domrename`, which libvirt allows, as it takes the domain for shut off."""
+    other = f"{SMALL.name}-renamed"
+    identity, uuid, path = virsh("domid", SMALL.name), virsh("domuuid", SMALL.name).strip(), key_file()
+    code, out = upgrade_and(f"truncate -s 31 {path}")
+    assert code == 6, out
+    (pid,) = run("pgrep", "qemu-system").out.split()
+
+    virsh("domrename", SMALL.name, other)
+
+    refused = run("virsh", "start", other, check=False)
+    assert refused.code != 0
+    assert f"virtcpr: {other} runs already" in refused.err
+    assert f"run: virtcpr recover {uuid}" in refused.err
+    assert run("pgrep", "qemu-system").out.split() == [pid]
+
+    shell(f"truncate -s 32 {path}")
+    assert run("virtcpr", "recover", uuid).code == 0
+    print(virsh("list", "--all"), run("journalctl", "-u", "libvirtd", "-n", "20").out)
+    assert run("pgrep", "qemu-system").out.split() == [pid]
+    assert virsh("domid", SMALL.name) == identity
     guest.assert_well(SMALL)

@@ -64,7 +64,7 @@ def test_saved_and_interrupted_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ]
     monkeypatch.setattr(saves, "readable", lambda: found)
     monkeypatch.setattr(journal, "pending", lambda: ["1", "2"])
-    monkeypatch.setattr(quarantine, "names", lambda: ["db", "lab"])
+    monkeypatch.setattr(quarantine, "held", lambda: {"3": "db", "4": "lab"})
 
     def load(uuid: str) -> SimpleNamespace:
         if uuid == "1":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ from virtcpr.model import HookAction, HookState
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
+UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+OTHER = UUID[:-1] + "2"
 
 
 def states(directory: Path) -> list[HookState]:
@@ -90,9 +93,16 @@ def test_without_a_journal_it_starts_nothing(tmp_path: Path, operation: str) -> 
 OPERATIONS = ("prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect", "attach")
 
 
-def hold(tmp_path: Path, name: str) -> None:
-    (tmp_path / "run/held").mkdir(parents=True)
-    (tmp_path / "run/held" / f"{name}.xml").touch()
+def hold(tmp_path: Path, name: str, uuid: str = UUID) -> Path:
+    path = tmp_path / "run/held" / uuid / f"{name}.xml"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def start(tmp_path: Path, name: str, uuid: str = UUID) -> subprocess.CompletedProcess[str]:
+    """`virsh start` or `create`, up to the hook."""
+    return run(tmp_path, QEMU, name, "prepare", "begin", "-", stdin=xml(number=None).replace(UUID, uuid))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -102,32 +112,96 @@ def test_nobody_is_refused_where_nothing_is_held(tmp_path: Path, operation: str)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_second_start_of_a_guest_that_runs_is_refused(tmp_path: Path) -> None:
+REFUSED = "runs already: an interrupted swap has moved libvirt's record of it away; run: virtcpr recover"
+
+
+@pytest.mark.parametrize(
+    ("name", "uuid"),
+    [("my web $HOME", UUID), ("renamed", UUID), ("my web $HOME", OTHER)],
+    ids=["as it was", "after virsh domrename", "a transient domain with another UUID"],
+)
+def test_a_second_start_of_a_guest_that_runs_is_refused(tmp_path: Path, name: str, uuid: str) -> None:
     hold(tmp_path, "my web $HOME")
-    done = run(tmp_path, QEMU, "my web $HOME", "prepare", "begin", "-", stdin="<domain/>" * 100_000)
+    done = start(tmp_path, name, uuid)
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        "virtcpr: my web $HOME runs already: an interrupted swap has moved libvirt's record of it away; "
-        "run: virtcpr recover 'my web $HOME'" in done.stderr.splitlines()
-    )
+    assert f"virtcpr: {name} {REFUSED} {UUID}" in done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS[1:])
 def test_only_the_start_is_refused(tmp_path: Path, operation: str) -> None:
     """A hook that fails at `reconnect` would have libvirt kill the guest."""
     hold(tmp_path, "web")
-    assert run(tmp_path, QEMU, "web", operation, "begin", "-").returncode == 0
+    assert run(tmp_path, QEMU, "web", operation, "begin", "-", stdin=xml()).returncode == 0
 
 
 def test_another_domain_may_start(tmp_path: Path) -> None:
     hold(tmp_path, "web")
-    assert run(tmp_path, QEMU, "we", "prepare", "begin", "-").returncode == 0
+    assert start(tmp_path, "we", OTHER).returncode == 0
+    done = run(tmp_path, QEMU, "we", "prepare", "begin", "-", stdin="<domain/>")
+    assert done.returncode == 1
+    assert "virtcpr: we isn't started, as its guest may run already: libvirt's XML of it has no UUID" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("run/held", "as its guest may run already"),
+        (f"run/held/{OTHER}", "as its guest may run already"),
+        (f"lib/saved/{UUID}", "as it may be saved"),
+    ],
+)
+def test_what_cannot_be_seen_is_not_taken_for_nothing(tmp_path: Path, path: str, why: str) -> None:
+    """EACCES, such as by AppArmor or SELinux; here ELOOP, which root gets, too."""
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).symlink_to(tmp_path / path)
+    done = start(tmp_path, "web")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(rf"^virtcpr: web isn't started, {why}: ls: .*levels of symbolic links$", done.stderr, re.MULTILINE)
+
+
+def test_without_ls_nothing_is_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "cat", "grep", "id"):
+        (tmp_path / "bin" / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    done = start(tmp_path, "web")
+    assert done.returncode == 1
+    assert "virtcpr: web isn't started, as its guest may run already: " in done.stderr
+
+
+def test_a_restore_whose_kept_ram_cannot_be_seen(tmp_path: Path) -> None:
+    """It would start with blank RAM."""
+    (tmp_path / "run/starting" / UUID).mkdir(parents=True)
+    assert run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=xml()).returncode == 0
+    done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
+    assert done.returncode == 1
+    assert "virtcpr: web isn't started, as its RAM may be kept: head: " in done.stderr
+
+
+def test_a_user_s_own_daemon_looks_at_its_own(tmp_path: Path) -> None:
+    """Root's directories, which it can't read, keep nobody else's domain from starting."""
+    hold(tmp_path, "web")
+    hooks.install(tmp_path)
+    path = tmp_path / QEMU
+    text = path.read_text().replace("/run/virtcpr", str(tmp_path / "run")).replace("/run/user", str(tmp_path / "user"))
+    path.write_text(text.replace("$(id -u)", "1500"))
+    command = ["sh", str(path), "web", "prepare", "begin", "-"]
+    assert subprocess.run(command, input=xml(), text=True, check=False).returncode == 0
+    hold(tmp_path / "user/1500/virtcpr/..", "web").parent.parent.parent.rename(tmp_path / "user/1500/virtcpr")
+    assert subprocess.run(command, input=xml(), text=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("directory", ["journal", "leftovers"])
+def test_a_journal_that_cannot_be_seen_is_looked_at_by_virtcpr(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / directory).symlink_to(directory)
+    assert "flock" in run(tmp_path, DAEMON, "-", "start", "-", "start").stderr
 
 
 def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them libvirt would start it a second time."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(quarantine, "names", lambda: ["web"])
+    monkeypatch.setattr(quarantine, "held", lambda: {UUID: "web"})
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
     with pytest.raises(
         HostError, match=r"web: the guest runs, but libvirt doesn't see it.*nothing was removed"
@@ -139,7 +213,7 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
 def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(saves, "waiting", lambda: [UUID, "broken"])
     monkeypatch.setattr(saves, "readable", lambda: [SimpleNamespace(saved=SimpleNamespace(uuid=UUID, name="web"))])
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
@@ -150,7 +224,6 @@ def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> N
 
 # Saved guests: neither started afresh, nor with blank RAM.
 
-UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 NS = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 
 
@@ -221,7 +294,7 @@ def test_a_directory_with_nothing_in_it_keeps_nobody_from_starting(tmp_path: Pat
 
 def test_another_domain_may_be_started(tmp_path: Path) -> None:
     saved(tmp_path)
-    other = xml().replace(UUID, UUID[:-1] + "2")
+    other = xml().replace(UUID, OTHER)
     assert run(tmp_path, QEMU, "web", "prepare", "begin", "-", stdin=other).returncode == 0
 
 
@@ -261,7 +334,10 @@ def test_without_a_directory_for_its_ram_it_is_not_started(tmp_path: Path, kept:
     (tmp_path / "ram/3-we").rmdir()
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"virtcpr: web: libvirt has made no directory for its RAM in {tmp_path}/ram" in done.stderr.splitlines()
+    assert (
+        f"virtcpr: web isn't started: libvirt has made no directory for its RAM in {tmp_path}/ram"
+        in done.stderr.splitlines()
+    )
 
 
 def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path) -> None:
@@ -272,7 +348,7 @@ def test_a_directory_of_the_new_domain_that_is_a_link(tmp_path: Path, kept: Path
     (tmp_path / "ram/3-web").symlink_to(tmp_path / "etc")
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert done.returncode == 1
-    assert f"virtcpr: web: {tmp_path}/ram/3-web isn't libvirt's directory" in done.stderr.splitlines()
+    assert f"virtcpr: web isn't started: {tmp_path}/ram/3-web isn't libvirt's directory" in done.stderr.splitlines()
     assert list((tmp_path / "etc").iterdir()) == []
 
 
@@ -281,7 +357,7 @@ def test_kept_ram_that_is_not_roots(tmp_path: Path, kept: Path) -> None:
     os.chown(kept, 65534, 65534)
     done = run(tmp_path, QEMU, "web", "start", "begin", "-", stdin=WAITS)
     assert done.returncode == 1
-    assert f"virtcpr: web: {kept} isn't owned by root" in done.stderr.splitlines()
+    assert f"virtcpr: web isn't started: {kept} isn't owned by root" in done.stderr.splitlines()
     assert list((tmp_path / "ram/3-web").iterdir()) == []
 
 

@@ -10,12 +10,13 @@ import pytest
 from virtcpr.actions.inspect import probe
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.errors import HostError
+from virtcpr.host.system.paths import PATHS
 
 
 @pytest.fixture
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "qemu.conf"
-    monkeypatch.setattr(probe, "PATHS", replace(probe.PATHS, qemu_conf=path))
+    monkeypatch.setattr(probe, "PATHS", replace(PATHS, qemu_conf=path))
     return path
 
 

@@ -40,14 +40,14 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_hold_and_put_back(places: Path) -> None:
-    said = quarantine.hold(places / "web.xml")
+    said = quarantine.hold(UUID, places / "web.xml")
     assert said.endswith("libvirt shows the domain shut off, or not at all, and refuses to start it")
     assert list(places.iterdir()) == []
-    assert quarantine.names() == ["web"]
-    assert quarantine.text("web") == RECORD
+    assert quarantine.held() == {UUID: "web"}
+    assert quarantine.text(UUID) == RECORD
     assert quarantine.DIRECTORY.stat().st_mode & 0o777 == 0o700
 
-    quarantine.put_back(places / "web.xml")
+    quarantine.put_back(UUID, places / "web.xml")
 
     assert (places / "web.xml").read_text() == RECORD
     assert (places / "web.pid").read_text() == "1275\n"
@@ -55,19 +55,54 @@ def test_hold_and_put_back(places: Path) -> None:
 
 
 def test_libvirts_own_record_is_the_better_one(places: Path) -> None:
-    quarantine.hold(places / "web.xml")
+    quarantine.hold(UUID, places / "web.xml")
     (places / "web.xml").write_text("newer")
-    quarantine.put_back(places / "web.xml")
+    quarantine.put_back(UUID, places / "web.xml")
     assert (places / "web.xml").read_text() == "newer"
-    assert quarantine.names() == []
+    assert quarantine.held() == {}
 
 
 def test_a_domain_that_libvirt_gave_up_is_refused_all_the_same(places: Path) -> None:
     (places / "web.xml").unlink()
-    quarantine.hold(places / "web.xml")
-    assert quarantine.names() == ["web"]
-    quarantine.put_back(places / "web.xml")
+    quarantine.hold(UUID, places / "web.xml")
+    assert quarantine.held() == {UUID: "web"}
+    quarantine.put_back(UUID, places / "web.xml")
     assert not (places / "web.xml").exists()
+
+
+def test_what_cannot_be_seen_is_not_taken_for_nothing(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hooks remove` asks: without the hook libvirt would start the guest a second time."""
+    quarantine.hold(UUID, places / "web.xml")
+
+    def refuses(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuses)
+    with pytest.raises(HostError, match=r"held can't be read: Permission denied") as refused:
+        quarantine.held()
+    assert refused.value.hint == "run it with sudo"
+
+
+def test_a_directory_that_was_left_empty_is_removed(places: Path) -> None:
+    quarantine.hold(UUID, places / "web.xml")
+    (quarantine.DIRECTORY / "another").mkdir()
+    assert quarantine.held() == {UUID: "web"}
+    quarantine.tidy()
+    assert os.listdir(quarantine.DIRECTORY) == [UUID]
+
+
+def test_a_record_that_virtcpr_0_1_0_held(places: Path) -> None:
+    """By name; it stays held where its UUID isn't known."""
+    quarantine.DIRECTORY.mkdir(mode=0o700)
+    for name in ("web.xml", "web.pid"):
+        (places / name).rename(quarantine.DIRECTORY / name)
+    (quarantine.DIRECTORY / "db.xml").touch()
+    assert quarantine.held() == {"db.xml": "db", "web.xml": "web"}
+    quarantine.tidy()
+    assert quarantine.held() == {"db.xml": "db", UUID: "web"}
+    assert quarantine.text(UUID) == RECORD
+    quarantine.put_back(UUID, places / "web.xml")
+    assert sorted(path.name for path in places.iterdir()) == ["web.pid", "web.xml"]
 
 
 def test_it_is_said_where_nothing_refuses_a_start(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,15 +110,15 @@ def test_it_is_said_where_nothing_refuses_a_start(places: Path, monkeypatch: pyt
         raise HostError("somebody else's")
 
     monkeypatch.setattr(hooks, "put", put)
-    assert quarantine.hold(places / "web.xml").endswith(
+    assert quarantine.hold(UUID, places / "web.xml").endswith(
         "and must not start it: the guest would run twice (libvirt's hook that refuses this isn't installed)"
     )
 
 
 def test_what_cannot_be_held_is_said(places: Path) -> None:
     quarantine.DIRECTORY.write_text("in the way")
-    with pytest.raises(HostError, match=r"web.xml can't be held aside: File exists"):
-        quarantine.hold(places / "web.xml")
+    with pytest.raises(HostError, match=r"web.xml can't be held aside: Not a directory"):
+        quarantine.hold(UUID, places / "web.xml")
     outcome = settle_quarantined.hold(Recovered("web", UUID, "", "", "", Settled.UNKNOWN, "why"), places / "web.xml")
     assert outcome.text.startswith("why; libvirt's record ")
     assert (places / "web.xml").read_text() == RECORD
@@ -96,7 +131,7 @@ def test_a_domain_whose_journal_cannot_be_read_is_found_by_its_uuid(places: Path
     assert outcome.name == "web"
     assert outcome.text.startswith("the journal can't be read; libvirt's record of it is held aside in ")
     assert outcome.text.endswith("'virtcpr recover web' looks again")
-    assert quarantine.names() == ["web"]
+    assert quarantine.held() == {UUID: "web"}
     assert settle_quarantined.hold_all([unread]) == [outcome]
     assert settle_quarantined.hold_all([Recovered("", "another", "", "", "", Settled.UNKNOWN, "why")])[0].text == "why"
 
@@ -111,7 +146,7 @@ def guest(places: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     text = re.sub("pid='1275'", f"pid='{process.pid}'", RECORD, count=1)
     text = text.replace("/var/lib/libvirt/qemu/domain-1-d1/monitor.sock", f"{tmp_path}/monitor.sock")
     (places / "web.xml").write_text(text)
-    quarantine.hold(places / "web.xml")
+    quarantine.hold(UUID, places / "web.xml")
     yield process
     process.kill()
     process.wait()
@@ -128,32 +163,37 @@ def test_libvirt_gets_back_what_it_would_take(
     places: Path, guest: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, Disagreement("a trifle", kills=False))
-    assert settle_quarantined.left(()) == settle_quarantined.left(("web",)) == ["web"]
-    assert settle_quarantined.left(("db",)) == []
-    outcome = asyncio.run(settle_quarantined.give_back("web"))
+    assert (
+        settle_quarantined.left(())
+        == settle_quarantined.left(("web",))
+        == settle_quarantined.left((UUID,))
+        == {UUID: "web"}
+    )
+    assert settle_quarantined.left(("db",)) == {}
+    outcome = asyncio.run(settle_quarantined.give_back(UUID, "web"))
     assert (outcome.settled, outcome.uuid) == (Settled.NOTHING, UUID)
     assert outcome.text == f"libvirt has its record again (process {guest.pid})"
     assert (places / "web.xml").exists()
-    assert quarantine.names() == []
+    assert quarantine.held() == {}
 
 
 def test_what_it_would_kill_stays_held(
     places: Path, guest: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, Disagreement("vCPUs: without 1"))
-    outcome = asyncio.run(settle_quarantined.give_back("web"))
+    outcome = asyncio.run(settle_quarantined.give_back(UUID, "web"))
     assert outcome.settled is Settled.UNKNOWN
     assert outcome.text.startswith(
         "libvirt would kill the guest: vCPUs: without 1; libvirt's record of it is held aside"
     )
     assert not (places / "web.xml").exists()
-    assert quarantine.names() == ["web"]
+    assert quarantine.held() == {UUID: "web"}
 
 
 def test_a_guest_that_has_ended_is_libvirts_to_clean_up(places: Path, guest: subprocess.Popen[bytes]) -> None:
     guest.kill()
     guest.wait()
-    outcome = asyncio.run(settle_quarantined.give_back("web"))
+    outcome = asyncio.run(settle_quarantined.give_back(UUID, "web"))
     assert (outcome.settled, outcome.text) == (
         Settled.NOTHING,
         "the guest has ended; libvirt has its record again",
@@ -167,10 +207,10 @@ def test_another_process_behind_its_monitor_may_have_the_guest(
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.bind(f"{tmp_path}/monitor.sock")
         monitor.listen()
-        outcome = asyncio.run(settle_quarantined.give_back("web"))
+        outcome = asyncio.run(settle_quarantined.give_back(UUID, "web"))
     assert outcome.settled is Settled.UNKNOWN
     assert f"another process than libvirt's record names may have the guest: [{os.getpid()}]" in outcome.text
-    assert quarantine.names() == ["web"]
+    assert quarantine.held() == {UUID: "web"}
 
 
 def test_a_domain_with_a_journal_is_settled_by_it(
@@ -178,4 +218,4 @@ def test_a_domain_with_a_journal_is_settled_by_it(
 ) -> None:
     """Also where that journal can't be read: it says that somebody else may have the guest."""
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
-    assert settle_quarantined.left(()) == []
+    assert settle_quarantined.left(()) == {}

@@ -215,7 +215,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(
     assert "libvirt shows the domain shut off, or not at all, and refuses to start it" in outcome.text
     assert not status.exists()
     assert not status.with_suffix(".pid").exists()
-    assert quarantine.names() == [status.stem]
+    assert quarantine.held() == {UUID: status.stem}
     assert stage.world.new.process.alive()
     assert stage.world.new.status == "running"
     assert not stage.world.old.process.alive()
@@ -227,7 +227,7 @@ def test_a_guest_that_libvirt_would_kill_is_held(
     assert outcome.settled is Settled.FORWARD
     assert f'pid="{stage.world.new.process.pid}"' in status.read_text()
     assert status.with_suffix(".pid").read_text() == f"{stage.world.new.process.pid}\n"
-    assert quarantine.names() == []
+    assert quarantine.held() == {}
     assert journal.pending(stage.journal.path.parent) == []
 
 

@@ -171,7 +171,7 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
     monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", Stopped)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
@@ -219,7 +219,7 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
     assert outcome.settled is Settled.UNKNOWN
     assert outcome.text.startswith(f"libvirt started the domain again, in process {os.getpid()}; old QEMU is process")
     assert status.exists()
-    assert quarantine.names() == []
+    assert quarantine.held() == {}
     assert stage.world.old.process.alive()
     assert stage.world.new.process.alive()
 
@@ -238,7 +238,7 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
     monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
     monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", Stuck)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stuck())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
@@ -287,7 +287,7 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
     monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
     monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "names", list)
+    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", look)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Starting())
     monkeypatch.setattr(journal, "pending", lambda: [UUID])

@@ -142,7 +142,7 @@ def debian(tmp_path: Path) -> Host:
 # What only virtcpr can recover or restore.
 NEEDED = (
     f"run/virtcpr/journal/{UUID}.json",
-    "run/virtcpr/held/web.xml",
+    f"run/virtcpr/held/{UUID}/web.xml",
     f"run/virtcpr/leftovers/{UUID}.json",
     f"var/lib/virtcpr/saved/{UUID}/record.json",
     f"var/lib/virtcpr/saved/{UUID}/state",

@@ -212,7 +212,13 @@ def _directories(directory: Path) -> list[Path]:
 
 
 def _empty(directory: Path) -> bool:
-    return not any(os.path.lexists(directory / name) for name in (RECORD, STATE))
+    """Raises HostError if that can't be seen (``lexists`` would say that there is nothing)."""
+    try:
+        return not {RECORD, STATE} & set(os.listdir(directory))
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise HostError(f"{directory} can't be read: {error.strerror}", hint="run it with sudo") from error
 
 
 def readable(directory: Path = DIRECTORY) -> list[Record]:

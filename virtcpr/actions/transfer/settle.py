@@ -159,7 +159,7 @@ class Settlement:
             case Verdict.LOST:
                 return await self._lost()
             case Verdict.NOTHING:
-                quarantine.put_back(Path(self.guest.status_path))
+                quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
                 self._done()
                 return Settled.NOTHING, "it was settled already"
             case Verdict.UNKNOWN:
@@ -245,11 +245,11 @@ class Settlement:
     def _give_back(self, process: Process) -> None:
         """Put libvirt's own record back if it is held and names this process, but never a record that can't be read."""
         with suppress(VirtcprError, ValueError):
-            if status.read(quarantine.text(Path(self.guest.status_path).stem)).pid == process.pid:
-                quarantine.put_back(Path(self.guest.status_path))
+            if status.read(quarantine.text(self.journal.entry.uuid)).pid == process.pid:
+                quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
 
     def _done(self) -> None:
-        quarantine.forget(Path(self.guest.status_path))
+        quarantine.forget(self.journal.entry.uuid)
         self.journal.close()
 
     def _record_blindly(self) -> None:
@@ -263,6 +263,8 @@ class Settlement:
         if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")
         libvirt_record.clean_up(self.guest)
-        quarantine.put_back(Path(self.guest.status_path))  # libvirt cleans up after a guest that it finds dead
+        quarantine.put_back(
+            self.journal.entry.uuid, Path(self.guest.status_path)
+        )  # libvirt cleans up after a guest that it finds dead
         self._done()
         return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"

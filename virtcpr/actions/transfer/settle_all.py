@@ -18,6 +18,8 @@ from virtcpr.model import Recovered, Settled
 
 log = logging.getLogger(__name__)
 
+HELD = "libvirt's record is held"
+
 
 def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded: bool) -> tuple[Recovered, ...]:
     """Settle the swaps of these domains (names or UUIDs), or of all if none is named; the host's lock is held.
@@ -32,10 +34,10 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
             "they are settled; nothing was done",
             hint="virtcpr recover --all",
         )
-    left, hooked = settle_quarantined.left(names), quarantine.refuses()
+    left, hooked = _left(names, dry_run=dry_run), quarantine.refuses()
     if dry_run:
         looked = asyncio.run(_all(journals, dry_run=True))
-        waiting = (Recovered(name, "", "", "", "", Settled.PENDING, "libvirt's record is held") for name in left)
+        waiting = (Recovered(name, uuid, "", "", "", Settled.PENDING, HELD) for uuid, name in left.items())
         return (*failed, *looked, *waiting)
     if not journals and not left:
         return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
@@ -45,7 +47,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
         with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon, insist=start_daemon):
             failed = settle_quarantined.hold_all(failed)
             settled = asyncio.run(_all(journals, dry_run=False))
-            settled += [asyncio.run(settle_quarantined.give_back(name)) for name in left]
+            settled += [asyncio.run(settle_quarantined.give_back(*domain)) for domain in left.items()]
             result = "every swap that could be settled is settled"
     except DaemonDown as error:
         raise HostError(f"{error.message}; {result}", hint=error.hint) from error
@@ -53,6 +55,17 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
     if not start_daemon and not hooked:
         settled = [_unhooked(outcome) for outcome in settled]
     return tuple(settled)
+
+
+def _left(names: tuple[str, ...], *, dry_run: bool) -> dict[str, str]:
+    """UUID → name of the domains whose record is held without a journal.  The others are settled in any case."""
+    try:
+        if not dry_run:
+            quarantine.tidy()
+        return settle_quarantined.left(names)
+    except HostError as error:
+        log.warning("%s", error.message)
+        return {}
 
 
 def _unhooked(outcome: Recovered) -> Recovered:

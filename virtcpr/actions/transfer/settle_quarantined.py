@@ -19,7 +19,7 @@ from virtcpr.plan.guest import Guest
 def hold(outcome: Recovered, record: Path) -> Recovered:
     """Hold the record of a domain that couldn't be settled, and say so; the daemon is down.  Raises nothing."""
     try:
-        result = quarantine.hold(record)
+        result = quarantine.hold(outcome.uuid, record)
     except HostError as error:
         result = error.message
     again = f"'virtcpr recover {record.stem}' looks again"
@@ -32,35 +32,41 @@ def hold_all(failed: list[Recovered]) -> list[Recovered]:
 
 
 def _hold_unread(outcome: Recovered) -> Recovered:
-    name = quarantine.name_of(outcome.uuid, daemon.STATE_DIR) or quarantine.name_of(outcome.uuid, quarantine.DIRECTORY)
+    name = quarantine.name_of(outcome.uuid, daemon.STATE_DIR) or _held().get(outcome.uuid)
     return outcome if name is None else hold(outcome, _record(name))
+
+
+def _held() -> dict[str, str]:
+    try:
+        return quarantine.held()
+    except HostError:
+        return {}
 
 
 def _record(name: str) -> Path:
     return daemon.STATE_DIR / f"{name}.xml"
 
 
-def left(names: tuple[str, ...]) -> list[str]:
-    """Domains whose record is held without a journal: somebody removed a journal that couldn't be read."""
-    known = {_name(uuid) for uuid in journal.pending()}
-    return [name for name in quarantine.names() if name not in known and (not names or name in names)]
+def left(names: tuple[str, ...]) -> dict[str, str]:
+    """Domains whose record is held without a journal, UUID → name: somebody removed a journal that couldn't be read.
+
+    ``names``: names or UUIDs; all if empty.  Raises HostError if the records can't be seen.
+    """
+    waiting = set(journal.pending())
+    return {
+        uuid: name
+        for uuid, name in quarantine.held().items()
+        if uuid not in waiting and (not names or uuid in names or name in names)
+    }
 
 
-def _name(uuid: str) -> str | None:
-    try:
-        return journal.load(uuid).entry.name
-    except HostError:
-        return quarantine.name_of(uuid, quarantine.DIRECTORY)
-
-
-async def give_back(name: str) -> Recovered:
+async def give_back(uuid: str, name: str) -> Recovered:
     """Without a journal only the record says which process has the guest.  libvirt gets the record back if it would
     take that process, or if that has ended, to clean up; never if another process might answer.  Raises nothing."""
-    outcome = Recovered(name, "", "", "", "", Settled.UNKNOWN, "")
+    outcome = Recovered(name, uuid, "", "", "", Settled.UNKNOWN, "")
     try:
-        record = status.read(quarantine.text(name))
-        outcome = replace(outcome, uuid=record.uuid)
-        quarantine.put_back(_record(name))
+        record = status.read(quarantine.text(uuid))
+        quarantine.put_back(uuid, _record(name))
         guest = Guest.of(record, str(_record(name)))
         others = holders(guest.monitor) - {record.pid}
         if others:
