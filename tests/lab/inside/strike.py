@@ -207,7 +207,7 @@ def await_random_moment(order: Order, virtcpr: subprocess.Popen[str]) -> None:
     if not order.victims:
         return
     chance = random.Random(order.seed)
-    state, most = chance.choice((("spawned", 1.5), ("migrating", 0.2)))
+    state, most = chance.choice((("planned", 1.5), ("migrating", 0.2)))
     delay = chance.uniform(0, most)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and virtcpr.poll() is None:

@@ -18,9 +18,10 @@ def _of(step: Step) -> Iterator[str]:
 
 ROLLED_BACK = "journal rolled-back"  # in a swap that was interrupted
 MOMENTS = (
-    "journal spawned",  # new QEMU isn't there yet
+    "journal planned",  # the guardian is armed, and new QEMU isn't there yet
     "after spawn",
-    "before stop",  # the guardian is armed, libvirt's daemon runs still
+    "journal spawned",
+    "before stop",  # libvirt's daemon runs still
     "after stop",  # nothing keeps anybody yet from starting the daemon
     *(moment for step in HAND_OVER for moment in _of(step)),
     "journal adopted",
@@ -35,11 +36,6 @@ OLD, NEW, RESET, LOST = "old", "new", "reset", "lost"
 def since(moment: str, first: str) -> bool:
     """Whether ``moment`` isn't before ``first``, in a swap that goes well."""
     return moment != ROLLED_BACK and MOMENTS.index(moment) >= MOMENTS.index(first)
-
-
-def armed(moment: str) -> bool:
-    """The guardian is at its post."""
-    return moment == ROLLED_BACK or since(moment, "before stop")
 
 
 def blackout(moment: str) -> bool:

@@ -15,6 +15,7 @@ from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer.batch import Batch
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.processes.proc import Process
+from virtcpr.model import Result
 
 
 @pytest.fixture
@@ -111,3 +112,38 @@ def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(mo
     )
     assert error.hint == "don't start the domain; read the daemon's log, then: virtcpr recover mail"
     assert error.code == "unsettled"
+
+
+def test_the_guardian_watches_from_the_first_new_qemu_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtcpr that is killed leaves no new QEMU behind; where nothing is planned, nobody needs to watch."""
+    done: list[str] = []
+
+    @contextmanager
+    def guarded(recipe: object, *, required: bool) -> Iterator[None]:
+        assert (recipe, required) == ({"name": "libvirtd"}, True)
+        done.append("guarded")
+        yield
+        done.append("disarmed")
+
+    monkeypatch.setattr(blackout, "guarded", guarded)
+    made: Any = batch()
+    made.daemon = SimpleNamespace(recipe={"name": "libvirtd"})
+    for results, expected in (([None], ["guarded", "spawn", "disarmed"]), ([Result.CURRENT], ["spawn"])):
+        made.moves = [SimpleNamespace(result=result) for result in results]
+        with made._guarded():
+            done.append("spawn")
+        assert done == expected
+        done.clear()
+
+
+def test_without_a_guardian_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_recipe: object, *, required: bool) -> None:
+        raise HostError("the guardian can't be started: No space left", hint="see df")
+
+    monkeypatch.setattr(blackout, "guarded", fails)
+    back: list[tuple[str, str | None]] = []
+    made: Any = batch()
+    made.moves = [SimpleNamespace(result=None, turn_back=lambda reason, hint: back.append((reason, hint)))]
+    with made._guarded():
+        pass
+    assert back == [("the guardian can't be started: No space left", "see df")]

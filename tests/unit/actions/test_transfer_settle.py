@@ -294,3 +294,72 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     recover.recover(())
     assert done == ["stopped", "settled", "let in", "started"]
+
+
+class Runs:
+    """libvirt's daemon, which must not be stopped: that would cancel the jobs of other domains."""
+
+    name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+
+    def stop(self) -> None:
+        pytest.fail("libvirt's daemon was stopped")
+
+
+@pytest.fixture
+def interrupted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """virtcpr was killed when new QEMU was started, before the blackout."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(quarantine, "refuses", lambda: True)
+    monkeypatch.setattr(quarantine, "held", dict)
+    monkeypatch.setattr(daemon, "running", Runs)
+    directory = stage.journal.path.parent
+    monkeypatch.setattr(journal, "pending", lambda: [path.stem for path in directory.glob("*.json")])
+    monkeypatch.setattr(journal, "load", lambda uuid: stage.journal)
+    stage.journal.write(State.PLANNED)
+    return stage
+
+
+def test_before_the_blackout_only_new_qemu_is_ended(interrupted: Stage) -> None:
+    (outcome,) = recover.recover((), wait=True).domains
+    old = interrupted.world.old.process
+    assert (outcome.settled, outcome.state) == (Settled.BACK, "planned")
+    assert outcome.text == f"the guest runs on in old QEMU (process {old.pid})"
+    assert old.alive()
+    assert not interrupted.world.new.process.alive()
+    assert interrupted.world.said == []
+    assert journal.pending() == []
+
+
+def test_a_guest_that_ended_before_the_blackout(interrupted: Stage) -> None:
+    interrupted.world.old.process.kill(10)
+    (outcome,) = recover.recover(()).domains
+    assert outcome.settled is Settled.NOTHING
+    assert outcome.text == "the guest has ended; its new QEMU, which never had it, has ended, too"
+    assert not interrupted.world.new.process.alive()
+
+
+def test_a_suspended_guest_before_the_blackout(interrupted: Stage) -> None:
+    guest = replace(interrupted.plan.guest, runs=False)
+    interrupted.journal.write(State.PLANNED, guest=guest)
+    outcome = Settlement(interrupted.journal).end_spawned()
+    assert outcome.text.startswith("the guest is suspended as before in old QEMU")
+
+
+def test_a_new_qemu_that_is_just_being_executed_is_ended(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """virtcpr was killed before it could note its process."""
+    new, looks = interrupted.world.new.process, iter([None, None])
+    interrupted.journal.write(State.PLANNED, new_pid=None, new_started=None)
+    monkeypatch.setattr(Settlement, "_find_new", lambda _: next(looks, new))
+    assert Settlement(interrupted.journal).end_spawned().settled is Settled.BACK
+    assert not new.alive()
+
+
+def test_a_new_qemu_that_cannot_be_ended_stays_unsettled(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stays(_: Settlement) -> None:
+        raise HostError("new QEMU (process 7) can't be killed")
+
+    monkeypatch.setattr(Settlement, "_end_new", stays)
+    outcome = Settlement(interrupted.journal).end_spawned()
+    assert (outcome.settled, outcome.text) == (Settled.UNKNOWN, "new QEMU (process 7) can't be killed")
+    assert journal.pending() == [UUID]

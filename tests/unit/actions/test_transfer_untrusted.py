@@ -35,16 +35,23 @@ def old(tmp_path: Path) -> Iterator[Process]:
         process.kill()
 
 
-def become(monkeypatch: pytest.MonkeyPatch, order: Launch) -> bytes:
-    """What the process that is to become new QEMU tells its launcher; nothing of this process is changed."""
+def become(monkeypatch: pytest.MonkeyPatch, order: Launch, *, heard: bool = True) -> bytes:
+    """What the process that is to become new QEMU tells its launcher; nothing of this process is changed.
+
+    ``heard``: virtcpr is there still.
+    """
     for name in ("_join_cgroup", "_mirror_limits", "_mirror_policies", "_join_mounts", "_drop_privileges", "_label"):
         monkeypatch.setattr(launch, name, lambda _: None)
     monkeypatch.setattr(launch, "_place", lambda _, tell: tell)
     reader, writer = os.pipe()
+    virtcpr, report = os.pipe()
+    if not heard:
+        os.close(virtcpr)
     child = os.fork()
     if child == 0:
-        launch._become(order, writer)
-    os.close(writer)
+        launch._become(order, writer, report)
+    for fd in (writer, report, *([virtcpr] if heard else [])):
+        os.close(fd)
     with os.fdopen(reader, "rb") as said:
         words = said.read()
     os.waitpid(child, 0)
@@ -58,6 +65,14 @@ def test_surroundings_of_another_process_of_that_number_are_not_taken_on(
     assert become(monkeypatch, Launch(["/bin/true"], old.pid, old.started, {})) == b""
     said = become(monkeypatch, Launch(["/bin/true"], old.pid, "1", {}))
     assert said == f"HostError: old QEMU (process {old.pid}) has ended".encode()
+
+
+def test_the_launcher_of_a_virtcpr_that_was_killed_starts_no_qemu(
+    old: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guardian has settled the swap by then, and nobody would end new QEMU."""
+    order = Launch(["/bin/true"], old.pid, old.started, {})
+    assert become(monkeypatch, order, heard=False) == b"HostError: virtcpr has ended"
 
 
 def test_a_file_that_only_its_command_line_names_is_not_opened_for_it(old: Process, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from shlex import quote
 
 from virtcpr.actions.daemon import blackout, reconnect
@@ -82,7 +82,7 @@ class Batch:
 
         SIGINT, SIGTERM and SIGHUP roll back every swap before its point of no return; the others are finished.
         """
-        with self.interrupt:
+        with self.interrupt, self._guarded():
             self._spawn_all(watch)
             ready = [move for move in self.moves if move.result is None]
             for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
@@ -96,6 +96,22 @@ class Batch:
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """From the first new QEMU on the guardian watches: a killed virtcpr leaves none behind.
+
+        Without a guardian nothing is moved.
+        """
+        planned = [move for move in self.moves if move.result is None]
+        with ExitStack() as stack:
+            try:
+                if planned:
+                    stack.enter_context(blackout.guarded(self.daemon.recipe, required=True))
+            except (HostError, OSError) as error:
+                for move in planned:
+                    move.turn_back(str(error), getattr(error, "hint", None))
+            yield
 
     def _spawn_all(self, watch: Watch) -> None:
         for move in self.moves:
@@ -112,11 +128,11 @@ class Batch:
         record = move.journal(self.daemon.recipe)
         begun = time.monotonic()
         try:
-            record.write(State.SPAWNED)
+            record.write(State.PLANNED)
             libvirt_record.reserve(move.plan.guest)
             move.new = spawn(move.plan)
             process = move.new.process
-            record.write(State.SPAWNED, new_pid=process.pid, new_started=process.started)
+            record.write(State.PLANNED, new_pid=process.pid, new_started=process.started)
         except (VirtcprError, OSError) as error:
             self._abandon(move, record, error)
             return
@@ -155,6 +171,9 @@ class Batch:
             blackout.refuse_jobs(self.connection)
             if self.interrupt.requested:
                 raise HostError("interrupted")
+            for move in ready:  # until then recovery needn't stop the daemon
+                assert move.hand_over is not None
+                move.hand_over.journal.write(State.SPAWNED)
             self.connection.close()
             with blackout.daemon_away(self.daemon.recipe, required=True) as away:
                 try:

@@ -19,6 +19,7 @@ from virtcpr.host.network.tap import TapQueue
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
@@ -28,6 +29,7 @@ from virtcpr.plan.transfer_recovery import BEFORE, New, Old, Verdict, verdict
 log = logging.getLogger(__name__)
 
 STOPPED = ("paused", "prelaunch")
+LAUNCH_SECONDS = 1.0
 
 
 class Settlement:
@@ -72,6 +74,24 @@ class Settlement:
         if settled is Settled.UNKNOWN and not dry_run and self._stranger() is None:
             return settle_quarantined.hold(outcome, Path(self.guest.status_path))
         return outcome
+
+    def end_spawned(self) -> Recovered:
+        """End new QEMU.  For the state ``planned``: libvirt's daemon wasn't stopped yet, has old QEMU's monitor, and
+        needn't be stopped.  Never raises."""
+        entry = self.journal.entry
+        try:
+            if self.new is None:  # the launcher of a virtcpr that was just killed may execute it yet
+                self.new = wait_until(self._find_new, LAUNCH_SECONDS)
+            self._end_new()
+            libvirt_record.clean_up(self.guest)
+            self.journal.close()
+        except (VirtcprError, OSError) as error:
+            return Recovered(entry.name, entry.uuid, entry.state.value, "", "", Settled.UNKNOWN, str(error))
+        settled, text = Settled.NOTHING, "the guest has ended; its new QEMU, which never had it, has ended, too"
+        if self.old.alive():
+            does = "runs on" if self.guest.runs else "is suspended as before"
+            settled, text = Settled.BACK, f"the guest {does} in old QEMU (process {self.old.pid})"
+        return Recovered(entry.name, entry.uuid, entry.state.value, "", "", settled, text)
 
     def _stranger(self) -> int | None:
         """A third process in which libvirt runs the domain, started although the guest may run in another."""

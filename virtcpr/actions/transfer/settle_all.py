@@ -15,6 +15,7 @@ from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.model import Recovered, Settled
+from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ HELD = "libvirt's record is held"
 def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, guarded: bool) -> tuple[Recovered, ...]:
     """Settle the swaps of these domains (names or UUIDs), or of all if none is named; the host's lock is held.
 
-    The daemon is stopped first, and started afterwards if ``start_daemon``; with ``guarded`` also if this process is
-    killed.  Raises HostError if the host isn't ready; a failure of one domain never keeps another from being settled.
+    The daemon is stopped first, unless it never was, and started afterwards if ``start_daemon``; with ``guarded`` also
+    if this process is killed. Raises HostError if the host isn't ready; a failure of one domain never keeps another
+    from being settled.
     """
     journals, failed, others = _chosen(names)
     if others and not dry_run and not _daemon_runs():
@@ -41,6 +43,8 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
         return (*failed, *looked, *waiting)
     if not journals and not left:
         return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
+    if start_daemon and not left and not failed and _before_blackout(journals):
+        return tuple(Settlement(record).end_spawned() for record in journals)
     recipe = next((record.entry.daemon for record in journals if record.entry.daemon), None)
     result = "no swap was settled"
     try:
@@ -99,6 +103,11 @@ def _daemon_runs() -> bool:
     except HostError:
         return False
     return True
+
+
+def _before_blackout(journals: list[Journal]) -> bool:
+    """Whether virtcpr died before it stopped the daemon: stopping it would cancel the jobs of all domains."""
+    return all(record.entry.state is State.PLANNED for record in journals) and _daemon_runs()
 
 
 async def _all(journals: list[Journal], *, dry_run: bool) -> list[Recovered]:

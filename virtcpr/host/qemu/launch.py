@@ -95,8 +95,7 @@ def main(text: str, report: int) -> None:
     child = os.fork()
     if child == 0:
         os.close(done)
-        os.close(report)
-        _become(Launch(**order), tell)
+        _become(Launch(**order), tell, report)
     os.close(tell)
     with os.fdopen(done) as words:
         failure = words.read()  # empty once exec has closed the other end
@@ -106,7 +105,7 @@ def main(text: str, report: int) -> None:
     os.write(report, str(child).encode())
 
 
-def _become(order: Launch, tell: int) -> None:
+def _become(order: Launch, tell: int, report: int) -> None:
     try:
         os.setsid()
         fcntl.fcntl(tell, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
@@ -124,6 +123,9 @@ def _become(order: Launch, tell: int) -> None:
             order.model, order.started
         ).alive():  # all of the above may come from another process, maybe root's
             raise HostError(f"old QEMU (process {order.model}) has ended")
+        if _unheard(report):
+            raise HostError("virtcpr has ended")
+        os.close(report)
         tell = _place(order.fds, tell)
         _drop_privileges(status)
         if label:
@@ -132,6 +134,13 @@ def _become(order: Launch, tell: int) -> None:
     except BaseException as error:
         os.write(tell, f"{type(error).__name__}: {error}".encode())
         os._exit(1)
+
+
+def _unheard(pipe: int) -> bool:
+    """Whether nobody reads the pipe: who settles the swap of a dead virtcpr looks for QEMU, not for its launcher."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _status(model: Path) -> dict[str, str]:
