@@ -153,7 +153,7 @@ def test_a_guest_that_is_held_is_refused_under_another_name_too(guest: Guests) -
 
     shell(f"truncate -s 32 {path}")
     assert run("virtcpr", "recover", uuid).code == 0
-    print(virsh("list", "--all"), run("journalctl", "-u", "libvirtd", "-n", "20").out)
+    print(virsh("list", "--all"), virsh("dominfo", SMALL.name), run("journalctl", "-u", "libvirtd", "-n", "30").out)
     assert run("pgrep", "qemu-system").out.split() == [pid]
     assert virsh("domid", SMALL.name) == identity
     guest.assert_well(SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -87,3 +88,38 @@ def test_one_that_runs_and_cannot_be_asked_is_a_reason(status: Path, recorded: b
 
 def test_a_job_that_only_the_daemon_s_end_ends_is_no_reason() -> None:
     refuse(One(words="libvirt: Timed out during operation"), DOMAIN.uuid)
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the daemon does, look by look; the last look is repeated."""
+    looks: list[tuple[str, ...]] = []
+    monkeypatch.setattr(blackout, "lock_owner", lambda _: os.getpid())
+    monkeypatch.setattr(blackout, "daemon_jobs", lambda _: looks.pop(0) if len(looks) > 1 else looks[0])
+    monkeypatch.setattr(blackout, "JOB_SECONDS", 0.2)
+    return looks
+
+
+def test_work_on_volumes_is_a_reason(busy: list[tuple[str, ...]]) -> None:
+    """`vol-upload`, `vol-clone`: libvirt's API doesn't name them."""
+    busy.append(("transfers a volume", "runs qemu-img"))
+    with pytest.raises(
+        HostError, match=r"libvirt's daemon \(process \d+\) can't be stopped now: it transfers a volume, runs qemu-img"
+    ) as why:
+        refuse(One())
+    assert why.value.hint == "wait until that is done (virsh vol-upload, vol-clone, …), then try again"
+
+
+def test_work_that_ends_at_once_is_waited_for(busy: list[tuple[str, ...]]) -> None:
+    busy += [("runs qemu-img",), ("runs qemu-img",), ()]
+    refuse(One())
+
+
+def test_a_daemon_that_cannot_be_seen_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> tuple[str, ...]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(blackout, "lock_owner", lambda _: os.getpid())
+    monkeypatch.setattr(blackout, "daemon_jobs", fails)
+    with pytest.raises(HostError, match=r"what libvirt's daemon .* is doing can't be seen: Permission denied"):
+        refuse(One())

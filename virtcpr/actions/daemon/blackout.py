@@ -18,13 +18,17 @@ from virtcpr.host.files.atomic import read_text
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.libvirt.daemon import Daemon, DriverLock
+from virtcpr.host.libvirt.daemon_jobs import daemon_jobs
 from virtcpr.host.processes import guard
 from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
-from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes.proc import Process, lock_owner
+from virtcpr.host.system.wait import wait_until
 
 log = logging.getLogger(__name__)
 
+JOB_SECONDS = 5.0  # short ones, such as a refresh of a pool, are waited for
+JOB_POLL = 0.05
 BY_HAND = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
 
 _watching: list[Guard] = []  # the guardian of this process: at most one
@@ -166,7 +170,8 @@ def _running() -> Daemon | None:
 
 
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
-    """Stopping the daemon cancels the jobs of all its domains.  Raises HostError if there is a job.
+    """Stopping the daemon cancels the jobs of all its domains, and its work on volumes.  Raises HostError if there is
+    any.
 
     Domains in ``stuck`` (UUIDs) are skipped: only stopping the daemon ends their job.  Domains that ended meanwhile are
     skipped, too.
@@ -182,6 +187,24 @@ def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
             continue
         if busy:
             raise HostError(f"libvirt is busy with {domain.name} ({busy}); its daemon can't be stopped now")
+    _refuse_daemon_jobs()
+
+
+def _refuse_daemon_jobs() -> None:
+    """Raises HostError if the daemon does something that isn't a domain's job, such as `virsh vol-upload`."""
+    pid = lock_owner(daemon.DRIVER_PID)
+    if pid is None:
+        return
+    process = Process.of(pid)
+    try:
+        busy = wait_until(lambda: daemon_jobs(process), JOB_SECONDS, until=lambda jobs: not jobs, poll=JOB_POLL)
+    except OSError as error:
+        raise HostError(f"what libvirt's daemon (process {pid}) is doing can't be seen: {error.strerror}") from error
+    if busy:
+        raise HostError(
+            f"libvirt's daemon (process {pid}) can't be stopped now: it {', '.join(busy)}",
+            hint="wait until that is done (virsh vol-upload, vol-clone, …), then try again",
+        )
 
 
 def _job(domain: Domain) -> str:
