@@ -25,8 +25,8 @@ def drop(domain: etree._Element) -> None:
         for node in domain.iterfind(path):
             if attribute is None:
                 node.text = None
-            else:
-                node.attrib.pop(attribute, None)
+            elif attribute in node.attrib:
+                del node.attrib[attribute]
 
 
 def open_channels(domain: etree._Element) -> frozenset[str]:

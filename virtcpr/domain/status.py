@@ -131,8 +131,8 @@ def _lasting(text: str) -> etree._Element:
     domain = root.find("domain")
     if domain is not None:
         refreshed.drop(domain)
-    if root.get("state") == "running":
-        root.attrib.pop("reason", None)
+    if root.get("state") == "running" and "reason" in root.attrib:
+        del root.attrib["reason"]
     return root
 
 
