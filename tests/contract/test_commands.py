@@ -96,11 +96,11 @@ def test_upgrade_passes_on_mode_reboot(cli: Cli) -> None:
     backend = FakeBackend()
     cli("upgrade", "web", "--mode", "reboot", "-y", backend=backend)
     cli("upgrade", "web", "--mode", "reboot", "--suspend-guest", "-y", backend=backend)
-    cli("upgrade", "web", "--mode", "transfer", "-y", backend=backend)
+    cli("upgrade", "web", "--mode", "transfer", "--force", "-y", backend=backend)
     assert backend.requests == [
         Request(("web",), mode=Mode.REBOOT),
         Request(("web",), mode=Mode.REBOOT, suspend=True),
-        Request(("web",), mode=Mode.TRANSFER),
+        Request(("web",), mode=Mode.TRANSFER, force=True),
     ]
 
 

@@ -115,7 +115,7 @@ class SaveBatch:
 
     def _rehearse(self) -> None:
         """Block a guest that the installed QEMU can't load: it couldn't be restored after the reboot."""
-        ready = [guest for guest in self.guests if guest.plan is not None and not _current(guest.plan)]
+        ready = [guest for guest in self.guests if guest.plan is not None and not guest.plan.facts.current]
         cases = [rehearse.Case(guest.plan.facts, guest.domain.monitor) for guest in ready if guest.plan is not None]
         rehearse.rehearse(cases, Mode.REBOOT)
         for guest, case in zip(ready, cases, strict=True):
@@ -176,8 +176,3 @@ class SaveBatch:
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
         watch(Progress(name, "done", result=guest.report.result))
-
-
-def _current(plan: RebootPlan) -> bool:
-    process, emulator = plan.facts.process, plan.facts.emulator
-    return process is not None and process.build == emulator.build

@@ -62,6 +62,7 @@ EmulatorOption = Annotated[
 RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Move domains that run the installed QEMU already, too.")]
 UpgradeModeOption = Annotated[
     UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, reboot must be asked for.")
 ]

@@ -17,7 +17,8 @@ PERIPHERAL = "/machine/peripheral/"
 class Emulator:
     """A QEMU binary on disk, or why it can't be used.
 
-    ``version`` as ``QEMU_VERSION (package)``; ``build`` identifies the build (ELF build id, or a digest of the file);
+    ``version`` as ``QEMU_VERSION (package)``; ``build`` identifies the build (ELF build id, or a digest of the file) of
+    the program that runs in the end: the file can be a script.
     ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
     ``machines`` the machine types that it knows.
     """
@@ -46,6 +47,7 @@ class ProcessFacts:
     ports: Mapping[int, int] = field(default_factory=dict)  # descriptor of a listening TCP socket → port
     vhosts: int = 0  # descriptors of /dev/vhost-net
     age: float = 0.0  # seconds since it was started
+    libraries: tuple[str, ...] = ()  # those in memory that were replaced on disk
 
     @cached_property
     def line(self) -> CommandLine:
@@ -245,6 +247,14 @@ class DomainFacts:
     def stored(self) -> LiveDomain | None:
         """``persistent_xml``, read; None if there is none.  Raises ParseError if it isn't a domain's."""
         return LiveDomain.of(self.persistent_xml) if self.persistent_xml else None
+
+    @property
+    def current(self) -> bool:
+        """Whether it runs the installed build, with the libraries that are on disk."""
+        process, emulator = self.process, self.emulator
+        if process is None or emulator.problem:
+            return False
+        return process.build == emulator.build and not process.libraries
 
     @cached_property
     def status(self) -> StatusFile:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from virtcpr.domain import refreshed
 from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
 from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
@@ -198,16 +199,14 @@ def _attribute(node: etree._Element, child: str, name: str) -> str | None:
     return None if element is None else element.get(name)
 
 
-def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:
+def normalised(root: etree._Element) -> tuple[str, ...]:
     """The live XML without what a swap or a restart of the daemon changes anyway: pseudo-terminals, the emulator's
-    path, the alias of a USB controller of model none.
+    path, the alias of a USB controller of model none; and without what libvirt refreshes by itself.
 
-    libvirt writes the state "disconnected" of an attached channel only after it reconnects.  Until then it also keeps
-    the index of an ejected medium, and omits the drive's driver, which is always qemu.  ``asleep``: the guest doesn't
-    run, so QEMU doesn't report its open channels yet (virtio_serial_post_load_timer_cb, hw/char/virtio-serial-bus.c:
-    the timer is on the guest's clock).
+    libvirt keeps the index of an ejected medium until it reconnects, and omits the driver, which is always qemu.
+    Changes ``root``.
     """
-    root = parse(text)
+    refreshed.drop(root)
     for node in list(root.iter("*")):
         if node.tag in ("serial", "console", "parallel", "channel") and node.get("type") == "pty":
             _drop(node, "tty")
@@ -217,8 +216,6 @@ def normalised(text: str, *, asleep: bool = False) -> tuple[str, ...]:
         if node.tag == "disk" and not _has_medium(node):
             for part in (*node.findall("source"), *node.findall("driver[@name='qemu']")):
                 node.remove(part)
-        if node.tag == "target" and (asleep or node.get("state") == "disconnected"):
-            _drop(node, "state")
         if node.tag == "emulator":
             node.text = None
         if node.tag == "controller" and (node.get("type"), node.get("model")) == ("usb", "none"):
@@ -238,9 +235,16 @@ def _drop(node: etree._Element, attribute: str) -> None:
 
 
 def differences(before: str, after: str, *, asleep: bool = False) -> tuple[str, ...]:
-    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``; ``asleep``: the
-    guest doesn't run."""
-    old, new = normalised(before, asleep=asleep), normalised(after, asleep=asleep)
+    """Lines of the live XML that changed in a swap and should not have, as ``- old`` and ``+ new``.
+
+    A channel that the guest opened meanwhile is no difference, one that is no longer open is.  ``asleep``: the guest
+    doesn't run, so QEMU doesn't report its open channels yet (virtio_serial_post_load_timer_cb,
+    hw/char/virtio-serial-bus.c: the timer is on the guest's clock).
+    """
+    roots = parse(before), parse(after)
+    was_open, is_open = map(refreshed.open_channels, roots)
+    old, new = map(normalised, roots)
     gone = [f"- {line}" for line in old if line not in new]
     come = [f"+ {line}" for line in new if line not in old]
-    return (*gone, *come)
+    closed = () if asleep else [f"- the open channel {name}" for name in sorted(was_open - is_open)]
+    return (*gone, *come, *closed)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from lxml import etree
 
+from virtcpr.domain import refreshed
 from virtcpr.domain.xml import parse
 from virtcpr.errors import ParseError
 
@@ -119,9 +120,20 @@ def _in_force(node: etree._Element | None) -> bool:
 def changes(first: str, second: str) -> tuple[str, ...]:
     """Paths of the differences between two readings of a domain's status file; no values, as they can be secret.
 
-    Taints don't count: a query through the daemon adds one.
+    Taints don't count: a query through the daemon adds one.  Nor does what libvirt writes by itself as the guest goes
+    on, and why it runs: a guest that was suspended and resumed is the same again.
     """
-    return tuple(dict.fromkeys(_changes(parse(first), parse(second), "")))
+    return tuple(dict.fromkeys(_changes(_lasting(first), _lasting(second), "")))
+
+
+def _lasting(text: str) -> etree._Element:
+    root = parse(text)
+    domain = root.find("domain")
+    if domain is not None:
+        refreshed.drop(domain)
+    if root.get("state") == "running" and "reason" in root.attrib:
+        del root.attrib["reason"]
+    return root
 
 
 def _changes(first: etree._Element, second: etree._Element, path: str) -> Iterator[str]:

@@ -154,7 +154,8 @@ class Request:
     """The domains of a command, and its options.  ``domains`` are names, ids or UUIDs; empty with ``every``.
 
     ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
-    asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).
+    asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that
+    runs the installed build is moved, too.
     """
 
     domains: tuple[str, ...] = ()
@@ -165,6 +166,7 @@ class Request:
     mode: Mode | None = None
     rehearse: bool = True
     suspend: bool = False
+    force: bool = False
 
 
 class Readying(Enum):

@@ -14,20 +14,23 @@ from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 @dataclass(frozen=True)
 class Decision:
-    """The base of ``check``, ``plan`` and ``upgrade``.  ``findings`` are for all modes."""
+    """The base of ``check``, ``plan`` and ``upgrade``.  ``findings`` are for all modes.
+
+    ``force``: a domain that runs the installed build is moved, too.
+    """
 
     facts: DomainFacts
     findings: tuple[Finding, ...]
     plan: Plan | None
+    force: bool = False
 
     def blocked(self, mode: Mode) -> bool:
         return blocks(self.findings, mode)
 
     @property
     def current(self) -> bool:
-        """Whether it already runs the installed build."""
-        process, emulator = self.facts.process, self.facts.emulator
-        return process is not None and not emulator.problem and process.build == emulator.build
+        """Whether there is nothing to do: it runs the installed build already."""
+        return self.facts.current and not self.force
 
     @property
     def verdict(self) -> Result | None:
@@ -41,7 +44,7 @@ class Decision:
         return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
-def decide(facts: DomainFacts) -> Decision:
+def decide(facts: DomainFacts, *, force: bool = False) -> Decision:
     """Apply every rule; plan mode ``transfer`` if none blocks it.  Pure.
 
     A domain that can't be parsed gets a finding; other domains are still judged.
@@ -49,10 +52,10 @@ def decide(facts: DomainFacts) -> Decision:
     try:
         findings = apply(RULES, facts)
     except ParseError as error:
-        return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None)
+        return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None, force)
     if facts.process is None or blocks(findings, Mode.TRANSFER):
-        return Decision(facts, findings, None)
+        return Decision(facts, findings, None, force)
     try:
-        return Decision(facts, findings, plan(facts))
+        return Decision(facts, findings, plan(facts), force)
     except Unplannable as problem:
-        return Decision(facts, (*findings, problem.finding(facts.name)), None)
+        return Decision(facts, (*findings, problem.finding(facts.name)), None, force)

@@ -78,10 +78,17 @@ def _sockets(answer: object) -> Reading:
     )
 
 
+# How much of it the guest has plugged, which is part of the state that new QEMU gets (virtio_mem_fill_device_info).
+GUESTS_SIZE = ("virtio-mem", "size")
+
+
 def _memory_devices(answer: object) -> Reading:
     devices = ((qmp.text(qmp.obj(d)["type"]), qmp.obj(qmp.obj(d)["data"])) for d in qmp.items(answer))
-    keys = ("id", "addr", "memaddr", "size", "slot", "node", "memdev")
-    return frozenset(" ".join([kind, *(f"{k}={data[k]}" for k in keys if k in data)]) for kind, data in devices)
+    keys = ("id", "addr", "memaddr", "max-size", "size", "slot", "node", "memdev")
+    return frozenset(
+        " ".join([kind, *(f"{k}={data[k]}" for k in keys if k in data and (kind, k) != GUESTS_SIZE)])
+        for kind, data in devices
+    )
 
 
 def _iothreads(answer: object) -> Reading:

@@ -193,6 +193,20 @@ def test_a_guest_suspended_after_planning(guest: Guest) -> None:
     guest.assert_well(process)
 
 
+def test_a_guest_that_boots_while_it_is_moved(guest: Guest) -> None:
+    """Its agent connects between planning and the swap, and libvirt writes that down: no change of the domain."""
+    guest.is_watched()
+    until = f"timeout 110 sh -c 'until virsh dumpxml {NAME} | grep -q state=.{{}}; do sleep 0.2; done'"
+    virsh("reset", NAME)
+    shell(until.format("disconnected"))
+
+    report = upgrade(at={"spawn": until.format("connected")})
+
+    assert (report["exit_code"], report["domains"][0]["findings"]) == (0, []), report
+    guest.is_watched()
+    guest.assert_well(new_process(report))
+
+
 def test_a_record_of_libvirts_that_is_damaged_in_the_middle(guest: Guest) -> None:
     """What it said before the swap is in the journal."""
     guest.is_watched()

@@ -17,6 +17,7 @@ SEEN = {
     "room": "test_reboot.py",
     "vnc-password": "test_displays.py",
     "session": "test_session.py",
+    "libraries": "test_builds.py",
     "transient": "test_prepare.py",
     "interface-rom": "test_prepare.py",
     "network-boot": "test_prepare.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.lab.support import client
@@ -69,7 +70,7 @@ class Guest:
         run("python3", "-", stdin=REBUILD)
         for command in image_commands(SMALL):
             run(*command)
-        xml = domain_xml(SMALL).replace("</devices>", "<panic model='isa'/></devices>")
+        xml = domain_xml(replace(SMALL, agent=True)).replace("</devices>", "<panic model='isa'/></devices>")
         run("virsh", "-q", "define", "/dev/stdin", stdin=xml)
         self.witness = Witness()
 

@@ -75,6 +75,42 @@ def test_changes_are_said_without_values() -> None:
     assert changes(description, description.replace("secret", "other")) == ("domain/description",)
 
 
+REFRESHED = [
+    ("<channel type='unix'><target type='virtio' name='a' state='{}'/></channel>", "disconnected", "connected"),
+    ("<disk type='file'><source file='a'/><target dev='sda' bus='sata' tray='{}'/></disk>", "closed", "open"),
+    ("<interface type='direct'><mac address='52:54:00:00:00:01' currentAddress='{}'/></interface>", "a", "b"),
+    ("<memory model='virtio-mem'><target><current unit='KiB'>{}</current></target></memory>", "0", "1024"),
+]
+
+
+@pytest.mark.parametrize(("device", "before", "after"), REFRESHED)
+def test_what_libvirt_refreshes_by_itself_is_no_change(device: str, before: str, after: str) -> None:
+    """An agent that connects while its guest is moved: neither planning nor verification may take it for a change."""
+    first, second = (
+        f"<domstatus><domain><devices>{device.format(x)}</devices></domain></domstatus>" for x in (before, after)
+    )
+    assert changes(first, second) == ()
+    assert changes(first, second.replace("<domain>", "<domain id='2'>")) == ("domain",)
+    live = [text.removeprefix("<domstatus>").removesuffix("</domstatus>") for text in (first, second)]
+    assert differences(*live) == ()
+
+
+def test_nor_are_the_balloon_and_the_guests_clock() -> None:
+    text = "<domain><currentMemory unit='KiB'>{}</currentMemory><clock offset='variable' adjustment='{}' {}/></domain>"
+    first, second = text.format(1024, 0, "adjustment0='0'"), text.format(512, 3600, "adjustment0='0'")
+    assert differences(first, second) == ()
+    assert changes(f"<domstatus>{first}</domstatus>", f"<domstatus>{second}</domstatus>") == ()
+    other = text.format(512, 3600, "adjustment0='7'")
+    assert changes(f"<domstatus>{first}</domstatus>", f"<domstatus>{other}</domstatus>") == ("domain/clock",)
+
+
+def test_nor_is_the_reason_why_it_runs() -> None:
+    """Suspended and resumed, it is the same again; suspended for another reason it isn't."""
+    record = "<domstatus state='{}' reason='{}'/>"
+    assert changes(record.format("running", "booted"), record.format("running", "unpaused")) == ()
+    assert changes(record.format("paused", "user"), record.format("paused", "ioerror")) == ("domstatus",)
+
+
 def test_differences_of_the_xml() -> None:
     xml = facts.domain().xml
     assert differences(xml, xml.replace("/dev/pts/1", "/dev/pts/7")) == ()

@@ -115,6 +115,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("qemu-old", (T,), "runs in QEMU 9.2.0, cpr-transfer needs 10.0", qemu(version="9.2.0", version_tuple=(9, 2, 0))),
     ("qemu-old-reboot", (R,), "cpr-reboot needs 8.2", qemu(version="8.1.0", version_tuple=(8, 1, 0))),
     ("modules-gone", (T, L, R, X), "were replaced on disk", process(modules=False)),
+    ("libraries", (T, L, R, X), "the old ones: /lib/a, /lib/b, /lib/c and 1 more",
+     process(libraries=("/lib/a", "/lib/b", "/lib/c", "/lib/d"))),
     ("ram-private", (T, X), "RAM isn't shared (pc.ram)", qemu(memdevs=(Memdev("pc.ram", False),))),
     ("ram-private", (T, X), "no memory backend", qemu(memdevs=())),
     ("ram-private", (T, X), "won't be shared (main memory)", stopped(xml(SHARED, ""))),

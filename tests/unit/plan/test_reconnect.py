@@ -27,6 +27,15 @@ def test_the_record_agrees_with_both() -> None:
     assert compare(recorded(RECORD), answers("old")) == compare(recorded(RECORD), answers("new")) == ()
 
 
+def test_what_the_guest_has_plugged_of_virtio_mem_comes_with_its_state() -> None:
+    """New QEMU, which waits for the state, has nothing of it plugged yet; its size is fixed."""
+    query = next(query for query in reconnect.QUERIES if query.what == "memory devices")
+    device = {"id": "m0", "memaddr": 1 << 32, "size": 1 << 27, "max-size": 1 << 28, "node": 0, "memdev": "/objects/m"}
+    old, new = ([{"type": "virtio-mem", "data": device | {"size": size}}] for size in (1 << 27, 0))
+    other = [{"type": "virtio-mem", "data": device | {"max-size": 1 << 29}}]
+    assert query.reads(old) == query.reads(new) != query.reads(other)
+
+
 def changed(command: str, change: Any) -> Mapping[str, object]:
     """The answers of new with one of them changed in place."""
     answer = deepcopy(RECORDED["new"][command])

@@ -29,7 +29,7 @@ from virtcpr.host.files.atomic import kind_of, read_text
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.libvirt.daemon import STATE_DIR
 from virtcpr.host.network import ports as bridge
-from virtcpr.host.processes import proc
+from virtcpr.host.processes import libraries, proc
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import memory
 from virtcpr.host.system.paths import PATHS, SYSTEM
@@ -56,6 +56,7 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         ports=inet,
         vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),
         age=proc.age(process),
+        libraries=libraries.replaced(process),
     )
 
 

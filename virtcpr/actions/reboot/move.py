@@ -35,9 +35,9 @@ class Move(Outcome):
     pause_ms: float | None = None
 
     @classmethod
-    def of(cls, facts: DomainFacts, *, suspend: bool) -> Move:
+    def of(cls, facts: DomainFacts, *, suspend: bool, force: bool = False) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
-        decision = decide(facts)
+        decision = decide(facts, force=force)
         if decision.current:
             return cls(facts, result=Result.CURRENT)
         findings = reboot.reasons(decision, suspend=suspend, agent=facts.agent)
@@ -84,7 +84,10 @@ def planned(connection: Connection, request: Request) -> list[Move]:
     Raises UsageError and HostError; a problem of one domain is in its move.
     """
     probe = Probe(request.emulator, ping=request.suspend)
-    pairs = [(domain, Move.of(probe.facts(domain), suspend=request.suspend)) for domain in chosen(connection, request)]
+    pairs = [
+        (domain, Move.of(probe.facts(domain), suspend=request.suspend, force=request.force))
+        for domain in chosen(connection, request)
+    ]
     moves = [move for _, move in pairs]
     _refuse_without_room(moves)
     if request.rehearse:

@@ -11,6 +11,7 @@ from virtcpr.cli import options
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
+    ForceOption,
     RehearseOption,
     RunningDomain,
     UpgradeMode,
@@ -27,6 +28,7 @@ def plan(
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,
     rehearse: RehearseOption = True,
+    force: ForceOption = False,
     detailed: Annotated[
         bool,
         typer.Option(
@@ -42,7 +44,7 @@ def plan(
     session: Session = ctx.obj
     session.output = output
     asked = options.request(session, domain, every, emulator)
-    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse))
+    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse, force=force))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

@@ -11,6 +11,7 @@ from virtcpr.cli import interaction, options
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
+    ForceOption,
     RehearseOption,
     RunningDomain,
     UpgradeMode,
@@ -33,6 +34,7 @@ def upgrade(
     suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With --mode reboot: {options.SUSPEND}")] = False,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
     rehearse: RehearseOption = True,
+    force: ForceOption = False,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
@@ -49,7 +51,7 @@ def upgrade(
     if suspend and mode is not UpgradeMode.REBOOT:
         raise UsageError("--suspend-guest needs --mode reboot", hint=hint)
     asked = options.request(session, domain, every, emulator)
-    request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend)
+    request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend, force=force)
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):

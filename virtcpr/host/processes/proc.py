@@ -327,6 +327,17 @@ def _notes(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         position = value + (size + 3 & ~3)
 
 
+def leaves(session: int) -> tuple[int, ...]:
+    """The processes of a session that aren't the parent of another of its processes."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it may end meanwhile
+            fields = _stat(int(path.name))
+            if int(fields[3]) == session:  # state, parent, group, session
+                parents[int(path.name)] = int(fields[1])
+    return tuple(sorted(parents.keys() - set(parents.values())))
+
+
 def with_argv(argv: Sequence[str], *, other_than: int) -> Process | None:
     """A process with exactly this command line, other than ``other_than``, if there is one."""
     wanted = b"\0".join(os.fsencode(word) for word in argv) + b"\0"

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host.processes.proc import User, build_of
+from virtcpr.host.processes.proc import Process, User, build_of, leaves
 from virtcpr.host.processes.run import run
 from virtcpr.host.qemu.scratch import Scratch, as_user
 
@@ -23,11 +23,11 @@ class NotAnEmulator(Exception):
 async def inspect(path: str) -> tuple[str, dict[str, object]]:
     """(build, answers) of a QEMU binary: run it once, as user nobody and without a machine, and query it.
 
-    ``answers`` holds what query-version, query-target, query-qmp-schema and query-machines returned.
+    The file can be a script that runs QEMU: ``build`` is then QEMU's, as a guest's process shows it.  ``answers``
+    holds what query-version, query-target, query-qmp-schema and query-machines returned.
     Raises NotAnEmulator.
     """
     _check_file(path)
-    build = build_of(Path(path))
     options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
     try:
         scratch = await Scratch.start(path, options, user=_nobody())
@@ -36,11 +36,24 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
     async with scratch:
         try:
             monitor = await scratch.monitor(SECONDS)
-            return build, {command: await monitor.execute(command) for command in COMMANDS}
+            answers = {command: await monitor.execute(command) for command in COMMANDS}
+            return _build(path, scratch), answers
         except QmpError as error:
             await scratch.end()
             words = scratch.words[-1] if scratch.words else error.message
             raise NotAnEmulator(f"isn't QEMU, or is broken: {words}") from error
+
+
+def _build(path: str, scratch: Scratch) -> str:
+    """The build of the program that answers: the only process of the scratch QEMU's session that has no child in it.
+
+    Raises NotAnEmulator if the file can't be read.
+    """
+    try:
+        programs = leaves(scratch.process.pid)
+        return build_of(Process.of(programs[0]).path / "exe" if len(programs) == 1 else Path(path))
+    except (OSError, HostError) as error:
+        raise NotAnEmulator(f"can't be examined: {error}") from error
 
 
 def firmware(path: str) -> str:

@@ -108,6 +108,13 @@ def modules_gone(subject: Subject) -> Iterator[Hit]:
         yield {"version": subject.qemu.version}
 
 
+def libraries_replaced(subject: Subject) -> Iterator[Hit]:
+    paths = subject.process.libraries
+    if paths:
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        yield {"paths": ", ".join(paths[:3]) + more}
+
+
 def exec_forbidden(subject: Subject) -> Iterator[Hit]:
     """libvirt's default sandbox; QEMU can't exec itself under it."""
     if subject.line and any(o.properties().get("spawn") == "deny" for o in subject.line.named("sandbox")):

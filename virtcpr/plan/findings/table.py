@@ -152,6 +152,9 @@ EMULATORS = (
     Rule("modules-gone", ALL, RUNNING, state.modules_gone,
          "QEMU {version} and its modules were replaced on disk: it can't load further modules",
          "move the guest before you attach devices to it", "QEMU util/module.c module_load()", INFO),
+    Rule("libraries", ALL, RUNNING, state.libraries_replaced,
+         "libraries that QEMU uses were replaced on disk, and the guest runs with the old ones: {paths}",
+         "move the guest: new QEMU loads the installed ones", "Linux proc_pid_maps(5)", INFO),
 )
 
 MEMORY = (
