@@ -93,10 +93,15 @@ def _drop_stuck_start(note: Note, status: StatusFile) -> None:
     """End the start's QEMU, if any, which waits for its state and whose monitor nobody knows; then forget the start.
 
     The daemon must be down.  Raises HostError if its process doesn't end, or if there is a process older than the
-    start: a guest that was restored once keeps these options for ever.  The record stays then.
+    start, or maybe older: a guest that was restored once keeps these options for ever.  The record stays then.
     """
     for process in with_options([("-uuid", note.uuid), WAITING]):
-        if int(process.started) < note.since or not note.since:
+        if not note.since:
+            raise HostError(
+                f"process {process.pid} waits for a state, but it isn't known when this start began: the process may be "
+                "older, and have the guest"
+            )
+        if int(process.started) < note.since:
             raise HostError(f"process {process.pid} is older than this start, and may have the guest")
         if not process.kill(guest.END_SECONDS):
             raise HostError(f"process {process.pid} was killed, and isn't gone after {guest.END_SECONDS:g} s")

@@ -27,17 +27,18 @@ def read() -> dict[str, Rehearsal]:
     """The known results; empty if the file can't be read or understood: then everything is rehearsed again."""
     try:
         document = json.loads(PATH.read_text(encoding="utf-8"))
-        return {str(key): Rehearsal(Trial(trial), str(words)) for key, (trial, words) in document.items()}
+        return {str(name): Rehearsal(Trial(trial), str(words)) for name, (trial, words) in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def note(key: str, result: Rehearsal) -> None:
-    """Keep a result, unless it tells nothing.  If that fails, the case is rehearsed again."""
+def note(name: str, result: Rehearsal) -> None:
+    """Keep the result of this ``key``, unless it tells nothing.  If that fails, the case is rehearsed again."""
     if result.trial is Trial.UNSURE:
         return
-    kept = [*read().items(), (key, result)][-LAST:]
+    kept = [*read().items(), (name, result)][-LAST:]
+    document = {of: (rehearsal.trial.value, rehearsal.words) for of, rehearsal in kept}
     try:
-        write_private(PATH, json.dumps({key: (result.trial.value, result.words) for key, result in kept}))
+        write_private(PATH, json.dumps(document))
     except HostError as error:
         log.info("%s", error.message)
