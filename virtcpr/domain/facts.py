@@ -20,7 +20,8 @@ class Emulator:
     ``version`` as ``QEMU_VERSION (package)``; ``build`` identifies the build (ELF build id, or a digest of the file) of
     the program that runs in the end: the file can be a script.
     ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
-    ``machines`` the machine types that it knows.
+    ``machines`` the machine types that it knows.  ``number`` is (major, minor, micro).  ``exit_on_error``: its command
+    migrate-incoming has this argument (QEMU 9.1).
     """
 
     path: str
@@ -29,6 +30,8 @@ class Emulator:
     target: str = ""
     modes: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
+    number: tuple[int, int, int] = (0, 0, 0)
+    exit_on_error: bool = False
     problem: str | None = None
 
 

@@ -196,13 +196,25 @@ def blocked_reasons(answer: Json) -> tuple[str, ...]:
 
 def migration_modes(schema: Json) -> frozenset[str]:
     """query-qmp-schema → the values of MigMode.  Type names are numbers there: walk from the command."""
-    types = {text(obj(t)["name"]): obj(t) for t in items(schema)}
-    command = types.get("migrate-set-parameters", {})
-    arguments = types.get(text(command.get("arg-type")), {})
-    for member in items(arguments.get("members", [])):
-        if obj(member)["name"] == "mode":
-            return frozenset(text(v) for v in items(obj(types.get(text(obj(member)["type"]))).get("values", [])))
+    types = _types(schema)
+    for member in _arguments(types, "migrate-set-parameters"):
+        if member["name"] == "mode":
+            return frozenset(text(v) for v in items(obj(types.get(text(member["type"]))).get("values", [])))
     return frozenset()
+
+
+def takes(schema: Json, command: str, argument: str) -> bool:
+    """query-qmp-schema → whether a command has this argument."""
+    return any(member["name"] == argument for member in _arguments(_types(schema), command))
+
+
+def _types(schema: Json) -> dict[str, Mapping[str, Json]]:
+    return {text(obj(t)["name"]): obj(t) for t in items(schema)}
+
+
+def _arguments(types: Mapping[str, Mapping[str, Json]], command: str) -> Iterator[Mapping[str, Json]]:
+    arguments = types.get(text(types.get(command, {}).get("arg-type")), {})
+    return map(obj, items(arguments.get("members", [])))
 
 
 def machines(answer: Json) -> frozenset[str]:

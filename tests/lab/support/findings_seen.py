@@ -56,6 +56,7 @@ NOT_IN_LAB = {
     "emulator-reboot": NEEDS_OLD_QEMU,
     "qemu-old": NEEDS_OLD_QEMU,
     "qemu-old-reboot": NEEDS_OLD_QEMU,
+    "qemu-untried": "the suites have only releases that were run",
     "ram-epc": NEEDS_KVM,
     "sgx": NEEDS_KVM,
     "confidential": NEEDS_KVM,

@@ -17,12 +17,13 @@ from virtcpr.actions.rehearsal import cache, rehearse
 from virtcpr.actions.rehearsal.modes import MODES
 from virtcpr.actions.rehearsal.rehearse import Case
 from virtcpr.actions.transfer.move import Move
-from virtcpr.domain.facts import DomainFacts
+from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host.processes.proc import Process, User
 from virtcpr.host.qemu import emulator, scratch
 from virtcpr.model import Mode, Rehearsal, Result, Severity, Trial
 
+EMULATOR = facts.domain().emulator
 GO, NO_GO = Rehearsal(Trial.GO), Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exceeds allocated max 256")
 
 
@@ -217,8 +218,8 @@ class Twin:
         pass
 
 
-def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER) -> Rehearsal:
-    act = MODES[mode](rehearse._twin(facts.domain()), scratch.Directory(9))
+def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER, new: Emulator = EMULATOR) -> Rehearsal:
+    act = MODES[mode](rehearse._twin(facts.domain()), scratch.Directory(9), new)
     return asyncio.run(rehearse._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
@@ -294,13 +295,20 @@ def test_a_file_is_saved_and_loaded_as_both_agree() -> None:
 def test_a_qemu_that_cannot_outlive_a_failed_load_is_asked_without() -> None:
     """Before 9.1: it ends then, and its words are taken all the same."""
     after = resting(refuses="exit-on-error")
-    assert hand_over(Twin(ends=COMPLETED), after, Mode.REBOOT) == GO
-    assert ("migrate-incoming", {"uri": "file:/proc/self/fd/9/state"}) in after.asked
+    old = replace(EMULATOR, exit_on_error=False)
+    assert hand_over(Twin(ends=COMPLETED), after, Mode.REBOOT, old) == GO
+    assert dict(after.asked)["migrate-incoming"] == {"uri": "file:/proc/self/fd/9/state"}
+
+
+def test_the_twin_is_no_go_where_the_guest_could_not_be_loaded() -> None:
+    """The twin gets the very command that the guest's new QEMU will get: nothing is tried a second way."""
+    after = resting(refuses="exit-on-error")
+    assert hand_over(Twin(ends=COMPLETED), after, Mode.REBOOT).trial is Trial.NO_GO
 
 
 def test_new_qemu_of_mode_reboot_waits_with_the_memory_of_old() -> None:
     domain = facts.domain()
-    act = MODES[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9))
+    act = MODES[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9), EMULATOR)
     assert tuple(act.after()) == (*act.before(), "-incoming", "defer")
     assert "/proc/self/fd/9/ram" in " ".join(act.before())
     assert "memfd" not in " ".join(act.before())

@@ -70,6 +70,25 @@ def test_a_guest_out_of_its_file(reboot_stage: RebootStage, purpose: Purpose, re
     assert living(reboot_stage) == 1
 
 
+def test_a_qemu_of_before_9_1_loads_it(reboot_stage: RebootStage) -> None:
+    """Scripted: it has no exit-on-error, and refuses it."""
+    one = reboot_stage.saved(Purpose.UPGRADE)
+    reboot_stage.world.new_exit_on_error = False
+    assert reboot_stage.restore(one, emulator=replace(DOMAIN.emulator, exit_on_error=False)) is None
+    assert reboot_stage.world.now.status == "running"
+
+
+def test_if_it_cannot_it_ends_and_the_file_waits(reboot_stage: RebootStage) -> None:
+    one = reboot_stage.saved(Purpose.UPGRADE)
+    one.state_path.write_bytes(b"something else")
+    reboot_stage.world.new_exit_on_error = False
+    old = replace(DOMAIN.emulator, exit_on_error=False)
+    error = reboot_stage.restore(one, read=False, emulator=old)
+    assert isinstance(error, HostError)
+    assert f"its state waits in {one.directory}" in error.message
+    waits(reboot_stage)
+
+
 @pytest.mark.parametrize("purpose", Purpose)
 @numbers(0, LOADED)
 def test_an_error_before_new_may_run_it(reboot_stage: RebootStage, number: int, purpose: Purpose) -> None:

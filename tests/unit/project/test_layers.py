@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "": {"daemon", "inspect", "reboot", "records", "rehearsal", "transfer"},
     "auto": {"", "daemon", "records", "rehearsal", "transfer"},
     "transfer": {"daemon", "inspect", "monitor", "records", "rehearsal"},
-    "reboot": {"daemon", "inspect", "records", "rehearsal"},
+    "reboot": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "rehearsal": {"monitor"},
     "daemon": set(),
     "inspect": set(),

@@ -56,6 +56,7 @@ def domain() -> DomainFacts:
     known: dict[str, Any] = {**raw["emulator"], "build": "another"}
     for name in ("modes", "machines"):
         known[name] = frozenset(known[name])
+    known["number"] = tuple(known["number"])
     host = HostFacts(8 << 20, {2048: 0})
     parts = {"emulator": Emulator(**known), "process": process(), "qemu": qemu(), "host": host}
     return DomainFacts(**{**raw, "persistent_xml": raw["xml"], **parts})

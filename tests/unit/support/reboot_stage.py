@@ -50,6 +50,7 @@ class Qemu:
     mode: str = "normal"
     on: frozenset[str] = frozenset({"events", "return-path"})
     fd: int = -1
+    exit_on_error: bool = True  # whether migrate-incoming has this argument
 
     @property
     def process(self) -> Process:
@@ -83,11 +84,17 @@ class Qemu:
                 with os.fdopen(self.fd, "wb") as file:
                     file.write(STATE)
             case "migrate-incoming":
+                if arguments.get("exit-on-error") is False and not self.exit_on_error:
+                    os.close(self.fd)
+                    raise QmpRefused("Parameter 'exit-on-error' is unexpected")
                 assert (arguments["uri"], self.mode) == (f"fd:{FD}", "cpr-reboot")
                 with os.fdopen(self.fd, "rb") as file:
                     whole = file.read() == STATE
                 self.status, self.migration = ("paused", "completed") if whole else ("inmigrate", "failed")
                 self.why = "" if whole else "load of migration failed: Invalid argument"
+                if not whole and not self.exit_on_error:
+                    self.child.kill()
+                    self.child.wait()
             case "migrate_cancel":
                 self.migration = "cancelled"
             case "cont":
@@ -107,6 +114,7 @@ class World:
     qemu: Qemu | None = None
     ids: int = 1
     hook: bool = True
+    new_exit_on_error: bool = True  # of the QEMU that is started next
     silent: bool = False
     said: list[str] = field(default_factory=list)
     at: int | None = None
@@ -244,6 +252,7 @@ class FakeConnection:
             for path in Path(kept).iterdir():
                 os.link(path, own / path.name)
         new = world.start("-incoming", "defer", status="inmigrate")
+        new.exit_on_error = world.new_exit_on_error
         saved = saves.load(UUID, world.directory / "saved").saved
         new.asleep = saved.wake
         return FakeDomain(world)
@@ -291,8 +300,8 @@ class RebootStage:
     def record(self) -> Record:
         return saves.load(UUID, self.world.directory / "saved")
 
-    def restore(self, one: Record, *, read: bool = True) -> VirtcprError | None:
-        restoring = Restoring(self.connection, one, DOMAIN.emulator, self.steps.append)
+    def restore(self, one: Record, *, read: bool = True, emulator: Emulator = DOMAIN.emulator) -> VirtcprError | None:
+        restoring = Restoring(self.connection, one, emulator, self.steps.append)
         return _error(lambda: restoring.run(read=read))
 
     def settle(self, *, dry_run: bool = False) -> Recovered:

@@ -29,11 +29,14 @@ async def _inspect(path: str) -> Emulator:
     except binary.NotAnEmulator as problem:
         return Emulator(path, problem=str(problem))
     version, package = qmp.version(answers["query-version"])
+    schema = answers["query-qmp-schema"]
     return Emulator(
         path,
         version=qmp.version_text(version, package),
         build=build,
         target=qmp.text(qmp.obj(answers["query-target"])["arch"]),
-        modes=qmp.migration_modes(answers["query-qmp-schema"]),
+        modes=qmp.migration_modes(schema),
         machines=qmp.machines(answers["query-machines"]),
+        number=version,
+        exit_on_error=qmp.takes(schema, "migrate-incoming", "exit-on-error"),
     )

@@ -25,7 +25,8 @@ async def migrate(old: Monitor, cpr: str, main: str) -> None:
 
 
 async def incoming(new: Monitor, main: str) -> None:
-    """New QEMU receives the device state over ``main``, and stays alive if it can't load it."""
+    """New QEMU receives the device state over ``main``, and stays alive if it can't load it: every release that has
+    cpr-transfer has the option for that."""
     await new.execute("migrate-incoming", {"uri": f"unix:{main}", "exit-on-error": False})
 
 

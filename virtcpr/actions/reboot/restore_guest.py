@@ -13,8 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
+from virtcpr.actions.monitor import reboot
 from virtcpr.actions.reboot import guest, validate
-from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings, set_capabilities
+from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings
 from virtcpr.actions.reboot.save_guest import FD
 from virtcpr.actions.records import pending_strips
 from virtcpr.actions.records.saves import Record, Saved
@@ -112,12 +113,12 @@ class Restoring:
     def _load(self) -> None:
         assert self.domain is not None
         saved = self.record.saved
-        self.domain.monitor("migrate-set-parameters", {"mode": "cpr-reboot"})
-        set_capabilities(self.domain, {"x-ignore-shared": saved.ignores_shared, "events": True})
+        for command in reboot.load_settings(ignore_shared=saved.ignores_shared):
+            self.domain.monitor(*command)
         stream = Stream(self.record.state_path, out=False)
         try:
             self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
-            self.domain.monitor("migrate-incoming", {"uri": f"fd:{FD}", "exit-on-error": False})
+            self.domain.monitor(*reboot.incoming(f"fd:{FD}", self.emulator))
         finally:
             stream.given()
         loaded = stream.end()

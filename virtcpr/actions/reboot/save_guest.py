@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
+from virtcpr.actions.monitor import reboot
 from virtcpr.actions.reboot import guest
-from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back, images, set_capabilities
+from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back, images
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.domain import qmp
@@ -26,7 +27,6 @@ from virtcpr.model import Phase
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.reboot_recovery import Purpose, Stage
 
-UNLIMITED = 1 << 50  # bytes a second; QEMU's default, 128 MiB/s, is meant for networks
 FD = "virtcpr-state"
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class Saving:
         try:
             self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
             self.stopped = time.monotonic()
-            self.domain.monitor("migrate", {"uri": f"fd:{FD}"})
+            self.domain.monitor(*reboot.migrate(f"fd:{FD}"))
         finally:
             stream.given()
         state = stream.end()
@@ -183,9 +183,8 @@ class Saving:
         had = {memdev.id for memdev in self.plan.facts.qemu.memdevs}
         if {memdev.id for memdev in qmp.memdevs(self.domain.monitor("query-memdev"))} != had:
             raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
-        parameters = {"mode": "cpr-reboot", "max-bandwidth": UNLIMITED}
-        self.domain.monitor("migrate-set-parameters", parameters)
-        set_capabilities(self.domain, {"x-ignore-shared": self.record.saved.ignores_shared, "return-path": False})
+        for command in reboot.save_settings(ignore_shared=self.record.saved.ignores_shared):
+            self.domain.monitor(*command)
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))
         if reasons:
             raise HostError(f"{self.name}: QEMU refuses: {'; '.join(map(str, reasons))}")

@@ -98,8 +98,8 @@ def _drop_stuck_start(note: Note, status: StatusFile) -> None:
     for process in with_options([("-uuid", note.uuid), WAITING]):
         if not note.since:
             raise HostError(
-                f"process {process.pid} waits for a state, but it isn't known when this start began: the process may be "
-                "older, and have the guest"
+                f"process {process.pid} waits for a state, but it isn't known when this start began: the process may "
+                "be older, and have the guest"
             )
         if int(process.started) < note.since:
             raise HostError(f"process {process.pid} is older than this start, and may have the guest")

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from virtcpr.actions.monitor import cpr, query
+from virtcpr.actions.monitor import cpr, query, reboot
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine, successor
+from virtcpr.domain.facts import Emulator
 from virtcpr.domain.twin import in_files
 from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.qemu.scratch import Directory, Scratch
 from virtcpr.model import Mode
 
-UNTHROTTLED = 1 << 50  # bytes a second; a save is limited to 128 MiB by default
 RESTING = ("paused", "prelaunch")  # new's run state at the end: the twin never ran in old
 
 
 class TwinMode(Protocol):
-    """A mode, made from the twin's command line and a directory that both of its processes can use."""
+    """A mode, made from the twin's command line, a directory that both of its processes can use, and the emulator that
+    new QEMU is started from."""
 
-    def __init__(self, line: CommandLine, place: Directory) -> None: ...
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None: ...
 
     def before(self) -> Sequence[str]:
         """The options of old QEMU, which never runs."""
@@ -40,7 +41,7 @@ class TwinMode(Protocol):
 class Transfer:
     """cpr-transfer: side by side, by two sockets."""
 
-    def __init__(self, line: CommandLine, place: Directory) -> None:
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
         self._line = line
         self._cpr, self._main = place.path("cpr.sock"), place.path("main.sock")
 
@@ -67,9 +68,10 @@ class Transfer:
 class Reboot:
     """cpr-reboot: by a file.  RAM, never touched, is in files of its own, so that the save takes no time."""
 
-    def __init__(self, line: CommandLine, place: Directory) -> None:
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
         self._line = in_files(line, place.path("ram"))
-        self._state = place.path("state")
+        self._uri = f"file:{place.path('state')}"
+        self._emulator = emulator
 
     def before(self) -> Sequence[str]:
         return (*self._line.argv()[1:], "-S")
@@ -78,36 +80,25 @@ class Reboot:
         return (*self.before(), "-incoming", "defer")
 
     async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
-        await _ready(old, {"mode": "cpr-reboot", "max-bandwidth": UNTHROTTLED})
+        await _execute(old, reboot.save_settings(ignore_shared=True))
         if reasons := qmp.blocked_reasons(await old.execute("query-migrate")):
             raise HostError(f"its twin: QEMU refuses: {'; '.join(reasons)}")
-        await old.execute("migrate", {"uri": f"file:{self._state}"})
+        await _execute(old, [reboot.migrate(self._uri)])
         if await old.migration_end(timeout) != "completed":
             # The guest would run on; and the cause may be a lack of room, where only the twin's state is written.
             raise QmpError(f"its state can't be saved: {await cpr.reason(old)}")
         new = await after.monitor(timeout)
-        await _ready(new, {"mode": "cpr-reboot"})
-        await self._load(new)
+        await _execute(new, reboot.load_settings(ignore_shared=True))
+        await _execute(new, [reboot.incoming(self._uri, self._emulator)])
         if await new.migration_end(timeout) != "completed":
             raise QmpRefused(await cpr.reason(new))
         if (state := await query.run_state(new)) not in RESTING:
             raise QmpRefused(f"new QEMU has all of its state, but is {state}")
 
-    async def _load(self, new: Monitor) -> None:
-        """New takes the state, and stays alive if it can't; before 9.1 QEMU has no option for that, and ends."""
-        uri = {"uri": f"file:{self._state}"}
-        try:
-            await new.execute("migrate-incoming", {**uri, "exit-on-error": False})
-        except QmpRefused as error:
-            if "exit-on-error" not in error.message:
-                raise
-            await new.execute("migrate-incoming", uri)
 
-
-async def _ready(side: Monitor, parameters: Mapping[str, object]) -> None:
-    """What both sides must agree on; return-path is off, as a file has no way back."""
-    await query.set_capabilities(side, {"x-ignore-shared": True, "events": True})
-    await side.execute("migrate-set-parameters", parameters)
+async def _execute(side: Monitor, commands: Iterable[reboot.Command]) -> None:
+    for command, arguments in commands:
+        await side.execute(command, arguments)
 
 
 MODES: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.REBOOT: Reboot}

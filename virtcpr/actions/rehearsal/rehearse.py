@@ -114,7 +114,7 @@ async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehear
     try:
         user = process.user()
         with _executable(process) as binary, scratch.directory(user) as place:
-            twin_mode = MODES[mode](line, place)
+            twin_mode = MODES[mode](line, place, facts.emulator)
             fds = (place.fd, binary)
             before = await Scratch.start(f"/proc/self/fd/{binary}", twin_mode.before(), user=user, fds=fds)
             async with before:

@@ -8,6 +8,7 @@ from virtcpr.plan.findings.rule import Hit, Subject, Test
 
 # QEMU releases that brought a mode (docs/devel/migration/CPR.rst, qapi/migration.json).
 SINCE = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
+TRIED = (10, 0), (11, 1)  # releases that the lab ran mode reboot with: the first and the last
 # Names without a version: aliases of the newest version, and types without versions (hw/*/; query-machines).
 UNVERSIONED = frozenset(
     ["pc", "q35", "ubuntu", "ubuntu-q35", "virt", "pseries", "microvm", "isapc", "s390-ccw-virtio", "xenfv"]
@@ -85,6 +86,21 @@ def runs_in_qemu_without(mode: str) -> Test:
             yield {"version": subject.qemu.version, "mode": mode, "since": _since(mode)}
 
     return test
+
+
+def runs_in_untried_qemu(subject: Subject) -> Iterator[Hit]:
+    if _untried(subject.qemu.version_tuple) and subject.qemu.version_tuple >= SINCE["cpr-reboot"]:
+        yield {"version": subject.qemu.version}
+
+
+def emulator_untried(subject: Subject) -> Iterator[Hit]:
+    emulator = subject.facts.emulator
+    if not emulator.problem and "cpr-reboot" in emulator.modes and _untried(emulator.number):
+        yield {"path": emulator.path, "version": emulator.version}
+
+
+def _untried(number: tuple[int, int, int]) -> bool:
+    return not TRIED[0] <= number[:2] <= TRIED[1]
 
 
 def _since(mode: str) -> str:

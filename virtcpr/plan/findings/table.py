@@ -28,6 +28,7 @@ DETACH = "detach it, or restart the guest"
 UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
 EDIT = "remove it from the domain ('virsh edit {name}'), then shut it down and start it"
 REBOOTS = "use mode reboot ('virtcpr upgrade --mode reboot {name}')"
+TRY_FIRST = "try it with an unimportant guest first; if its state can't be loaded, it waits on disk"
 CAPABILITY_OFF = (
     'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
     '{{"capabilities": [{{"capability": "{capability}", "state": false}}]}}}}\''
@@ -142,6 +143,11 @@ EMULATORS = (
     Rule("qemu-old-reboot", (REBOOT,), RUNNING, state.runs_in_qemu_without("cpr-reboot"),
          "the guest runs in QEMU {version}, {mode} needs {since}",
          "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
+    Rule("qemu-untried", (REBOOT,), RUNNING, state.runs_in_untried_qemu,
+         "the guest runs in QEMU {version}: mode reboot was run with QEMU 10.0 to 11.1 only", TRY_FIRST, OURS, WARNING),
+    Rule("qemu-untried", (REBOOT,), EMULATOR, state.emulator_untried,
+         "the emulator {path} is QEMU {version}: mode reboot was run with QEMU 10.0 to 11.1 only", TRY_FIRST, OURS,
+         WARNING),
     Rule("qemu-old-exec", (EXEC,), RUNNING, state.runs_in_qemu_without("cpr-exec"),
          "the guest runs in QEMU {version}, {mode} needs {since}",
          "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
