@@ -90,7 +90,8 @@ class RestoreBatch:
                     f"{saved.name} isn't waiting for a restore ({saved.stage.value}, {process.value})",
                     hint=SETTLE,
                 )
-            validate.look(guest.record, self._emulator(guest.record))
+            # The states are read when their turn comes, many at a time: all of the RAM may be in them.
+            validate.look(guest.record, self._emulator(guest.record), read=False)
         except VirtcprError as error:
             guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
 
@@ -169,11 +170,13 @@ class RestoreBatch:
             guest.record.saved = replace(guest.record.saved, emulator=self.request.emulator)
         restoring = Restoring(self.connection, guest.record, emulator, enter)
         try:
-            restoring.run(read=False)
+            restoring.run()
             guest.new = restoring.new
             guest.report = replace(guest.report, qemu=emulator.version)
         except Unsettled as error:
             guest.report = failed(guest.report, error)
+        except validate.Unfit as error:
+            guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
         except VirtcprError as error:
             guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
         except Exception as error:  # a bug: the guest's state isn't known; the other guests must not suffer

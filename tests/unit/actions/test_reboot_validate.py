@@ -125,8 +125,17 @@ def test_another_boot_is_no_reason_for_what_was_saved_for_it(tmp_path: Path) -> 
 
 def test_a_state_that_is_read_as_it_is_loaded_is_not_read_before(tmp_path: Path) -> None:
     one = a_record(tmp_path)
-    one.state_path.write_bytes(b"other")
+    one.state_path.write_bytes(b"y" + STATE[1:])
     validate.look(one, QEMU, read=False)
+
+
+@pytest.mark.parametrize("reason", ["state gone", "state cut", "state longer"])
+def test_its_size_is_looked_at_all_the_same(tmp_path: Path, reason: str) -> None:
+    one = a_record(tmp_path)
+    change, words = REASONS[reason]
+    change(tmp_path, one)
+    with pytest.raises(validate.Unfit, match=words):
+        validate.look(one, QEMU, read=False)
 
 
 def test_a_device_has_no_time_of_its_last_change(tmp_path: Path) -> None:

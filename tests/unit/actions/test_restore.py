@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.support.reboot_stage import NAME, UUID, WAITS, RebootStage, Shelf
+from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, RebootStage, Shelf
 from virtcpr.actions import restore
 from virtcpr.actions.daemon import qemu_hook
-from virtcpr.actions.reboot import settle, strip
+from virtcpr.actions.reboot import settle, strip, validate
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.records import saves
 from virtcpr.actions.restore import RestoreBatch
 from virtcpr.errors import HostError, Unsettled, UsageError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
+from virtcpr.host.qemu.stream import Digest, digest
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
 from virtcpr.plan import outcome
 from virtcpr.plan.reboot_recovery import Stage
@@ -89,6 +90,33 @@ def test_what_is_not_sound_is_blocked_before_anything_is_touched(reboot_stage: R
     one, code = run(batch)
     assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
     assert "its state is cut off" in one.findings[0].message
+    assert "start" not in reboot_stage.world.said
+    assert reboot_stage.left() == WAITS
+
+
+def test_no_state_is_read_before_its_turn(
+    reboot_stage: RebootStage, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other they would keep every guest down, until systemd's patience ends."""
+    read: list[Path] = []
+
+    def noting(path: Path) -> Digest:
+        read.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(validate, "digest", noting)
+    reboot_stage.saved()
+    batch = opened()
+    assert read == []
+    assert run(batch)[0].result is Keeping.RESTORED
+    assert len(read) == 1
+
+
+def test_what_is_damaged_is_blocked_in_its_turn(reboot_stage: RebootStage, opened: Open) -> None:
+    reboot_stage.saved().state_path.write_bytes(STATE[:-1] + b"x")
+    one, code = run(opened())
+    assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
+    assert "its state was changed since: the checksum differs" in one.findings[0].message
     assert "start" not in reboot_stage.world.said
     assert reboot_stage.left() == WAITS
 
@@ -214,7 +242,7 @@ def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_i
 
     monkeypatch.setattr(settle, "settle_now", at_once)
     monkeypatch.setattr(strip, "strip_in_blackout", stripped)
-    monkeypatch.setattr(Restoring, "run", lambda self, read: failing(self))
+    monkeypatch.setattr(Restoring, "run", lambda self: failing(self))
     one, code = run(batch)
     assert done == ["settle", "strip", "settle", "strip"]
     assert (one.result, code) == (Keeping.WAITING, ExitCode.FAILED)

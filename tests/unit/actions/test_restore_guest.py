@@ -5,18 +5,19 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.unit.support.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, RebootStage
-from virtcpr.actions.reboot import restore_guest
+from tests.unit.support.reboot_stage import DOMAIN, NAME, STATE, WAITS, FakeConnection, RebootStage, private_ram
+from virtcpr.actions.reboot import restore_guest, validate
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.files import ram_files
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.stream import Stream
+from virtcpr.host.qemu.stream import Digest, Stream, digest
 from virtcpr.model import Settled
 from virtcpr.plan.reboot_recovery import Purpose, Stage
 
@@ -80,7 +81,7 @@ def test_a_qemu_of_before_9_1_loads_it(reboot_stage: RebootStage) -> None:
 
 def test_if_it_cannot_it_ends_and_the_file_waits(reboot_stage: RebootStage) -> None:
     one = reboot_stage.saved(Purpose.UPGRADE)
-    one.state_path.write_bytes(b"something else")
+    one.state_path.write_bytes(STATE[:-1] + b"x")
     reboot_stage.world.new_exit_on_error = False
     old = replace(DOMAIN.emulator, exit_on_error=False)
     error = reboot_stage.restore(one, read=False, emulator=old)
@@ -190,15 +191,54 @@ def test_what_is_not_sound_is_not_started(reboot_stage: RebootStage) -> None:
     waits(reboot_stage)
 
 
-def test_what_is_damaged_while_it_is_loaded(reboot_stage: RebootStage) -> None:
-    """QEMU's words, for it may well notice first."""
+def test_a_disk_that_was_written_to_stays_a_reason(reboot_stage: RebootStage, tmp_path: Path) -> None:
+    """Also where an earlier run was killed in the start: the second try must not find the disks as they are now."""
     one = reboot_stage.saved()
-    one.state_path.write_bytes(b"something else")
+    one.write(Stage.STARTING, images={str(tmp_path / "disk"): (1, 1)})
+    for _ in range(2):
+        error = reboot_stage.restore(reboot_stage.record)
+        assert isinstance(error, validate.Unfit)
+        assert f"its disk {tmp_path}/disk is gone" in error.message
+        waits(reboot_stage)
+
+
+def test_what_is_damaged_while_it_is_loaded(reboot_stage: RebootStage) -> None:
+    """QEMU may well notice first: it isn't QEMU's fault."""
+    one = reboot_stage.saved()
+    one.state_path.write_bytes(STATE[:-1] + b"x")
     error = reboot_stage.restore(one, read=False)
+    assert isinstance(error, HostError)
+    assert f"{NAME}: its state was changed since it was saved: the checksum differs" in error.message
+    assert error.hint == saves.DISCARD.format(name=NAME)
+    waits(reboot_stage)
+
+
+def test_what_qemu_does_not_load_and_is_as_it_was(reboot_stage: RebootStage) -> None:
+    one = reboot_stage.saved()
+    at(reboot_stage, CALLS.index("query-migrate"), reboot_stage.world.now_fails)
+    error = reboot_stage.restore(one)
     assert isinstance(error, HostError)
     version = DOMAIN.emulator.version
     assert f"{NAME}: QEMU {version} can't load its state: load of migration failed: Invalid argument" in error.message
     waits(reboot_stage)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_only_a_small_state_is_read_before_it_is_loaded(
+    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    """All of the RAM may be in it: to read it twice takes twice as long."""
+    read: list[Path] = []
+
+    def noting(path: Path) -> Digest:
+        read.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(validate, "digest", noting)
+    if not in_place:
+        reboot_stage.world.facts = private_ram(reboot_stage.world.facts)
+    assert reboot_stage.restore(reboot_stage.saved(), read=None) is None
+    assert bool(read) == in_place
 
 
 def test_what_is_damaged_and_loaded_all_the_same(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:

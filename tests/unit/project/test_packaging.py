@@ -80,6 +80,12 @@ def test_scripts_parse(path: Path) -> None:
     subprocess.run(["bash" if path == PKGBUILD else "sh", "-n", str(path)], check=True)
 
 
+@pytest.mark.parametrize("unit", ["virtcpr-restore.service", "virtcpr-auto.service"])
+def test_systemd_has_the_patience_that_guests_take(unit: str) -> None:
+    """Whoever loads the RAM of many guests from a disk must not be killed in the middle."""
+    assert "\nTimeoutStartSec=infinity\n" in (ROOT / "systemd" / unit).read_text()
+
+
 # The scripts of the Debian package, with /run, /var/lib and /etc elsewhere.
 
 STUBS = ("virtcpr", "deb-systemd-invoke")

@@ -137,6 +137,11 @@ class World:
             self.qemu.child.kill()
             self.qemu.child.wait()
 
+    def now_fails(self) -> None:
+        """QEMU can't load what it got."""
+        self.now.status, self.now.migration = "inmigrate", "failed"
+        self.now.why = "load of migration failed: Invalid argument"
+
     def fall_silent(self) -> None:
         self.silent = True
 
@@ -258,6 +263,13 @@ class FakeConnection:
         return FakeDomain(world)
 
 
+def private_ram(domain: DomainFacts) -> DomainFacts:
+    """The same domain, but that all of its RAM goes to the file."""
+    assert domain.qemu is not None
+    memdevs = tuple(replace(memdev, share=False) for memdev in domain.qemu.memdevs)
+    return replace(domain, qemu=replace(domain.qemu, memdevs=memdevs))
+
+
 class Shelf:
     """Emulators that are all the installed one."""
 
@@ -300,7 +312,9 @@ class RebootStage:
     def record(self) -> Record:
         return saves.load(UUID, self.world.directory / "saved")
 
-    def restore(self, one: Record, *, read: bool = True, emulator: Emulator = DOMAIN.emulator) -> VirtcprError | None:
+    def restore(
+        self, one: Record, *, read: bool | None = True, emulator: Emulator = DOMAIN.emulator
+    ) -> VirtcprError | None:
         restoring = Restoring(self.connection, one, emulator, self.steps.append)
         return _error(lambda: restoring.run(read=read))
 

@@ -17,7 +17,7 @@ from virtcpr.actions.monitor import reboot
 from virtcpr.actions.reboot import guest, validate
 from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings
 from virtcpr.actions.reboot.save_guest import FD
-from virtcpr.actions.records import pending_strips
+from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record, Saved
 from virtcpr.domain import qmp, restart
 from virtcpr.domain.facts import Emulator
@@ -29,7 +29,7 @@ from virtcpr.host.files.atomic import read_text
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.stream import Stream
+from virtcpr.host.qemu.stream import Stream, digest
 from virtcpr.model import Phase
 from virtcpr.plan.reboot_recovery import Stage
 
@@ -55,18 +55,20 @@ class Restoring:
     def name(self) -> str:
         return self.record.saved.name
 
-    def run(self, *, read: bool = True) -> None:
+    def run(self, *, read: bool | None = None) -> None:
         """Restore: the guest runs in new QEMU, and the record is gone; what made it wait is in ``pending_strips``.
 
-        With ``read`` the state is checked before anything is started, else while it is loaded.  Raises HostError if
-        nothing is left running and the file waits, Unsettled if that isn't sure.
+        With ``read`` the state is checked before anything is started, else while it is loaded.  By default a state
+        without the RAM is read before: it is small, and loading it changes the RAM.  Raises HostError if nothing is
+        left running and the file waits (Unfit: nothing was started), Unsettled if that isn't sure.
         """
+        before = bool(self.record.saved.ram) if read is None else read
         try:
             end_new(self.connection, self.record.saved)
         except (VirtcprError, OSError) as error:
             raise HostError(f"{error}; its state is kept in {self.record.directory}", hint=SETTLE) from error
         try:
-            validate.look(self.record, self.emulator, read=read)
+            validate.look(self.record, self.emulator, read=before)
             self.record.write(Stage.STARTING)
             self._step("start", self._start)
             self._step("load", self._load)
@@ -122,9 +124,18 @@ class Restoring:
         finally:
             stream.given()
         loaded = stream.end()
-        self._over()
+        changed = HostError(
+            f"{self.name}: its state was changed since it was saved: the checksum differs",
+            hint=saves.DISCARD.format(name=self.name),
+        )
+        try:
+            self._over()
+        except HostError as error:  # it doesn't read on then
+            if loaded != saved.state and digest(self.record.state_path) != saved.state:
+                raise changed from error
+            raise
         if loaded != saved.state:
-            raise HostError(f"{self.name}: its state was changed since it was saved: the checksum differs")
+            raise changed
 
     def _over(self) -> None:
         """Wait until QEMU has loaded the state.  Raises HostError with QEMU's words if it can't."""
@@ -161,13 +172,19 @@ class Restoring:
         saved = self.record.saved
         try:
             end_new(self.connection, saved)
-            if saved.stage is Stage.STARTING:
+            if isinstance(cause, validate.Unfit):  # what it differs from must stay on record
+                if saved.stage is not Stage.SAVED:
+                    self.record.write(Stage.SAVED)
+                    pending_strips.drop(saved)
+            elif saved.stage is Stage.STARTING:
                 # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
                 files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in saved.ram)
                 self.record.write(Stage.SAVED, ram=files, images=guest.images(saved.xml))
                 pending_strips.drop(saved)
         except (VirtcprError, OSError) as error:
             raise Unsettled(f"{self.name}: {cause}; {error}", hint=SETTLE) from cause
+        if isinstance(cause, validate.Unfit):
+            raise cause
         text = str(cause)
         waits = "" if "waits in" in text else f"; its state waits in {self.record.directory}"
         raise HostError(f"{text}{waits}", hint=hint) from cause

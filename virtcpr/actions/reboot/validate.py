@@ -12,19 +12,23 @@ from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.ram_files import Identity
-from virtcpr.host.qemu.stream import digest
+from virtcpr.host.qemu.stream import Digest, digest, size
 from virtcpr.plan.reboot_recovery import Purpose
 
 
-def look(record: Record, emulator: Emulator, *, read: bool = True) -> None:
-    """Raise HostError with all that is wrong with a saved guest; nothing was started then.
+class Unfit(HostError):
+    """A saved guest can't be restored as things are: nothing was started, and its state waits."""
 
-    Without ``read`` the state's content isn't read: this run wrote it, and checks it when it is loaded.
+
+def look(record: Record, emulator: Emulator, *, read: bool = True) -> None:
+    """Raise Unfit with all that is wrong with a saved guest; nothing was started then.
+
+    Without ``read`` only the size of the state is looked at: its content is checked while it is loaded.
     """
     problems = list(_problems(record, emulator, read=read))
     if problems:
         name = record.saved.name
-        raise HostError(
+        raise Unfit(
             f"{name} can't be restored: {'; '.join(problems)}; its state waits in {record.directory}",
             hint=saves.DISCARD.format(name=name),
         )
@@ -40,16 +44,8 @@ def _problems(record: Record, emulator: Emulator, *, read: bool) -> Iterator[str
     yield from _emulator(record, emulator)
     if saved.state is None:
         yield "its state was never whole"
-    elif read:
-        try:
-            current = digest(record.state_path)
-        except HostError as error:
-            yield error.message
-        else:
-            if current.size < saved.state.size:
-                yield f"its state is cut off: {current.size} of {saved.state.size} bytes"
-            elif current != saved.state:
-                yield "its state was changed since: the checksum differs"
+    else:
+        yield from _state(record, saved.state, read=read)
     for file in saved.ram:
         yield from _ram(file.kept, file.identity)
     now = images(saved.xml)
@@ -58,6 +54,17 @@ def _problems(record: Record, emulator: Emulator, *, read: bool) -> Iterator[str
             yield f"its disk {path} is gone"
         elif now[path] != then:
             yield f"its disk {path} was written to since it was saved"
+
+
+def _state(record: Record, then: Digest, *, read: bool) -> Iterator[str]:
+    try:
+        now = size(record.state_path)
+        if now < then.size:
+            yield f"its state is cut off: {now} of {then.size} bytes"
+        elif now > then.size or (read and digest(record.state_path) != then):
+            yield "its state was changed since: the checksum differs"
+    except HostError as error:
+        yield error.message
 
 
 def _emulator(record: Record, emulator: Emulator) -> Iterator[str]:

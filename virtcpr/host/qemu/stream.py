@@ -97,3 +97,11 @@ def digest(path: Path) -> Digest:
             return Digest(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise HostError(f"{path} can't be read: {error.strerror}") from error
+
+
+def size(path: Path) -> int:
+    """How many bytes a file has.  Raises HostError."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise HostError(f"{path} can't be read: {error.strerror}") from error
