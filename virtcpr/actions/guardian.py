@@ -19,6 +19,7 @@ from virtcpr.host.libvirt.daemon import DriverLock
 from virtcpr.host.processes import guard
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.report import sd_notify
+from virtcpr.host.system.lock import Lock
 
 
 def main(pid: str, started: str) -> int:
@@ -66,8 +67,8 @@ def _locked(held: ExitStack) -> str:
 
 def settle_and_start_daemon() -> int:
     """Settle what is in the journal, then make sure that the daemon runs.  A failure doesn't stop the next step."""
+    from virtcpr.actions.daemon import blackout
     from virtcpr.actions.recover import recover
-    from virtcpr.host.libvirt import daemon
 
     code = 0
     try:
@@ -82,9 +83,11 @@ def settle_and_start_daemon() -> int:
         _say(f"error: {error}")
         code = 1
     try:
-        daemon.running()
-    except (HostError, OSError):
-        daemon.from_recipe(guard.recipe() or {}).start()
+        with Lock(wait=True):  # another run that is at work starts it by itself
+            blackout.start_if_stopped()
+    except (HostError, OSError) as error:
+        _say(f"error: {error}")
+        code = 1
     return code
 
 

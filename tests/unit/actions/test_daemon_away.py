@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
 from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.processes.proc import Process
 
 RECIPE = {"name": "libvirtd", "sockets": []}
 
@@ -27,6 +30,7 @@ class World:
     done: list[str] = field(default_factory=list)
     refuse: dict[str, int] = field(default_factory=dict)
     recipe: dict[str, object] = field(default_factory=lambda: dict(RECIPE))
+    process: Process | None = None
 
     def _do(self, what: str) -> None:
         self.done.append(what)
@@ -35,6 +39,7 @@ class World:
             raise HostError(f"{what} fails", hint=f"{what} by hand")
 
     def stop(self) -> None:
+        assert (daemon.stopping() is None) == (self.process is None)
         self._do("stop")
         self.runs = False
 
@@ -61,10 +66,12 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     made = World()
     monkeypatch.setattr(daemon, "running", made.running)
-    monkeypatch.setattr(daemon, "from_recipe", lambda _: made)
+    monkeypatch.setattr(daemon, "from_recipe", lambda *_: made)
+    monkeypatch.setattr(daemon, "STOPPING", tmp_path / "stopping")
+    monkeypatch.setattr(guard, "RECIPE", tmp_path / "guardian.json")
     monkeypatch.setattr(guard, "arm", made.arm)
     monkeypatch.setattr(blackout, "DriverLock", made.lock)
     return made
@@ -75,6 +82,24 @@ def test_it_is_away_and_comes_back(world: World) -> None:
         assert not world.runs
         world.done.append("act")
     assert world.done == ["arm", "stop", "lock", "act", "start", "disarm"]
+
+
+def test_who_is_being_stopped_is_on_record_until_it_runs_again(world: World) -> None:
+    """A run that is killed in the stop leaves a daemon that still runs, and is about to end."""
+    world.process = Process.of(os.getpid())
+    with daemon_away():
+        assert daemon.stopping() == world.process
+    assert not daemon.STOPPING.exists()
+
+
+def test_one_that_a_killed_run_was_stopping_is_waited_for(world: World) -> None:
+    """It has given up its lock, and isn't gone."""
+    world.process, world.runs = Process.of(os.getpid()), False
+    daemon.note_stopping(world.process)
+    guard.RECIPE.write_text("{}")
+    with daemon_away(RECIPE):
+        pass
+    assert world.done == ["arm", "stop", "lock", "start", "disarm"]
 
 
 def test_the_guardian_watches_until_the_end_of_what_follows(world: World) -> None:
@@ -182,3 +207,19 @@ def test_there_is_one_guardian_at_most(world: World) -> None:
             pass
         assert world.done == ["arm", "stop", "lock", "start"]
     assert world.done[-1] == "disarm"
+
+
+def test_libvirt_s_hook_for_saved_guests_is_no_reason_to_stop_it_without_a_guardian(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`save` does without a guardian; where it has none the daemon isn't restarted, and the report says so."""
+    world.refuse["arm"] = 1
+    monkeypatch.setattr(blackout, "refuse_jobs", lambda *_: None)
+
+    class Connected:
+        uri = "qemu:///system"
+        close = staticmethod(lambda: None)
+
+    with pytest.raises(HostError, match="arm fails"):
+        blackout.during(Connected(), lambda: None, {}, required=True)  # type: ignore[arg-type]
+    assert (world.done, world.runs) == (["arm"], True)

@@ -303,9 +303,9 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
         close = staticmethod(lambda: done.append("closed"))
 
     def noting(what: str, answer: Callable[..., object]) -> Callable[..., object]:
-        def act(*arguments: object) -> object:
+        def act(*arguments: object, **more: object) -> object:
             done.append(what)
-            return answer(*arguments)
+            return answer(*arguments, **more)
 
         return act
 
@@ -317,9 +317,10 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     recipe = reboot_stage.world.directory / "guardian.json"
     recipe.write_text("{}")
     monkeypatch.setattr(guard, "RECIPE", recipe)
-    monkeypatch.setattr(daemon, "running", lambda: None)
+    monkeypatch.setattr(daemon, "running", object)
+    monkeypatch.setattr(daemon, "STOPPING", reboot_stage.world.directory / "stopping")
     monkeypatch.setattr(reconnect, "reconnect", connected)
-    monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection: connection))
+    monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection, **_: connection))
     monkeypatch.setattr(strip, "strip_in_blackout", noting("stripped", lambda connection, _: (connection, None, [])))
     return done
 
@@ -369,7 +370,7 @@ def test_a_daemon_that_was_left_stopped_is_started(
             host.append("started")
 
     monkeypatch.setattr(daemon, "running", none)
-    monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
+    monkeypatch.setattr(daemon, "from_recipe", lambda *_: Stopped())
     if recipe is None:
         guard.RECIPE.unlink()
     else:

@@ -151,7 +151,7 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
     done: list[str] = []
 
     class Stopped:
-        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+        name, recipe, process = "libvirtd", {"name": "libvirtd", "sockets": []}, None
 
         def stop(self) -> None:
             done.append("stopped")
@@ -226,7 +226,7 @@ def test_a_domain_that_was_started_a_second_time_is_nobodys(
 
 def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stuck:
-        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+        name, recipe, process = "libvirtd", {"name": "libvirtd", "sockets": []}, None
 
         def stop(self) -> None:
             raise HostError("the daemon doesn't stop")
@@ -256,7 +256,7 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
     seen = iter([None, "libvirtd"])
 
     class Starting:
-        name, recipe = "libvirtd", {"name": "libvirtd", "sockets": []}
+        name, recipe, process = "libvirtd", {"name": "libvirtd", "sockets": []}, None
 
         def stop(self) -> None:
             done.append("stopped")

@@ -90,6 +90,8 @@ class Away:
                 daemon.from_recipe(recipe).start()
             except HostError as error:
                 raise DaemonDown(error.message, hint=error.hint or BY_HAND) from error
+        finally:
+            daemon.forget_stopping()
 
 
 @contextmanager
@@ -136,7 +138,7 @@ def _stop(
     """A starting daemon has no lock yet and isn't found at first: stop it once it has the lock."""
     watch: Guard | None = None
     for last in (False, True) if insist else (True,):
-        running = _running()
+        running = _running() or _half_stopped()
         recipe = running.recipe if running else recipe
         if guardian and watch is None and recipe is not None:
             watch = stack.enter_context(guarded(recipe, required=required))
@@ -144,6 +146,8 @@ def _stop(
             away.recipe = recipe
         away.began = time.monotonic()
         if running is not None:
+            if running.process is not None:
+                daemon.note_stopping(running.process)
             running.stop()
         try:
             away.keep_out(watch)
@@ -167,6 +171,34 @@ def _running() -> Daemon | None:
         return daemon.running()
     except (HostError, OSError):  # no daemon, or it is just ending
         return None
+
+
+def _half_stopped() -> Daemon | None:
+    """The daemon that a run was stopping when it was killed, as long as it lives."""
+    process, recipe = daemon.stopping(), guard.recipe()
+    return None if process is None or recipe is None else daemon.from_recipe(recipe, process)
+
+
+def start_if_stopped() -> None:
+    """See that libvirt's daemon runs: whoever stopped it may have been killed.  As the last guardian was told how; if
+    none was told, nothing is done.
+
+    If it was only being stopped it is stopped first: nobody knows whether it is about to end, and without all of its
+    sockets it can't be reached.  Raises HostError if it doesn't start.
+    """
+    recipe = guard.recipe()
+    if recipe is None:
+        return
+    half = _half_stopped()
+    if half is not None:
+        log.info("libvirt's daemon was being stopped: that is finished, and it is started again")
+        try:
+            half.stop()
+        except HostError as error:  # it may have ended by itself
+            log.warning("%s", error.message)
+    if half is not None or _running() is None:
+        daemon.from_recipe(recipe).start()
+        daemon.forget_stopping()
 
 
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
@@ -213,17 +245,22 @@ def _job(domain: Domain) -> str:
 
 
 def during(
-    connection: Connection, action: Callable[[], None], guests: Mapping[str, Process], stuck: Collection[str] = ()
+    connection: Connection,
+    action: Callable[[], None],
+    guests: Mapping[str, Process],
+    stuck: Collection[str] = (),
+    *,
+    required: bool = False,
 ) -> tuple[Connection, float]:
     """Run ``action`` while the daemon is stopped; wait until it lists these guests (UUID → QEMU) again.
 
-    Returns the connection to the new daemon, and the blackout in ms.  Raises HostError if the daemon can't
-    be stopped now, or doesn't come back.
+    ``required``: not without a guardian.  Returns the connection to the new daemon, and the blackout in ms.  Raises
+    HostError if the daemon can't be stopped now, or doesn't come back.
     """
     refuse_jobs(connection, stuck)
     uri, recipe = connection.uri, daemon.running().recipe
     connection.close()
-    with daemon_away(recipe) as away:
+    with daemon_away(recipe, required=required) as away:
         action()
         away.end()
         connection = reconnect(uri)

@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 NAME = "libvirt-qemu"
 
 
-def ready(connection: Connection) -> Connection:
+def ready(connection: Connection, *, required: bool = True) -> Connection:
     """Install the hook, and restart a daemon that doesn't know it.  Returns the connection to the daemon.
 
-    The daemon looks for hooks only when it starts (virHookInitialize).  Raises HostError if the hook can't be
-    installed, or the daemon can't be restarted.
+    The daemon looks for hooks only when it starts (virHookInitialize).  ``required``: don't stop the daemon without a
+    guardian.  Raises HostError if the hook can't be installed, or the daemon can't be restarted.
     """
     hooks.put(NAME)
     pid = lock_owner(daemon.DRIVER_PID)
@@ -31,7 +31,7 @@ def ready(connection: Connection) -> Connection:
     log.info("restarting libvirt's daemon, so that it finds virtcpr's hook")
     begun = time.monotonic()
     try:
-        connection, _ = blackout.during(connection, lambda: None, {})
+        connection, _ = blackout.during(connection, lambda: None, {}, required=required)
     except HostError as error:
         raise HostError(f"{error.message}; it must be restarted to find virtcpr's hook", hint=error.hint) from error
     log.info("libvirt's daemon was down for %.1f s", time.monotonic() - begun)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.daemon import qemu_hook, reconnect
+from virtcpr.actions.daemon import blackout, qemu_hook, reconnect
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.reboot import guest, restore_guest, strip
 from virtcpr.actions.reboot.restore_guest import Restoring
@@ -21,9 +21,8 @@ from virtcpr.domain.status import read
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import read_text
-from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection, Domain
-from virtcpr.host.processes import guard, kill_paused
+from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
     Keeping,
@@ -55,7 +54,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
         if not dry_run:
             if strip.stuck_starts(pending_strips.noted()):
                 connection, _, _ = strip.strip_in_blackout(connection, {})
-            connection = qemu_hook.ready(connection)
+            connection = qemu_hook.ready(connection, required=False)
         emulators = Emulators()
         outcomes += [settle(connection, record, emulators, dry_run=dry_run) for record in records]
         if not dry_run:
@@ -88,16 +87,7 @@ def _connected() -> Connection:
 
     Raises HostError if it doesn't answer.
     """
-    return reconnect.reconnect(None, _start_if_stopped)
-
-
-def _start_if_stopped() -> None:
-    try:
-        daemon.running()
-    except (HostError, OSError):
-        recipe = guard.recipe()
-        if recipe is not None:
-            daemon.from_recipe(recipe).start()
+    return reconnect.reconnect(None, blackout.start_if_stopped)
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:

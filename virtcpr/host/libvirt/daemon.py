@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import write_private
 from virtcpr.host.libvirt import deadlock
 from virtcpr.host.processes.proc import Process, lock_owner
 from virtcpr.host.processes.run import run
+from virtcpr.host.system.lock import RUN_DIR
 from virtcpr.host.system.paths import PATHS
 
 log = logging.getLogger(__name__)
 
 STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
+STOPPING = RUN_DIR / "stopping"  # which daemon is being stopped, for whoever comes after a run that is killed
 # Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Guests keep
 # running meanwhile.
 STOP_SECONDS = 120.0
@@ -33,6 +36,7 @@ class Daemon(Protocol):
     """The daemon that owns driver.pid."""
 
     name: str
+    process: Process | None
 
     @property
     def recipe(self) -> dict[str, object]:
@@ -80,14 +84,37 @@ def host_goes_down() -> bool:
     return "stopping" in state
 
 
-def from_recipe(recipe: Mapping[str, object]) -> Daemon:
-    """A daemon that another process has stopped, to start it.  Raises HostError for an invalid recipe."""
+def note_stopping(process: Process) -> None:
+    """Before a daemon is told to end.  Raises HostError."""
+    write_private(STOPPING, f"{process.pid} {process.started}\n")
+
+
+def stopping() -> Process | None:
+    """The daemon, if it lives, that somebody began to stop: it may not have been told yet, or be about to end."""
+    try:
+        pid, started = STOPPING.read_text().split()
+        process = Process(int(pid), started)
+    except (OSError, ValueError):
+        return None
+    return process if process.alive() else None
+
+
+def forget_stopping() -> None:
+    with suppress(OSError):
+        STOPPING.unlink(missing_ok=True)
+
+
+def from_recipe(recipe: Mapping[str, object], process: Process | None = None) -> Daemon:
+    """A daemon that another process has stopped, to be started, or with its ``process`` is stopping, to be stopped.
+
+    Raises HostError for an invalid recipe.
+    """
     match recipe:
         case {"name": str(name), "sockets": [*sockets]}:
-            return SystemdDaemon(name, None, [str(socket) for socket in sockets])
+            return SystemdDaemon(name, process, [str(socket) for socket in sockets])
         case {"name": str(name), "argv": [*argv], "environment": {**environment}}:
             return PlainDaemon(
-                name, None, tuple(map(str, argv)), {str(key): str(value) for key, value in environment.items()}
+                name, process, tuple(map(str, argv)), {str(key): str(value) for key, value in environment.items()}
             )
     raise HostError(f"how libvirt's daemon is started isn't known: {recipe}")
 
