@@ -230,6 +230,11 @@ def test_no_running_domains(cli: Cli) -> None:
             "--discard starts no domain: leave out --emulator",
             "try: virtcpr restore --help",
         ),
+        (
+            ("restore", "web", "--discard", "--disks-unchanged"),
+            "--discard starts no domain: leave out --disks-unchanged",
+            "try: virtcpr restore --help",
+        ),
         (("-q", "-v", "list"), "--quiet and --verbose exclude each other", ""),
         (("list", "--nope"), "No such option: --nope", "try: virtcpr list --help"),
         (("lisp",), "No such command 'lisp'.", "try: virtcpr --help"),

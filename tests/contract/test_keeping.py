@@ -52,8 +52,13 @@ def test_restore_passes_on_the_request(cli: Cli) -> None:
     backend = FakeBackend(restored=DISCARDED)
     cli("-c", "qemu:///system", "restore", "web", "--emulator", "/opt/qemu", backend=backend)
     cli("restore", "web", "--discard", "-y", backend=backend)
-    assert backend.requests == [Request(("web",), uri="qemu:///system", emulator="/opt/qemu"), Request(("web",))]
-    assert backend.discards == [False, True]
+    cli("restore", "web", "--disks-unchanged", backend=backend)
+    assert backend.requests == [
+        Request(("web",), uri="qemu:///system", emulator="/opt/qemu"),
+        Request(("web",)),
+        Request(("web",), disks_unchanged=True),
+    ]
+    assert backend.discards == [False, True, False]
 
 
 @pytest.mark.parametrize("typed", [None, ""])

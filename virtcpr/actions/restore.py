@@ -91,7 +91,8 @@ class RestoreBatch:
                     hint=SETTLE,
                 )
             # The states are read when their turn comes, many at a time: all of the RAM may be in them.
-            validate.look(guest.record, self._emulator(guest.record), read=False)
+            trusted = self.request.disks_unchanged
+            validate.look(guest.record, self._emulator(guest.record), read=False, trusted=trusted)
         except VirtcprError as error:
             guest.report = replace(failed(guest.report, error), result=Keeping.BLOCKED)
 
@@ -170,7 +171,7 @@ class RestoreBatch:
             guest.record.saved = replace(guest.record.saved, emulator=self.request.emulator)
         restoring = Restoring(self.connection, guest.record, emulator, enter)
         try:
-            restoring.run()
+            restoring.run(trusted=self.request.disks_unchanged)
             guest.new = restoring.new
             guest.report = replace(guest.report, qemu=emulator.version)
         except Unsettled as error:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.reboot import disks
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.save_guest import Saving
 from virtcpr.actions.reboot.settle import settle_report
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal import rehearse
+from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.files import filesystems
 from virtcpr.host.libvirt import daemon, hooks
@@ -24,6 +26,7 @@ from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import (
+    Finding,
     Keeping,
     KeptDomain,
     Mode,
@@ -36,7 +39,7 @@ from virtcpr.model import (
 )
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
-from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.findings.table import UNTOLD, rehearsed
 from virtcpr.plan.outcome import exit_code, failed
 from virtcpr.plan.reboot import RebootPlan
 from virtcpr.plan.reboot_recovery import Purpose
@@ -96,6 +99,7 @@ class SaveBatch:
         files = (memdev.path or "" for memdev in facts.qemu.memdevs if reboot.stays(memdev))
         lasting = [path for path in files if filesystems.survives(path)]
         plan = reboot.plan(facts, lasting=lasting, suspend=self.request.suspend)
+        findings = (*findings, *_untold(facts))
         report = replace(report, result=Keeping.SAVED, in_place=bool(plan.in_place), findings=findings)
         return Guest(domain, plan, report)
 
@@ -176,3 +180,9 @@ class SaveBatch:
         if saving is not None:
             guest.report = replace(guest.report, phases=tuple(saving.phases))
         watch(Progress(name, "done", result=guest.report.result))
+
+
+def _untold(facts: DomainFacts) -> tuple[Finding, ...]:
+    """The disks of which `restore` won't be able to tell whether they were written to."""
+    names = disks.untold(facts.xml, disks.files(facts.xml), disks.blocks(facts.xml))
+    return tuple(UNTOLD.finding(facts.name, {"disk": name}) for name in names)

@@ -14,6 +14,13 @@ from virtcpr.errors import ParseError
 
 # Separate from prepare's record: `virsh metadata --set` replaces everything in a namespace.
 WISH_NS = "urn:virtcpr:auto:1"
+# Namespaces of metadata, as they begin.  Pacemaker leaves no mark.
+MANAGERS = {
+    "http://openstack.org/xmlns/libvirt/nova/": "OpenStack (nova)",
+    "http://ovirt.org/vm/": "oVirt",
+    "http://kubevirt.io": "KubeVirt",
+    "http://opennebula.org/xmlns/libvirt/": "OpenNebula",
+}
 # RAM that libvirt backs with hugepages: the whole RAM, or one device's.
 HUGEPAGES = "memoryBacking/hugepages | devices/memory/source/pagesize"
 AGENT = "org.qemu.guest_agent.0"
@@ -71,6 +78,12 @@ class LiveDomain:
         """The administrator's word for `virtcpr auto` in the metadata; None if there is none."""
         text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
         return None if text is None else text.strip()
+
+    @property
+    def manager(self) -> str | None:
+        """Whose domain it is, by its metadata, if a manager of many hosts has made it."""
+        spaces = [str(node.tag).removeprefix("{") for node in self.all("metadata/*")]
+        return next((name for uri, name in MANAGERS.items() if any(space.startswith(uri) for space in spaces)), None)
 
     def interfaces(self) -> Iterator[Interface]:
         for node in self.all("devices/interface"):

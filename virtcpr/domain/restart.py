@@ -7,6 +7,7 @@ in the live XML, every later save, migration and snapshot would contain them, an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
 
@@ -66,17 +67,56 @@ def waits(xml: str) -> bool:
     return any(True for _ in _added(parse(xml)))
 
 
-def images(xml: str) -> tuple[str, ...]:
-    """The files and block devices that a domain may write to: disks, and firmware variables (NVRAM)."""
+@dataclass(frozen=True)
+class Disk:
+    """Storage that a domain may write to.  ``path`` is a file or a block device of the host; None: it is neither."""
+
+    label: str  # as people know it
+    path: str | None
+
+
+def disks(xml: str) -> tuple[Disk, ...]:
+    """All of it: disks, their external data, NVDIMMs, SCSI devices of the host, and its firmware's variables.
+
+    Raises ParseError.
+    """
     root = parse(xml)
-    writable = (disk for disk in root.findall("devices/disk") if disk.find("readonly") is None)
-    sources = (disk.find("source") for disk in writable)
-    paths = [source.get("file") or source.get("dev") for source in sources if source is not None]
+    listed: list[Disk] = []
+    for node in root.iterfind("devices/disk"):
+        if node.find("readonly") is None:
+            listed += _storage(_get(node, "target", "dev"), node)
+            listed += (disk for store in node.iterfind("source/dataStore") for disk in _storage("", store))
+    for memory in root.iterfind("devices/memory"):
+        path = memory.findtext("source/path")
+        if memory.get("model") in ("nvdimm", "virtio-pmem") and memory.find("target/readonly") is None and path:
+            listed.append(Disk(path.strip(), path.strip()))
+    for device in root.iterfind("devices/hostdev"):
+        if (device.get("type") or "").startswith("scsi"):
+            listed.append(Disk(f"{_get(device, 'alias', 'name')} ({device.get('type')})".strip(), None))
     nvram = root.find("os/nvram")
     if nvram is not None:
-        source = nvram.find("source")
-        paths.append(source.get("file") if source is not None else (nvram.text or "").strip())
-    return tuple(dict.fromkeys(path for path in paths if path and PurePath(path).is_absolute()))
+        path = (nvram.text or "").strip()
+        listed += [Disk(path, path)] if path else _storage("nvram", nvram)
+    return tuple(dict.fromkeys(listed))
+
+
+def _storage(name: str, node: etree._Element) -> Iterator[Disk]:
+    """A disk, its data store, or <nvram>; of an empty drive there is nothing."""
+    source = node.find("source")
+    if source is None:
+        return
+    path = source.get("file") or source.get("dev")
+    if path and PurePath(path).is_absolute():
+        yield Disk(path, path)
+    elif place := " ".join(filter(None, map(source.get, ("protocol", "pool", "volume", "name", "dir", "type")))):
+        yield Disk(f"{name} ({place})".strip(), None)
+    elif node.get("type") not in ("file", "block"):
+        yield Disk(f"{name} ({node.get('type')})".strip(), None)
+
+
+def _get(node: etree._Element, path: str, attribute: str) -> str:
+    part = node.find(path)
+    return "" if part is None else part.get(attribute, "")
 
 
 def _strip(domain: etree._Element) -> None:

@@ -155,7 +155,8 @@ class Request:
 
     ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
     asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that
-    runs the installed build is moved, too.
+    runs the installed build is moved, too.  ``disks_unchanged``: the administrator says that nothing has
+    written to disks of which virtcpr can't tell that (`restore`).
     """
 
     domains: tuple[str, ...] = ()
@@ -167,6 +168,7 @@ class Request:
     rehearse: bool = True
     suspend: bool = False
     force: bool = False
+    disks_unchanged: bool = False
 
 
 class Readying(Enum):

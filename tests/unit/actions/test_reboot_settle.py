@@ -151,6 +151,26 @@ def test_an_upgrade_that_cannot_be_finished_waits(reboot_stage: RebootStage) -> 
     ended(reboot_stage)
 
 
+@pytest.mark.parametrize("age", [0.0, 3600.0])
+def test_an_upgrade_on_disks_that_nobody_can_tell_of_is_finished_at_once_or_by_hand(
+    reboot_stage: RebootStage, age: float
+) -> None:
+    """An hour later a cluster manager may have started it elsewhere."""
+    disk = "<disk type='network'><source protocol='rbd' name='pool/a'/><target dev='vdx'/></disk>"
+    facts = reboot_stage.world.facts
+    reboot_stage.world.facts = replace(facts, xml=facts.xml.replace("</devices>", f"{disk}</devices>"))
+    path = reboot_stage.saved(Purpose.UPGRADE).state_path
+    then = path.stat().st_mtime - age
+    os.utime(path, (then, then))
+    outcome = reboot_stage.settle()
+    if age:
+        assert outcome.settled is Settled.UNKNOWN
+        assert f"virtcpr restore --disks-unchanged {NAME}" in outcome.text
+        ended(reboot_stage)
+    else:
+        assert outcome.settled is Settled.FORWARD
+
+
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.RESUMING])
 def test_one_that_somebody_let_run_keeps_running(reboot_stage: RebootStage, stage: Stage) -> None:
     starting(reboot_stage, loaded=True, at=stage)

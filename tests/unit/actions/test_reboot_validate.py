@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.support.saved_guest import STATE, a_record
-from virtcpr.actions.reboot import validate
+from virtcpr.actions.reboot import disks, validate
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record
 from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError, ParseError
-from virtcpr.plan.reboot_recovery import Purpose
+from virtcpr.host.files.block_devices import Block
+from virtcpr.plan.reboot_recovery import Purpose, Stage
 
 QEMU = Emulator("/usr/bin/qemu", "10.0.13", machines=frozenset({"pc-q35-10.0"}))
 Change = Callable[[Path, Record], object]
@@ -136,6 +140,103 @@ def test_its_size_is_looked_at_all_the_same(tmp_path: Path, reason: str) -> None
     change(tmp_path, one)
     with pytest.raises(validate.Unfit, match=words):
         validate.look(one, QEMU, read=False)
+
+
+# Disks that aren't files.
+
+RBD = "<disk type='network'><source protocol='rbd' name='pool/a'/><target dev='vdb'/></disk>"
+LVM, EXT = "/dev/vg/lvm", "/dev/vg/ext"
+SERIAL = Block(1 << 30, "dm/uuid LVM-a", "as it was", True)
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> dict[str, Block]:
+    """The host's block devices as they are now: of the second nobody can tell whether it was written to."""
+    now = {EXT: SERIAL, LVM: replace(SERIAL, sound=False)}
+    monkeypatch.setattr(disks, "blocks", lambda xml: {path: block for path, block in now.items() if path in xml})
+    return now
+
+
+def with_disk(one: Record, xml: str, **changes: Any) -> Record:
+    one.saved = replace(one.saved, xml=one.saved.xml.replace("</devices>", f"{xml}</devices>"), **changes)
+    return one
+
+
+def block(path: str) -> str:
+    return f"<disk type='block'><source dev='{path}'/><target dev='vdb'/></disk>"
+
+
+@pytest.mark.parametrize(
+    ("xml", "label"), [(RBD, "vdb (rbd pool/a)"), (block(LVM), LVM), (block("/dev/not/recorded"), "/dev/not/recorded")]
+)
+def test_a_disk_that_nobody_can_tell_of_must_be_vouched_for(
+    tmp_path: Path, devices: dict[str, Block], xml: str, label: str
+) -> None:
+    one = with_disk(a_record(tmp_path), xml, devices={path: disk for path, disk in devices.items() if path in xml})
+    with pytest.raises(validate.Unfit) as refused:
+        validate.look(one, QEMU)
+    assert f"nobody can tell whether {label} was written to since it was saved" in refused.value.message
+    assert refused.value.message.count(";") == 1
+    assert refused.value.hint == validate.UNCHANGED.format(name="web")
+    assert "virtcpr restore --disks-unchanged web" in refused.value.hint
+    validate.look(one, QEMU, trusted=True)
+
+
+def test_a_record_of_before_block_devices_were_recorded(tmp_path: Path, devices: dict[str, Block]) -> None:
+    one = with_disk(a_record(tmp_path), block(EXT))
+    one.write(Stage.SAVED)
+    path = one.directory / "record.json"
+    body = json.loads(path.read_text())
+    del body["devices"], body["sha256"]
+    path.write_text(json.dumps({"sha256": saves._checksum(body), **body}))
+    with pytest.raises(validate.Unfit, match=f"nobody can tell whether {EXT}"):
+        validate.look(saves.load(one.saved.uuid, tmp_path / "saved"), QEMU)
+
+
+def test_a_block_device_that_is_as_it_was(tmp_path: Path, devices: dict[str, Block]) -> None:
+    one = with_disk(a_record(tmp_path), block(EXT), devices={EXT: SERIAL})
+    one.write(Stage.SAVED)
+    validate.look(saves.load(one.saved.uuid, tmp_path / "saved"), QEMU)
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (None, f"its disk {EXT} is gone"),
+        (replace(SERIAL, size=1), f"its disk {EXT} is another device than when it was saved"),
+        (replace(SERIAL, serial="wwid b"), f"its disk {EXT} is another device than when it was saved"),
+        (replace(SERIAL, sha256="another"), f"its disk {EXT} was written to since it was saved"),
+    ],
+)
+def test_one_that_is_not_is_refused_whoever_vouches_for_it(
+    tmp_path: Path, devices: dict[str, Block], now: Block | None, words: str
+) -> None:
+    one = with_disk(a_record(tmp_path), block(EXT), devices={EXT: SERIAL})
+    del devices[EXT]
+    if now is not None:
+        devices[EXT] = now
+    with pytest.raises(validate.Unfit) as refused:
+        validate.look(one, QEMU, trusted=True)
+    assert words in refused.value.message
+    assert refused.value.hint == saves.DISCARD.format(name="web")
+
+
+@pytest.mark.parametrize(
+    ("purpose", "age", "fresh"),
+    [
+        (Purpose.UPGRADE, 0, True),
+        (Purpose.UPGRADE, validate.FRESH_SECONDS + 1, False),
+        (Purpose.UPGRADE, -3600, False),
+        (Purpose.SAVE, 0, False),
+    ],
+)
+def test_an_upgrade_that_was_interrupted_just_now(tmp_path: Path, purpose: Purpose, age: float, fresh: bool) -> None:
+    one = a_record(tmp_path, purpose=purpose)
+    then = time.time() - age
+    os.utime(one.state_path, (then, then))
+    assert validate.fresh(one) == fresh
+    one.state_path.unlink()
+    assert not validate.fresh(one)
 
 
 def test_a_device_has_no_time_of_its_last_change(tmp_path: Path) -> None:

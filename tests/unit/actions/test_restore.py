@@ -242,8 +242,28 @@ def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_i
 
     monkeypatch.setattr(settle, "settle_now", at_once)
     monkeypatch.setattr(strip, "strip_in_blackout", stripped)
-    monkeypatch.setattr(Restoring, "run", lambda self: failing(self))
+    monkeypatch.setattr(Restoring, "run", lambda self, **_: failing(self))
     one, code = run(batch)
     assert done == ["settle", "strip", "settle", "strip"]
     assert (one.result, code) == (Keeping.WAITING, ExitCode.FAILED)
     assert [finding.message for finding in one.findings] == ["libvirt died", "settled: its state waits"]
+
+
+RBD = "<disk type='network'><source protocol='rbd' name='pool/a'/><target dev='vdx'/></disk>"
+
+
+def on_rbd(stage: RebootStage) -> None:
+    stage.world.facts = replace(stage.world.facts, xml=stage.world.facts.xml.replace("</devices>", f"{RBD}</devices>"))
+
+
+def test_a_guest_on_disks_that_nobody_can_tell_of_waits_for_somebody_s_word(
+    reboot_stage: RebootStage, opened: Open
+) -> None:
+    on_rbd(reboot_stage)
+    reboot_stage.saved()
+    one, code = run(opened())
+    assert (one.result, code) == (Keeping.BLOCKED, ExitCode.BLOCKED)
+    assert "nobody can tell whether vdx (rbd pool/a) was written to since it was saved" in one.findings[0].message
+    assert reboot_stage.left() == WAITS
+    one, code = run(opened(replace(ALL, disks_unchanged=True)))
+    assert (one.result, code) == (Keeping.RESTORED, ExitCode.DONE)

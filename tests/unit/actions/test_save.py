@@ -231,3 +231,21 @@ def test_a_defect_is_that_guests_own(reboot_stage: RebootStage, opened: Open, mo
     (finding,) = one.findings
     assert finding.message.startswith(f"{NAME}: ZeroDivisionError: oh; the guest runs on in old QEMU (process ")
     assert (reboot_stage.world.now.status, reboot_stage.left()) == ("running", set())
+
+
+RBD = "<disk type='network'><source protocol='rbd' name='pool/a'/><target dev='vdx'/></disk>"
+
+
+def test_a_disk_that_nobody_can_tell_of_is_told_before(reboot_stage: RebootStage, opened: Open) -> None:
+    """Before it is saved: to restore it takes somebody's word."""
+    world = reboot_stage.world
+    world.facts = replace(world.facts, xml=world.facts.xml.replace("</devices>", f"{RBD}</devices>"))
+    (outlook,) = opened().outlooks
+    (told,) = [finding for finding in outlook.findings if finding.code == "disk-untold"]
+    assert (outlook.result, told.severity, told.modes) == (Keeping.SAVED, Severity.WARNING, (Mode.REBOOT,))
+    assert "its disk vdx (rbd pool/a) was written to while its state waits" in told.message
+    assert f"virtcpr restore --disks-unchanged {NAME}" in told.remedy
+
+
+def test_disks_that_are_files_are_told_nothing_of(opened: Open) -> None:
+    assert "disk-untold" not in {finding.code for finding in opened().outlooks[0].findings}

@@ -128,26 +128,50 @@ def test_what_is_no_domain_is_refused() -> None:
         restart.stripped("<domstatus/>", ())
 
 
-def test_images_are_what_it_may_write_to() -> None:
-    assert restart.images(LIVE) == ("/var/lib/libvirt/images/d1.qcow2", "/var/lib/libvirt/images/d1.raw")
+def test_disks_are_what_it_may_write_to() -> None:
+    paths = [disk.path for disk in restart.disks(LIVE)]
+    assert paths == ["/var/lib/libvirt/images/d1.qcow2", "/var/lib/libvirt/images/d1.raw"]
+
+
+VDA = "<target dev='vda'/></disk>"
 
 
 @pytest.mark.parametrize(
-    ("xml", "images"),
+    ("xml", "listed"),
     [
-        ("<disk type='block'><source dev='/dev/vg/a'/></disk>", ("/dev/vg/a",)),
-        ("<disk type='file'><source file='/a'/><readonly/></disk>", ()),
-        ("<disk type='network'><source protocol='rbd' name='pool/a'/></disk>", ()),
-        ("<disk type='file' device='cdrom'/>", ()),
-        ("<disk type='file'><source file='/a'/></disk>" * 2, ("/a",)),
+        (f"<disk type='block'><source dev='/dev/vg/a'/>{VDA}", [("/dev/vg/a", "/dev/vg/a")]),
+        (f"<disk type='file'><source file='/a'/><readonly/>{VDA}", []),
+        (f"<disk type='network'><source protocol='rbd' name='pool/a'/>{VDA}", [("vda (rbd pool/a)", None)]),
+        (f"<disk type='network'><source protocol='nbd'/>{VDA}", [("vda (nbd)", None)]),
+        (f"<disk type='volume'><source pool='p' volume='v'/>{VDA}", [("vda (p v)", None)]),
+        (f"<disk type='nvme'><source type='pci' namespace='1'/>{VDA}", [("vda (pci)", None)]),
+        (
+            f"<disk type='vhostvdpa'><source dev='/dev/vhost-vdpa-0'/>{VDA}",
+            [("/dev/vhost-vdpa-0", "/dev/vhost-vdpa-0")],
+        ),
+        (f"<disk type='vhostuser'><source/>{VDA}", [("vda (vhostuser)", None)]),
+        (f"<disk type='file' device='cdrom'>{VDA}", []),
+        (f"<disk type='file' device='cdrom'><source index='1'/>{VDA}", []),
+        (f"<disk type='file'><source file='/a'/>{VDA}" * 2, [("/a", "/a")]),
+        (
+            "<disk type='file'><source file='/a'><dataStore type='block'><format type='raw'/><source dev='/dev/b'/>"
+            f"</dataStore></source>{VDA}",
+            [("/a", "/a"), ("/dev/b", "/dev/b")],
+        ),
+        ("<memory model='nvdimm'><source><path>/n</path></source><target/></memory>", [("/n", "/n")]),
+        ("<memory model='nvdimm'><source><path>/n</path></source><target><readonly/></target></memory>", []),
+        ("<memory model='dimm'><source><pagesize>2</pagesize></source></memory>", []),
+        ("<hostdev mode='subsystem' type='scsi'><alias name='hostdev0'/></hostdev>", [("hostdev0 (scsi)", None)]),
+        ("<hostdev mode='subsystem' type='usb'><alias name='hostdev0'/></hostdev>", []),
     ],
 )
-def test_images_of_a_disk(xml: str, images: tuple[str, ...]) -> None:
-    assert restart.images(f"<domain><devices>{xml}</devices></domain>") == images
+def test_disks_of_every_kind(xml: str, listed: list[tuple[str, str | None]]) -> None:
+    found = restart.disks(f"<domain><devices>{xml}</devices></domain>")
+    assert [(disk.label, disk.path) for disk in found] == listed
 
 
 @pytest.mark.parametrize(
     "nvram", ["<nvram>\n /vars.fd </nvram>", "<nvram type='file'><source file='/vars.fd'/></nvram>"]
 )
 def test_the_firmwares_variables_are_written_to(nvram: str) -> None:
-    assert restart.images(f"<domain><os>{nvram}</os></domain>") == ("/vars.fd",)
+    assert restart.disks(f"<domain><os>{nvram}</os></domain>") == (restart.Disk("/vars.fd", "/vars.fd"),)

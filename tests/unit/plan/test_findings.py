@@ -97,6 +97,14 @@ SHARED = "<access mode='shared'/>"
 
 # (code, in which modes, part of the message, what makes it)
 CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
+    ("managed", (R,), "oVirt manages the domain",
+     xml("<devices>", "<metadata><v:vm xmlns:v='http://ovirt.org/vm/1.0'/></metadata><devices>")),
+    ("managed", (R,), "OpenStack (nova) manages the domain",
+     xml("<devices>", "<metadata><n:x xmlns:n='http://openstack.org/xmlns/libvirt/nova/1.1'/></metadata><devices>")),
+    ("managed", (R,), "KubeVirt manages the domain",
+     xml("<devices>", "<metadata><kubevirt xmlns='http://kubevirt.io'/></metadata><devices>")),
+    ("managed", (R,), "OpenNebula manages the domain",
+     xml("<devices>", "<metadata><o:vm xmlns:o='http://opennebula.org/xmlns/libvirt/1.0'/></metadata><devices>")),
     ("not-running", (T, L, R, X), "the domain is shut off", stopped(whole())),
     ("unreadable", (T, L, R, X), "QMP is deaf", both(stopped(whole()), whole(state="running", problem="QMP is deaf"))),
     ("paused", (T, L, R, X), "(I/O error)", whole(state="paused", reason="I/O error")),
@@ -214,7 +222,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 )  # fmt: skip
 # Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
 # is asked for: test_reboot_plan.py.
-ELSEWHERE = {"vnc-password", "resource", "descriptors", "rehearsal", "rehearsal-unsure", "agent", "room"}
+ELSEWHERE = {"vnc-password", "resource", "descriptors", "rehearsal", "rehearsal-unsure", "agent", "room", "disk-untold"}
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,8 @@ class World:
         with memory.open("ab") as file:
             child = subprocess.Popen([*QEMU, *words], stdin=subprocess.PIPE, pass_fds=[file.fileno()])
         self.children.append(child)
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes():  # the kernel tells of the start an instant before
+            os.sched_yield()
         self.status_path.write_text(DOMAIN.status_xml.replace("pid='1275'", f"pid='{child.pid}'", 1))
         self.qemu = Qemu(child, self.ids, status)
         return self.qemu
@@ -373,10 +375,13 @@ def reboot_stage(
     world = World(tmp_path, children, replace(DOMAIN, status_path=str(tmp_path / "d1.xml")))
     old = world.start(status="running")
     memory = Memdev("pc.ram", True, "memory-backend-file", str(tmp_path / f"ram/1-{NAME}/pc.ram"), "file")
+    for name in ("d1.qcow2", "d1.raw"):
+        (tmp_path / name).write_bytes(b"x")
     assert DOMAIN.process is not None
     assert DOMAIN.qemu is not None
     world.facts = replace(
         world.facts,
+        xml=DOMAIN.xml.replace("/var/lib/libvirt/images", str(tmp_path)),
         status_xml=world.status_path.read_text(),
         process=replace(DOMAIN.process, pid=old.process.pid, started=old.started),
         qemu=replace(DOMAIN.qemu, memdevs=(memory,), capabilities=old.on),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from virtcpr.actions.reboot.guest import images
+from virtcpr.actions.reboot import disks
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.host.files import ram_files
@@ -50,7 +50,7 @@ def a_record(directory: Path, stage: Stage = Stage.SAVED, **changes: Any) -> Rec
         ignores_shared=True,
         ram=(RamFile(str(memory), str(memory), ram_files.identity(str(memory))),),
         state=Digest(len(STATE), hashlib.sha256(STATE).hexdigest()),
-        images=images(xml),
+        images=disks.files(xml),
     )
     one = Record(replace(saved, **changes), directory / "saved")
     one.write(stage)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from virtcpr.actions.records.saves import Record
-from virtcpr.domain import qmp, restart
+from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
@@ -86,17 +83,6 @@ def await_gone(domain: Domain, process: Process) -> None:
         raise HostError(f"{domain.name}: QEMU (process {process.pid}) doesn't end")
     if not wait_until(lambda: not domain.active(), GONE_SECONDS, poll=POLL):
         raise HostError(f"{domain.name}: libvirt didn't notice within {GONE_SECONDS:g} s that its QEMU is gone")
-
-
-def images(xml: str) -> dict[str, tuple[int, int]]:
-    """The files that a domain writes to: path → size, mtime in ns.  Only regular files are listed."""
-    files = {}
-    for path in restart.images(xml):
-        with suppress(OSError):
-            if Path(path).is_file():
-                status = os.stat(path)
-                files[path] = (status.st_size, status.st_mtime_ns)
-    return files
 
 
 def _rest(domain: Domain) -> str:

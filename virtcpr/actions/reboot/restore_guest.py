@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
-from virtcpr.actions.reboot import guest, validate
+from virtcpr.actions.reboot import disks, guest, validate
 from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings
 from virtcpr.actions.reboot.save_guest import FD
 from virtcpr.actions.records import pending_strips, saves
@@ -55,12 +55,13 @@ class Restoring:
     def name(self) -> str:
         return self.record.saved.name
 
-    def run(self, *, read: bool | None = None) -> None:
+    def run(self, *, read: bool | None = None, trusted: bool = False) -> None:
         """Restore: the guest runs in new QEMU, and the record is gone; what made it wait is in ``pending_strips``.
 
         With ``read`` the state is checked before anything is started, else while it is loaded.  By default a state
-        without the RAM is read before: it is small, and loading it changes the RAM.  Raises HostError if nothing is
-        left running and the file waits (Unfit: nothing was started), Unsettled if that isn't sure.
+        without the RAM is read before: it is small, and loading it changes the RAM.  ``trusted``: disks of which
+        nobody can tell are taken for unchanged.  Raises HostError if nothing is left running and the file waits (Unfit:
+        nothing was started), Unsettled if that isn't sure.
         """
         before = bool(self.record.saved.ram) if read is None else read
         try:
@@ -68,7 +69,7 @@ class Restoring:
         except (VirtcprError, OSError) as error:
             raise HostError(f"{error}; its state is kept in {self.record.directory}", hint=SETTLE) from error
         try:
-            validate.look(self.record, self.emulator, read=before)
+            validate.look(self.record, self.emulator, read=before, trusted=trusted)
             self.record.write(Stage.STARTING)
             self._step("start", self._start)
             self._step("load", self._load)
@@ -179,7 +180,8 @@ class Restoring:
             elif saved.stage is Stage.STARTING:
                 # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
                 files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in saved.ram)
-                self.record.write(Stage.SAVED, ram=files, images=guest.images(saved.xml))
+                written = {"images": disks.files(saved.xml), "devices": disks.blocks(saved.xml)}
+                self.record.write(Stage.SAVED, ram=files, **written)
                 pending_strips.drop(saved)
         except (VirtcprError, OSError) as error:
             raise Unsettled(f"{self.name}: {cause}; {error}", hint=SETTLE) from cause

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
-from virtcpr.actions.reboot import guest
-from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back, images
+from virtcpr.actions.reboot import disks, guest
+from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.domain import qmp
@@ -103,7 +103,8 @@ class Saving:
             xml = self.record.saved.xml
             with suppress(HostError):  # a device may have been plugged or unplugged before the pause
                 xml = self.domain.startable_xml()
-            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, images=images(xml))
+            written = {"images": disks.files(xml), "devices": disks.blocks(xml)}
+            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, **written)
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, ValueError, Turned) as error:
             self._give_up(error)

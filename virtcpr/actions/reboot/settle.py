@@ -12,7 +12,7 @@ from pathlib import Path
 
 from virtcpr.actions.daemon import blackout, qemu_hook, reconnect
 from virtcpr.actions.inspect.emulators import Emulators
-from virtcpr.actions.reboot import guest, restore_guest, strip
+from virtcpr.actions.reboot import guest, restore_guest, strip, validate
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record
@@ -158,7 +158,8 @@ def _act(connection: Connection, record: Record, emulators: Emulators, decided: 
             return Settled.WAITING, f"its state waits: 'virtcpr restore {saved.name}' lets it go on"
         case Remedy.RESTORE:
             named = saved.emulator or saved.live.emulator
-            Restoring(connection, record, emulators.get(named), lambda _: None).run()
+            restoring = Restoring(connection, record, emulators.get(named), lambda _: None)
+            restoring.run(trusted=validate.fresh(record))
             return Settled.FORWARD, "restored from its file"
         case Remedy.FORWARD:
             domain = _domain(connection, record)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from virtcpr.actions.reboot.guest import images
+from virtcpr.actions.reboot import disks
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain.facts import Emulator
@@ -15,23 +16,41 @@ from virtcpr.host.files.ram_files import Identity
 from virtcpr.host.qemu.stream import Digest, digest, size
 from virtcpr.plan.reboot_recovery import Purpose
 
+FRESH_SECONDS = 300.0  # since the state was written
+UNCHANGED = (
+    "see that nothing else has used its disks: another host, a cluster manager, a snapshot that was taken back; then "
+    "'virtcpr restore --disks-unchanged {name}'"
+)
+
 
 class Unfit(HostError):
     """A saved guest can't be restored as things are: nothing was started, and its state waits."""
 
 
-def look(record: Record, emulator: Emulator, *, read: bool = True) -> None:
+def look(record: Record, emulator: Emulator, *, read: bool = True, trusted: bool = False) -> None:
     """Raise Unfit with all that is wrong with a saved guest; nothing was started then.
 
-    Without ``read`` only the size of the state is looked at: its content is checked while it is loaded.
+    Without ``read`` only the size of the state is looked at: its content is checked while it is loaded.  ``trusted``:
+    disks of which nobody can tell whether they were written to are taken for unchanged.
     """
+    saved = record.saved
     problems = list(_problems(record, emulator, read=read))
+    doubts = () if trusted else disks.untold(saved.xml, saved.images or {}, saved.devices)
+    hint = (saves.DISCARD if problems else UNCHANGED).format(name=saved.name)
+    if doubts:
+        problems.append(f"nobody can tell whether {', '.join(doubts)} was written to since it was saved")
     if problems:
-        name = record.saved.name
-        raise Unfit(
-            f"{name} can't be restored: {'; '.join(problems)}; its state waits in {record.directory}",
-            hint=saves.DISCARD.format(name=name),
-        )
+        waits = f"its state waits in {record.directory}"
+        raise Unfit(f"{saved.name} can't be restored: {'; '.join(problems)}; {waits}", hint=hint)
+
+
+def fresh(record: Record) -> bool:
+    """Whether an upgrade was interrupted just now: nothing else can have started the guest meanwhile."""
+    try:
+        age = time.time() - record.state_path.stat().st_mtime
+    except OSError:
+        return False
+    return record.saved.purpose is Purpose.UPGRADE and 0 <= age < FRESH_SECONDS
 
 
 def _problems(record: Record, emulator: Emulator, *, read: bool) -> Iterator[str]:
@@ -48,12 +67,7 @@ def _problems(record: Record, emulator: Emulator, *, read: bool) -> Iterator[str
         yield from _state(record, saved.state, read=read)
     for file in saved.ram:
         yield from _ram(file.kept, file.identity)
-    now = images(saved.xml)
-    for path, then in (saved.images or {}).items():
-        if path not in now:
-            yield f"its disk {path} is gone"
-        elif now[path] != then:
-            yield f"its disk {path} was written to since it was saved"
+    yield from disks.changes(saved.xml, saved.images or {}, saved.devices)
 
 
 def _state(record: Record, then: Digest, *, read: bool) -> Iterator[str]:

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import SUFFIX, make_private, read_text, replace_durably, write_private
+from virtcpr.host.files.block_devices import Block
 from virtcpr.host.files.ram_files import Identity
 from virtcpr.host.qemu.stream import Digest
 from virtcpr.host.system.paths import PATHS
@@ -60,7 +61,8 @@ class Saved:
 
     ``xml``: live XML with secrets.  ``runs``: False if the user had suspended the guest.  ``wake``: virtcpr makes the
     guest suspend itself to RAM; ``asked``: it was asked to, and may do so any time; ``sleeps``: it had done so itself.
-    ``images``: path → (size, mtime in ns) of the images that it writes to.
+    ``images``: path → (size, mtime in ns) of the files that it writes to; ``devices``: the block
+    devices.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Saved:
     ram: tuple[RamFile, ...] = ()
     state: Digest | None = None
     images: Mapping[str, tuple[int, int]] | None = None
+    devices: Mapping[str, Block] = field(default_factory=dict)
     new_pid: int | None = None
     new_started: str | None = None
 
@@ -267,7 +270,7 @@ def _saved(body: Any, uuid: str) -> Saved:
     if body["sha256"] != _checksum({key: value for key, value in body.items() if key != "sha256"}):
         raise ValueError("its checksum is wrong: it was changed or damaged")
     document.expect_uuid(body, uuid)
-    known = document.members(body, Saved)
+    known = document.members({"devices": {}, **body}, Saved)  # an earlier version has recorded none
     state, images = known["state"], known["images"]
     ram = tuple(RamFile(file["path"], file["kept"], Identity(**file["identity"])) for file in known["ram"])
     return Saved(
@@ -278,6 +281,7 @@ def _saved(body: Any, uuid: str) -> Saved:
             "taints": tuple(known["taints"]),
             "ram": ram,
             "state": None if state is None else Digest(**state),
+            "devices": {path: Block(**block) for path, block in known["devices"].items()},
             "images": None if images is None else {path: (int(a), int(b)) for path, (a, b) in images.items()},
         }
     )

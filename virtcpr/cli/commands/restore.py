@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -22,6 +23,10 @@ def restore(
     discard: Annotated[
         bool, typer.Option("--discard", help="Give up the saved state, so that the domain can be started afresh.")
     ] = False,
+    unchanged: Annotated[
+        bool,
+        typer.Option("--disks-unchanged", help="Nothing has written to disks of which virtcpr can't tell that itself."),
+    ] = False,
     emulator: EmulatorOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
@@ -33,9 +38,10 @@ def restore(
     """
     session: Session = ctx.obj
     session.output = output
-    if discard and emulator is not None:
-        raise UsageError("--discard starts no domain: leave out --emulator", hint="try: virtcpr restore --help")
-    request = options.request(session, domain, every, emulator)
+    for option, given in (("--emulator", emulator is not None), ("--disks-unchanged", unchanged)):
+        if discard and given:
+            raise UsageError(f"--discard starts no domain: leave out {option}", hint="try: virtcpr restore --help")
+    request = replace(options.request(session, domain, every, emulator), disks_unchanged=unchanged)
     with session.backend.open_restore(request, discard=discard) as planned:
         if discard and not yes and not _agreed(session, planned.outlooks):
             return RestoreReport((), ExitCode.DONE, notes=("nothing done",))

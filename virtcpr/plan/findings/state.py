@@ -113,6 +113,11 @@ def machine_unknown(subject: Subject) -> Iterator[Hit]:
         yield {"machine": machine, "path": emulator.path, "version": emulator.version}
 
 
+def managed(subject: Subject) -> Iterator[Hit]:
+    if manager := subject.live.manager:
+        yield {"manager": manager}
+
+
 def machine_unversioned(subject: Subject) -> Iterator[Hit]:
     machine = subject.live.machine
     if machine in UNVERSIONED:

@@ -99,7 +99,17 @@ ROOM = Rule(
     "free space there, or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
 )
 
+UNTOLD = Rule(
+    "disk-untold", (REBOOT,), RUNNING, _told_by_the_plan,
+    "nobody will be able to tell whether its disk {disk} was written to while its state waits",
+    "see that nothing else uses the disk meanwhile; 'virtcpr restore --disks-unchanged {name}' says so, and without it "
+    "the guest isn't restored", "virtcpr/actions/reboot/disks.py", WARNING,
+)
+
 STATE = (
+    Rule("managed", (REBOOT,), DOCUMENT, state.managed,
+         "{manager} manages the domain: it may take the guest for lost while it is down, and start it elsewhere",
+         "have {manager} leave the domain alone meanwhile, or let it move the guest to another host", OURS, WARNING),
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
     UNREADABLE,
@@ -347,7 +357,7 @@ DRIFT = (
 )
 
 REHEARSAL = (NO_GO, UNSURE)
-SAVING = (AGENT, ROOM)
+SAVING = (AGENT, ROOM, UNTOLD)
 # fmt: on
 
 RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL, *SAVING)
