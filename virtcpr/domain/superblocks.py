@@ -51,9 +51,9 @@ def layout(read: Read, size: int) -> Layout:
     mounted, clear = False, True
     volumes = list(_gpt(read, size)) or list(_mbr(read, size)) or [Volume(0, size)]
     for volume in volumes:
-        found = _superblock(read(volume.start, min(HEAD, volume.length))) if volume.used else ()
-        clear &= volume.clear and found is not None
-        for offset, length in found or ():
+        blocks = _superblock(read(volume.start, min(HEAD, volume.length))) if volume.used else ()
+        clear &= volume.clear and blocks is not None
+        for offset, length in blocks or ():
             regions.append((volume.start + offset, length))
             mounted = True
     return Layout(tuple(regions), mounted and clear)

@@ -166,8 +166,8 @@ VDA = "<target dev='vda'/></disk>"
     ],
 )
 def test_disks_of_every_kind(xml: str, listed: list[tuple[str, str | None]]) -> None:
-    found = restart.disks(f"<domain><devices>{xml}</devices></domain>")
-    assert [(disk.label, disk.path) for disk in found] == listed
+    disks = restart.disks(f"<domain><devices>{xml}</devices></domain>")
+    assert [(disk.label, disk.path) for disk in disks] == listed
 
 
 @pytest.mark.parametrize(

@@ -115,5 +115,5 @@ def test_a_file_system_s_own_boot_sector_is_no_partition_table() -> None:
 @pytest.mark.parametrize("size", [0, 100, 512, 1 << 10, 5000])
 def test_a_disk_that_is_tiny(size: int) -> None:
     image = disk({0: EXT_MAGIC})[:size]
-    found = layout(lambda offset, length: image[offset : offset + length], size)
-    assert found.regions[0] == (0, size)
+    whole = layout(lambda offset, length: image[offset : offset + length], size)
+    assert whole.regions[0] == (0, size)
