@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +73,92 @@ def test_one_alone_is_put_in_its_place(tmp_path: Path) -> None:
     before = (tmp_path / QEMU).stat().st_ino
     hooks.put("libvirt-qemu", tmp_path)
     assert (tmp_path / QEMU).stat().st_ino == before
+
+
+def command_in(directory: Path) -> str:
+    """How the hook runs virtcpr."""
+    (line,) = [line for line in (directory / DAEMON).read_text().splitlines() if " -q recover --all" in line]
+    return line.partition(" -q recover")[0]
+
+
+@pytest.fixture
+def virtualenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A virtualenv in /opt, as docs/install.md makes it, with the system's Python; AppArmor confines libvirtd."""
+    programs = tmp_path / "opt/bin"
+    programs.mkdir(parents=True)
+    (programs / "virtcpr").touch(mode=0o755)
+    (programs / "python3").symlink_to("/usr/bin/env")
+    monkeypatch.setattr(sys, "argv", [str(programs / "virtcpr"), "hooks", "install"])
+    monkeypatch.setattr(sys, "executable", str(programs / "python3"))
+    profiles = tmp_path / "profiles"
+    profiles.write_text("virt-aa-helper (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\nlibvirtd (enforce)\n")
+    monkeypatch.setattr(hooks, "PROFILES", profiles)
+    return programs
+
+
+def test_from_a_virtualenv_the_hook_runs_the_system_s_python(tmp_path: Path, virtualenv: Path) -> None:
+    """libvirtd's AppArmor profile lets it run programs in /usr/bin, and sees what a link points to; a script in /opt
+    it doesn't."""
+    hooks.install(tmp_path)
+    assert command_in(tmp_path) == f"{virtualenv}/python3 -I -m virtcpr"
+
+
+def test_a_package_s_script_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtualenv: Path) -> None:
+    monkeypatch.setattr(hooks, "RUNNABLE", (str(virtualenv),))
+    hooks.install(tmp_path)
+    assert command_in(tmp_path) == f"{virtualenv}/virtcpr"
+
+
+def test_another_program_is_not_taken_for_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python3 -m virtcpr`, the guardian: sys.argv[0] is a file that can't be executed."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/env"])
+    hooks.install(tmp_path)
+    assert command_in(tmp_path) == f"{sys.executable} -I -m virtcpr"
+
+
+@pytest.mark.parametrize("put", [hooks.install, lambda directory: hooks.put("libvirt-daemon", directory)])
+def test_a_python_that_libvirtd_may_not_run(tmp_path: Path, virtualenv: Path, put: Callable[[Path], object]) -> None:
+    """`venv --copies`, or a Python in /usr/local: the hook would fail when it is needed."""
+    (virtualenv / "python3").unlink()
+    (virtualenv / "python3").touch(mode=0o755)
+    with pytest.raises(HostError, match=f"virtcpr couldn't run {virtualenv}/python3: AppArmor confines") as refused:
+        put(tmp_path)
+    assert refused.value.message.endswith("lets it run only programs in /usr/bin and /usr/sbin; no hook was written")
+    assert refused.value.hint == (
+        "install virtcpr into a virtualenv of the system's Python: /usr/bin/python3 -m venv, without --copies"
+    )
+    assert not (tmp_path / DAEMON).exists()
+    hooks.put("libvirt-qemu", tmp_path)  # needs no Python
+
+
+@pytest.mark.parametrize("profiles", ["", "libvirtd (complain)\n", "virtqemud-x (enforce)\n", None])
+def test_where_nothing_confines_libvirtd_any_python_does(
+    tmp_path: Path, virtualenv: Path, profiles: str | None
+) -> None:
+    (virtualenv / "python3").unlink()
+    (virtualenv / "python3").touch(mode=0o755)
+    if profiles is None:
+        (tmp_path / "profiles").unlink()
+    else:
+        (tmp_path / "profiles").write_text(profiles)
+    hooks.install(tmp_path)
+    assert command_in(tmp_path) == f"{virtualenv}/python3 -I -m virtcpr"
+
+
+def test_profiles_that_cannot_be_read_may_confine_it(tmp_path: Path, virtualenv: Path) -> None:
+    (virtualenv / "python3").unlink()
+    (virtualenv / "python3").touch(mode=0o755)
+    (tmp_path / "profiles").unlink()
+    (tmp_path / "profiles").mkdir()
+    with pytest.raises(HostError, match="AppArmor confines"):
+        hooks.install(tmp_path)
+
+
+def test_the_command_in_the_hook_works(tmp_path: Path) -> None:
+    hooks.install(tmp_path)
+    command = f"cd /; env -i {command_in(tmp_path)} --version"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def run(tmp_path: Path, place: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -63,17 +63,33 @@ def test_dpkg_tells_of_emulators_their_modules_and_libvirt() -> None:
 @pytest.mark.parametrize("path", [SPEC, PKGBUILD], ids=["rpm", "arch"])
 @pytest.mark.parametrize(
     "file",
-    ["packages/trigger", "packages/virtcpr.toml", "packages/virtcpr.tmpfiles", "systemd/*.service", "systemd/*.timer"],
+    [
+        "packages/trigger",
+        "packages/quiesce",
+        "packages/virtcpr.toml",
+        "packages/virtcpr.tmpfiles",
+        "systemd/*.service",
+        "systemd/*.timer",
+    ],
 )
 def test_the_others_have_what_debian_has(path: Path, file: str) -> None:
     assert file in path.read_text()
-    assert file.rpartition("/")[2] in (DEBIAN / "virtcpr.install").read_text() or file.endswith(".tmpfiles")
+    # Debian's prerm does what quiesce does.
+    assert file.rpartition("/")[2] in (DEBIAN / "virtcpr.install").read_text() or file.endswith(
+        (".tmpfiles", "quiesce")
+    )
     assert list(ROOT.glob(file))
 
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(DEBIAN.glob("virtcpr.p*")), PACKAGES / "trigger", PKGBUILD, PACKAGES / "arch/virtcpr.install"],
+    [
+        *sorted(DEBIAN.glob("virtcpr.p*")),
+        PACKAGES / "trigger",
+        PACKAGES / "quiesce",
+        PKGBUILD,
+        PACKAGES / "arch/virtcpr.install",
+    ],
     ids=lambda path: path.name,
 )
 def test_scripts_parse(path: Path) -> None:
@@ -88,7 +104,8 @@ def test_systemd_has_the_patience_that_guests_take(unit: str) -> None:
 
 # The scripts of the Debian package, with /run, /var/lib and /etc elsewhere.
 
-STUBS = ("virtcpr", "deb-systemd-invoke")
+STUBS = ("virtcpr", "deb-systemd-invoke", "systemctl")
+LIBEXEC = re.compile(r"/usr/lib(?:exec)?/virtcpr/(\w+)")
 
 
 class Host:
@@ -110,12 +127,28 @@ class Host:
         self.calls.touch()
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        text = (DEBIAN / f"virtcpr.{name}").read_text()
-        for directory in ("/run/", "/var/lib/virtcpr", "/etc/libvirt"):
-            text = re.sub(rf"(?<![\w.}}]){directory}", str(self.root) + directory, text)
-        text = text.replace("-w 600", "-w 0").replace("/usr/libexec/virtcpr/trigger", "virtcpr trigger")
-        script = self.root / name
-        script.write_text(text)
+        return self.shell((DEBIAN / f"virtcpr.{name}").read_text(), *arguments)
+
+    def quiesce(self) -> subprocess.CompletedProcess[str]:
+        return self.shell((PACKAGES / "quiesce").read_text())
+
+    def rpm(self, name: str, count: int) -> subprocess.CompletedProcess[str]:
+        """A scriptlet of the rpm package; ``count``: how many of its versions are installed after it."""
+        text = SPEC.read_text().partition(f"\n%{name}\n")[2].partition("\n\n")[0]
+        text = re.sub(r"^%systemd_.*", "", text, flags=re.MULTILINE)
+        return self.shell(text.replace("%{_libexecdir}", "/usr/libexec").replace("%{_sysconfdir}", "/etc"), str(count))
+
+    def pacman(self, name: str) -> subprocess.CompletedProcess[str]:
+        return self.shell(f"{(PACKAGES / 'arch/virtcpr.install').read_text()}\n{name}")
+
+    def shell(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A script with the system's directories and programs elsewhere."""
+        quiesce = self.root / "bin/quiesce"
+        if not quiesce.exists():
+            quiesce.touch(mode=0o755)
+            quiesce.write_text(self._moved((PACKAGES / "quiesce").read_text()))
+        script = self.root / "script"
+        script.write_text(self._moved(text))
         path = f"{self.root}/bin:{os.environ['PATH']}"
         return subprocess.run(
             ["sh", str(script), *arguments],
@@ -124,6 +157,14 @@ class Host:
             capture_output=True,
             text=True,
             check=False,
+        )
+
+    def _moved(self, text: str) -> str:
+        text = text.replace("-w 600", "-w 0")
+        for directory in ("/run/", "/var/lib/virtcpr", "/etc/libvirt"):
+            text = re.sub(rf"(?<![\w.}}]){directory}", str(self.root) + directory, text)
+        return LIBEXEC.sub(
+            lambda found: f"{self.root}/bin/quiesce" if found[1] == "quiesce" else f"virtcpr {found[1]}", text
         )
 
     def called(self) -> list[str]:
@@ -242,6 +283,62 @@ def test_nothing_changes_under_a_virtcpr_that_moves_guests(debian: Host, action:
     assert "another virtcpr has been running for ten minutes" in done.stderr
     assert "nothing was changed: wait until it ends, then try again" in done.stderr
     assert debian.called() == ["deb-systemd-invoke stop virtcpr-auto.timer"]
+
+
+QUIET = [f"systemctl stop virtcpr-auto.{kind}" for kind in ("timer", "service", "timer")]
+
+
+def test_rpm_and_pacman_wait_for_a_virtcpr_that_moves_guests(debian: Host) -> None:
+    assert debian.quiesce().returncode == 0
+    assert debian.called() == QUIET
+    with (debian.run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for done in (debian.quiesce(), debian.rpm("pre", 2), debian.rpm("preun", 0)):
+            assert done.returncode == 1
+            assert "another virtcpr has been running for ten minutes" in done.stderr
+    assert debian.called() == [*QUIET, *QUIET[:1] * 3]  # nor did anybody take the hooks
+
+
+def test_where_virtcpr_never_ran_they_have_nothing_to_wait_for(debian: Host) -> None:
+    shutil.rmtree(debian.run)
+    assert debian.quiesce().returncode == 0
+    assert debian.called() == []
+
+
+def test_pacman_stops_if_the_wait_fails() -> None:
+    """It goes on after a function of the package that fails, but not after a hook with AbortOnFail (alpm-hooks(5))."""
+    text = (PACKAGES / "arch/10-virtcpr.hook").read_text()
+    for line in ("When = PreTransaction", "Exec = /usr/lib/virtcpr/quiesce", "AbortOnFail", "Target = virtcpr"):
+        assert line in text.splitlines()
+
+
+def test_rpm_waits_before_files_are_replaced(debian: Host) -> None:
+    """In an upgrade %preun of the old package runs when the new files are there."""
+    assert debian.rpm("pre", 1).returncode == debian.rpm("preun", 1).returncode == 0
+    assert debian.called() == []
+    assert debian.rpm("pre", 2).returncode == 0
+    assert debian.called() == QUIET
+    debian.touch("run/virtcpr/pending")
+    assert debian.rpm("post", 2).returncode == 0
+    assert debian.called()[len(QUIET) :] == ["virtcpr -q hooks install", "virtcpr trigger virtcpr"]
+
+
+def test_pacman_takes_up_what_waited(debian: Host) -> None:
+    debian.touch("run/virtcpr/pending")
+    assert debian.pacman("post_upgrade").returncode == 0
+    assert debian.called() == ["virtcpr -q hooks install", "virtcpr trigger virtcpr"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_their_removal_leaves_no_hook_that_calls_what_is_gone(debian: Host, *, refused: bool) -> None:
+    if refused:
+        (debian.root / "bin/virtcpr").write_text("#!/bin/sh\nexit 1\n")
+    for manager in ("rpm", "pacman"):
+        (debian.hooks / "daemon.d/virtcpr").touch()
+        done = debian.rpm("preun", 0) if manager == "rpm" else debian.pacman("pre_remove")
+        assert done.returncode == 0
+        assert (debian.hooks / "daemon.d/virtcpr").exists() is not refused
+        assert (debian.hooks / "qemu.d/virtcpr").exists()
 
 
 def test_without_systemd_there_is_nothing_to_wait_for(debian: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -12,14 +13,58 @@ from virtcpr.model import Hook, HookState
 
 DIRECTORY = Path("/etc/libvirt/hooks")
 MARK = "Installed by `virtcpr hooks install`"
+COMMAND, MODULE = "@VIRTCPR@", "-I -m virtcpr"
+RUNNABLE = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
+PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+DAEMONS = ("libvirtd", "virtqemud")
 # Name in virtcpr/hooks → where libvirt looks for it.
 PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
 
 
 def _text(name: str) -> str:
-    """The hook's text with the path of this virtcpr: libvirt's PATH may differ."""
-    text = (files("virtcpr") / "hooks" / name).read_text()
-    return text.replace("@VIRTCPR@", os.path.realpath(sys.argv[0]))
+    return (files("virtcpr") / "hooks" / name).read_text().replace(COMMAND, _command())
+
+
+def _command() -> str:
+    """How a hook runs this virtcpr; libvirt's PATH may differ.
+
+    A package's script as it is.  Else this Python: a virtualenv's is a link to the system's, which the AppArmor profile
+    of libvirt's daemon lets a hook run, unlike the scripts beside it.
+    """
+    script = os.path.realpath(sys.argv[0])
+    if os.path.basename(script) == "virtcpr" and _runnable(script):
+        return shlex.quote(script)
+    return f"{shlex.quote(sys.executable)} {MODULE}"
+
+
+def _runnable(path: str) -> bool:
+    """Whether that profile allows it (/etc/apparmor.d/usr.sbin.libvirtd).  AppArmor sees what a link points to."""
+    real = os.path.realpath(path)
+    return os.path.dirname(real) in RUNNABLE and os.access(real, os.X_OK)
+
+
+def _confined() -> bool:
+    """Whether AppArmor confines libvirt's daemon on this host."""
+    try:
+        profiles = [line.rpartition(" ") for line in PROFILES.read_text().splitlines()]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # unknown
+        return True
+    return any(os.path.basename(name) in DAEMONS and mode == "(enforce)" for name, _, mode in profiles)
+
+
+def _refuse_unrunnable(name: str, path: str | Path) -> None:
+    """Raises HostError if the hook couldn't run virtcpr: nobody would notice before a swap is interrupted."""
+    if COMMAND not in (files("virtcpr") / "hooks" / name).read_text():
+        return
+    real = os.path.realpath(sys.executable)
+    if _command().endswith(MODULE) and not _runnable(sys.executable) and _confined():
+        raise HostError(
+            f"{path} couldn't run {real}: AppArmor confines libvirt's daemon, and lets it run only programs in "
+            f"{' and '.join(RUNNABLE[:2])}; no hook was written",
+            hint="install virtcpr into a virtualenv of the system's Python: /usr/bin/python3 -m venv, without --copies",
+        )
 
 
 def status(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
@@ -42,11 +87,12 @@ def _state(name: str, path: Path) -> HookState:
 def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
     """Install every hook, or replace an older version of it.
 
-    Raises HostError, before anything is written, if another file is in the way.
+    Raises HostError, before anything is written, if another file is in the way, or a hook couldn't run virtcpr.
     """
     for hook in status(directory):
         if hook.state is HookState.FOREIGN:
             raise HostError(f"{hook.path} isn't virtcpr's", hint="move it out of the way: it would be replaced")
+        _refuse_unrunnable(hook.name, hook.path)
     for name, place in PLACES.items():
         _write(directory / place, _text(name))
     return status(directory)
@@ -59,6 +105,7 @@ def put(name: str, directory: Path = DIRECTORY) -> None:
         case HookState.FOREIGN:
             raise HostError(f"{path} isn't virtcpr's", hint="move it out of the way: it would be replaced")
         case HookState.MISSING | HookState.OUTDATED:
+            _refuse_unrunnable(name, path)
             _write(path, _text(name))
         case HookState.INSTALLED:
             pass
