@@ -40,9 +40,10 @@ cp /usr/lib/virtcpr-lab/witness/vmlinuz /usr/lib/virtcpr-lab/witness/initrd /var
 
 echo virtcpr-host > /etc/hostname
 # One address, none beyond: the emulator's own network is the channel.
-mkdir -p /etc/systemd/network
-printf '[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\n' > /etc/systemd/network/10-channel.network
-printf '[Match]\nName=eth1\n[Link]\nUnmanaged=yes\n' > /etc/systemd/network/20-spare.network
+mkdir -p /etc/systemd/network /etc/systemd/system-generators
+printf '[Match]\nDriver=virtio_net\n[Network]\nAddress=10.0.2.15/24\n' > /etc/systemd/network/10-channel.network
+# No use for a channel that this machine offers to none.
+ln -sf /dev/null /etc/systemd/system-generators/systemd-ssh-generator
 systemctl enable -q systemd-networkd ssh
 # The channel: many commands at a time over one connection.
 mkdir -p /root/.ssh
@@ -51,7 +52,7 @@ cp /mnt/out/key.pub /root/.ssh/authorized_keys
 chmod 700 /root/.ssh
 printf 'PermitRootLogin prohibit-password\nMaxSessions 100\nUsePAM no\n' > /etc/ssh/sshd_config.d/virtcpr-host.conf
 echo "virtcpr-host $(cat /etc/ssh/ssh_host_ed25519_key.pub)" > /mnt/out/known_hosts
-# A machine that is stopped and goes on days later has no use for what runs by the calendar.
-for unit in logrotate.timer systemd-tmpfiles-clean.timer fstrim.timer systemd-timesyncd.service; do
+# A machine that is stopped and goes on days later has no use for what runs by the calendar; its NVDIMM tells no health.
+for unit in logrotate.timer systemd-tmpfiles-clean.timer systemd-timesyncd.service ndctl-monitor.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done

@@ -37,7 +37,7 @@ mount -t tmpfs tmpfs "$1/tmp"
 mkdir -p "$1/mnt/usr/src/virtcpr" "$1/mnt/build"
 tar -xC "$1/mnt/usr/src/virtcpr"
 cp -r "$1/mnt/usr/src/virtcpr/." "$1/mnt/build"
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0 --root /mnt .' "$2" >&2
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0 --no-warn-script-location --root /mnt .' "$2" >&2
 tar -C "$1/mnt" -c usr
 """
 UNPACK = "rm -rf /usr/src/virtcpr /usr/local/lib/python3*/dist-packages/virtcpr*; tar -xC /"
