@@ -39,6 +39,11 @@ install --download-only -t trixie-backports libvirt-daemon-system libvirt-client
 cp /usr/lib/virtcpr-lab/witness/vmlinuz /usr/lib/virtcpr-lab/witness/initrd /var/lib/libvirt/images/
 
 echo virtcpr-host > /etc/hostname
+printf '127.0.0.1 localhost\n127.0.1.1 virtcpr-host\n' > /etc/hosts
+# Every denial of AppArmor is in the kernel's log.
+echo 'kernel.printk_ratelimit = 0' > /etc/sysctl.d/virtcpr-host.conf
+# Each run of apt would index the manual again.
+rm -f /var/lib/man-db/auto-update
 # One address, none beyond: the emulator's own network is the channel.
 mkdir -p /etc/systemd/network /etc/systemd/system-generators
 printf '[Match]\nDriver=virtio_net\n[Network]\nAddress=10.0.2.15/24\n' > /etc/systemd/network/10-channel.network

@@ -2,6 +2,7 @@
 export LC_ALL=C.UTF-8
 systemctl is-system-running --wait || systemctl --failed --no-legend
 test "$(systemctl is-system-running)" = running
+udevadm settle
 test -c /dev/kvm
 test "$(aa-enabled)" = Yes
 virsh -q domcapabilities --virttype kvm > /dev/null
@@ -26,7 +27,6 @@ journalctl --rotate -q
 journalctl --vacuum-time=1s -q
 dmesg --clear
 sync
-echo 1 > /proc/sys/vm/drop_caches
+# What is free goes back to the emulator, which needn't save it.
 echo 1 > /proc/sys/vm/compact_memory
-# the emulator takes back what is free now
 sleep 20
