@@ -36,6 +36,7 @@ class Channel:
         enter = 'echo 0 > "$1/cgroup.procs"; shift; exec "$@"'
         patience = ("-o", f"ConnectTimeout={max(1, int(seconds))}")
         master = (*self._ssh(*patience, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes"), "true")
+        (self.run / "channel").unlink(missing_ok=True)  # ssh makes none where that of an ended connection is left
         with (self.run / "channel.log").open("ab") as log:
             done = subprocess.run(
                 ["sh", "-euc", enter, "sh", str(cgroup), *master],
@@ -64,7 +65,7 @@ class Channel:
             return 125
         token = secrets.token_hex(8)
         terminal = all(os.isatty(number) for number in (0, 1))
-        command = [*self._ssh(*(["-t"] if terminal else [])), self._line(token, argv)]
+        command = [*self._ssh(*(["-t"] if terminal else [])), self.line(token, argv)]
         child = subprocess.Popen(command, process_group=None if os.isatty(0) else 0)
 
         def forward(number: int, _frame: FrameType | None) -> None:
@@ -97,7 +98,8 @@ class Channel:
             raise HostError(f"on the host: exit {done.returncode}: {script}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def _line(self, token: str, argv: Sequence[str]) -> str:
+    def line(self, token: str, argv: Sequence[str]) -> str:
+        """The command as a shell on the host reads it; it leaves its pid under the token."""
         kept = {name: value for name, value in environment().items() if name not in ("PATH", "HOME")}
         return shlex.join(["env", *(f"{n}={v}" for n, v in kept.items()), "sh", "-c", ENTER, token, *argv])
 

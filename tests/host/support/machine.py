@@ -37,7 +37,7 @@ mount -t tmpfs tmpfs "$1/tmp"
 mkdir -p "$1/mnt/usr/src/virtcpr" "$1/mnt/build"
 tar -xC "$1/mnt/usr/src/virtcpr"
 cp -r "$1/mnt/usr/src/virtcpr/." "$1/mnt/build"
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0 --no-warn-script-location --root /mnt .' "$2" >&2
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0' "$2 --root /mnt ." >&2
 tar -C "$1/mnt" -c usr
 """
 UNPACK = "rm -rf /usr/src/virtcpr /usr/local/lib/python3*/dist-packages/virtcpr*; tar -xC /"
@@ -88,7 +88,8 @@ class Host:
             raise HostError(f"no kernel {kernel!r}: {' or '.join(KERNELS)}")
         with self._locked():
             places, process = self._running()
-            Channel(places.disk, self.run).quietly("systemctl poweroff")
+            with contextlib.suppress(HostError):  # the connection may end before the answer
+                Channel(places.disk, self.run).quietly("systemctl poweroff")
             deadline = time.monotonic() + SHUTDOWN_SECONDS
             while process.alive():
                 if time.monotonic() > deadline:
@@ -110,6 +111,9 @@ class Host:
         self._check_machine()
         disk.ensure_host_tools()
         root = self.lab.build()
+        made = self.store / "disks" / disk.key(root)
+        if not (made.is_dir() and (self.store / "snapshots" / snapshot.key(made)).is_dir()):
+            self._stop()
         made = disk.build(self.store, root)
         return Places(root, made, snapshot.build(self.store, root, made, self._cgroup()), self.run)
 
@@ -169,7 +173,7 @@ class Host:
         namespace = ["setpriv", "--pdeathsig", "KILL", *disk.NAMESPACE]
         with tempfile.TemporaryFile() as archive:
             prepare = subprocess.Popen(
-                [*namespace, "sh", "-euc", PREPARE, "sh", str(places.root), INSTALL],
+                [*namespace, "sh", "-euc", PREPARE, "sh", str(places.root), f"{INSTALL} --no-warn-script-location"],
                 stdin=subprocess.PIPE,
                 stdout=archive,
             )

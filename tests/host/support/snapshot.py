@@ -73,7 +73,7 @@ def reach(places: Places, process: Process, cgroup: Path, seconds: float) -> Cha
     """Open the channel of a machine that boots or runs."""
     with Monitor(places.run / "qmp", 30) as monitor:
         monitor.say("hostfwd_add channel tcp:127.0.0.1:0-10.0.2.15:22")
-        (places.run / "port").write_text(_port(monitor.say("info usernet")))
+        (places.run / "port").write_text(forwarded_port(monitor.say("info usernet")))
     channel = Channel(places.disk, places.run)
     deadline = time.monotonic() + seconds
     while True:
@@ -88,7 +88,7 @@ def reach(places: Places, process: Process, cgroup: Path, seconds: float) -> Cha
             time.sleep(1)  # it boots, which nothing outside can see
 
 
-def _port(table: str) -> str:
+def forwarded_port(table: str) -> str:
     """The port of the channel: ``TCP[HOST_FORWARD] 12 127.0.0.1 34567 10.0.2.15 22 0 0``."""
     for line in table.splitlines():
         if "HOST_FORWARD" in line:
