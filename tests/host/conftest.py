@@ -10,10 +10,15 @@ from tests.host.support.machine import Host, wanted
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.client import Machine
+from tests.lab.support.guests import WITNESS
 from tests.lab.support.machine import default_store
 from tests.paths import HOST
 
-MACHINE = Machine(HOST / "host", slowness=10)
+# The observer looks less often: at the lab's pace it takes a third of an emulated CPU.
+OBSERVER = (
+    f"import sys; sys.path.insert(0, '{WITNESS}'); import watch; watch.TICK = 0.1; watch.ECHO_EVERY = 0.5; watch.main()"
+)
+MACHINE = Machine(HOST / "host", slowness=10, observer=("python3", "-c", OBSERVER))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that failed comes with the guests' logs, the host's journal and its kernel's log."""
+    """A test that failed comes with the guests' logs, the host's journal, and what its emulator and console said."""
     report = yield
     if report.when != "teardown" and report.failed and item.get_closest_marker("host"):
         for title, script in (
@@ -37,6 +42,7 @@ def pytest_runtest_makereport(
         ):
             with client.on(MACHINE):
                 report.sections.append((title, client.run("sh", "-c", script, check=False).out))
+        report.sections += Host(default_store()).logs()
     return report
 
 

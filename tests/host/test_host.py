@@ -100,3 +100,10 @@ def test_reset_forgets_everything(host: Host) -> None:
     run("touch", "/root/forgotten")
     host.reset()
     assert "forgotten" not in run("ls", "/root").out
+
+
+def test_a_host_that_is_down_is_no_failure_of_the_command(host: Host) -> None:
+    host.down()
+    done = run("true", check=False)
+    assert (done.code, done.err) == (125, "host: it isn't running: tests/host/host up\n")
+    assert not host.run.exists()

@@ -11,7 +11,7 @@ from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import Shape
 from tests.lab.support.machined import machine_of, scope_of
 
-VHOST = Shape("vhost", 20, kvm=True, serial="file", ram_mib=32, interval_us=10000)
+VHOST = Shape("vhost", 20, kvm=True, serial="file", ram_mib=32, interval_us=20000)
 
 
 def denials() -> set[str]:

@@ -25,6 +25,7 @@ from tests.lab.support.process import Process, cgroup2
 
 BOOT_SECONDS = 600
 SHUTDOWN_SECONDS = 300
+LOGS = ("emulator.log", "console.log", "channel.log")
 KERNELS = ("stable", "backports")
 # What the machine below must have free: the host's RAM, and what emulates it.
 NEEDED_MIB = emulator.MEMORY_MIB + 1536
@@ -107,6 +108,16 @@ class Host:
         places, _ = self._running()
         return Channel(places.disk, self.run).exec(argv)
 
+    def logs(self) -> list[tuple[str, str]]:
+        """The ends of what the emulator and the host's console said: of the machine that runs, or ran last."""
+        found = []
+        for name in LOGS:
+            for path in (self.run / name, self.store / name):
+                if path.exists():
+                    found.append((str(path), path.read_text(errors="replace")[-3000:]))
+                    break
+        return found
+
     def _build(self) -> Places:
         self._check_machine()
         disk.ensure_host_tools()
@@ -188,6 +199,9 @@ class Host:
 
     def _stop(self) -> None:
         snapshot.end(self._cgroup())
+        for name in LOGS:
+            with contextlib.suppress(OSError):
+                (self.run / name).replace(self.store / name)
         shutil.rmtree(self.run, ignore_errors=True)
 
     def _cgroup(self) -> Path:

@@ -26,10 +26,11 @@ QEMU_PACKAGES = [
 
 @dataclass(frozen=True)
 class Machine:
-    """Where commands run: the program that is the way in, and how much longer than in the lab everything takes."""
+    """Where commands run: the program that is the way in, how much longer than in the lab everything takes."""
 
     entrance: Path = LAB
     slowness: float = 1
+    observer: tuple[str, ...] = ("python3", f"{WITNESS}/watch.py")
 
 
 _machine = Machine()
@@ -138,7 +139,7 @@ class Witness:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [str(_machine.entrance), "exec", "python3", f"{WITNESS}/watch.py"],
+            [str(_machine.entrance), "exec", *_machine.observer],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
