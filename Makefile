@@ -8,11 +8,12 @@ RUN    := $(VENV)/bin/python
 LABS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test chaos unit lint bench lab clean
+.PHONY: help demo picture test host chaos unit lint bench lab clean
 
 help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
 	@echo 'make test    linters, unit, contract and lab tests (root)'
+	@echo 'make host    tests on an emulated host with KVM (root)'
 	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, then a hundred swaps; an hour or more (root)'
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
@@ -30,6 +31,10 @@ picture: $(STAMP)
 # One pytest run, last: its summary is the last line.
 test: $(STAMP) lab
 	$(RUN) -m pytest --numprocesses $(LABS) --dist loadfile
+
+host: $(STAMP)
+	tests/host/host build
+	$(RUN) -m pytest -m host tests/host
 
 # Again with the same kills: VIRTCPR_CHAOS_SEED=, which the run prints.
 chaos: $(STAMP) lab

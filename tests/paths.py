@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAB = ROOT / "tests/lab"
+HOST = ROOT / "tests/host"
 INSIDE = LAB / "inside"  # what is run in the lab
 DATA = ROOT / "tests/unit/data"
 

@@ -8,7 +8,8 @@ import subprocess
 
 from tests.lab.support import client
 from tests.lab.support.client import LAB
-from tests.lab.support.machine import Lab, Process
+from tests.lab.support.machine import Lab
+from tests.lab.support.process import Process
 
 
 def test_exec_passes_stdin_stdout_and_stderr(lab: Lab) -> None:

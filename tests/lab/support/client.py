@@ -1,12 +1,17 @@
-"""The lab as tests, the demo and the bench use it: run commands in it, define guests, watch them from outside."""
+"""The lab as tests, the demo and the bench use it: run commands in it, define guests, watch them from outside.
+
+The emulated host (tests/host) is used in the same way, ``on`` it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests import paths
@@ -17,6 +22,29 @@ RELEASES = ("OLD", "NEW", "NEXT")
 QEMU_PACKAGES = [
     line for line in (LAB.parent / "image/qemu-packages").read_text().splitlines() if line and line[0] != "#"
 ]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where commands run: the program that is the way in, how much longer than in the lab everything takes."""
+
+    entrance: Path = LAB
+    slowness: float = 1
+    observer: tuple[str, ...] = ("python3", f"{WITNESS}/watch.py")
+
+
+_machine = Machine()
+
+
+@contextlib.contextmanager
+def on(machine: Machine) -> Iterator[None]:
+    """Commands go there instead of to the lab."""
+    global _machine
+    before, _machine = _machine, machine
+    try:
+        yield
+    finally:
+        _machine = before
 
 
 class LabCommandError(AssertionError):
@@ -33,7 +61,12 @@ class Done:
 def run(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120) -> Done:
     """Run a command in the lab.  With ``check``, raises LabCommandError where it fails."""
     done = subprocess.run(
-        [str(LAB), "exec", *argv], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        [str(_machine.entrance), "exec", *argv],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout * _machine.slowness,
+        check=False,
     )
     if check and done.returncode != 0:
         raise LabCommandError(f"{shlex.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -106,7 +139,7 @@ class Witness:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [str(LAB), "exec", "python3", f"{WITNESS}/watch.py"],
+            [str(_machine.entrance), "exec", *_machine.observer],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -131,11 +164,11 @@ class Witness:
         for shape in shapes:
             self.ask(**watch_request(shape))
         for shape in shapes:
-            self.ask(op="wait", id=shape.number, beats=200, timeout=timeout)
+            self.beats(shape, 200, timeout)
 
     def beats(self, shape: Shape, count: int = 200, timeout: float = 30) -> None:
         """Wait for this many more heartbeats of a guest."""
-        self.ask(op="wait", id=shape.number, beats=count, timeout=timeout)
+        self.ask(op="wait", id=shape.number, beats=count, timeout=timeout * _machine.slowness)
 
     def mark(self) -> None:
         self.ask(op="mark")
@@ -147,7 +180,7 @@ class Witness:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=10 * _machine.slowness)
 
 
 def virtcpr(*arguments: str, check: bool = False, timeout: float = 180) -> Done:

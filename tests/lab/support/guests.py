@@ -38,6 +38,7 @@ class Shape:
     name: str
     number: int  # the witness's id; also decides the addresses
     uuid: str = ""
+    kvm: bool = False  # with the host's CPU and vhost-net, for the emulated host (tests/host): the lab has neither
     memory_mib: int = 256
     vcpus: int = 1
     machine: str = "q35"
@@ -122,7 +123,7 @@ LEGACY = Shape("legacy", 13, machine="pc", disks=(Disk("ide", "qcow2"), Disk("vi
 
 
 def domain_xml(shape: Shape) -> str:
-    domain = ET.Element("domain", {"type": "qemu", "xmlns:qemu": QEMU_NAMESPACE})
+    domain = ET.Element("domain", {"type": "kvm" if shape.kvm else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
     _text(domain, "name", shape.name)
     if shape.uuid:
         _text(domain, "uuid", shape.uuid)
@@ -133,6 +134,8 @@ def domain_xml(shape: Shape) -> str:
     _memory_backing(domain, shape)
     _os(domain, shape)
     _tree(domain, "features", "acpi", "apic")
+    if shape.kvm:
+        ET.SubElement(domain, "cpu", mode="host-passthrough", check="none", migratable="on")
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
         _text(domain, f"on_{event}", action)
     _devices(ET.SubElement(domain, "devices"), shape)
@@ -216,8 +219,9 @@ def _os(domain: ET.Element, shape: Shape) -> None:
     if shape.firmware == "ovmf":
         _text(element, "loader", OVMF_CODE, readonly="yes", type="pflash")
         _text(element, "nvram", shape.nvram_path, template=OVMF_VARS)
-    _text(element, "kernel", f"{WITNESS}/vmlinuz")
-    _text(element, "initrd", f"{WITNESS}/initrd")
+    kernels = IMAGES if shape.kvm else WITNESS  # AppArmor lets no guest read the other place
+    _text(element, "kernel", f"{kernels}/vmlinuz")
+    _text(element, "initrd", f"{kernels}/initrd")
     _text(element, "cmdline", kernel_command_line(shape))
 
 
@@ -287,12 +291,14 @@ def _cdrom(devices: ET.Element, shape: Shape, targets: _Targets) -> None:
 
 
 def _nic(devices: ET.Element, shape: Shape, index: int) -> None:
+    driver: list[tuple[str, dict[str, str]]] = [("driver", {"name": "vhost"})] if shape.kvm else []
     _tree(
         devices,
         "interface",
         ("mac", {"address": f"52:54:00:57:{shape.number:02x}:{index:02x}"}),
         ("source", {"network": "default"}),
         ("model", {"type": "virtio"}),
+        *driver,
         type="network",
     )
 

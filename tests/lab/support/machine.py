@@ -10,71 +10,25 @@ import os
 import shutil
 import signal
 import sys
-import tarfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from tests.lab.support import image
+from tests.lab.support.checkout import INSTALL, fingerprint, pack
 from tests.lab.support.image import LabError
-from tests.paths import ROOT
+from tests.lab.support.process import FORWARDED, Process, cgroup2, end_all, environment, exit_status, wait_forwarding
 
-# What of the checkout is installed in the lab.
-INSTALLED = (
-    "setup.cfg",
-    "pyproject.toml",
-    "README.md",
-    "SECURITY.md",
-    "LICENSE",
-    "virtcpr",
-    "xml-templates",
-    "hooks",
-    "systemd",
-    "packages",
-    "man",
-    "docs",
-    "apparmor",
-    "packages",
-    "debian",
-)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
 NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 BOOT_SECONDS = 90
 STOP_SECONDS = 30
 SHUTDOWN_SECONDS = 150
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def default_store() -> Path:
     return Path(os.environ.get("VIRTCPR_LAB", "/var/lib/virtcpr-lab"))
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that a pid file names; the start time tells it from a later one of the same number."""
-
-    pid: int
-    started: str
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        return cls(pid, _start_time(pid))
-
-    def alive(self) -> bool:
-        try:
-            return _start_time(self.pid) == self.started
-        except OSError:
-            return False
-
-
-def _start_time(pid: int) -> str:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    if fields[0] == "Z":
-        raise ProcessLookupError(pid)
-    return fields[19]
 
 
 class Lab:
@@ -181,7 +135,7 @@ class Lab:
         child = os.fork()
         if child == 0:
             self._enter_and_exec(argv)
-        return _wait_forwarding(child)
+        return wait_forwarding(child)
 
     def _enter_and_exec(self, argv: Sequence[str]) -> None:
         """In the child: join the lab, fork once more (a PID namespace takes children only), exec."""
@@ -197,8 +151,8 @@ class Lab:
             os.chdir("/root")
             command = os.fork()
             if command:
-                os._exit(_wait_forwarding(command))
-            os.execvpe(argv[0], list(argv), _environment())
+                os._exit(wait_forwarding(command))
+            os.execvpe(argv[0], list(argv), environment())
         except LabError as error:
             print(f"lab: {error}", file=sys.stderr)
             os._exit(125)
@@ -210,7 +164,7 @@ class Lab:
         """A cgroup of the lab's for what is run in it from outside."""
         line = next(x for x in Path(f"/proc/{leader}/cgroup").read_text().splitlines() if x.startswith("0::"))
         payload = line.removeprefix("0::").removesuffix("/init.scope")
-        own = _cgroup2() / payload.strip("/") / "lab-exec"
+        own = cgroup2() / payload.strip("/") / "lab-exec"
         own.mkdir(exist_ok=True)
         return own
 
@@ -237,7 +191,7 @@ class Lab:
             for number in (0, 1, 2):
                 os.dup2(null, number)
             self._enter_and_exec(argv)
-        return _status(os.waitpid(child, 0)[1])
+        return exit_status(os.waitpid(child, 0)[1])
 
     def _boot(self, root: Path) -> None:
         for name in ("upper", "work", "root"):
@@ -272,7 +226,7 @@ class Lab:
                 f'overlay {self.run}/root && exec "$@"'
             )
             argv = ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh", *self._nspawn()]
-            os.execvpe("unshare", argv, {**_environment(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
+            os.execvpe("unshare", argv, {**environment(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"})
         finally:
             os._exit(1)
 
@@ -302,31 +256,23 @@ class Lab:
 
     def _end_processes(self) -> None:
         """Kill everything in the lab's own cgroup: also what outlived a nspawn that was killed."""
-        cgroup = self._own_cgroup()
-        if not cgroup.is_dir():
-            return
-        (cgroup / "cgroup.kill").write_text("1")
-        deadline = time.monotonic() + STOP_SECONDS
-        while "populated 1" in (cgroup / "cgroup.events").read_text():
-            if time.monotonic() > deadline:
-                raise LabError(f"processes of the lab don't end: see {cgroup}")
-            time.sleep(0.02)
-        for directory, _, _ in os.walk(cgroup, topdown=False):
-            os.rmdir(directory)
+        try:
+            end_all(self._own_cgroup(), STOP_SECONDS)
+        except TimeoutError as error:
+            raise LabError(f"processes of the lab don't end: see {error}") from error
 
     def _own_cgroup(self) -> Path:
-        return _cgroup2() / f"virtcpr-lab-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
+        return cgroup2() / f"virtcpr-lab-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
 
     def _install(self) -> None:
         """Have this checkout's package installed in the lab, if it isn't already."""
-        wanted = _fingerprint()
+        wanted = fingerprint()
         stamp = self.run / "installed"
         if stamp.exists() and stamp.read_text() == wanted:
             return
         script = (
             "rm -rf /usr/src/virtcpr && mkdir /usr/src/virtcpr && tar -xC /usr/src/virtcpr && cd /usr/src/virtcpr && "
-            "pip install --quiet --root-user-action=ignore --no-index --no-deps --no-build-isolation "
-            "--force-reinstall --break-system-packages ."
+            f"{INSTALL} ."
         )
         reader, writer = os.pipe()
         child = os.fork()
@@ -335,56 +281,8 @@ class Lab:
             os.close(writer)
             self._enter_and_exec(["sh", "-c", script])
         os.close(reader)
-        with os.fdopen(writer, "wb") as stream, tarfile.open(fileobj=stream, mode="w|") as archive:
-            for name in INSTALLED:
-                if (ROOT / name).exists():
-                    archive.add(ROOT / name, name, filter=_source_only)
+        with os.fdopen(writer, "wb") as stream:
+            pack(stream)
         if os.waitpid(child, 0)[1] != 0:
             raise LabError("installing the checkout in the lab failed (see above)")
         stamp.write_text(wanted)
-
-
-def _source_only(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    name = Path(info.name).name
-    return None if name == "__pycache__" or name.endswith(".egg-info") else info
-
-
-def _fingerprint() -> str:
-    digest = hashlib.sha256()
-    for name in INSTALLED:
-        root = ROOT / name
-        for path in sorted([root] if root.is_file() else root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode}\0".encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _cgroup2() -> Path:
-    """Where the host has its cgroup v2 tree."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    raise LabError("the host has no cgroup v2 mounted")
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("TERM", "COLUMNS", "LINES", "NO_COLOR") if name in os.environ}
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", **kept}
-
-
-def _wait_forwarding(child: int) -> int:
-    def forward(number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-
-    for number in FORWARDED:
-        signal.signal(number, forward)
-    return _status(os.waitpid(child, 0)[1])
-
-
-def _status(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code

@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.support.guests import (
     DATABASE,
+    IMAGES,
     LEGACY,
     OFFICE,
     SMALL,
@@ -41,6 +42,14 @@ def test_prepared_and_unprepared_differ_in_memory_alone(shape: Shape) -> None:
         prepared.remove(element)
         assert unprepared.find(tag) is None
     assert [child.tag for child in prepared] == [child.tag for child in unprepared]
+
+
+def test_a_guest_of_the_emulated_host_has_kvm_and_vhost_net() -> None:
+    guest = parsed(replace(SMALL, kvm=True))
+    assert guest.get("type") == "kvm"
+    assert [cpu.get("mode") for cpu in guest.findall("cpu")] == ["host-passthrough"]
+    assert [driver.get("name") for driver in guest.findall("devices/interface/driver")] == ["vhost"]
+    assert {(guest.findtext(f"os/{name}") or "").rpartition("/")[0] for name in ("kernel", "initrd")} == {IMAGES}
 
 
 def test_hugepages_need_no_preparation() -> None:

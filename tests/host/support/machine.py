@@ -1,0 +1,213 @@
+"""The host as a running machine: an emulated one with KVM, restored from its snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.host.support import disk, emulator, snapshot
+from tests.host.support.channel import Channel
+from tests.host.support.disk import HostError
+from tests.host.support.emulator import Places
+from tests.host.support.qmp import Monitor
+from tests.lab.support.checkout import INSTALL, fingerprint, pack
+from tests.lab.support.machine import Lab
+from tests.lab.support.process import Process, cgroup2
+
+BOOT_SECONDS = 600
+SHUTDOWN_SECONDS = 300
+LOGS = ("emulator.log", "console.log", "channel.log")
+KERNELS = ("stable", "backports")
+# What the machine below must have free: the host's RAM, and what emulates it.
+NEEDED_MIB = emulator.MEMORY_MIB + 1536
+# Makes what pip makes, outside of the host, whose CPUs are slow.  $1: the lab's root, of the same Debian.
+PREPARE = r"""
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+mount -t tmpfs tmpfs "$1/mnt"
+mount -t tmpfs tmpfs "$1/tmp"
+mkdir -p "$1/mnt/usr/src/virtcpr" "$1/mnt/build"
+tar -xC "$1/mnt/usr/src/virtcpr"
+cp -r "$1/mnt/usr/src/virtcpr/." "$1/mnt/build"
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0' "$2 --root /mnt ." >&2
+tar -C "$1/mnt" -c usr
+"""
+UNPACK = "rm -rf /usr/src/virtcpr /usr/local/lib/python3*/dist-packages/virtcpr*; tar -xC /"
+
+
+class Host:
+    """The host under one store, that of the lab.  Every method holds its lock, but for ``exec``."""
+
+    def __init__(self, store: Path) -> None:
+        self.lab = Lab(store)
+        self.store = store / "host"
+        self.run = self.store / "run"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.store.mkdir(parents=True, exist_ok=True)
+        with (self.store / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def build(self) -> None:
+        """Have the disk and the snapshot, with the lab's image below them."""
+        with self._locked():
+            self._build()
+
+    def up(self) -> None:
+        """Have the host running, with this checkout installed in it."""
+        with self._locked():
+            places = self._build()
+            if not self._runs(places):
+                self._restore(places)
+            self._install(places)
+
+    def reset(self) -> None:
+        """A fresh host: nothing of what was done on it before is left."""
+        with self._locked():
+            places = self._build()
+            self._restore(places)
+            self._install(places)
+
+    def down(self) -> None:
+        with self._locked():
+            self._stop()
+
+    def reboot(self, kernel: str = "") -> None:
+        """Shut down in the orderly way and boot again with the same disk and NVDIMM; ``kernel``: another one."""
+        if kernel and kernel not in KERNELS:
+            raise HostError(f"no kernel {kernel!r}: {' or '.join(KERNELS)}")
+        with self._locked():
+            places, process = self._running()
+            with contextlib.suppress(HostError):  # the connection may end before the answer
+                Channel(places.disk, self.run).quietly("systemctl poweroff")
+            deadline = time.monotonic() + SHUTDOWN_SECONDS
+            while process.alive():
+                if time.monotonic() > deadline:
+                    raise HostError(f"the host doesn't shut down: see {self.run}/console.log")
+                time.sleep(0.1)
+            snapshot.end(self._cgroup())
+            kernel = kernel or (self.run / "kernel").read_text()
+            (self.run / "kernel").write_text(kernel)
+            process = emulator.start(places, kernel, self._cgroup())
+            self._arrive(places, process, BOOT_SECONDS)
+            Channel(places.disk, self.run).quietly("systemctl is-system-running --wait || true", seconds=BOOT_SECONDS)
+
+    def exec(self, argv: Sequence[str]) -> int:
+        """Run a command on the host with this process's stdin, stdout, stderr; its exit status, shell style."""
+        places, _ = self._running()
+        return Channel(places.disk, self.run).exec(argv)
+
+    def logs(self) -> list[tuple[str, str]]:
+        """The ends of what the emulator and the host's console said: of the machine that runs, or ran last."""
+        found = []
+        for name in LOGS:
+            for path in (self.run / name, self.store / name):
+                if path.exists():
+                    found.append((str(path), path.read_text(errors="replace")[-3000:]))
+                    break
+        return found
+
+    def _build(self) -> Places:
+        self._check_machine()
+        disk.ensure_host_tools()
+        root = self.lab.build()
+        made = self.store / "disks" / disk.key(root)
+        if not (made.is_dir() and (self.store / "snapshots" / snapshot.key(made)).is_dir()):
+            self._stop()
+        made = disk.build(self.store, root)
+        return Places(root, made, snapshot.build(self.store, root, made, self._cgroup()), self.run)
+
+    def _check_machine(self) -> None:
+        if platform.machine() != "x86_64":
+            raise HostError(f"it emulates x86-64, which takes too long on {platform.machine()}")
+        if self._is_alive():
+            return
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) // 1024
+        if free < NEEDED_MIB:
+            raise HostError(f"it needs {NEEDED_MIB} MiB of memory, and {free} MiB are free")
+
+    def _is_alive(self) -> bool:
+        try:
+            pid, started = (self.run / "pid").read_text().split()
+        except (OSError, ValueError):
+            return False
+        return Process(int(pid), started).alive()
+
+    def _running(self) -> tuple[Places, Process]:
+        if not self._is_alive():
+            raise HostError("it isn't running: tests/host/host up")
+        pid, started = (self.run / "pid").read_text().split()
+        root, made, taken = map(Path, (self.run / "places").read_text().splitlines())
+        return Places(root, made, taken, self.run), Process(int(pid), started)
+
+    def _runs(self, places: Places) -> bool:
+        try:
+            found, _ = self._running()
+            return found == places and Channel(places.disk, self.run).quietly("virsh -q list >&2; echo up") == "up\n"
+        except (OSError, HostError):
+            return False
+
+    def _restore(self, places: Places) -> None:
+        self._stop()
+        self.run.mkdir(parents=True)
+        emulator.make_overlay(places, "/mnt/snapshot/disk.qcow2", "qcow2")
+        (self.run / "kernel").write_text(snapshot.FIRST_KERNEL)
+        (self.run / "places").write_text("".join(f"{p}\n" for p in (places.root, places.disk, places.snapshot)))
+        process = snapshot.restore(places, self._cgroup())
+        self._arrive(places, process, snapshot.RESTORE_SECONDS)
+
+    def _arrive(self, places: Places, process: Process, seconds: float) -> None:
+        """The host runs: reach it, tell it the time, plug in what a machine that is saved can't have."""
+        channel = snapshot.reach(places, process, self._cgroup(), seconds)
+        channel.quietly(f"date -s @{time.time():.3f} > /dev/null")
+        with Monitor(self.run / "qmp") as monitor:
+            monitor.ask("device_add", **emulator.SPARE_NVME)
+
+    def _install(self, places: Places) -> None:
+        """Have this checkout's package installed on the host, if it isn't already."""
+        wanted = fingerprint()
+        stamp = self.run / "installed"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        namespace = ["setpriv", "--pdeathsig", "KILL", *disk.NAMESPACE]
+        with tempfile.TemporaryFile() as archive:
+            prepare = subprocess.Popen(
+                [*namespace, "sh", "-euc", PREPARE, "sh", str(places.root), f"{INSTALL} --no-warn-script-location"],
+                stdin=subprocess.PIPE,
+                stdout=archive,
+            )
+            assert prepare.stdin is not None
+            with prepare.stdin as stream:
+                pack(stream)
+            if prepare.wait() != 0:
+                raise HostError("installing the checkout for the host failed (see above)")
+            archive.seek(0)
+            Channel(places.disk, self.run).quietly(UNPACK, archive)
+        stamp.write_text(wanted)
+
+    def _stop(self) -> None:
+        snapshot.end(self._cgroup())
+        for name in LOGS:
+            with contextlib.suppress(OSError):
+                (self.run / name).replace(self.store / name)
+        shutil.rmtree(self.run, ignore_errors=True)
+
+    def _cgroup(self) -> Path:
+        return cgroup2() / f"virtcpr-host-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
+
+
+def wanted() -> bool:
+    """Whether tests are to run on a host: the environment says if not."""
+    return os.environ.get("VIRTCPR_HOST", "") != "none"
