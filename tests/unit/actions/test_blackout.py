@@ -96,12 +96,12 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     looks: list[tuple[str, ...]] = []
     monkeypatch.setattr(blackout, "lock_owner", lambda _: os.getpid())
     monkeypatch.setattr(blackout, "daemon_jobs", lambda _: looks.pop(0) if len(looks) > 1 else looks[0])
-    monkeypatch.setattr(blackout, "JOB_SECONDS", 0.2)
     return looks
 
 
-def test_work_on_volumes_is_a_reason(busy: list[tuple[str, ...]]) -> None:
+def test_work_on_volumes_is_a_reason(busy: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     """`vol-upload`, `vol-clone`: libvirt's API doesn't name them."""
+    monkeypatch.setattr(blackout, "JOB_SECONDS", 0.1)
     busy.append(("transfers a volume", "runs qemu-img"))
     with pytest.raises(
         HostError, match=r"libvirt's daemon \(process \d+\) can't be stopped now: it transfers a volume, runs qemu-img"
