@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from virtcpr.domain.edit.prepare import templates
@@ -37,6 +37,37 @@ def _merged(subject: Subject) -> Iterator[Hit]:
 def _told_of_several(subject: Subject) -> Iterator[Hit]:
     """Found by code that knows more than the domain's own XML."""
     return iter(())
+
+
+# A manager that writes a domain's XML anew at each start: how its domains are known, and where the setting belongs.
+MANAGERS: Mapping[str, tuple[str, str]] = {
+    "OpenStack Nova": (
+        "metadata/*[starts-with(namespace-uri(), 'http://openstack.org/xmlns/libvirt/nova')]",
+        "Nova has no setting for QEMU's arguments: move its guests by live migration",
+    ),
+    "oVirt": (
+        "metadata/*[starts-with(namespace-uri(), 'http://ovirt.org/vm')]",
+        "set it in the engine: the custom property 'qemu_cmdline' (package vdsm-hook-qemucmdline) and shared memory",
+    ),
+    "KubeVirt": (
+        "metadata/*[namespace-uri() = 'http://kubevirt.io']",
+        "set it in a hook sidecar of the VirtualMachine (onDefineDomain), or move its guests by live migration",
+    ),
+    "OpenNebula": (
+        "metadata/*[starts-with(namespace-uri(), 'http://opennebula.org/xmlns/libvirt')]",
+        'set it in the VM template: RAW = [ TYPE = "kvm", DATA = "…" ]',
+    ),
+    "CloudStack": (
+        "sysinfo/system/entry[@name='product'][starts-with(., 'CloudStack')]",
+        "set it in the instance's settings: 'extraconfig-1', which enable.additional.vm.configuration must allow",
+    ),
+}
+
+
+def _managed(subject: Subject) -> Iterator[Hit]:
+    for manager, (path, where) in MANAGERS.items():
+        if subject.live.matches(path):
+            yield {"manager": manager, "where": where}
 
 
 # These check the XML after the edit.
@@ -97,6 +128,9 @@ PREPARING: tuple[Rule, ...] = (
          "the domain has a managed save: the next start restores it, with the XML of that time",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
          "libvirt virDomainHasManagedSaveImage()", Severity.WARNING),
+    Rule("managed", PREPARED, Needs.DOCUMENT, _managed,
+         "{manager} manages the domain and writes its XML anew at its next start: what 'prepare' changes won't last",
+         "{where}", "virtcpr/plan/findings/prepare_rules.py", Severity.WARNING),
     OTHER_TEMPLATE,
     FILE_TAKEN,
 )
