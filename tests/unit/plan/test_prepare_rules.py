@@ -20,7 +20,7 @@ CLOUDSTACK = "<sysinfo type='smbios'><system><entry name='product'>CloudStack KV
 @pytest.mark.parametrize(
     ("manager", "mark", "where"),
     [
-        ("OpenStack Nova", NOVA, "live migration"),
+        ("OpenStack (nova)", NOVA, "live migration"),
         ("oVirt", OVIRT, "'qemu_cmdline'"),
         ("KubeVirt", KUBEVIRT, "hook sidecar"),
         ("OpenNebula", OPENNEBULA, "RAW = "),
@@ -31,7 +31,7 @@ CLOUDSTACK = "<sysinfo type='smbios'><system><entry name='product'>CloudStack KV
 def test_what_a_manager_writes_anew_does_not_last(manager: str, mark: str, where: str, mode: Mode) -> None:
     domain = replace(facts.domain(), process=None, qemu=None, id=None, state="shut off")
     managed = replace(domain, xml=domain.xml.replace("<devices>", f"{mark}<devices>", 1))
-    (finding,) = (f for f in preparing(managed, mode, "transfer", managed.xml) if f.code == "managed")
+    (finding,) = (f for f in preparing(managed, mode, "transfer", managed.xml) if f.code == "managed-xml")
     assert finding.severity is Severity.WARNING
     assert finding.message.startswith(f"{manager} manages the domain and writes its XML anew at its next start")
     assert where in finding.remedy
@@ -42,4 +42,4 @@ def test_the_metadata_of_others_is_no_reason() -> None:
     domain = replace(facts.domain(), process=None, qemu=None, id=None, state="shut off")
     mark = "<metadata><l:libosinfo xmlns:l='http://libosinfo.org/xmlns/libvirt/domain/1.0'/></metadata>"
     own = domain.xml.replace("<devices>", f"{mark}<devices>", 1)
-    assert "managed" not in {f.code for f in preparing(replace(domain, xml=own), Mode.TRANSFER, "transfer", own)}
+    assert "managed-xml" not in {f.code for f in preparing(replace(domain, xml=own), Mode.TRANSFER, "transfer", own)}

@@ -39,35 +39,19 @@ def _told_of_several(subject: Subject) -> Iterator[Hit]:
     return iter(())
 
 
-# A manager that writes a domain's XML anew at each start: how its domains are known, and where the setting belongs.
-MANAGERS: Mapping[str, tuple[str, str]] = {
-    "OpenStack Nova": (
-        "metadata/*[starts-with(namespace-uri(), 'http://openstack.org/xmlns/libvirt/nova')]",
-        "Nova has no setting for QEMU's arguments: move its guests by live migration",
-    ),
-    "oVirt": (
-        "metadata/*[starts-with(namespace-uri(), 'http://ovirt.org/vm')]",
-        "set it in the engine: the custom property 'qemu_cmdline' (package vdsm-hook-qemucmdline) and shared memory",
-    ),
-    "KubeVirt": (
-        "metadata/*[namespace-uri() = 'http://kubevirt.io']",
-        "set it in a hook sidecar of the VirtualMachine (onDefineDomain), or move its guests by live migration",
-    ),
-    "OpenNebula": (
-        "metadata/*[starts-with(namespace-uri(), 'http://opennebula.org/xmlns/libvirt')]",
-        'set it in the VM template: RAW = [ TYPE = "kvm", DATA = "…" ]',
-    ),
-    "CloudStack": (
-        "sysinfo/system/entry[@name='product'][starts-with(., 'CloudStack')]",
-        "set it in the instance's settings: 'extraconfig-1', which enable.additional.vm.configuration must allow",
-    ),
+# Managers write a domain's XML anew for each start (LiveDomain.manager): where what a template ensures belongs instead.
+INSTEAD: Mapping[str, str] = {
+    "OpenStack (nova)": "nova has no setting for QEMU's arguments: move its guests by live migration",
+    "oVirt": "set it in the engine: shared memory, and the custom property 'qemu_cmdline' (vdsm-hook-qemucmdline)",
+    "KubeVirt": "set it in a hook sidecar of the VirtualMachine (onDefineDomain), or move its guests by live migration",
+    "OpenNebula": 'set it in the VM template: RAW = [ TYPE = "kvm", DATA = "…" ]',
+    "CloudStack": "set it in the instance's 'extraconfig-1', which enable.additional.vm.configuration must allow",
 }
 
 
 def _managed(subject: Subject) -> Iterator[Hit]:
-    for manager, (path, where) in MANAGERS.items():
-        if subject.live.matches(path):
-            yield {"manager": manager, "where": where}
+    if manager := subject.live.manager:
+        yield {"manager": manager, "where": INSTEAD.get(manager, "set it where that manager has its settings")}
 
 
 # These check the XML after the edit.
@@ -128,7 +112,7 @@ PREPARING: tuple[Rule, ...] = (
          "the domain has a managed save: the next start restores it, with the XML of that time",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
          "libvirt virDomainHasManagedSaveImage()", Severity.WARNING),
-    Rule("managed", PREPARED, Needs.DOCUMENT, _managed,
+    Rule("managed-xml", PREPARED, Needs.DOCUMENT, _managed,
          "{manager} manages the domain and writes its XML anew at its next start: what 'prepare' changes won't last",
          "{where}", "virtcpr/plan/findings/prepare_rules.py", Severity.WARNING),
     OTHER_TEMPLATE,
