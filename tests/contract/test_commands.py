@@ -97,10 +97,12 @@ def test_upgrade_passes_on_mode_reboot(cli: Cli) -> None:
     cli("upgrade", "web", "--mode", "reboot", "-y", backend=backend)
     cli("upgrade", "web", "--mode", "reboot", "--suspend-guest", "-y", backend=backend)
     cli("upgrade", "web", "--mode", "transfer", "--force", "-y", backend=backend)
+    cli("upgrade", "web", "--try", "-y", backend=backend)
     assert backend.requests == [
         Request(("web",), mode=Mode.REBOOT),
         Request(("web",), mode=Mode.REBOOT, suspend=True),
         Request(("web",), mode=Mode.TRANSFER, force=True),
+        Request(("web",), trying=True),
     ]
 
 
@@ -219,6 +221,8 @@ def test_no_running_domains(cli: Cli) -> None:
             "--suspend-guest needs --mode reboot",
             "try: virtcpr upgrade --help",
         ),
+        (("upgrade", "--all", "--try"), "--try is for one domain at a time: name it", "try: virtcpr upgrade --help"),
+        (("plan", "web", "db", "--try"), "--try is for one domain at a time: name it", "try: virtcpr plan --help"),
         (("upgrade", "web", "--mode", "live"), "Invalid value for '--mode': ", "try: virtcpr upgrade --help"),
         (("plan", "web", "--mode", "live"), "Invalid value for '--mode': ", "try: virtcpr plan --help"),
         (("save",), "which domains? Name them, or give --all", "try: virtcpr save --help"),

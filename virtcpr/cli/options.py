@@ -63,6 +63,9 @@ RehearseOption = Annotated[
     bool, typer.Option("--rehearse/--no-rehearse", help="Let a twin of each guest try it first, for a few seconds.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Move domains that run the installed QEMU already, too.")]
+TryOption = Annotated[
+    bool, typer.Option("--try", help="Move the one DOMAIN even with what mode transfer was never run with.")
+]
 UpgradeModeOption = Annotated[
     UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, reboot must be asked for.")
 ]
@@ -87,6 +90,12 @@ def request(session: Session, domains: list[str] | None, every: bool, emulator: 
     if not every and not domains:
         raise UsageError("which domains? Name them, or give --all", hint=hint)
     return Request(tuple(domains or ()), every, session.uri, emulator)
+
+
+def refuse_trying_several(session: Session, domains: list[str] | None, trying: bool) -> None:
+    """:raise UsageError: if ``--try`` isn't for exactly one domain."""
+    if trying and len(domains or ()) != 1:
+        raise UsageError("--try is for one domain at a time: name it", hint=f"try: virtcpr {session.command} --help")
 
 
 def refuse_beside_xml(session: Session, *others: object) -> None:

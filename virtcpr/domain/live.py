@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from virtcpr.domain import refreshed
+from virtcpr.domain.argv import Option
 from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
 from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
@@ -61,6 +62,10 @@ class LiveDomain:
     def machine(self) -> str:
         return _attribute(self.root, "os/type", "machine") or ""
 
+    def of_riscv(self) -> bool:
+        """Its machine type ``virt`` has no versions, as that of ARM has."""
+        return self.matches("os/type[starts-with(@arch, 'riscv')]")
+
     @property
     def name(self) -> str:
         return self.root.findtext("name") or ""
@@ -81,7 +86,9 @@ class LiveDomain:
 
     @property
     def manager(self) -> str | None:
-        """Whose domain it is, by its metadata, if a manager of many hosts has made it."""
+        """Whose domain it is, by its metadata, if a manager of many hosts has made it; CloudStack has none."""
+        if self.matches("sysinfo/system/entry[@name='product'][starts-with(., 'CloudStack')]"):
+            return "CloudStack"
         spaces = [str(node.tag).removeprefix("{") for node in self.all("metadata/*")]
         return next((name for uri, name in MANAGERS.items() if any(space.startswith(uri) for space in spaces)), None)
 
@@ -136,6 +143,10 @@ class LiveDomain:
         given = (value_of(pair.option, "aux-ram-share") for pair in pairs(self.root) if pair.option.name == "machine")
         values = [value for value in given if value is not None]
         return bool(values) and same(values[-1], "on")
+
+    def cpu_arguments(self) -> tuple[Option, ...]:
+        """The CPU models among QEMU's arguments in the XML; the last one counts."""
+        return tuple(pair.option for pair in pairs(self.root) if pair.option.name == "cpu")[-1:]
 
     def ram_backend(self) -> str | None:
         """The backend of all RAM, if QEMU's arguments in the XML replace libvirt's own."""

@@ -17,7 +17,7 @@ LEFT_OUT = frozenset(
     [
         "S", "s", "gdb", "incoming", "loadvm", "snapshot", "daemonize", "pidfile", "runas", "run-with", "chroot",
         "name", "uuid", "add-fd", "mon", "monitor", "qmp", "qmp-pretty", "vnc", "display", "spice", "nographic",
-        "D", "d", "trace", "msg", "mem-path", "mem-prealloc", "overcommit", "initrd", "append", "smbios",
+        "D", "d", "trace", "msg", "k", "tpmdev", "mem-path", "mem-prealloc", "overcommit", "initrd", "append", "smbios",
     ]
 )  # fmt: skip
 # Back ends that no device with state needs once the images are replaced.
@@ -30,7 +30,7 @@ HOSTS_DEVICES = ("vfio-", "usb-host", "vhost-", "virtio-input-host", "ccid-card-
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Options that may name a resource of the host which can't be replaced here.
 UNKNOWN = frozenset(["drive", "hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock", "pflash", "virtfs",
-                     "tpmdev", "usbdevice", "net", "nic"])  # fmt: skip
+                     "usbdevice", "net", "nic"])  # fmt: skip
 # The machine, and how it runs.  Any other option is refused: /proc/PID/cmdline is in QEMU's own memory, and a
 # compromised QEMU could have written -plugin or -readconfig there; the twin isn't confined like the guest's QEMU.
 SHAPE = frozenset(
@@ -111,6 +111,8 @@ def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, 
                 yield Option("chardev", f"null,id={properties['id']}")
         case "audiodev":
             yield _option("audiodev", {"driver": "none", "id": properties.get("id")})
+        case "device" if _driver(option).startswith("tpm-"):
+            return  # its back end is a process of the host's
         case "device":
             yield _device(option, number)
         case "machine" | "M" if WRITES in properties:
@@ -183,10 +185,15 @@ def _blank(option: Option, images: Mapping[str, BlockNode]) -> Option:
     )
 
 
+def _driver(option: Option) -> str:
+    properties = option.properties()
+    return str(properties.get("driver", properties.get("")))
+
+
 def _device(option: Option, number: int) -> Option:
     """The same device, without what distinguishes its guest from others with the same machine."""
     properties = option.properties()
-    driver = str(properties.get("driver", properties.get("")))
+    driver = _driver(option)
     if driver.startswith(HOSTS_DEVICES):
         raise NoTwin(f"it has a host device ({driver})")
     mac = {"mac": f"52:54:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"} if "mac" in properties else {}

@@ -156,7 +156,8 @@ class Request:
     ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
     asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that
     runs the installed build is moved, too.  ``disks_unchanged``: the administrator says that nothing has
-    written to disks of which virtcpr can't tell that (`restore`).
+    written to disks of which virtcpr can't tell that (`restore`).  ``trying``: also with what mode transfer was never
+    run with.
     """
 
     domains: tuple[str, ...] = ()
@@ -169,6 +170,7 @@ class Request:
     suspend: bool = False
     force: bool = False
     disks_unchanged: bool = False
+    trying: bool = False
 
 
 class Readying(Enum):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.findings.rule import apply, blocks, concerning
-from virtcpr.plan.findings.table import RULES, UNREADABLE
+from virtcpr.plan.findings.table import NOT_YET_RUN, RULES, UNREADABLE
 from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 
@@ -44,13 +44,14 @@ class Decision:
         return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
-def decide(facts: DomainFacts, *, force: bool = False) -> Decision:
+def decide(facts: DomainFacts, *, force: bool = False, trying: bool = False) -> Decision:
     """Apply every rule; plan mode ``transfer`` if none blocks it.  Pure.
 
-    A domain that can't be parsed gets a finding; other domains are still judged.
+    ``trying``: what was never run is no reason to leave the domain alone.  A domain that can't be parsed gets a
+    finding; other domains are still judged.
     """
     try:
-        findings = apply(RULES, facts)
+        findings = tuple(_tried(finding) if trying else finding for finding in apply(RULES, facts))
     except ParseError as error:
         return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None, force)
     if facts.process is None or blocks(findings, Mode.TRANSFER):
@@ -59,3 +60,7 @@ def decide(facts: DomainFacts, *, force: bool = False) -> Decision:
         return Decision(facts, findings, plan(facts), force)
     except Unplannable as problem:
         return Decision(facts, (*findings, problem.finding(facts.name)), None, force)
+
+
+def _tried(finding: Finding) -> Finding:
+    return replace(finding, severity=Severity.WARNING) if finding.code == NOT_YET_RUN else finding

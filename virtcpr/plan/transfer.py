@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -18,6 +18,7 @@ from virtcpr.plan.findings.table import RESOURCE
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.replay import Command
 from virtcpr.plan.steps import TRANSFER, Step
+from virtcpr.plan.tried import descriptors
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
 
@@ -111,7 +112,7 @@ def plan(facts: DomainFacts) -> Plan:
         vnc_listens=not live.matches("devices/graphics[@type='vnc']/listen[@type='none']"),
     )
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
-    resources.refuse_unknown(option for option in line.options if option not in replaced)
+    refuse_unknown(line.options, replaced)
     replaced |= {option: later(option, facts.process.age) for option in line.named("rtc")}
     return Plan(
         name=facts.name,
@@ -275,8 +276,15 @@ class _Resources:
         properties = option.properties()
         return option.with_properties({"" if "" in properties else "vnc": "none"})
 
-    def refuse_unknown(self, options: Iterator[Option]) -> None:
-        """No other option may name a descriptor: its number means nothing in new QEMU."""
-        for option in options:
-            if {"fd", "fds", "vhostfd", "vhostfds", "tapfd", "sockfd"} & option.properties().keys():
-                raise Unplannable(f"-{option.name} {option.value}")
+
+# The properties of an option with descriptors that get new QEMU's own.
+NUMBERED = frozenset({"fd", "fds", "vhostfd", "vhostfds"})
+
+
+def refuse_unknown(options: Iterable[Option], replaced: Mapping[Option, Option]) -> None:
+    """No other option may name a descriptor, nor a property beside those that are replaced: its number means nothing in
+    new QEMU.  Raises Unplannable."""
+    for option in options:
+        left = set(descriptors(option)) - (NUMBERED if option in replaced else frozenset())
+        if left:
+            raise Unplannable(f"{', '.join(sorted(left))} of -{option.name} {option.value}")

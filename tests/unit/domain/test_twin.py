@@ -133,7 +133,7 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
     ("option", "message"),
     [
         (Option("drive", "file=/x,if=sd"), "its command line has -drive"),
-        (Option("tpmdev", "emulator,id=tpm0,chardev=chrtpm"), "its command line has -tpmdev"),
+        (Option("usbdevice", "serial"), "its command line has -usbdevice"),
         (Option("device", '{"driver":"vfio-pci","host":"0000:00:02.0"}'), r"a host device \(vfio-pci\)"),
         (Option("device", "usb-host,hostbus=1,hostaddr=2"), r"a host device \(usb-host\)"),
         (Option("device", "vhost-vsock-pci,guest-cid=3,vhostfd=9"), r"a host device \(vhost-vsock-pci\)"),
@@ -158,6 +158,13 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
 def test_what_has_no_twin(option: Option, message: str) -> None:
     with pytest.raises(NoTwin, match=message):
         twin_of(option)
+
+
+def test_neither_a_keymap_nor_a_tpm_stands_against_a_twin() -> None:
+    """A TPM's back end is a process of the host's: its twin has neither."""
+    tpm = Option("tpmdev", "emulator,id=tpm-tpm0,chardev=chrtpm")
+    device = Option("device", '{"driver":"tpm-crb","tpmdev":"tpm-tpm0","id":"tpm0"}')
+    assert twin_of(Option("k", "en-us"), tpm, device).argv() == twin_of().argv()
 
 
 def test_an_image_of_unknown_size_has_no_twin() -> None:

@@ -14,7 +14,7 @@ from tests.unit.support import facts
 from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
-from virtcpr.model import Finding, Mode, Severity
+from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.rule import apply, blocks
 from virtcpr.plan.findings.table import RULES
@@ -59,6 +59,26 @@ def device(text: str) -> Change:
 
 def stopped(then: Change) -> Change:
     return lambda domain: then(replace(domain, process=None, qemu=None, state="shut off", id=None))
+
+
+def argument(*words: str) -> Change:
+    """QEMU was started with one more argument for each word."""
+
+    def change(domain: DomainFacts) -> DomainFacts:
+        assert domain.process is not None
+        return process(argv=(*domain.process.argv, *words))(domain)
+
+    return change
+
+
+def node(driver: str) -> Change:
+    """One of its images is by this driver."""
+
+    def change(domain: DomainFacts) -> DomainFacts:
+        assert domain.qemu is not None
+        return qemu(nodes=(*domain.qemu.nodes[:-1], replace(domain.qemu.nodes[-1], driver=driver)))(domain)
+
+    return change
 
 
 def stored(old: str, new: str) -> Change:
@@ -171,13 +191,14 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("hostdev", (T, L, X), "passthrough", device("<hostdev mode='subsystem' type='usb'/>")),
     ("hostdev", (T, L, X), "passthrough", device("<interface type='hostdev'/>")),
     ("hostdev-awake", (R,), "isn't suspended", device("<hostdev mode='subsystem' type='pci'/>")),
-    ("virtiofs", (T, L, R, X), "virtiofs", device("<filesystem><driver type='virtiofs'/></filesystem>")),
-    ("filesystem", (T, L, X), "9p", device("<filesystem type='mount'/>")),
+    ("virtiofs", (T, L, X), "virtiofs", device("<filesystem><driver type='virtiofs'/></filesystem>")),
+    ("filesystem", (T, L, R, X), "9p", stopped(device("<filesystem type='mount'/>"))),
     ("tpm", (T, L, X), "a TPM", device("<tpm model='tpm-crb'><backend type='emulator'/></tpm>")),
     ("tpm-passthrough", (T, L, R, X), "host's TPM", device("<tpm><backend type='passthrough'/></tpm>")),
     ("redirdev", (T, L, X), "redirected", device("<redirdev bus='usb' type='tcp'/>")),
     ("smartcard", (T, L, X), "smartcard", device("<smartcard mode='host'/>")),
     ("shmem", (T, L, R, X), "ivshmem", device("<shmem name='x'/>")),
+    ("shmem", (T, L, R, X), "ivshmem", device("<shmem name='x' role='master'><server/></shmem>")),
     ("crypto", (T, L, R, X), "crypto", device("<crypto model='virtio'/>")),
     ("sound", (T, L, R, X), "sound", device("<sound model='virtio'/>")),
     ("input-passthrough", (T, L, R, X), "input device", device("<input type='passthrough'/>")),
@@ -210,9 +231,31 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("chardev-client", (T, L, X), "a peer",
      device("<channel type='unix'><source mode='connect' path='/x'/></channel>")),
     ("spice-channel", (T, L, X), "SPICE channel", device("<channel type='spicevmc'/>")),
-    ("vdagent", (T, L, R, X), "vdagent", device("<channel type='qemu-vdagent'/>")),
-    ("invtsc", (T, L, R, X), "invtsc",
-     both(KVM, xml("<devices>", "<cpu><feature name='invtsc' policy='require'/></cpu><devices>"))),
+    ("vdagent", (T, L, R, X), "vdagent", stopped(device("<channel type='qemu-vdagent'/>"))),
+    ("invtsc", (T, L, R, X), "(<feature name='invtsc'>)",
+     stopped(both(KVM, xml("<devices>", "<cpu><feature name='invtsc' policy='require'/></cpu><devices>")))),
+    ("not-yet-run", (T,), "was never run with: -plugin, device nvme-ns, a character device of kind ringbuf",
+     argument("-plugin", "x", "-device", "nvme-ns,id=n", "-chardev", "ringbuf,id=r")),
+    ("not-yet-run", (T,), "never run with: sound through pa", argument("-audiodev", '{"driver":"pa","id":"a"}')),
+    ("not-yet-run", (T,), "never run with: nbd with TLS",
+     argument("-blockdev", '{"driver":"nbd","node-name":"n","tls-creds":"t"}')),
+    ("not-yet-run", (T,), "never run with: an image that libvirt opened (fdgroup)",
+     argument("-blockdev", '{"driver":"file","node-name":"n","filename":"/dev/fdset/9"}')),
+    ("not-yet-run", (T,), "never run with: disks by rbd", node("rbd")),
+    ("not-yet-run", (T,), "never run with: disks by iscsi", node("iscsi")),
+    ("not-yet-run", (T,), "never run with: an object of kind can-bus",
+     qemu(objects={**facts.qemu().objects, "c": "can-bus"})),
+    ("not-yet-run", (T,), "never run with: device usb-net",
+     qemu(devices={**facts.qemu().devices, "u": Device("usb-net", attached=True)})),
+    ("not-yet-run", (T,), "never run with: guests of architecture s390x",
+     both(qemu(target="s390x"), emulator(target="s390x"))),
+    ("not-yet-run", (T,), "never run with: disks by rbd",
+     stopped(device("<disk type='network'><source protocol='rbd' name='a/b'/></disk>"))),
+    ("not-yet-run", (T,), "never run with: disks by ploop",
+     stopped(device("<disk type='file'><driver name='qemu' type='ploop'/></disk>"))),
+    ("hostdev-s3", (R,), "<pm> switches that off",
+     both(device("<hostdev mode='subsystem' type='pci'/>"),
+          xml("<devices>", "<pm><suspend-to-mem enabled='no'/></pm><devices>"))),
     ("hv-passthrough", (T, L, R, X), "Hyper-V", both(KVM, xml("<features>", "<features><hyperv mode='passthrough'/>"))),
     ("argv", (T, L, X), "can't be understood", process(argv=("qemu", "stray"))),
     ("changed", (T, L, X), "devices were added or removed since the guest started: +late",
@@ -237,6 +280,46 @@ def test_rule(code: str, modes: tuple[Mode, ...], message: str, change: Change) 
         assert finding.remedy
         assert finding.source
         assert all(blocks(all_findings, mode) for mode in modes) or finding.severity is not Severity.BLOCKER
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "<cpu mode='host-passthrough' migratable='off'/>",
+        "<cpu mode='maximum' migratable='off'/>",
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg value='-cpu'/>"
+        "<qemu:arg value='host,invtsc=on'/></qemu:commandline>",
+    ],
+)
+def test_invtsc_of_the_next_boot(more: str) -> None:
+    """QEMU itself says so of a running guest; a fixed frequency makes it movable."""
+    change = both(KVM, xml("</devices>", f"</devices>{more}"))
+    assert "invtsc" in {f.code for f in findings(stopped(change)(facts.domain()))}
+    assert "invtsc" not in {f.code for f in findings(change(facts.domain()))}
+    frequency = xml("<devices>", "<clock><timer name='tsc' frequency='1'/></clock><devices>")
+    assert "invtsc" not in {f.code for f in findings(stopped(both(change, frequency))(facts.domain()))}
+
+
+def test_vdagent_in_a_qemu_that_moves_it() -> None:
+    change = stopped(both(device("<channel type='qemu-vdagent'/>"), emulator(version="10.2.1 (Debian)")))
+    assert "vdagent" not in {f.code for f in findings(change(facts.domain()))}
+
+
+def test_in_a_users_own_libvirt_no_remedy_sends_to_a_mode_that_it_lacks() -> None:
+    change = both(whole(session=True), both(device("<tpm><backend type='emulator'/></tpm>"), node("rbd")))
+    found = {f.code: f.remedy for f in findings(change(facts.domain()))}
+    assert {"session", "tpm", "not-yet-run"} <= found.keys()
+    assert not any("--mode reboot" in remedy for remedy in found.values())
+    assert found["tpm"].startswith("restart the guest instead ('virsh shutdown")
+    assert "if something else blocks that, restart the guest" in found["session"]
+
+
+def test_what_was_never_run_is_tried_if_asked() -> None:
+    domain = argument("-audiodev", '{"driver":"pa","id":"a"}')(facts.domain())
+    assert decide(domain).verdict is Result.BLOCKED
+    trying = decide(domain, trying=True)
+    assert trying.plan is not None
+    assert [(f.code, f.severity) for f in trying.reasons(T)] == [("not-yet-run", Severity.WARNING)]
 
 
 def test_every_rule_is_tried() -> None:

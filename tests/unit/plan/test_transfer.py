@@ -197,7 +197,12 @@ USER = Option("device", "virtio-net-pci,netdev=hostnet7")
         (
             (Option("object", "iommufd,id=i,fd=30"),),
             {"objects": {**facts.qemu().objects, "i": "iommufd"}},
-            "-object iommufd,id=i,fd=30",
+            "fd of -object iommufd,id=i,fd=30",
+        ),
+        (
+            (Option("device", '{"driver":"virtio-net-pci","id":"net7","ebpf-rss-fds":"33:34"}'),),
+            {"devices": {**facts.qemu().devices, "net7": Device("virtio-net-pci")}},
+            "ebpf-rss-fds of -device",
         ),
     ],
 )

@@ -13,7 +13,7 @@ GROUPS: dict[str, Sequence[Rule]] = {
     "emulator": table.EMULATORS,
     "memory": table.MEMORY,
     "migration": table.MIGRATION,
-    "devices": table.DEVICES,
+    "devices": (*table.DEVICES, *table.UNTRIED),
     "drift": table.DRIFT,
     "rehearsal": table.REHEARSAL,
     "saving": table.SAVING,

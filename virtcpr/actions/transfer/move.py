@@ -45,9 +45,9 @@ class Move(Outcome):
     hand_over: HandOver | None = None
 
     @classmethod
-    def of(cls, facts: DomainFacts, *, force: bool = False) -> Move:
+    def of(cls, facts: DomainFacts, *, force: bool = False, trying: bool = False) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
-        decision = decide(facts, force=force)
+        decision = decide(facts, force=force, trying=trying)
         findings = () if decision.current else decision.reasons(Mode.TRANSFER)
         return cls(facts, findings, decision.verdict, plan=None if decision.verdict else decision.plan)
 
@@ -141,4 +141,7 @@ def parallel(request: Request) -> int:
 def probed(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:
     """Each domain of the request with its move, not rehearsed yet."""
     probe = Probe(request.emulator, ping=ping)
-    return [(domain, Move.of(probe.facts(domain), force=request.force)) for domain in chosen(connection, request)]
+    return [
+        (domain, Move.of(probe.facts(domain), force=request.force, trying=request.trying))
+        for domain in chosen(connection, request)
+    ]

@@ -14,6 +14,7 @@ from virtcpr.cli.options import (
     ForceOption,
     RehearseOption,
     RunningDomain,
+    TryOption,
     UpgradeMode,
     UpgradeModeOption,
 )
@@ -29,6 +30,7 @@ def plan(
     mode: UpgradeModeOption = UpgradeMode.AUTO,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
+    trying: TryOption = False,
     detailed: Annotated[
         bool,
         typer.Option(
@@ -43,8 +45,9 @@ def plan(
     """
     session: Session = ctx.obj
     session.output = output
+    options.refuse_trying_several(session, domain, trying)
     asked = options.request(session, domain, every, emulator)
-    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse, force=force))
+    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse, force=force, trying=trying))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

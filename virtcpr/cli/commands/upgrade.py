@@ -14,6 +14,7 @@ from virtcpr.cli.options import (
     ForceOption,
     RehearseOption,
     RunningDomain,
+    TryOption,
     UpgradeMode,
     UpgradeModeOption,
     YesOption,
@@ -35,6 +36,7 @@ def upgrade(
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
+    trying: TryOption = False,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
@@ -50,8 +52,11 @@ def upgrade(
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
     if suspend and mode is not UpgradeMode.REBOOT:
         raise UsageError("--suspend-guest needs --mode reboot", hint=hint)
+    options.refuse_trying_several(session, domain, trying)
     asked = options.request(session, domain, every, emulator)
-    request = replace(asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend, force=force)
+    request = replace(
+        asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend, force=force, trying=trying
+    )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):

@@ -86,7 +86,11 @@ class _Scanner:
         try:
             self._parser.Parse(self._data, True)
         except expat.ExpatError as error:
-            raise malformed(expat.ErrorString(error.code), error.lineno) from error
+            why = expat.ErrorString(error.code)
+            if why == expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT:
+                hint = "virtcpr reads one document at a time: put each domain's XML in a file of its own"
+                raise ParseError(f"something follows the end of the XML (line {error.lineno})", hint=hint) from error
+            raise malformed(why, error.lineno) from error
         return ((start, self._closes[start]) for start in self._starts)
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:

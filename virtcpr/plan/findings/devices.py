@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from virtcpr.plan.findings.rule import Hit, Subject, Test
@@ -49,6 +50,29 @@ def clients(subject: Subject) -> Iterator[Hit]:
             continue
         if ",server" in chardev.filename and not chardev.filename.startswith("disconnected:"):
             yield {"device": device}
+
+
+def vdagent(subject: Subject) -> Iterator[Hit]:
+    """It has a state from QEMU 10.2 on (ui/vdagent.c); of a running guest, QEMU itself says whether it can be moved."""
+    version = [int(part) for part in re.findall(r"\d+", subject.facts.emulator.version)[:2]]
+    if subject.live.matches("devices/*[@type='qemu-vdagent']") and (not version or version < [10, 2]):
+        yield {}
+
+
+def invtsc(subject: Subject) -> Iterator[Hit]:
+    """Why the next boot will have it, under KVM; of a running guest, QEMU itself says so."""
+    live = subject.live
+    if not live.matches("self::domain[@type='kvm'][not(clock/timer[@name='tsc']/@frequency)]"):
+        return
+    if live.matches("cpu/feature[@name='invtsc'][@policy='require' or @policy='force']"):
+        yield {"why": "<feature name='invtsc'>"}
+    if live.matches("cpu[@mode='host-passthrough' or @mode='maximum'][@migratable='off']"):
+        yield {"why": "migratable='off'"}
+    for argument in live.cpu_arguments():
+        given = argument.properties()
+        on = "+invtsc" in given or given.get("invtsc") in ("on", "true", "yes", "y")
+        if on and not {"tsc-frequency", "tsc-freq"} & given.keys():
+            yield {"why": f"-cpu {argument.value}"}
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:

@@ -7,12 +7,24 @@ from collections.abc import Iterator
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import QemuFacts
 from virtcpr.domain.reconcile import reconcile
+from virtcpr.plan import tried
 from virtcpr.plan.findings.rule import Hit, Subject
 
 
 def unreadable(subject: Subject) -> Iterator[Hit]:
     if subject.line is None:
         yield {}
+
+
+def not_yet_run(subject: Subject) -> Iterator[Hit]:
+    what = () if subject.line is None else tried.untried(subject.line, subject.qemu)
+    if what:
+        yield {"what": ", ".join(what)}
+
+
+def not_yet_run_in_document(subject: Subject) -> Iterator[Hit]:
+    if what := tried.untried_in_document(subject.live):
+        yield {"what": ", ".join(what)}
 
 
 def changed(subject: Subject) -> Iterator[Hit]:

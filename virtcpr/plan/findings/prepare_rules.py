@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from virtcpr.domain.edit.prepare import templates
@@ -37,6 +37,21 @@ def _merged(subject: Subject) -> Iterator[Hit]:
 def _told_of_several(subject: Subject) -> Iterator[Hit]:
     """Found by code that knows more than the domain's own XML."""
     return iter(())
+
+
+# Managers write a domain's XML anew for each start (LiveDomain.manager): where what a template ensures belongs instead.
+INSTEAD: Mapping[str, str] = {
+    "OpenStack (nova)": "nova has no setting for QEMU's arguments: move its guests by live migration",
+    "oVirt": "set it in the engine: shared memory, and the custom property 'qemu_cmdline' (vdsm-hook-qemucmdline)",
+    "KubeVirt": "set it in a hook sidecar of the VirtualMachine (onDefineDomain), or move its guests by live migration",
+    "OpenNebula": 'set it in the VM template: RAW = [ TYPE = "kvm", DATA = "…" ]',
+    "CloudStack": "set it in the instance's 'extraconfig-1', which enable.additional.vm.configuration must allow",
+}
+
+
+def _managed(subject: Subject) -> Iterator[Hit]:
+    if manager := subject.live.manager:
+        yield {"manager": manager, "where": INSTEAD.get(manager, "set it where that manager has its settings")}
 
 
 # These check the XML after the edit.
@@ -97,6 +112,9 @@ PREPARING: tuple[Rule, ...] = (
          "the domain has a managed save: the next start restores it, with the XML of that time",
          "start it and shut it down once more, or 'virsh managedsave-remove {name}'",
          "libvirt virDomainHasManagedSaveImage()", Severity.WARNING),
+    Rule("managed-xml", PREPARED, Needs.DOCUMENT, _managed,
+         "{manager} manages the domain and writes its XML anew at its next start: what 'prepare' changes won't last",
+         "{where}", "virtcpr/plan/findings/prepare_rules.py", Severity.WARNING),
     OTHER_TEMPLATE,
     FILE_TAKEN,
 )

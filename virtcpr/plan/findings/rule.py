@@ -17,6 +17,10 @@ from virtcpr.model import Finding, Mode, Severity
 Hit = Mapping[str, str]  # values for a rule's message and remedy, besides {name}
 
 
+RESTART = "restart the guest instead ('virsh shutdown {name}', 'virsh start {name}')"
+REBOOTS = "use mode reboot ('virtcpr upgrade --mode reboot {name}')"
+
+
 class Needs(Enum):
     """What must be known about a domain for a rule to apply."""
 
@@ -88,13 +92,15 @@ class Rule:
     source: str
     severity: Severity = Severity.BLOCKER
 
-    def finding(self, name: str, hit: Hit) -> Finding:
+    def finding(self, name: str, hit: Hit, *, session: bool = False) -> Finding:
+        """``session``: of a user's own libvirt, which mode reboot can't use: its remedies must not name that mode."""
+        remedy = self.remedy.replace(REBOOTS, RESTART) if session else self.remedy
         # Remedies can be pasted into a shell.
         return Finding(
             code=self.code,
             severity=self.severity,
             message=self.message.format_map({"name": name, **hit}),
-            remedy=self.remedy.format_map({**hit, "name": quote(name)}),
+            remedy=remedy.format_map({**hit, "name": quote(name)}),
             modes=self.modes,
             source=self.source,
         )
@@ -104,7 +110,7 @@ def apply(rules: Iterable[Rule], facts: DomainFacts) -> tuple[Finding, ...]:
     """All findings of these rules about one domain.  Raises ParseError for broken XML."""
     subject = Subject.of(facts)
     asked = (rule for rule in rules if subject.offers(rule.needs))
-    return tuple(rule.finding(facts.name, hit) for rule in asked for hit in rule.test(subject))
+    return tuple(rule.finding(facts.name, hit, session=facts.session) for rule in asked for hit in rule.test(subject))
 
 
 def concerning(findings: Iterable[Finding], mode: Mode) -> tuple[Finding, ...]:

@@ -10,9 +10,8 @@ from virtcpr.plan.findings.rule import Hit, Subject, Test
 SINCE = {"cpr-reboot": (8, 2, 0), "cpr-transfer": (10, 0, 0), "cpr-exec": (10, 2, 0)}
 TRIED = (10, 0), (11, 1)  # releases that the lab ran mode reboot with: the first and the last
 # Names without a version: aliases of the newest version, and types without versions (hw/*/; query-machines).
-UNVERSIONED = frozenset(
-    ["pc", "q35", "ubuntu", "ubuntu-q35", "virt", "pseries", "microvm", "isapc", "s390-ccw-virtio", "xenfv"]
-)
+ALIASES = frozenset(["pc", "q35", "ubuntu", "ubuntu-q35", "pseries", "s390-ccw-virtio"])
+UNVERSIONED = ALIASES | frozenset(["virt", "microvm", "isapc", "xenfv"])
 
 
 def not_running(subject: Subject) -> Iterator[Hit]:
@@ -119,8 +118,10 @@ def managed(subject: Subject) -> Iterator[Hit]:
 
 
 def machine_unversioned(subject: Subject) -> Iterator[Hit]:
+    """libvirt puts the version in for an alias when a domain is defined (virQEMUCapsGetCanonicalMachine)."""
     machine = subject.live.machine
-    if machine in UNVERSIONED:
+    named = subject.facts.offline and (machine in ALIASES or (machine == "virt" and not subject.live.of_riscv()))
+    if machine in UNVERSIONED and not named:
         yield {"machine": machine}
 
 

@@ -12,7 +12,7 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.model import Finding, Mode, Rehearsal, Severity, Trial
 from virtcpr.plan.findings import devices, drift, memory, migration, state
 from virtcpr.plan.findings.devices import has
-from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject
+from virtcpr.plan.findings.rule import REBOOTS, RESTART, Hit, Needs, Rule, Subject
 
 TRANSFER, LIVE, REBOOT, EXEC = Mode.TRANSFER, Mode.LIVE, Mode.REBOOT, Mode.EXEC
 ALL = tuple(Mode)
@@ -23,16 +23,19 @@ INFO, WARNING = Severity.INFO, Severity.WARNING
 DOCUMENT, STOPPED, LIBVIRT, EMULATOR, RUNNING = Needs
 
 PREPARE = "{how}"  # 'virtcpr prepare', or only the cold boot
-RESTART = "restart the guest instead ('virsh shutdown {name}', 'virsh start {name}')"
-DETACH = "detach it, or restart the guest"
+DETACH = f"{REBOOTS}, or detach it"
 UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
 EDIT = "remove it from the domain ('virsh edit {name}'), then shut it down and start it"
-REBOOTS = "use mode reboot ('virtcpr upgrade --mode reboot {name}')"
 TRY_FIRST = "try it with an unimportant guest first; if its state can't be loaded, it waits on disk"
 CAPABILITY_OFF = (
     'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
     '{{"capabilities": [{{"capability": "{capability}", "state": false}}]}}}}\''
 )
+HOSTDEV = "devices/hostdev or devices/interface/@type='hostdev'"
+NO_S3 = "pm/suspend-to-mem/@enabled='no'"
+NOT_YET_RUN = "not-yet-run"
+NOT_RUN = "mode transfer was never run with: {what}"
+TRY = f"{REBOOTS}; or 'virtcpr upgrade --try {{name}}' tries it on this domain: only if it can be lost"
 CPR_DOC = "QEMU docs/devel/migration/CPR.rst"
 BLOCKERS = "QEMU migrate_add_blocker*()"
 OURS = "a limit of this version of virtcpr"
@@ -115,7 +118,7 @@ STATE = (
     UNREADABLE,
     Rule("session", (REBOOT,), LIBVIRT, state.of_a_user,
          "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use",
-         "use mode transfer", OURS),
+         f"use mode transfer; if something else blocks that, {RESTART}", OURS),
     Rule("paused", ALL, RUNNING, state.paused, "the domain is paused by libvirt or QEMU ({reason})",
          "remove the cause, then 'virsh resume {name}'", "libvirt virDomainPausedReason"),
     Rule("state", ALL, RUNNING, state.in_another_state, "the domain is {state}", "wait until it runs",
@@ -249,31 +252,40 @@ DEVICES = (
          "the domain has a vsock device: its CID is held by the old process",
          f"{REBOOTS}, or detach it",
          "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()"),
-    Rule("hostdev", RUNS_ON, DOCUMENT, has("devices/hostdev | devices/interface[@type='hostdev']"),
+    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[{NO_S3}][{HOSTDEV}]"),
+         "the domain has a host device (passthrough)", "detach it", "QEMU hw/vfio/migration.c"),
+    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[not({NO_S3})][{HOSTDEV}]"),
          "the domain has a host device (passthrough)",
-         f"detach it, or suspend the guest ('virsh dompmsuspend {{name}} mem') and {REBOOTS}; VFIO devices can be "
+         f"detach it, or {REBOOTS}, for which a guest with a PCI device must be suspended to RAM; VFIO devices can be "
          "handed over from QEMU 10.1 on, which this version of virtcpr doesn't do",
          "QEMU hw/vfio/migration.c, hw/usb/host-libusb.c"),
     Rule("hostdev-awake", (REBOOT,), RUNNING, state.awake,
          "the domain has a host device (VFIO), and its guest isn't suspended",
          "suspend the guest ('virsh dompmsuspend {name} mem'), or detach the device", "QEMU hw/vfio/cpr.c"),
-    Rule("virtiofs", ALL, DOCUMENT, has("devices/filesystem[driver/@type='virtiofs']"),
-         "the domain has a shared file system (virtiofs)",
-         "unmount and detach it, or restart the guest; no QEMU up to 11.1 hands it over",
+    Rule("hostdev-s3", (REBOOT,), DOCUMENT,
+         has(f"self::domain[{NO_S3}][devices/hostdev[@type='pci' or @type='mdev']"
+             " or devices/interface/@type='hostdev']"),
+         "the domain has a host device (VFIO), for which its guest must suspend to RAM, and <pm> switches that off",
+         "detach the device; or remove <suspend-to-mem enabled='no'/> ('virsh edit {name}'), then shut it down and "
+         "start it", "QEMU hw/vfio/cpr.c"),
+    Rule("virtiofs", RUNS_ON, DOCUMENT, has("devices/filesystem[driver/@type='virtiofs']"),
+         "the domain has a shared file system (virtiofs)", f"{REBOOTS}, or unmount and detach it",
          "QEMU hw/virtio/vhost-user-fs.c"),
-    Rule("filesystem", RUNS_ON, DOCUMENT, has("devices/filesystem[not(driver/@type='virtiofs')]"),
-         "the domain has a shared file system (9p)", f"unmount it and {REBOOTS}, or detach it",
-         "QEMU hw/9pfs/9p.c v9fs_attach()"),
+    Rule("filesystem", ALL, STOPPED, has("devices/filesystem[not(driver/@type='virtiofs')]"),
+         "the domain has a shared file system (9p), which QEMU moves only while no guest has it mounted",
+         "unmount it in the guest before the move", "QEMU hw/9pfs/9p.c v9fs_attach()", WARNING),
     Rule("tpm", RUNS_ON, DOCUMENT, has("devices/tpm[not(backend/@type='passthrough')]"), "the domain has a TPM",
          f"{REBOOTS}, which takes the TPM's state along", "QEMU backends/tpm/tpm_emulator.c"),
     Rule("tpm-passthrough", ALL, DOCUMENT, has("devices/tpm[backend/@type='passthrough']"),
          "the domain has the host's TPM", RESTART, "QEMU backends/tpm/tpm_passthrough.c"),
-    Rule("redirdev", RUNS_ON, DOCUMENT, has("devices/redirdev"), "the domain has a redirected USB device",
+    Rule("redirdev", RUNS_ON, DOCUMENT, has("devices/redirdev[not(@type='spicevmc')]"),
+         "the domain has a redirected USB device",
          f"{REBOOTS}, or detach it", "QEMU hw/usb/redirect.c"),
     Rule("smartcard", RUNS_ON, DOCUMENT, has("devices/smartcard"), "the domain has a smartcard",
          f"{REBOOTS}, or detach it",
          "QEMU hw/usb/ccid-card-passthru.c"),
-    Rule("shmem", ALL, DOCUMENT, has("devices/shmem"), "the domain has shared memory (ivshmem)", "detach it",
+    Rule("shmem", ALL, DOCUMENT, has("devices/shmem[not(@role='master') or server or model/@type='ivshmem-doorbell']"),
+         "the domain has memory that it shares as a peer (ivshmem)", "detach it, or give it role='master' if it can be",
          "QEMU hw/misc/ivshmem*.c"),
     Rule("crypto", ALL, DOCUMENT, has("devices/crypto"), "the domain has a crypto device", "detach it",
          "QEMU hw/virtio/virtio-crypto.c"),
@@ -302,7 +314,7 @@ DEVICES = (
          "give libvirt one ('virsh update-device {name} FILE', with <graphics … passwd='…'/>)", "QEMU ui/vnc.c"),
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
-         "detach it ('virsh detach-interface {name} {type}'), or restart the guest", OURS),
+         f"{REBOOTS}, or detach it ('virsh detach-interface {{name}} {{type}}')", OURS),
     Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
          "the move ends the guest's connections through {interface}, QEMU's user-mode network",
          "programs in the guest must connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
@@ -313,7 +325,8 @@ DEVICES = (
          "the domain has a macvtap interface with several queues: Linux doesn't say which of them the guest uses",
          f"{REBOOTS}, or give it one queue (<driver queues='1'/>)", "Linux drivers/net/tap.c tap_ioctl()"),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
-         "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)", RESTART,
+         "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)",
+         f"{REBOOTS}, which was never run with such a disk, or restart the guest",
          "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),
     Rule("iotune", (LIVE, EXEC), DOCUMENT, has("devices/disk/iotune | devices/disk/throttlefilters"),
          "the domain has I/O throttling, which new QEMU wouldn't know", "remove it with 'virsh blkdeviotune'",
@@ -332,19 +345,24 @@ DEVICES = (
     Rule("chardev-client", RUNS_ON, DOCUMENT, has("devices/*[@type='unix' or @type='tcp']/source[@mode='connect']"
              " | devices/rng/backend[@type='unix' or @type='tcp']/source[@mode='connect']"),
          "the domain has a character device connected to a peer", DETACH, OURS),
-    Rule("spice-channel", RUNS_ON, DOCUMENT, has("devices/*[@type='spicevmc' or @type='spiceport']"),
+    Rule("spice-channel", RUNS_ON, DOCUMENT,
+         has("devices/*[not(self::redirdev)][@type='spicevmc' or @type='spiceport']"),
          "the domain has a SPICE channel", f"{REBOOTS}, or detach it", OURS),
-    Rule("vdagent", ALL, DOCUMENT, has("devices/*[@type='qemu-vdagent']"),
-         "the domain has a clipboard channel (vdagent)", "detach it", "QEMU ui/vdagent.c"),
-    Rule("invtsc", ALL, DOCUMENT,
-         has("self::domain[@type='kvm'][not(clock/timer[@name='tsc']/@frequency)]/cpu/feature[@name='invtsc']"
-             "[@policy='require' or @policy='force']"),
-         "the CPU has invtsc, and the frequency of its TSC isn't fixed",
-         "give <clock> a <timer name='tsc' frequency='…'/>, then shut it down and start it",
+    Rule("vdagent", ALL, STOPPED, devices.vdagent,
+         "the domain has a clipboard channel (vdagent), which QEMU moves from 10.2 on", "detach it",
+         "QEMU ui/vdagent.c", WARNING),
+    Rule("invtsc", ALL, STOPPED, devices.invtsc,
+         "the CPU will have invtsc ({why}), and the frequency of its TSC isn't fixed: QEMU won't move it",
+         "take that out, or give <clock> a <timer name='tsc' frequency='…'/>, before it is started",
          "QEMU target/i386/kvm/kvm.c"),
     Rule("hv-passthrough", ALL, DOCUMENT, has("self::domain[@type='kvm']/features/hyperv[@mode='passthrough']"),
          "the Hyper-V features are passed through from the host", "name them one by one (<hyperv mode='custom'>)",
          "QEMU target/i386/kvm/kvm.c"),
+)
+
+UNTRIED = (
+    Rule(NOT_YET_RUN, (TRANSFER,), RUNNING, drift.not_yet_run, NOT_RUN, TRY, "virtcpr/plan/tried.py"),
+    Rule(NOT_YET_RUN, (TRANSFER,), STOPPED, drift.not_yet_run_in_document, NOT_RUN, TRY, "virtcpr/plan/tried.py"),
 )
 
 DRIFT = (
@@ -360,4 +378,4 @@ REHEARSAL = (NO_GO, UNSURE)
 SAVING = (AGENT, ROOM, UNTOLD)
 # fmt: on
 
-RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *DRIFT, *REHEARSAL, *SAVING)
+RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *UNTRIED, *DRIFT, *REHEARSAL, *SAVING)
