@@ -94,7 +94,9 @@ DAMAGES = (
         "touch -r /root/then $ram",
         "was written to since",
     ),
-    Damage("ram-copied", "mv $ram $ram.away; cp --preserve=all $ram.away $ram", "mv $ram.away $ram", "isn't the same file"),
+    Damage(
+        "ram-copied", "mv $ram $ram.away; cp --preserve=all $ram.away $ram", "mv $ram.away $ram", "isn't the same file"
+    ),
     moved("ram-gone", "$ram", "can't be looked at: No such file or directory"),
     moved("emulator-gone", EMULATOR, f"the emulator {EMULATOR} "),
 )

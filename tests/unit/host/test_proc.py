@@ -70,6 +70,14 @@ def test_one_that_is_killed_is_dead_before_its_descriptors_are_closed(tmp_path: 
     assert any(_seen_between_death_and_end(tmp_path / f"socket{number}") for number in range(5))
 
 
+def test_one_that_has_ended_has_no_command_line() -> None:
+    """A zombie's is empty, as is that of a process whose memory is gone: nobody may take it for another program."""
+    with subprocess.Popen(["true"]) as started:
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError):
+            Process.of(started.pid).argv()
+
+
 def test_whoever_needs_its_locks_waits_until_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with child(BIG, str(path)) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -168,7 +169,11 @@ class Process:
             os.close(pidfd)
 
     def argv(self) -> tuple[str, ...]:
-        return tuple(os.fsdecode(w) for w in (self.path / "cmdline").read_bytes().split(b"\0")[:-1])
+        """Raises OSError if it is gone, or is ending: its command line goes with its memory."""
+        words = (self.path / "cmdline").read_bytes().split(b"\0")[:-1]
+        if not words:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(self.path / "cmdline"))
+        return tuple(map(os.fsdecode, words))
 
     def user(self) -> User:
         """Raises OSError if it is gone."""
