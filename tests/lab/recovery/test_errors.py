@@ -127,14 +127,13 @@ def test_old_qemu_that_hangs_in_the_swap_is_settled_when_it_answers_again(guest:
 
 
 def test_old_qemu_that_hangs_at_the_point_of_no_return(guest: Guest) -> None:
-    """New has the guest and runs it; old is ended, whether it answers or not."""
+    """New has the guest and runs it; old is ended, and nobody asks it anything any more."""
     guest.is_watched()
 
     report = upgrade(at={"commit": "kill -STOP $OLD"}, deadlines=HASTY)
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (0, "upgraded"), report
-    assert "'machined' failed" in said(report)
-    assert "settled: the guest runs in new QEMU" in said(report)
+    assert report["domains"][0]["findings"] == []
     guest.assert_well(new_process(report))
 
 
