@@ -30,7 +30,7 @@ OPTIONS: Tried = {
     UPGRADE: "name S machine accel cpu m overcommit smp uuid display no-user-config nodefaults mon rtc no-shutdown "
     "boot msg sandbox kernel initrd append add-fd incoming",
     KINDS_Q35: "audiodev blockdev chardev device fw_cfg global k netdev numa object smbios vnc watchdog-action",
-    MACHINES: "bios",
+    MACHINES: "bios serial",
     IDLE: "fsdev",
     "test_displays.py::test_links_actions_and_words_about_a_domain": "action",
 }
@@ -80,8 +80,9 @@ JUDGED_DEVICES = re.compile(
     r"vfio-.*|usb-host|usb-redir|vhost-.*|tpm-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
     r"|virtio-(vga|gpu)-gl.*|amd-iommu|ivshmem-doorbell|.*-cpu"
 )
+PLAIN_RAM = "memory-backend-ram"  # of a guest that isn't prepared; nobody has moved it shared
 JUDGED_OBJECTS = re.compile(
-    r"monitor-.*|.*-guest|cryptodev-.*|input-linux|pr-manager-helper|memory-backend-epc|dbus-.*"
+    rf"{PLAIN_RAM}|monitor-.*|.*-guest|cryptodev-.*|input-linux|pr-manager-helper|memory-backend-epc|dbus-.*"
 )
 JUDGED_CHARDEVS = frozenset({"spicevmc", "spiceport"})
 JUDGED_AUDIO = frozenset({"spice", "dbus"})
@@ -123,6 +124,8 @@ def _of_qemu(qemu: QemuFacts) -> Iterator[str]:
     for sort in qemu.objects.values():
         if sort not in names(OBJECTS) and not JUDGED_OBJECTS.fullmatch(sort):
             yield f"an object of kind {sort}"
+    if any(memdev.kind == PLAIN_RAM and memdev.share for memdev in qemu.memdevs):
+        yield f"an object of kind {PLAIN_RAM}"
     for node in qemu.nodes:
         if node.driver not in names(BLOCKS) | JUDGED_BLOCKS:
             yield f"disks by {node.driver}"

@@ -314,6 +314,16 @@ def test_in_a_users_own_libvirt_no_remedy_sends_to_a_mode_that_it_lacks() -> Non
     assert "if something else blocks that, restart the guest" in found["session"]
 
 
+@pytest.mark.parametrize("share", [False, True])
+def test_ram_of_a_guest_that_is_not_prepared_has_its_own_finding(share: bool) -> None:
+    """Shared, it would be another kind, which nobody has moved."""
+    kind = "memory-backend-ram"
+    known = qemu(objects={**facts.qemu().objects, "m": kind}, memdevs=(Memdev("m", share, kind),))
+    started = argument("-object", f"{kind},id=m,size=1024")
+    codes = {f.code for f in findings(both(known, started)(facts.domain()))}
+    assert ("not-yet-run" in codes, "ram-private" in codes) == (share, not share)
+
+
 def test_what_was_never_run_is_tried_if_asked() -> None:
     domain = argument("-audiodev", '{"driver":"pa","id":"a"}')(facts.domain())
     assert decide(domain).verdict is Result.BLOCKED
