@@ -92,6 +92,18 @@ def processes() -> list[int]:
     return [client.pid(shape.name) for shape in ALL]
 
 
+def test_the_services_errors_are_in_the_journal() -> None:
+    """`systemctl status` alone says that it failed, and no reason."""
+    wrong, service = "/etc/virtcpr/conf.d/20.toml", "virtcpr-auto.service"
+    shell(f"mkdir -p /run/virtcpr /etc/virtcpr/conf.d; echo 'Auto = 1' >{wrong}; echo qemu >/run/virtcpr/pending")
+    try:
+        assert run("systemctl", "start", service, check=False).code != 0
+        text = run("journalctl", "-u", service, "-b", "-o", "cat", "--no-pager").out
+    finally:
+        shell(f"systemctl stop virtcpr-auto.timer; systemctl reset-failed {service}; rm {wrong} /run/virtcpr/pending*")
+    assert f"virtcpr: error: {wrong}: there is no key 'Auto'; nothing was done" in text
+
+
 def test_off_does_not_even_look(outdated: Guests) -> None:
     configure('auto = "off"\n' + RESULTS)
     report = auto()
