@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SEEN = {
     "not-running": "test_refusals.py",
+    "waits-for-restore": "test_save.py",
     "paused": "test_refusals.py",
     "job": "test_refusals.py",
     "lock-manager": "test_refusals.py",

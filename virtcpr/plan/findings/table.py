@@ -112,6 +112,8 @@ STATE = (
          "have {manager} leave the domain alone meanwhile, or let it move the guest to another host", OURS, WARNING),
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
+    Rule("waits-for-restore", ALL, LIBVIRT, state.waits_for_restore, "the domain is saved: its state waits on disk",
+         "'virtcpr restore {name}' brings it back; 'virsh start' is refused", OURS),
     UNREADABLE,
     Rule("session", (REBOOT,), LIBVIRT, state.of_a_user,
          "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use",
