@@ -158,7 +158,7 @@ class FakeBackend(FakeAuto):
         self.opening()
         return self.planned
 
-    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+    def recover(self, uri: str | None, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
         self.recoveries.append((names, dry_run, start_daemon))
         self.opening()
         return replace(self.recovered, dry_run=dry_run)

@@ -30,6 +30,8 @@ def test_list_with_reasons(cli: Cli, golden: Golden) -> None:
 
 def test_empty_list(cli: Cli) -> None:
     assert cli("list", backend=FakeBackend(ListReport(()))).out == "no domains\n"
+    session = ListReport((), uri="qemu:///session")
+    assert cli("list", backend=FakeBackend(session)).out == "no domains in qemu:///session\n"
 
 
 def test_outlook(golden: Golden) -> None:

@@ -19,7 +19,8 @@ def check(request: Request) -> CheckReport:
     with Connection(request.uri) as connection:
         probe = Probe(request.emulator)
         decisions = [decide(probe.facts(domain)) for domain in chosen(connection, request)]
-    return _report(decisions, request.mode)
+        uri = connection.uri
+    return replace(_report(decisions, request.mode), uri=uri)
 
 
 def check_document(source: str, mode: Mode | None) -> CheckReport:

@@ -93,6 +93,7 @@ class Outlook:
 class PlanReport:
     domains: tuple[Outlook, ...]
     exit_code: ExitCode = ExitCode.DONE
+    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,11 @@ class DomainRow:
 
 @dataclass(frozen=True)
 class ListReport:
+    """``uri``: the libvirt that was asked, None where that is plain."""
+
     domains: tuple[DomainRow, ...]
     exit_code: ExitCode = ExitCode.DONE
+    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ class CheckReport:
     exit_code: ExitCode
     mode: Mode | None = None
     offline: bool = False
+    uri: str | None = None
 
 
 @dataclass(frozen=True)

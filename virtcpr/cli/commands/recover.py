@@ -35,4 +35,4 @@ def recover(
     session: Session = ctx.obj
     session.output = output
     names = options.request(session, domain, every).domains
-    return session.backend.recover(names, dry_run=dry_run, start_daemon=not from_hook)
+    return session.backend.recover(session.uri, names, dry_run=dry_run, start_daemon=not from_hook)

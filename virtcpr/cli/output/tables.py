@@ -59,7 +59,7 @@ CHANGED = (Readying.PREPARED, Readying.RESTORED)
 def listing(report: ListReport, *, findings: bool) -> Table:
     """``list``; with ``findings`` the reasons stand under each domain."""
     header = ("DOMAIN", "ID", "STATE", "RUNNING QEMU", "INSTALLED QEMU", "OUTDATED", "READY FOR")
-    return Table(header, tuple(_list_row(row, findings) for row in report.domains), "no domains")
+    return Table(header, tuple(_list_row(row, findings) for row in report.domains), f"no domains{_of(report.uri)}")
 
 
 def check(report: CheckReport, *, everything: bool) -> Table:
@@ -85,7 +85,11 @@ def check(report: CheckReport, *, everything: bool) -> Table:
         *(("from the XML alone: a running QEMU may have more findings",) if report.offline else ()),
         "in brackets: modes that this version of virtcpr doesn't have",
     )
-    return Table(header, rows, "no running domains", below if rows else (), modes=True)
+    return Table(header, rows, f"no domains{_of(report.uri)}", below if rows else (), modes=True)
+
+
+def _of(uri: str | None) -> str:
+    return f" in {visible(uri)}" if uri else ""
 
 
 def _readiness(mode: Mode, ready: bool) -> Cell:
@@ -154,7 +158,7 @@ def plan(report: PlanReport) -> Table:
     actions = ["to move" if domain.moves else str(domain.verdict and domain.verdict.value) for domain in report.domains]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
     below = (f"{count(len(rows), 'domain')}: {parts}",) if rows else ()
-    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "no running domains", below)
+    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, f"no running domains{_of(report.uri)}", below)
 
 
 def _action(domain: Outlook) -> Cell:
@@ -252,7 +256,9 @@ def history(report: HistoryReport) -> Table:
         )
         for entry in report.entries
     )
-    return Table(("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, "nothing was moved yet")
+    return Table(
+        ("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, f"nothing was moved yet{_of(report.uri)}"
+    )
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from virtcpr.errors import HostError, ParseError, QmpRefused, UsageError
+from virtcpr.host.system.paths import refuse_others
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ class Connection:
 
     def __init__(self, uri: str | None) -> None:
         """Connect; None is libvirt's own default.  Raises UsageError for another driver than this host's QEMU
-        driver, HostError if the daemon doesn't answer."""
+        driver, HostError if the daemon doesn't answer, or if only root may look into its domains."""
         self.libvirt, _ = _bindings()
         if uri is not None:
             _refuse_remote(uri)
@@ -172,6 +173,11 @@ class Connection:
             ) from error
         self.uri = str(_call(self.handle.getURI))
         _refuse_remote(self.uri)
+        try:
+            refuse_others(self.uri)
+        except HostError:
+            self.close()
+            raise
         if _call(self.handle.getType) != "QEMU" or not (self.uri.endswith("/system") or self._own()):
             self.close()
             raise UsageError(
