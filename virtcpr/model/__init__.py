@@ -345,9 +345,15 @@ Report = (
 )
 
 
+AWAY, BACK = "libvirt's daemon is away", "libvirt's daemon is back"  # phases of the host
+
+
 @dataclass(frozen=True)
 class Progress:
-    """One event of a running upgrade, save or restore; ``pause_ms`` once it is known."""
+    """One event of a running upgrade, save or restore; ``pause_ms`` once it is known.
+
+    ``domain`` is empty for an event of the host.
+    """
 
     domain: str
     phase: str

@@ -86,12 +86,12 @@ class Batch:
                     move.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
                 return
             together(ready, lambda move: self._move(move, watch), self.request.parallel)
-            self._strip(ready)
+            self._strip(ready, watch)
             # A start during which libvirt's daemon died can be settled only now.
             if unsettled := [move for move in ready if move.result is Result.UNKNOWN]:
                 for move in unsettled:
                     _settle(move)
-                self._strip(unsettled)
+                self._strip(unsettled, watch)
 
     def _move(self, move: Move, watch: Watch) -> None:
         try:
@@ -127,11 +127,11 @@ class Batch:
         if saving.stopped is not None and restoring.resumed is not None:
             move.pause_ms = round((restoring.resumed - saving.stopped) * 1000, 1)
 
-    def _strip(self, ready: list[Move]) -> None:
+    def _strip(self, ready: list[Move], watch: Watch) -> None:
         """Take out of libvirt's records what made the domains wait, while its daemon is down."""
         moved = [move for move in ready if move.result is Result.UPGRADED and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
-        self.connection, took, problems = strip.strip_in_blackout(self.connection, guests)
+        self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
         self.blackout_ms = took or self.blackout_ms
         for move in moved:
             move.findings = (*move.findings, *(_warning(text) for text in problems))

@@ -27,6 +27,8 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import (
+    AWAY,
+    BACK,
     Finding,
     Outlook,
     Phase,
@@ -176,12 +178,13 @@ class Batch:
                 move.hand_over.journal.write(State.SPAWNED)
             self.connection.close()
             with blackout.daemon_away(self.daemon.recipe, required=True) as away:
+                watch(Progress("", AWAY))
                 try:
                     asyncio.run(self._hand_over_all(ready))
                 except (VirtcprError, OSError) as error:
                     give_up(error)
                 finally:
-                    self._adopt([move for move in ready if move.moved], away)
+                    self._adopt([move for move in ready if move.moved], away, watch)
         except (VirtcprError, OSError) as error:
             give_up(error)
             if isinstance(error, DaemonDown):
@@ -237,7 +240,7 @@ class Batch:
             return
         move.recovered(outcome)
 
-    def _adopt(self, moved: list[Move], away: Away) -> None:
+    def _adopt(self, moved: list[Move], away: Away, watch: Watch) -> None:
         """Start the daemon, whatever happened; check that it has every guest that was moved."""
         for move in moved:  # from here on libvirt may change its record of the guest
             assert move.hand_over is not None
@@ -246,6 +249,7 @@ class Batch:
             away.end()
             self.connection = reconnect.reconnect(self.request.uri)
             answered = time.monotonic()
+            watch(Progress("", BACK))
             guests = {move.facts.uuid: move.new.process for move in moved if move.new}
             missing = reconnect.unlisted(self.connection, guests)
         except VirtcprError as error:
