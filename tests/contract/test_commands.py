@@ -343,3 +343,23 @@ def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
         logging.getLogger("qemu.qmp").error("its own affair")
 
     assert cli(*options, "list", backend=FakeBackend(opening=log)).err == shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(("upgrade", "web", "-y"), 0), (("save", "--all", "-y"), 3), (("restore", "--all"), 3), (("recover", "--all"), 6)],
+)
+def test_what_changes_the_answer_refreshes_prometheus(cli: Cli, args: tuple[str, ...], code: int) -> None:
+    backend = FakeBackend()
+    assert cli("-c", "qemu:///system", *args, backend=backend).code == code
+    assert backend.refreshed == [("qemu:///system", code)]
+
+
+@pytest.mark.parametrize(
+    "args", [("upgrade", "web"), ("recover", "--all", "--dry-run"), ("recover", "--all", "--from-hook")]
+)
+def test_what_changes_nothing_leaves_prometheus_alone(cli: Cli, args: tuple[str, ...]) -> None:
+    """In libvirt's hook its daemon doesn't answer yet."""
+    backend = FakeBackend()
+    cli(*args, backend=backend, typed="n\n")
+    assert backend.refreshed == []

@@ -205,6 +205,10 @@ class Backend(Protocol):
         """
         ...
 
+    def refresh(self, uri: str | None, exit_code: int) -> None:
+        """Write Prometheus' file anew, if one is configured: the command changed what is in it.  Raises nothing."""
+        ...
+
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         """Take the lock, look at the domains; nothing is touched.
 
@@ -286,6 +290,11 @@ class RealBackend:
         from virtcpr.actions.history import report
 
         return report(uri, domains, last)
+
+    def refresh(self, uri: str | None, exit_code: int) -> None:
+        from virtcpr.actions.auto.prometheus import refresh
+
+        refresh(uri, exit_code)
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         from virtcpr.actions.save import open_save

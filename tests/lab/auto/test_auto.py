@@ -16,7 +16,7 @@ from tests.lab.support import client
 from tests.lab.support.client import LAB, run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.machine import Lab
-from virtcpr.actions.auto.notify import DOMAIN_ID, SUMMARY_ID
+from virtcpr.actions.records.system_journal import DOMAIN_ID, SUMMARY_ID
 
 WEB, MAIL, DB = (
     replace(SMALL, name=name, number=60 + n, memory_mib=160, ram_mib=16, interval_us=10_000, prepared=name != "db")

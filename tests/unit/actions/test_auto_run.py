@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.actions.auto import notify, pending
+from virtcpr.actions.auto import candidates, notify, pending
 from virtcpr.actions.auto import run as auto
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
@@ -355,5 +355,5 @@ def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_files, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
-    assert auto.configured().auto is Auto.OFF
-    assert 0 <= auto.minute_of_day() < 24 * 60
+    assert candidates.configured().auto is Auto.OFF
+    assert 0 <= candidates.minute_of_day() < 24 * 60

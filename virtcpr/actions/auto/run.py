@@ -7,27 +7,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 
 from virtcpr.actions.auto import notify
+from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.records import history
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
-from virtcpr.actions.transfer.move import Move, probed
+from virtcpr.actions.transfer.move import probed
 from virtcpr.actions.upgrade import open_upgrade, outlooks
 from virtcpr.errors import HostError, Unsettled, VirtcprError
-from virtcpr.host.files import config_files
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system import packages
 from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Request, Result, Watch
 from virtcpr.plan import auto
-from virtcpr.plan.auto import AutoPlan, Candidate, Wave
+from virtcpr.plan.auto import AutoPlan, Wave
 from virtcpr.plan.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
-from virtcpr.plan.policy import Auto, Policy, policy
+from virtcpr.plan.policy import Auto, Policy
 
 log = logging.getLogger(__name__)
 INTERRUPTED = "interrupted"
@@ -63,17 +62,6 @@ def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Auto
         note.put_back()
     else:
         note.finish()
-
-
-def configured() -> Policy:
-    """The policy of the configuration files.  Raises HostError and ParseError."""
-    return policy(config_files.documents())
-
-
-def minute_of_day() -> int:
-    """Local time, as for windows."""
-    now = datetime.now()
-    return now.hour * 60 + now.minute
 
 
 def _after(note: Note, uri: str | None) -> Automatic:
@@ -114,22 +102,14 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
     by_transfer, by_reboot = (history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT))
     with Connection(uri) as connection:
         pairs = probed(connection, Request(every=True, uri=uri))
-        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules)], Mode.TRANSFER)
-        candidates = [_candidate(move) for _, move in pairs]
-        candidates = [
-            replace(candidate, outlook=with_forecast(candidate.outlook, by_transfer)) for candidate in candidates
-        ]
-        others = tuple(candidate.outlook.uuid for candidate in candidates if auto.to_reboot(candidate, rules))
+        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(candidate(pair[1]), rules)], Mode.TRANSFER)
+        candidates = [candidate(move) for _, move in pairs]
+        candidates = [replace(guest, outlook=with_forecast(guest.outlook, by_transfer)) for guest in candidates]
+        others = tuple(guest.outlook.uuid for guest in candidates if auto.to_reboot(guest, rules))
         rest = outlooks(connection, Request(others, uri=uri, mode=Mode.REBOOT)) if others else []
     reboots = {outlook.uuid: with_forecast(outlook, by_reboot) for outlook in rest}
-    candidates = [replace(candidate, reboot=reboots.get(candidate.outlook.uuid)) for candidate in candidates]
+    candidates = [replace(guest, reboot=reboots.get(guest.outlook.uuid)) for guest in candidates]
     return auto.plan(candidates, rules, minute_of_day())
-
-
-def _candidate(move: Move) -> Candidate:
-    emulator = move.facts.emulator
-    problem = f"the installed emulator {emulator.path} {emulator.problem}" if emulator.problem else None
-    return Candidate(move.outlook(), auto.wish(move.facts), problem)
 
 
 class Automatic:

@@ -12,7 +12,7 @@ from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
-from virtcpr.actions.records import history
+from virtcpr.actions.records import moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
@@ -69,7 +69,7 @@ class Batch:
                 self._run(ready, watch)
         reports = tuple(move.report() for move in self.moves)
         for move in ready:
-            history.append(move.report())
+            moved.note(move.report())
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )

@@ -10,7 +10,7 @@ from shlex import quote
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
-from virtcpr.actions.records import history, journal
+from virtcpr.actions.records import journal, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
@@ -93,8 +93,8 @@ class Batch:
                 self._swap_all(ready, watch)
         reports = tuple(move.report() for move in self.moves)
         for move, report in zip(self.moves, reports, strict=True):
-            if move.new is not None:
-                history.append(report)
+            if move.plan is not None:
+                moved.note(report)
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )

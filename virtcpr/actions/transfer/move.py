@@ -79,6 +79,8 @@ class Move(Outcome):
                 old_started=self.plan.started,
                 argv=self.plan.argv,
                 daemon=daemon,
+                source=self.facts.qemu.version if self.facts.qemu else None,
+                target=self.facts.emulator.version or None,
             )
         )
 

@@ -56,7 +56,9 @@ def upgrade(
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
-        return interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
+        report = interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
+    session.backend.refresh(session.uri, report.exit_code)
+    return report
 
 
 def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | None) -> bool:
