@@ -56,10 +56,14 @@ class Trial(Enum):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result."""
+    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result.
+
+    ``refused_at``: it was the guest itself that new QEMU refused, at this time (ISO 8601).
+    """
 
     trial: Trial
     words: str = ""
+    refused_at: str = ""
 
 
 @dataclass(frozen=True)

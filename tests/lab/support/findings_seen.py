@@ -13,6 +13,7 @@ SEEN = {
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
     "rehearsal": "test_rehearsal.py",
+    "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",

@@ -224,7 +224,17 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 )  # fmt: skip
 # Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
 # is asked for: test_reboot_plan.py.
-ELSEWHERE = {"vnc-password", "resource", "descriptors", "rehearsal", "rehearsal-unsure", "agent", "room", "disk-untold"}
+ELSEWHERE = {
+    "vnc-password",
+    "resource",
+    "descriptors",
+    "rehearsal",
+    "rehearsal-unsure",
+    "refused-before",
+    "agent",
+    "room",
+    "disk-untold",
+}
 
 
 @pytest.mark.parametrize(

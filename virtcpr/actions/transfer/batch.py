@@ -12,6 +12,7 @@ from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
 from virtcpr.actions.records import journal, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
+from virtcpr.actions.rehearsal.rehearse import remember_refusal
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel, planned
@@ -30,6 +31,7 @@ from virtcpr.model import (
     AWAY,
     BACK,
     Finding,
+    Mode,
     Outlook,
     Phase,
     Progress,
@@ -190,8 +192,7 @@ class Batch:
             if isinstance(error, DaemonDown):
                 self.notes.append(f"{error.message}: {error.hint}")
         for move in ready:
-            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
-            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
+            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=move.report().pause_ms))
 
     def _abandon_all(self, moves: list[Move], cause: Exception) -> None:
         for move in moves:
@@ -230,6 +231,8 @@ class Batch:
             await self._settle(move)
         elif move.result is not None:
             self._close(move.hand_over.journal)
+            if move.hand_over.refusal and move.result is Result.ROLLED_BACK:
+                remember_refusal(move.facts, Mode.TRANSFER, move.hand_over.refusal)
 
     async def _settle(self, move: Move) -> None:
         """Settle a swap with an unknown result at once, as ``recover`` does: the daemon is still down."""
