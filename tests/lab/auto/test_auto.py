@@ -164,6 +164,9 @@ def test_a_closed_window_and_a_dry_run(outdated: Guests) -> None:
     report = auto(code=4)
     assert actions(report) == {"db": "blocked", "mail": "waiting", "web": "waiting"}
     assert report["domains"][2]["reason"] == f"guests are only moved {hour:02}:00-{hour:02}:30"
+    assert report["notes"] == ["virtcpr-auto.timer is started: it moves what waits"]
+    assert run("systemctl", "is-active", "virtcpr-auto.timer").out == "active\n"
+    shell("systemctl stop virtcpr-auto.timer virtcpr-auto.service; rm -f /run/virtcpr/pending*")
     configure('auto = "apply"\n')
     assert actions(auto("--dry-run")) == {"db": "blocked", "mail": "move", "web": "move"}
     assert (processes(), heard()) == (before, [])

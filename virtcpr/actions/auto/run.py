@@ -30,6 +30,8 @@ from virtcpr.plan.policy import Auto, Policy
 
 log = logging.getLogger(__name__)
 INTERRUPTED = "interrupted"
+LATER = "virtcpr-auto.timer is started: it moves what waits"
+NEVER = "nothing moves by itself what waits: run `virtcpr auto` again then"
 TRIED = (Action.UPGRADED, Action.ROLLED_BACK, Action.FAILED, Action.UNKNOWN)
 DONE = (Result.UPGRADED, Result.CURRENT)
 
@@ -89,7 +91,7 @@ def _now(uri: str | None, rules: Policy, *, dry_run: bool) -> Automatic:
     holder = packages.busy()
     if holder and not dry_run:
         return Automatic(rules, uri, notes=(f"package managers are at work: {holder} is held; nothing was done",))
-    return Automatic(rules, uri, _look(uri, rules))
+    return Automatic(rules, uri, _look(uri, rules), by_hand=not dry_run)
 
 
 def _off(rules: Policy, uri: str | None) -> Automatic:
@@ -113,7 +115,7 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
 
 
 class Automatic:
-    """A run of `auto`.  ``waits``: something must wait, so the note stays."""
+    """A run of `auto`.  ``waits``: something must wait, so the note stays; a run ``by_hand`` leaves one."""
 
     def __init__(
         self,
@@ -124,12 +126,13 @@ class Automatic:
         notes: tuple[str, ...] = (),
         waits: bool = False,
         note: Note | None = None,
+        by_hand: bool = False,
     ) -> None:
         self.rules, self.uri, self.note = rules, uri, note
         self.plan = plan or AutoPlan()
         self.domains = {domain.uuid: domain for domain in self.plan.domains}
         self.notes, self.blackout_ms = [*notes], 0.0
-        self._waits = waits
+        self.by_hand, self._waits = by_hand, waits
 
     @property
     def waits(self) -> bool:
@@ -160,6 +163,8 @@ class Automatic:
                     self._move(wave, watch, interrupt)
         results = {domain.action.result for domain in self.domains.values()} - {None}
         code = exit_code({result for result in results if result})
+        if self.by_hand and self.waits:  # else nobody would come back for it
+            self.notes.append(LATER if Note().leave() else NEVER)
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
 
     def tell(self, report: AutoReport, document: str, table: str) -> None:
