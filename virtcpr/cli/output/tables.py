@@ -53,6 +53,7 @@ SETTLED_STYLES = {
     Settled.WAITING: "yellow",
     Settled.PENDING: "yellow",
 }
+OFF = ("shut off", "saved")
 CHANGED = (Readying.PREPARED, Readying.RESTORED)
 
 
@@ -78,10 +79,15 @@ def check(report: CheckReport, *, everything: bool) -> Table:
         )
         for domain in report.domains
     )
-    ready = sum(bool(set(wanted) & set(domain.ready)) for domain in report.domains)
+    asked = report.mode or Mode.TRANSFER
+    ready = sum(asked in domain.ready for domain in report.domains)
+    blocked = (domain for domain in report.domains if asked not in domain.ready)
+    other = sum(report.mode is None and Mode.REBOOT in domain.ready for domain in blocked)
+    off = sum(domain.state in OFF for domain in report.domains)
     below = (
-        f"{count(len(rows), 'domain')}: {ready} ready for {' or '.join(mode.value for mode in wanted)}, "
-        f"{len(rows) - ready} blocked",
+        f"{count(len(rows), 'domain')}: {ready} ready for {asked.value}, {len(rows) - ready - off} blocked"
+        + (f" ({other} ready for reboot)" if other else "")
+        + (f", {off} not running" if off else ""),
         *(("from the XML alone: a running QEMU may have more findings",) if report.offline else ()),
         "in brackets: modes that this version of virtcpr doesn't have",
     )
@@ -108,7 +114,7 @@ def prepare(report: PrepareReport) -> Table:
     return Table(
         ("DOMAIN", "RESULT", "CHANGES"),
         tuple(_prepared(domain, dry_run=report.dry_run) for domain in report.domains),
-        "" if report.notes else "no running domains",
+        "" if report.notes else "no domains",
         (*_next_step(report), *report.notes),
     )
 
