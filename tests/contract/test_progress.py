@@ -240,7 +240,7 @@ class Terminal:
 
 def test_a_real_terminal() -> None:
     terminal = Terminal("upgrade", "--all")
-    terminal.read_until("Move 1 domain now? [y/N] ")
+    terminal.read_until("Move 1 domain now? libvirt's daemon is away meanwhile. [y/N] ")
     terminal.type("y\n")
     terminal.read_until("hand-over…")
     assert terminal.end() == 0

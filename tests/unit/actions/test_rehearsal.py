@@ -199,6 +199,15 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     assert "in mode reboot it would be down, its state on disk" in maybe.remedy
 
 
+def test_a_doubt_is_not_told_after_a_success() -> None:
+    moved, failed = (Move.of(facts.domain()) for _ in range(2))
+    for move, result in ((moved, Result.UPGRADED), (failed, Result.ROLLED_BACK)):
+        move.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
+        move.end(result)
+    assert [f.code for f in moved.findings] == []
+    assert [f.code for f in failed.findings] == ["rehearsal-unsure"]
+
+
 class Twin:
     """A scratch QEMU that does what a test wants of it; ``ends`` is how its migration does, None: it is lost."""
 

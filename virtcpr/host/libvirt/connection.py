@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from virtcpr.errors import HostError, ParseError, QmpRefused, UsageError
@@ -257,7 +258,9 @@ class Connection:
                     self.libvirt.VIR_ERR_INVALID_ARG,
                 ):
                     raise HostError(f"{reference}: {error.get_error_message()}") from error
-        raise UsageError(f"there is no domain {reference!r}", hint="virsh list --all shows all domains")
+        near = get_close_matches(reference, [domain.name for domain in self.domains(running=False)], 1)
+        hint = f"did you mean {near[0]}?" if near else "virsh list --all shows all domains"
+        raise UsageError(f"there is no domain {reference!r}", hint=hint)
 
     def _domain(self, handle: Any) -> Domain:
         number = handle.ID()
