@@ -131,6 +131,7 @@ class FakeBackend(FakeAuto):
     restorings: list[FakeKeeping[RestoreReport]] = field(default_factory=list)
     discards: list[bool] = field(default_factory=list)
     closed: int = 0
+    refreshed: list[tuple[str | None, int]] = field(default_factory=list)
     named: list[tuple[str | None, str]] = field(default_factory=list)
 
     def names(self, uri: str | None, which: str) -> list[str]:
@@ -158,7 +159,7 @@ class FakeBackend(FakeAuto):
         self.opening()
         return self.planned
 
-    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+    def recover(self, uri: str | None, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
         self.recoveries.append((names, dry_run, start_daemon))
         self.opening()
         return replace(self.recovered, dry_run=dry_run)
@@ -200,6 +201,10 @@ class FakeBackend(FakeAuto):
             yield upgrade
         finally:
             self.closed += 1
+
+    def refresh(self, uri: str | None, exit_code: int) -> None:
+        assert self.closed or self.recoveries, "the lock is free"
+        self.refreshed.append((uri, exit_code))
 
     @contextmanager
     def open_save(self, request: Request) -> Iterator[FakeKeeping[SaveReport]]:

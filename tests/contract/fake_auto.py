@@ -57,7 +57,7 @@ class FakeAuto:
         self.automatics.append(made)
         yield made
 
-    def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
+    def history(self, uri: str | None, domains: tuple[str, ...], last: int | None) -> HistoryReport:
         self.past_asked.append((domains, last))
         self.opening()
         return self.past

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,7 +107,7 @@ def test_upgrade_passes_on_mode_reboot(cli: Cli) -> None:
     ]
 
 
-PRICE = "ended and started again in place, paused for a second or more. [y/N] "
+PRICE = "ended and started again in place, paused for a second or more. libvirt's daemon is away meanwhile. [y/N] "
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ PRICE = "ended and started again in place, paused for a second or more. [y/N] "
         ((None,), ("--mode", "reboot"), f"Move 1 domain by mode reboot now? Each is {PRICE}"),
         ((Mode.REBOOT,), (), f"Move 1 domain by mode reboot now? Each is {PRICE}"),
         ((Mode.TRANSFER, Mode.REBOOT), (), f"Move 2 domains now, 1 by mode reboot? Each of these is {PRICE}"),
-        ((Mode.TRANSFER, None), (), "Move 2 domains now? [y/N] "),
+        ((Mode.TRANSFER, None), (), "Move 2 domains now? libvirt's daemon is away meanwhile. [y/N] "),
     ],
 )
 def test_the_question_says_whose_qemu_is_ended(
@@ -153,7 +154,7 @@ def test_yes_moves(cli: Cli, answer: str) -> None:
     backend = FakeBackend(result=UpgradeReport((WEB, LAB, DB, MAIL), ExitCode.SOME, 800.0))
     outcome = cli("upgrade", "--all", backend=backend, typed=answer)
     assert outcome.code == ExitCode.SOME
-    assert "Move 2 domains now? [y/N] " in outcome.err
+    assert "Move 2 domains now? libvirt's daemon is away meanwhile. [y/N] " in outcome.err
     assert backend.runs == 1
 
 
@@ -163,7 +164,7 @@ def test_anything_else_touches_nothing(cli: Cli, answer: str, output: str) -> No
     backend = FakeBackend()
     outcome = cli("upgrade", "web", "-o", output, backend=backend, typed=answer)
     assert outcome.code == 0
-    assert "Move 1 domain now? [y/N] " in outcome.err
+    assert "Move 1 domain now? libvirt's daemon is away meanwhile. [y/N] " in outcome.err
     assert (backend.runs, backend.closed) == (0, 1)
     if output == "json":
         assert outcome.json["notes"] == ["nothing done"]
@@ -241,7 +242,8 @@ def test_no_running_domains(cli: Cli) -> None:
         ),
         (("-q", "-v", "list"), "--quiet and --verbose exclude each other", ""),
         (("list", "--nope"), "No such option: --nope", "try: virtcpr list --help"),
-        (("lisp",), "No such command 'lisp'.", "try: virtcpr --help"),
+        (("frobnicate",), "No such command 'frobnicate'.", "try: virtcpr --help"),
+        (("list", "-v", "-q"), "--quiet and --verbose exclude each other", ""),
         (
             ("upgrade", "web", "-o", "yaml"),
             "Invalid value for '-o' / '--output': ",
@@ -335,7 +337,7 @@ def test_an_interrupt_ends_without_a_traceback(cli: Cli, where: str, command: st
         ((), "virtcpr: WARNING: w\n"),
         (("-q",), ""),
         (("-v",), "virtcpr: WARNING: w\nvirtcpr: INFO: i \\x1b\n"),
-        (("-vv",), "virtcpr: WARNING: w\nvirtcpr: INFO: i \\x1b\nvirtcpr: DEBUG: d\n"),
+        (("-vv",), "virtcpr: T WARNING: w\nvirtcpr: T INFO: i \\x1b\nvirtcpr: T DEBUG: d\n"),
     ],
 )
 def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
@@ -346,4 +348,46 @@ def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
         logger.debug("d")
         logging.getLogger("qemu.qmp").error("its own affair")
 
-    assert cli(*options, "list", backend=FakeBackend(opening=log)).err == shown
+    written = cli(*options, "list", backend=FakeBackend(opening=log)).err
+    assert re.sub(r"\d\d:\d\d:\d\d\.\d{3} ", "T ", written) == shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [(("upgrade", "web", "-y"), 0), (("save", "--all", "-y"), 3), (("restore", "--all"), 3), (("recover", "--all"), 6)],
+)
+def test_what_changes_the_answer_refreshes_prometheus(cli: Cli, args: tuple[str, ...], code: int) -> None:
+    backend = FakeBackend()
+    assert cli("-c", "qemu:///system", *args, backend=backend).code == code
+    assert backend.refreshed == [("qemu:///system", code)]
+
+
+@pytest.mark.parametrize(
+    "args", [("upgrade", "web"), ("recover", "--all", "--dry-run"), ("recover", "--all", "--from-hook")]
+)
+def test_what_changes_nothing_leaves_prometheus_alone(cli: Cli, args: tuple[str, ...]) -> None:
+    """In libvirt's hook its daemon doesn't answer yet."""
+    backend = FakeBackend()
+    cli(*args, backend=backend, typed="n\n")
+    assert backend.refreshed == []
+
+
+def test_global_options_after_the_command(cli: Cli) -> None:
+    assert cli("list", "-v").out == cli("-v", "list").out != cli("list").out
+    assert cli("upgrade", "web", "-y", "-q").err == ""
+    assert cli("check", "web", "--debug", backend=FakeBackend(opening=raises(HostError("deaf")))).err.startswith(
+        "Trace"
+    )
+    assert "--verbose" not in cli("list", "--help").out, "help of the program has it"
+
+
+def test_did_you_mean(cli: Cli) -> None:
+    outcome = cli("upgrad", "web")
+    assert outcome.code == 2
+    assert "did you mean" in outcome.err.lower()
+    assert "upgrade" in outcome.err.replace("upgrad'", "")
+
+
+def test_the_question_says_that_libvirts_daemon_is_away(cli: Cli) -> None:
+    asked = cli("upgrade", "web", typed="n\n").err
+    assert "Move 1 domain now? libvirt's daemon is away meanwhile." in asked

@@ -127,3 +127,20 @@ def test_completion_is_light() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env={**os.environ, **words}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_of_domains_after_a_uri(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bash takes each ``:`` for a word, and gives the words on lines."""
+    backend = FakeBackend()
+    words = ["virtcpr", "-c", "qemu", ":", "///session", "upgrade", "we"]
+    monkeypatch.setenv("_VIRTCPR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    outcome = cli(backend=backend)
+    assert (outcome.code, outcome.out.split()) == (0, ["web"])
+    assert backend.named == [("qemu:///session", "running")]
+
+
+def test_uris(complete: Complete) -> None:
+    assert complete("virtcpr -c ").out.split() == ["qemu:///system", "qemu:///session"]
+    assert complete("virtcpr -c qemu:///s").out.split() == [], "bash would write qemu: twice"

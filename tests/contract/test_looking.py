@@ -11,7 +11,7 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import CHECKED, DIFF, EXEC_ONLY, PLANNED, PREPARED
 from tests.contract.schema import checked
-from virtcpr.model import AVAILABLE, CheckReport, ExitCode, Mode, PlanReport, PrepareReport, Request
+from virtcpr.model import CheckReport, ExitCode, Mode, PlanReport, PrepareReport, Request
 
 Golden = Callable[[str, str], None]
 
@@ -28,13 +28,20 @@ def test_check_of_every_mode(cli: Cli, golden: Golden) -> None:
     golden("check-verbose.txt", cli("-v", "check", "--all").out)
 
 
-def test_check_without_a_mode_is_content_with_any_that_there_is(cli: Cli) -> None:
-    """db is ready for reboot: what keeps it from transfer is shown all the same."""
+def test_check_without_a_mode_is_about_the_mode_that_upgrade_would_use(cli: Cli) -> None:
+    """db is ready for reboot, which must be asked for."""
     web, db = CHECKED.domains
     fit = CheckReport((web, replace(db, ready=(Mode.LIVE, Mode.REBOOT))), ExitCode.DONE)
     outcome = cli("check", "--all", backend=FakeBackend(checked=fit))
-    assert "2 domains: 2 ready for transfer or reboot, 0 blocked" in outcome.out
+    assert "2 domains: 1 ready for transfer, 1 blocked (1 ready for reboot)" in outcome.out
     assert "ram-not-shared (transfer, exec)" in outcome.out
+
+
+def test_domains_that_do_not_run_are_counted_apart(cli: Cli) -> None:
+    web, db = CHECKED.domains
+    off = replace(db, state="shut off", running=None)
+    outcome = cli("check", "--all", backend=FakeBackend(checked=replace(CHECKED, domains=(web, off))))
+    assert "2 domains: 1 ready for transfer, 0 blocked, 1 not running\n" in outcome.out
 
 
 def test_brackets_are_for_what_this_version_does_not_have(cli: Cli) -> None:
@@ -44,8 +51,7 @@ def test_brackets_are_for_what_this_version_does_not_have(cli: Cli) -> None:
 
 def test_help_of_check_says_what_the_exit_code_means(cli: Cli) -> None:
     said = " ".join(cli("check", "--help").out.split())
-    assert "blocked in the mode that --mode names; with auto, if it is blocked in every mode" in said
-    assert f"this version has, {' and '.join(mode.value for mode in AVAILABLE)}." in said
+    assert "blocked in the mode that --mode names; auto is the mode that upgrade would use, transfer." in said
 
 
 def test_check_of_one_mode(cli: Cli) -> None:

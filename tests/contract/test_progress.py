@@ -14,17 +14,21 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 
 import pytest
+from rich.console import Console
 
 from tests.contract.conftest import Cli, Tty
 from tests.contract.fake import FakeBackend
 from tests.paths import ROOT
 from virtcpr.cli import log
-from virtcpr.cli.output import progress
-from virtcpr.cli.output.progress import Board, Line
+from virtcpr.cli.output import display, progress
 from virtcpr.cli.session import Session
-from virtcpr.model import Keeping, Progress, Result
+from virtcpr.model import AWAY, BACK, Keeping, Progress, Result
+from virtcpr.plan.steps import TRANSFER
+
+STEPS = [step.name for step in TRANSFER]
 
 
 def test_plain_lines_without_a_terminal(cli: Cli) -> None:
@@ -55,22 +59,80 @@ def test_plain(event: Progress, line: str) -> None:
     assert progress.plain(event) == line
 
 
-def test_board() -> None:
-    board = Board({"web": Line(), "[b]db": Line()})
-    board.hear([Progress("web", "spawn"), Progress("", "stop"), Progress("web", "migrate", pause_ms=38.2)])
-    board.hear([Progress("[b]db", "", Result.BLOCKED, text="no")])
-    assert board.text().plain.split("\n") == [
-        "web    migrate…      pause 38 ms",
-        "[b]db  blocked       no",
-        "host   stop…       ",
-    ]
+def seen(domains: Sequence[str], *events: Progress, columns: int = 80, rows: int = 24) -> list[str]:
+    """The lines of the live display after these events."""
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=columns, height=rows)
+    shown = display.Display(console, domains)
+    shown.hear(events)
+    with console.capture() as capture:
+        console.print(shown)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_the_display() -> None:
+    events = [Progress("web", "spawn"), Progress("", "look"), Progress("web", "migrate", pause_ms=38.2)]
+    web, db, total, host = seen(["web", "[b]db"], *events, Progress("[b]db", "", Result.BLOCKED, text="no"))
+    assert web.split() == ["web", "migrate…", "pause", "38", "ms"]
+    assert db.split() == ["[b]db", "blocked", "no"]
+    assert total.split() == ["1", "of", "2", "domains", "0:00:00"]
+    assert host == "host: look…"
 
 
 @pytest.mark.parametrize("result", [*Result, *Keeping])
-def test_the_board_has_a_place_for_every_result(result: Result | Keeping) -> None:
-    board = Board({"web": Line()})
-    board.hear([Progress("web", "done", result, text="why")])
-    assert board.text().plain == f"web  {result.value:<12}  why"
+def test_the_display_has_a_place_for_every_result(result: Result | Keeping) -> None:
+    (line, _) = seen(["web"], Progress("web", "done", result, text="why"))
+    assert line.split() == ["web", result.value, "why"]
+
+
+def test_a_long_name_is_cut_and_states_stay_readable() -> None:
+    long = "a-very-long-domain-name-" + "x" * 60
+    lines = seen(["web", long], Progress("web", "migrate", pause_ms=38.2), Progress(long, "", Result.ROLLED_BACK))
+    assert lines[0].split() == ["web", "migrate…", "pause", "38", "ms"]
+    assert lines[1].startswith("a-very-long-domain-name-")
+    assert lines[1].split()[1:] == ["rolled-back"]
+    assert "…" in lines[1].split()[0]
+    assert max(map(len, lines)) <= 80
+
+
+def test_sixty_domains_fit_on_a_terminal() -> None:
+    """Those that are being moved are seen, and those that failed; of the rest, how many."""
+    names = [f"guest{number:02d}" for number in range(60)]
+    done = [Progress(name, "done", Result.UPGRADED, 40.0) for name in names[:40]]
+    failed = Progress("guest40", "done", Result.ROLLED_BACK)
+    moving = [Progress(name, "migrate") for name in names[50:54]]
+    lines = seen(names, *done, failed, *moving)
+    assert len(lines) <= 23
+    for name in (*names[40:41], *names[50:54]):
+        assert [line for line in lines if line.startswith(name)], name
+    assert "… and 40 more: 40 upgraded" in lines
+    assert lines[-1].split()[:4] == ["41", "of", "60", "domains"]
+    assert "… and 40 more: 40 waiting" in seen(names)
+
+
+def test_the_daemons_absence_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    since = time.strftime("%H:%M:%S", time.localtime(1000))
+    assert seen(["web"], Progress("", AWAY))[-1] == f"libvirt's daemon is away since {since} (0 s)"
+    assert "daemon" not in seen(["web"], Progress("", AWAY), Progress("", BACK))[-1]
+
+
+def test_the_displays_clocks_go_on_without_events() -> None:
+    drawn: list[int] = []
+    with progress._drawing(lambda events: drawn.append(len(events)), 0.01):
+        limit = time.monotonic() + 5
+        while len(drawn) < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+    assert len(drawn) >= 3
+
+
+@pytest.mark.parametrize(("everything", "count"), [(False, 3), (True, len(STEPS) + 1)])
+def test_without_a_terminal_there_are_few_lines(everything: bool, count: int) -> None:
+    lines = progress.Lines(everything=everything)
+    events = [*(Progress("web", step) for step in STEPS), Progress("web", "done", Result.UPGRADED, 41.0)]
+    written = [progress.plain(event) for event in lines.chosen(events)]
+    assert len(written) == count
+    assert (written[0], written[-1]) == ("virtcpr: web: spawn", "virtcpr: web: upgraded, pause 41 ms")
+    assert "virtcpr: web: commit" in written
 
 
 @pytest.mark.parametrize(
@@ -178,7 +240,7 @@ class Terminal:
 
 def test_a_real_terminal() -> None:
     terminal = Terminal("upgrade", "--all")
-    terminal.read_until("Move 1 domain now? [y/N] ")
+    terminal.read_until("Move 1 domain now? libvirt's daemon is away meanwhile. [y/N] ")
     terminal.type("y\n")
     terminal.read_until("hand-over…")
     assert terminal.end() == 0

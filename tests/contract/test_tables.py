@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +16,17 @@ from virtcpr.model import DomainReport, ExitCode, Finding, ListReport, Result, S
 
 Golden = Callable[[str, str], None]
 ALL = UpgradeReport((WEB, MAIL, DB, LAB), ExitCode.SOME, 812.3, ("libvirtd was started again by hand",))
+
+
+def test_one_long_name_breaks_no_other_row() -> None:
+    """On a terminal; a file has the whole name."""
+    long = replace(ALL.domains[0], name="a-very-long-domain-name-" + "x" * 60)
+    report = replace(ALL, domains=(long, *ALL.domains[1:]))
+    lines = layout.draw(tables.upgrade(report), color=False, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert next(line for line in lines if line.startswith("mail")).split() == ["mail", "current", "10.0.13", "-"]
+    assert [line for line in lines if re.match(r"a-very-long-domain-name-x+… +upgraded ", line)]
+    assert long.name in layout.draw(tables.upgrade(report), color=False, width=100_000)
 
 
 def test_upgrade(cli: Cli, golden: Golden) -> None:
@@ -30,6 +43,8 @@ def test_list_with_reasons(cli: Cli, golden: Golden) -> None:
 
 def test_empty_list(cli: Cli) -> None:
     assert cli("list", backend=FakeBackend(ListReport(()))).out == "no domains\n"
+    session = ListReport((), uri="qemu:///session")
+    assert cli("list", backend=FakeBackend(session)).out == "no domains in qemu:///session\n"
 
 
 def test_outlook(golden: Golden) -> None:

@@ -10,7 +10,7 @@ from virtcpr.domain.edit.document import parse_domain
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.files.atomic import read_document
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.model import AVAILABLE, CheckedDomain, CheckReport, ExitCode, Mode, Request
+from virtcpr.model import CheckedDomain, CheckReport, ExitCode, Mode, Request
 from virtcpr.plan.decision import Decision, decide
 
 
@@ -18,8 +18,9 @@ def check(request: Request) -> CheckReport:
     """All findings for each domain, and the modes that they don't block.  Raises UsageError and HostError."""
     with Connection(request.uri) as connection:
         probe = Probe(request.emulator)
-        decisions = [decide(probe.facts(domain)) for domain in chosen(connection, request)]
-    return _report(decisions, request.mode)
+        decisions = [decide(probe.facts(domain)) for domain in chosen(connection, request, running=False)]
+        uri = connection.uri
+    return replace(_report(decisions, request.mode, every=request.every), uri=uri)
 
 
 def check_document(source: str, mode: Mode | None) -> CheckReport:
@@ -29,10 +30,12 @@ def check_document(source: str, mode: Mode | None) -> CheckReport:
     return replace(_report([decide(DomainFacts.of_document(text))], mode), offline=True)
 
 
-def _report(decisions: list[Decision], mode: Mode | None) -> CheckReport:
+def _report(decisions: list[Decision], mode: Mode | None, *, every: bool = False) -> CheckReport:
+    """No ``mode`` is the one that `upgrade` would use.  With ``every``, domains that don't run block nothing."""
     domains = tuple(_checked(decision) for decision in decisions)
-    wanted = AVAILABLE if mode is None else (mode,)
-    blocked = any(not set(wanted) & set(domain.ready) for domain in domains)
+    asked = mode or Mode.TRANSFER
+    counted = [decision for decision in decisions if not (every and decision.facts.id is None)]
+    blocked = any(decision.blocked(asked) for decision in counted)
     return CheckReport(domains, ExitCode.BLOCKED if blocked else ExitCode.DONE, mode)
 
 

@@ -18,6 +18,7 @@ def plan(request: Request) -> PlanReport:
     refuse_unsettled()
     with Connection(request.uri) as connection:
         planned = outlooks(connection, request)
+        uri = connection.uri
     mode = request.mode or Mode.TRANSFER
     pauses = history.pauses(mode)
-    return PlanReport(tuple(with_forecast(outlook, pauses) for outlook in planned))
+    return PlanReport(tuple(with_forecast(outlook, pauses) for outlook in planned), uri=uri)

@@ -142,7 +142,7 @@ class Preparation:
         self.connection = connection
         self.edit = edit
         self.probe = Probe()
-        self._tasks = [self._look(domain) for domain in chosen(connection, request)]
+        self._tasks = [self._look(domain) for domain in chosen(connection, request, running=False)]
         if not edit.undo:
             self._part_files()
 

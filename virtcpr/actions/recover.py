@@ -11,14 +11,19 @@ from virtcpr.actions.records import pending_strips
 from virtcpr.actions.transfer import settle_all
 from virtcpr.errors import HostError
 from virtcpr.host.system.lock import Lock
-from virtcpr.host.system.paths import PATHS
+from virtcpr.host.system.paths import PATHS, refuse_others
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
 
 log = logging.getLogger(__name__)
 
 
 def recover(
-    names: tuple[str, ...], *, dry_run: bool = False, start_daemon: bool = True, wait: bool = False
+    names: tuple[str, ...],
+    *,
+    uri: str | None = None,
+    dry_run: bool = False,
+    start_daemon: bool = True,
+    wait: bool = False,
 ) -> RecoverReport:
     """Settle the interrupted actions of these domains (names or UUIDs), of all domains if empty.
 
@@ -26,6 +31,7 @@ def recover(
     ``wait``, wait for another running virtcpr.  Afterwards each guest has at most one owner, and libvirt's record names
     it.  Raises HostError if the host isn't ready; a failure for one domain doesn't stop the others.
     """
+    refuse_others(uri)
     if os.geteuid() != 0 and not PATHS.run.is_dir():  # this user never upgraded a session domain
         raise HostError("only root can settle swaps", hint="run it with sudo")
     with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook doesn't act while the lock is held

@@ -142,16 +142,16 @@ class RestoreBatch:
                     guest.report = replace(failed(guest.report, waits), result=Keeping.WAITING)
                 return
             together(ready, lambda guest: self._restore(guest, watch), self.request.parallel)
-            self._strip(ready)
+            self._strip(ready, watch)
             # If libvirt's daemon died during a start, that can be settled only now.
             if unknown := [guest for guest in ready if guest.report.result is Keeping.UNKNOWN]:
                 for guest in unknown:
                     guest.report = settle_report(guest.report, SETTLED)
-                self._strip(unknown)
+                self._strip(unknown, watch)
 
-    def _strip(self, guests: list[Guest]) -> None:
+    def _strip(self, guests: list[Guest], watch: Watch) -> None:
         running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
-        self.connection, took, problems = strip.strip_in_blackout(self.connection, running)
+        self.connection, took, problems = strip.strip_in_blackout(self.connection, running, watch)
         self.blackout_ms = took or self.blackout_ms
         self.notes += problems
 

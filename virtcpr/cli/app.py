@@ -26,6 +26,7 @@ from virtcpr.cli.commands import restore as restore_command
 from virtcpr.cli.commands import save as save_command
 from virtcpr.cli.commands import upgrade as upgrade_command
 from virtcpr.cli.failure import INTERRUPTED, Failure
+from virtcpr.cli.late import flags_first
 from virtcpr.cli.output import json_report, render
 from virtcpr.cli.output.text import ENCODING_ERRORS
 from virtcpr.cli.session import Output, Session
@@ -62,7 +63,13 @@ def common(
     ctx: typer.Context,
     connect: Annotated[
         str | None,
-        typer.Option("-c", "--connect", metavar="URI", help="libvirt connection URI (local only)."),
+        typer.Option(
+            "-c",
+            "--connect",
+            metavar="URI",
+            help="libvirt connection URI (local only).",
+            autocompletion=completion.uris,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress, and log errors only.")] = False,
     verbose: Annotated[
@@ -96,7 +103,9 @@ def run(args: Sequence[str], backend: Backend | None = None) -> int:
     try:
         if completion.asked():
             return completion.answer(app, session)
-        outcome = typer.main.get_command(app).main(list(args), prog_name="virtcpr", standalone_mode=False, obj=session)
+        outcome = typer.main.get_command(app).main(
+            flags_first(args), prog_name="virtcpr", standalone_mode=False, obj=session
+        )
         if outcome == INTERRUPTED:  # how newer releases of typer return a KeyboardInterrupt
             raise KeyboardInterrupt
         code = _finish(session, outcome)

@@ -148,7 +148,7 @@ class Backend(Protocol):
         """
         ...
 
-    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+    def recover(self, uri: str | None, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
         """Settle the interrupted swaps of these domains, or of all if ``names`` is empty.
 
         :raise VirtcprError: if the host isn't in the state that this needs.
@@ -198,11 +198,15 @@ class Backend(Protocol):
         """
         ...
 
-    def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
+    def history(self, uri: str | None, domains: tuple[str, ...], last: int | None) -> HistoryReport:
         """The moves of these names or UUIDs, or of all if ``domains`` is empty; only the ``last`` ones.
 
         :raise VirtcprError: if it can't be read.
         """
+        ...
+
+    def refresh(self, uri: str | None, exit_code: int) -> None:
+        """Write Prometheus' file anew, if one is configured: the command changed what is in it.  Raises nothing."""
         ...
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
@@ -248,10 +252,10 @@ class RealBackend:
 
         return plan(request)
 
-    def recover(self, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
+    def recover(self, uri: str | None, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
         from virtcpr.actions.recover import recover
 
-        return recover(names, dry_run=dry_run, start_daemon=start_daemon)
+        return recover(names, uri=uri, dry_run=dry_run, start_daemon=start_daemon)
 
     def hooks(self, action: HookAction) -> HookReport:
         from virtcpr.actions.hooks import run
@@ -282,10 +286,15 @@ class RealBackend:
 
         return open_auto(uri, pending=pending, dry_run=dry_run)
 
-    def history(self, domains: tuple[str, ...], last: int | None) -> HistoryReport:
+    def history(self, uri: str | None, domains: tuple[str, ...], last: int | None) -> HistoryReport:
         from virtcpr.actions.history import report
 
-        return report(domains, last)
+        return report(uri, domains, last)
+
+    def refresh(self, uri: str | None, exit_code: int) -> None:
+        from virtcpr.actions.auto.prometheus import refresh
+
+        refresh(uri, exit_code)
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         from virtcpr.actions.save import open_save

@@ -19,6 +19,7 @@ from virtcpr.cli.backend import Nameable
 from virtcpr.cli.session import Session
 
 VARIABLE = "_VIRTCPR_COMPLETE"
+WORDS, CURRENT = "COMP_WORDS", "COMP_CWORD"  # from the shell, by typer's script
 # A shell splits other names, and zsh would even run code in them (typer's script evaluates its candidates).
 HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=,-]*")
 EMULATORS = "/usr/bin/qemu-system-"
@@ -37,6 +38,7 @@ def answer(app: typer.Typer, session: Session) -> int:
     if instruction == "source":
         return _write_script(shell)
     completion_init()
+    _join_words()
     logging.disable(logging.CRITICAL)
     try:
         typer.main.get_command(app).main([], prog_name="virtcpr", standalone_mode=False, obj=session)
@@ -47,6 +49,30 @@ def answer(app: typer.Typer, session: Session) -> int:
     finally:
         logging.disable(logging.NOTSET)
     return 1
+
+
+def _join_words() -> None:
+    """Put URIs together again.  bash takes ``:`` for a word of its own (COMP_WORDBREAKS), and typer passes these on."""
+    line, current = os.environ.get(WORDS, ""), os.environ.get(CURRENT, "")
+    words = line.split("\n")
+    if ":" not in words or not current.isdecimal():
+        return
+    joined: list[str] = []
+    number = int(current)
+    for index, word in enumerate(words):
+        if joined and (word == ":" or (index and words[index - 1] == ":")):
+            joined[-1] += word
+            number -= index <= int(current)
+        else:
+            joined.append(word)
+    os.environ[WORDS], os.environ[CURRENT] = "\n".join(joined), str(number)
+
+
+def uris(incomplete: str) -> list[str]:
+    """Completes the two daemons that virtcpr can connect to; not after ``:``, where bash would repeat what is there."""
+    if ":" in incomplete and os.environ.get(VARIABLE) == "complete_bash":
+        return []
+    return [uri for uri in ("qemu:///system", "qemu:///session") if uri.startswith(incomplete)]
 
 
 def _write_script(shell: str) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import typer
 
@@ -38,7 +40,7 @@ class Failure:
         if isinstance(error, _TYPER_USAGE):
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "virtcpr"
-            return cls(UsageError.code, _words(error), f"try: {path} --help", ExitCode.USAGE)
+            return cls(UsageError.code, _words(error), f"{_meant(error)}try: {path} --help", ExitCode.USAGE)
         if isinstance(error, _TYPER_ERROR):
             return cls(VirtcprError.code, _words(error), None, ExitCode.FAILED)
         message = f"internal error: {type(error).__name__}: {error}"
@@ -50,6 +52,17 @@ class Failure:
         first, *rest = visible_lines(self.message) or [self.code]
         more = [f"  {line}" for line in [*rest, *visible_lines(self.hint or "")]]
         return "\n".join([f"virtcpr: error: {first}", *more])
+
+
+def _meant(error: BaseException) -> str:
+    """``did you mean CHOICE?`` for a command that doesn't exist, unless typer says so itself, as newer releases do."""
+    context = getattr(error, "ctx", None)
+    commands = getattr(context.command, "commands", {}) if context else {}
+    wrong = re.search(r"No such command '(.*?)'", _words(error))
+    if wrong is None or "Did you mean" in _words(error):
+        return ""
+    near = get_close_matches(wrong[1], list(commands), 1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _words(error: BaseException) -> str:

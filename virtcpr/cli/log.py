@@ -52,7 +52,7 @@ class _Handler(logging.Handler):
 
 
 def set_up(verbosity: int = 0) -> None:
-    """Log to stderr: errors only when quiet (-1), warnings (0), -v information (1), -vv debug (2).
+    """Log to stderr: errors only when quiet (-1), warnings (0), -v information (1), -vv debug with times (2).
 
     The QMP library's own records are shown from -vvv (3) on: virtcpr logs what matters itself.
     """
@@ -60,7 +60,8 @@ def set_up(verbosity: int = 0) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(handler)
     handler = _Handler()
-    handler.setFormatter(logging.Formatter("virtcpr: %(levelname)s: %(message)s"))
+    times = "%(asctime)s.%(msecs)03d " if verbosity > 1 and not journald() else ""  # the journal has its own
+    handler.setFormatter(logging.Formatter(f"virtcpr: {times}%(levelname)s: %(message)s", "%H:%M:%S"))
     root.addHandler(handler)
     levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
     logging.getLogger("virtcpr").setLevel(levels.get(verbosity, logging.DEBUG))

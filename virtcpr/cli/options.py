@@ -50,6 +50,7 @@ RunningDomain = Annotated[list[str] | None, domain_argument("running")]
 SavedDomain = Annotated[list[str] | None, domain_argument("saved")]
 InterruptedDomain = Annotated[list[str] | None, domain_argument("interrupted")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
+DefinedOption = Annotated[bool, typer.Option("--all", help="Every domain, running or not.")]
 EmulatorOption = Annotated[
     str | None,
     typer.Option(

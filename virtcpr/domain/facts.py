@@ -232,6 +232,7 @@ class DomainFacts:
     display_password: DisplayPassword | None = None
     session: bool = False  # it belongs to qemu:///session
     saved: bool = False  # the next start restores a managed save
+    waits: bool = False  # virtcpr has its state on disk: only `restore` may start it
     problem: str | None = None
     offline: bool = False
 

@@ -56,10 +56,14 @@ class Trial(Enum):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result."""
+    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result.
+
+    ``refused_at``: it was the guest itself that new QEMU refused, at this time (ISO 8601).
+    """
 
     trial: Trial
     words: str = ""
+    refused_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Outlook:
 class PlanReport:
     domains: tuple[Outlook, ...]
     exit_code: ExitCode = ExitCode.DONE
+    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,11 @@ class DomainRow:
 
 @dataclass(frozen=True)
 class ListReport:
+    """``uri``: the libvirt that was asked, None where that is plain."""
+
     domains: tuple[DomainRow, ...]
     exit_code: ExitCode = ExitCode.DONE
+    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,7 @@ class CheckReport:
     exit_code: ExitCode
     mode: Mode | None = None
     offline: bool = False
+    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -342,9 +351,15 @@ Report = (
 )
 
 
+AWAY, BACK = "libvirt's daemon is away", "libvirt's daemon is back"  # phases of the host
+
+
 @dataclass(frozen=True)
 class Progress:
-    """One event of a running upgrade, save or restore; ``pause_ms`` once it is known."""
+    """One event of a running upgrade, save or restore; ``pause_ms`` once it is known.
+
+    ``domain`` is empty for an event of the host.
+    """
 
     domain: str
     phase: str

@@ -84,7 +84,8 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class HistoryReport:
-    """The moved domains, the newest entry last."""
+    """The moved domains, the newest entry last; ``uri``: whose domains, None if that is obvious."""
 
     entries: tuple[HistoryEntry, ...]
     exit_code: ExitCode = ExitCode.DONE
+    uri: str | None = None

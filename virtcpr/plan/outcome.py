@@ -23,7 +23,7 @@ from virtcpr.model import (
     Side,
     Trial,
 )
-from virtcpr.plan.findings.table import rehearsed
+from virtcpr.plan.findings.table import UNSURE, rehearsed
 from virtcpr.plan.steps import Step
 
 # The exit code of a batch by its results, the worst first.
@@ -55,8 +55,10 @@ class Outcome:
             self.result = Result.BLOCKED
 
     def end(self, result: Result, *findings: Finding) -> None:
+        """What became of the domain.  After a success the doubts before it are of no interest."""
         self.result = result
-        self.findings = (*self.findings, *findings)
+        kept = (one for one in self.findings if result is not Result.UPGRADED or one.code != UNSURE.code)
+        self.findings = (*kept, *findings)
 
     def fail(self, error: VirtcprError) -> None:
         """The action failed for this domain; the error says how the guest is now."""

@@ -16,7 +16,7 @@ from tests.lab.support import client
 from tests.lab.support.client import LAB, run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.machine import Lab
-from virtcpr.actions.auto.notify import DOMAIN_ID, SUMMARY_ID
+from virtcpr.actions.records.system_journal import DOMAIN_ID, SUMMARY_ID
 
 WEB, MAIL, DB = (
     replace(SMALL, name=name, number=60 + n, memory_mib=160, ram_mib=16, interval_us=10_000, prepared=name != "db")
@@ -92,6 +92,18 @@ def processes() -> list[int]:
     return [client.pid(shape.name) for shape in ALL]
 
 
+def test_the_services_errors_are_in_the_journal() -> None:
+    """`systemctl status` alone says that it failed, and no reason."""
+    wrong, service = "/etc/virtcpr/conf.d/20.toml", "virtcpr-auto.service"
+    shell(f"mkdir -p /run/virtcpr /etc/virtcpr/conf.d; echo 'Auto = 1' >{wrong}; echo qemu >/run/virtcpr/pending")
+    try:
+        assert run("systemctl", "start", service, check=False).code != 0
+        text = run("journalctl", "-u", service, "-b", "-o", "cat", "--no-pager").out
+    finally:
+        shell(f"systemctl stop virtcpr-auto.timer; systemctl reset-failed {service}; rm {wrong} /run/virtcpr/pending*")
+    assert f"virtcpr: error: {wrong}: there is no key 'Auto'; nothing was done" in text
+
+
 def test_off_does_not_even_look(outdated: Guests) -> None:
     configure('auto = "off"\n' + RESULTS)
     report = auto()
@@ -152,6 +164,9 @@ def test_a_closed_window_and_a_dry_run(outdated: Guests) -> None:
     report = auto(code=4)
     assert actions(report) == {"db": "blocked", "mail": "waiting", "web": "waiting"}
     assert report["domains"][2]["reason"] == f"guests are only moved {hour:02}:00-{hour:02}:30"
+    assert report["notes"] == ["virtcpr-auto.timer is started: it moves what waits"]
+    assert run("systemctl", "is-active", "virtcpr-auto.timer").out == "active\n"
+    shell("systemctl stop virtcpr-auto.timer virtcpr-auto.service; rm -f /run/virtcpr/pending*")
     configure('auto = "apply"\n')
     assert actions(auto("--dry-run")) == {"db": "blocked", "mail": "move", "web": "move"}
     assert (processes(), heard()) == (before, [])

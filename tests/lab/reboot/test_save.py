@@ -95,6 +95,9 @@ def test_saved_guests_can_not_be_started_by_mistake(ten: Guests) -> None:
     done = report("save", "--yes", one.name, other.name)
     assert [(d["result"], d["in_place"]) for d in done["domains"]] == [("saved", True), ("saved", False)]
     assert "saved" in client.virtcpr("list", one.name).out
+    (checked,) = report("check", one.name, code=4)["domains"]
+    assert (checked["state"], checked["findings"][0]["code"]) == ("saved", "waits-for-restore")
+    assert "not-running" not in [finding["code"] for finding in checked["findings"]]
     for shape in (one, other):
         refused = run("virsh", "start", shape.name, check=False)
         assert refused.code != 0

@@ -29,6 +29,8 @@ def test_a_build_that_cannot_load_the_guest_is_rolled_back(guests: Guests) -> No
         assert domain["result"] == "rolled-back"
         assert "exceeds allocated max" in domain["findings"][0]["message"]
         assert "the guest runs on in old QEMU" in domain["findings"][0]["message"]
+        assert domain["findings"][0]["remedy"].startswith("shut the domain down and start it, or wait for a QEMU build")
+        assert domain["pause_ms"] > 0
     for shape in shapes:
         guests.assert_well(shape, beats=1000)
         assert virsh("domstate", shape.name).strip() == "running"
@@ -36,6 +38,13 @@ def test_a_build_that_cannot_load_the_guest_is_rolled_back(guests: Guests) -> No
     assert [client.pid(shape.name) for shape in shapes] == pids
     assert leftovers() == ""
     assert qemu_processes() == 2
+
+    known = client.upgrade("--all")  # it isn't tried again
+
+    assert [domain["result"] for domain in known["domains"]] == ["blocked", "blocked"], known
+    (refused,) = [finding for finding in known["domains"][0]["findings"] if finding["severity"] == "blocker"]
+    assert (refused["code"], "exceeds allocated max" in refused["message"]) == ("refused-before", True)
+    guests.assert_well(SMALL)
 
     again = client.upgrade("--all", "--emulator", REBUILT)
 

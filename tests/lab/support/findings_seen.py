@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SEEN = {
     "not-running": "test_refusals.py",
+    "waits-for-restore": "test_save.py",
     "paused": "test_refusals.py",
     "job": "test_refusals.py",
     "lock-manager": "test_refusals.py",
@@ -12,6 +13,7 @@ SEEN = {
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
     "rehearsal": "test_rehearsal.py",
+    "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",

@@ -140,3 +140,25 @@ def test_what_is_not_a_users_to_do() -> None:
     assert (refused.code, "only root can move guests" in refused.err) == (1, True)
     root = client.virtcpr(*URI, "list")
     assert (root.code, "qemu:///session is a user's own" in root.err) == (2, True)
+
+
+def member(*argv: str) -> Done:
+    """As a user whom libvirt lets at the system's domains (group libvirt), and who isn't root."""
+    return run("setpriv", "--reuid=carol", "--regid=carol", "--init-groups", "env", "-i", "HOME=/home/carol",
+               "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", *argv, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [("list",), ("check", "--all"), ("plan", "--all")])
+def test_a_member_of_group_libvirt_is_told_to_use_sudo(command: tuple[str, ...]) -> None:
+    if run("id", "carol", check=False).code:
+        shell("useradd -m -G libvirt carol")
+    seen = member("virsh", "-q", "-c", "qemu:///system", "list", "--all")
+    assert seen.code == 0, seen
+    done = member("virtcpr", "-c", "qemu:///system", *command)
+    assert (done.code, done.out) == (1, ""), done
+    assert "virtcpr: error: only root can look into the system's domains\n  run it with sudo" in done.err
+
+
+def test_a_user_without_domains_is_told_whose_there_are_none() -> None:
+    done = member("env", "XDG_RUNTIME_DIR=/home/carol", "virtcpr", "list")
+    assert (done.code, done.out) == (0, "no domains in qemu:///session\n"), done

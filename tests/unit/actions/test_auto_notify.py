@@ -6,20 +6,38 @@ import email
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from email.policy import default
 from pathlib import Path
 
 import pytest
 
-from virtcpr.actions.auto import notify
+from virtcpr.actions.auto import notify, prometheus
+from virtcpr.actions.records import history, moved, system_journal
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
 from virtcpr.host.report import journald, mail, notify_d
-from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Severity, Side
+from virtcpr.model import (
+    Action,
+    AutoDomain,
+    AutoReport,
+    DomainReport,
+    ExitCode,
+    Finding,
+    Mode,
+    Outlook,
+    Phase,
+    Recovered,
+    Result,
+    Settled,
+    Severity,
+    Side,
+)
 from virtcpr.plan import metrics
-from virtcpr.plan.policy import Policy
+from virtcpr.plan.auto import Candidate
+from virtcpr.plan.policy import Auto, Policy
 
 WEB = AutoDomain("web", "u1", Action.UPGRADED, "", Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.25)
 DB = AutoDomain(
@@ -31,6 +49,9 @@ DB = AutoDomain(
     findings=(Finding("x", Severity.BLOCKER, "no\nroom", ""), Finding("y", Severity.WARNING, "viewers", "")),
 )
 NEW = AutoDomain("new", "u3", Action.CURRENT)
+MOVED = DomainReport(
+    "web", "u1", Result.UPGRADED, Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.25, (Phase("commit", 1.0),)
+)
 REPORT = AutoReport((WEB, DB, NEW), ExitCode.SOME)
 
 
@@ -78,11 +99,12 @@ def others(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 
 def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[object]) -> None:
+    system_journal.send_domain(MOVED)
     notify.tell(Policy(), REPORT, "{}", "")
     web, db, new, summary = journal()
     assert web == {
         "MESSAGE": "web: upgraded, QEMU 10.0.2 to 10.0.13, paused for 41 ms",
-        "MESSAGE_ID": notify.DOMAIN_ID,
+        "MESSAGE_ID": system_journal.DOMAIN_ID,
         "PRIORITY": "5",
         "SYSLOG_IDENTIFIER": "virtcpr",
         "VIRTCPR_DOMAIN": "web",
@@ -98,7 +120,43 @@ def test_the_journal(journal: Callable[[], list[dict[str, str]]], others: list[o
     assert "VIRTCPR_TO" not in db
     assert (new["PRIORITY"], new["MESSAGE"]) == ("7", "new: current")
     assert summary["MESSAGE"] == "auto: 3 domains: 1 upgraded, 1 current, 1 blocked"
-    assert (summary["MESSAGE_ID"], summary["PRIORITY"], summary["VIRTCPR_EXIT_CODE"]) == (notify.SUMMARY_ID, "4", "3")
+    assert (summary["MESSAGE_ID"], summary["PRIORITY"], summary["VIRTCPR_EXIT_CODE"]) == (
+        system_journal.SUMMARY_ID,
+        "4",
+        "3",
+    )
+
+
+@pytest.fixture(autouse=True)
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "state/history.jsonl"
+    monkeypatch.setattr(history, "PATH", path)
+    return path
+
+
+def test_a_move_by_hand_is_in_the_journal_and_in_the_history(journal: Callable[[], list[dict[str, str]]]) -> None:
+    rolled_back = replace(MOVED, result=Result.ROLLED_BACK, findings=(Finding("x", Severity.BLOCKER, "no room", ""),))
+    for report in (MOVED, rolled_back, replace(MOVED, result=Result.CURRENT), replace(MOVED, result=Result.BLOCKED)):
+        moved.note(report)
+    assert [record["MESSAGE"] for record in journal()] == [
+        "web: upgraded, QEMU 10.0.2 to 10.0.13, paused for 41 ms",
+        "web: rolled-back: no room",
+    ]
+    assert [entry.result for entry in history.entries()] == [Result.UPGRADED, Result.ROLLED_BACK]
+
+
+def test_a_move_that_was_settled_later_is_there_too(journal: Callable[[], list[dict[str, str]]]) -> None:
+    for settled in Settled:
+        moved.note_settled(Recovered("web", "u1", "", "", "", settled, "why"), Mode.TRANSFER, "10.0.2", "10.0.13")
+    assert [(entry.result, entry.source, entry.target) for entry in history.entries()] == [
+        (Result.UPGRADED, "10.0.2", "10.0.13"),
+        (Result.ROLLED_BACK, "10.0.2", "10.0.13"),
+        (Result.FAILED, "10.0.2", "10.0.13"),
+    ]
+    forward, back, lost = journal()
+    assert forward["MESSAGE"] == "web: upgraded, QEMU 10.0.2 to 10.0.13"
+    assert back["MESSAGE"] == "web: rolled-back: settled after an interruption: why"
+    assert (lost["VIRTCPR_RESULT"], lost["PRIORITY"]) == ("failed", "3")
 
 
 def test_no_value_can_add_a_field() -> None:
@@ -106,7 +164,7 @@ def test_no_value_can_add_a_field() -> None:
 
 
 def test_every_action_has_its_priority() -> None:
-    assert set(notify.PRIORITIES) == set(Action) - {Action.MOVE}
+    assert set(system_journal.PRIORITIES) == set(Action) - {Action.MOVE}
 
 
 def test_without_a_journal_nothing_fails(monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
@@ -153,15 +211,58 @@ def test_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: lis
         'virtcpr_domains{result="unknown"} 0',
         "virtcpr_outdated_domains 1",
         "virtcpr_last_exit_code 3",
-        'virtcpr_pause_milliseconds{domain="web"} 41.25',
+        'virtcpr_pause_seconds{domain="web"} 0.04125',
     ):
         assert line in lines
     assert 'result="move"' not in path.read_text()
 
 
+def test_a_command_by_hand_refreshes_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The alert on an outdated domain resolves when somebody moves it."""
+    path = tmp_path / "virtcpr.prom"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(prometheus, "configured", lambda: Policy(prometheus=str(path)))
+    monkeypatch.setattr(journald, "send", lambda _: None)
+    moved.note(MOVED)
+
+    @contextmanager
+    def connected(_: object) -> Iterator[None]:
+        yield
+
+    current = Candidate(Outlook("web", "u1", None, None, Result.CURRENT))
+    movable = Candidate(Outlook("db", "u2", None, None))
+    monkeypatch.setattr(prometheus, "Connection", connected)
+    monkeypatch.setattr(prometheus, "probed", lambda *_: [(None, current), (None, movable)])
+    monkeypatch.setattr(prometheus, "candidate", lambda move: move)
+    prometheus.refresh(None, 3)
+    lines = path.read_text().splitlines()
+    assert "virtcpr_outdated_domains 1" in lines
+    assert 'virtcpr_domains{result="current"} 1' in lines
+    assert 'virtcpr_domains{result="told"} 1' in lines
+    assert 'virtcpr_pause_seconds{domain="web"} 0.04125' in lines
+    assert "virtcpr_last_exit_code 3" in lines
+
+    path.unlink()
+    monkeypatch.setattr(prometheus, "configured", lambda: Policy(auto=Auto.OFF, prometheus=str(path)))
+    prometheus.refresh(None, 0)
+    assert not path.exists()
+
+
+def test_what_keeps_prometheus_from_being_refreshed_is_only_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> Policy:
+        raise HostError("virtcpr.toml can't be read")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(prometheus, "configured", fails)
+    prometheus.refresh(None, 0)
+    assert "the file for Prometheus is out of date until the next run: virtcpr.toml can't be read" in caplog.text
+
+
 def test_a_label_is_quoted() -> None:
     text = metrics.exposition(AutoReport((replace(WEB, name='a"b\\c\nd'),), ExitCode.DONE), 1.5)
-    assert 'virtcpr_pause_milliseconds{domain="a\\"b\\\\c\\nd"} 41.25\n' in text
+    assert 'virtcpr_pause_seconds{domain="a\\"b\\\\c\\nd"} 0.04125\n' in text
     assert "virtcpr_last_run_timestamp_seconds 1.5\n" in text
 
 

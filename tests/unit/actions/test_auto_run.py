@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.actions.auto import notify, pending
+from virtcpr.actions.auto import candidates, notify, pending
 from virtcpr.actions.auto import run as auto
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
@@ -244,6 +244,23 @@ def test_it_acts_and_the_timer_ends(host: Host) -> None:
     assert (host.pending, host.timer, host.told) == (False, ["stop"], [report])
 
 
+def test_what_waits_after_a_run_by_hand_is_taken_up_by_the_timer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    (host.run / "pending").unlink()
+    monkeypatch.setattr(auto.Automatic, "waits", True)
+    report = host.auto(pending=False)
+    assert report.notes == (auto.LATER,)
+    assert (host.pending, host.timer) == (True, ["start"])
+    assert pending.TOLD in (host.run / "pending").read_text()
+    monkeypatch.setattr(pending, "SYSTEMD", host.run / "none")
+    assert host.auto(pending=False).notes == (auto.NEVER,)
+
+
+def test_a_run_by_hand_that_leaves_nothing_starts_no_timer(host: Host) -> None:
+    (host.run / "pending").unlink()
+    assert host.auto(pending=False).notes == ()
+    assert (host.pending, host.timer) == (False, [])
+
+
 def test_a_failure_of_a_guest_is_not_tried_again(host: Host, upgrades: Upgrades) -> None:
     upgrades.becomes["a"] = Result.ROLLED_BACK
     assert host.auto().exit_code is ExitCode.ROLLED_BACK
@@ -355,5 +372,5 @@ def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_files, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
-    assert auto.configured().auto is Auto.OFF
-    assert 0 <= auto.minute_of_day() < 24 * 60
+    assert candidates.configured().auto is Auto.OFF
+    assert 0 <= candidates.minute_of_day() < 24 * 60

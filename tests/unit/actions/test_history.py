@@ -28,7 +28,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_written_can_be_read(path: Path) -> None:
     history.append(WEB)
     history.append(DB)
-    web, db = report((), None).entries
+    web, db = report(None, (), None).entries
     assert (web.name, web.uuid, web.result, web.mode, web.pause_ms) == (
         "web",
         "u1",
@@ -45,10 +45,10 @@ def test_what_is_written_can_be_read(path: Path) -> None:
 def test_which_and_how_many() -> None:
     for one in (WEB, DB, WEB):
         history.append(one)
-    names = [[entry.name for entry in report(*asked).entries] for asked in ((("web",), None), (("u2",), None))]
+    names = [[entry.name for entry in report(None, *asked).entries] for asked in ((("web",), None), (("u2",), None))]
     assert names == [["web", "web"], ["db"]]
-    assert [entry.name for entry in report((), 2).entries] == ["db", "web"]
-    assert report(("nobody",), None).entries == ()
+    assert [entry.name for entry in report(None, (), 2).entries] == ["db", "web"]
+    assert report(None, ("nobody",), None).entries == ()
 
 
 def test_lines_that_make_no_sense_are_skipped(path: Path) -> None:
@@ -58,19 +58,19 @@ def test_lines_that_make_no_sense_are_skipped(path: Path) -> None:
     with path.open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in bad)
         file.write("{ torn")
-    assert len(report((), None).entries) == 1
+    assert len(report(None, (), None).entries) == 1
     assert history.pauses(Mode.TRANSFER) == {"u1": [41.2]}
     assert history.pauses(Mode.REBOOT) == {}
 
 
 def test_none_yet() -> None:
-    assert report((), None).entries == ()
+    assert report(None, (), None).entries == ()
     assert history.pauses(Mode.TRANSFER) == {}
 
 
 def test_one_that_cannot_be_read(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(HostError, match=r"history.jsonl can't be read: Is a directory") as refused:
-        report((), None)
+        report(None, (), None)
     assert refused.value.hint == "run it with sudo"
     assert history.pauses(Mode.TRANSFER) == {}

@@ -132,6 +132,31 @@ def test_a_guest_that_cannot_be_asked_is_unsure(runs: list[str]) -> None:
     assert "QEMU refused x-query-virtio" in one.result.words
 
 
+def test_a_guest_that_new_qemu_refused_is_not_tried_again(runs: list[str]) -> None:
+    """Its twin tells nothing, as the guest isn't like it; but the guest itself was tried."""
+    domain = facts.domain()
+    rehearse.remember_refusal(domain, Mode.TRANSFER, "VQ 0 vring.num 1024")
+    refused = part(domain)
+    rehearse.rehearse([refused])
+    assert (refused.result.trial, refused.result.words, runs) == (Trial.NO_GO, "VQ 0 vring.num 1024", [])
+    move = Move.of(domain)
+    move.rehearsed(refused.result)
+    (finding,) = move.findings
+    assert (move.result, finding.code) == (Result.BLOCKED, "refused-before")
+    assert finding.message.startswith(f"QEMU {domain.emulator.version} refused this guest at 20")
+    assert finding.message.endswith(": VQ 0 vring.num 1024")
+    assert finding.remedy.startswith("shut it down and start it")
+
+    assert domain.process is not None
+    other = (
+        replace(domain, emulator=replace(domain.emulator, build="yet another")),
+        replace(domain, process=replace(domain.process, started="9999")),
+    )
+    for case in map(part, other):
+        rehearse.rehearse([case])
+        assert case.result.refused_at == ""
+
+
 def test_a_guest_without_a_twin_is_unsure(runs: list[str]) -> None:
     domain = facts.domain()
     assert domain.process is not None
@@ -172,6 +197,15 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
     assert "could not be rehearsed: it took more than 30 s" in maybe.message
     assert "in mode reboot it would be down, its state on disk" in maybe.remedy
+
+
+def test_a_doubt_is_not_told_after_a_success() -> None:
+    moved, failed = (Move.of(facts.domain()) for _ in range(2))
+    for move, result in ((moved, Result.UPGRADED), (failed, Result.ROLLED_BACK)):
+        move.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
+        move.end(result)
+    assert [f.code for f in moved.findings] == []
+    assert [f.code for f in failed.findings] == ["rehearsal-unsure"]
 
 
 class Twin:

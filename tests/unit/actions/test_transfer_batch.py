@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
+from virtcpr.actions.records import moved
 from virtcpr.actions.transfer.batch import Batch
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.processes.proc import Process
-from virtcpr.model import Result
+from virtcpr.model import DomainReport, Result
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(mo
     made.request = SimpleNamespace(uri=None)  # type: ignore[assignment]
     away: Any = SimpleNamespace(end=lambda: None, began=time.monotonic())
 
-    made._adopt([move("web"), move("mail"), move("db")], away)
+    made._adopt([move("web"), move("mail"), move("db")], away, lambda _: None)
 
     assert verified == ["web", "db"]
     assert made.notes == []
@@ -147,3 +148,21 @@ def test_without_a_guardian_nothing_is_started(monkeypatch: pytest.MonkeyPatch) 
     with made._guarded():
         pass
     assert back == [("the guardian can't be started: No space left", "see df")]
+
+
+def test_what_was_tried_is_noted_also_without_a_new_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full /run/virtcpr turns a move back before new QEMU starts."""
+    noted: list[str] = []
+    monkeypatch.setattr(moved, "note", lambda report: noted.append(report.name))
+
+    def move(name: str, result: Result, plan: object) -> Any:
+        report = DomainReport(name, name, result)
+        return SimpleNamespace(
+            result=result, plan=plan, new=None, report=lambda: report, facts=SimpleNamespace(name=name)
+        )
+
+    made: Any = batch()
+    made.interrupt, made.blackout_ms = nullcontext(), None
+    made.moves = [move("full", Result.ROLLED_BACK, "plan"), move("unprepared", Result.BLOCKED, None)]
+    made.run(lambda _: None)
+    assert noted == ["full"]

@@ -96,6 +96,23 @@ def test_a_cont_whose_answer_is_lost_never_lets_old_go_on(stage: Stage) -> None:
     assert f'pid="{world.new.process.pid}"' in Path(stage.plan.status_path).read_text()
 
 
+def test_a_guest_that_new_refuses_was_paused_and_is_told_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU lets old run on by itself; its events tell for how long the guest was paused."""
+
+    async def migration_end(monitor: FakeMonitor, timeout: float) -> str:
+        return "failed" if monitor.qemu.side == "new" else "completed"
+
+    monkeypatch.setattr(FakeMonitor, "migration_end", migration_end)
+    monkeypatch.setattr(FakeMonitor, "happened", lambda _, name: {"STOP": 5.0, "RESUME": 5.001}[name])
+
+    error = stage.run()
+
+    assert isinstance(error, RolledBack)
+    assert stage.hand_over.refusal == "status completed"
+    assert stage.hand_over.pause_ms == 1.0
+    assert error.hint == "shut the domain down and start it, or wait for a QEMU build that accepts it"
+
+
 def test_a_cont_that_is_refused_gives_the_guest_back(stage: Stage) -> None:
     world = stage.world
 

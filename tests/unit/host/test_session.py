@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from virtcpr.actions import history
+from virtcpr.actions.recover import recover
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.daemon import DriverLock
@@ -51,6 +53,25 @@ def test_who_may_do_something_to_guests(monkeypatch: pytest.MonkeyPatch) -> None
     assert [paths.may_act(uri) for uri in (None, "qemu:///system", "qemu:///session")] == [False, False, True]
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert paths.may_act(None)
+
+
+def test_only_root_may_look_into_the_systems_domains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirt lets members of its group in, but its status files are root's."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("LIBVIRT_DEFAULT_URI", raising=False)
+    paths.refuse_others(None)
+    paths.refuse_others("qemu:///session")
+    with pytest.raises(HostError, match="only root can look into the system's domains") as refused:
+        paths.refuse_others("qemu:///system")
+    assert refused.value.hint == paths.NOT_ROOT
+    for command in (lambda: history.report("qemu:///system", (), None), lambda: recover((), uri="qemu:///system")):
+        with pytest.raises(HostError, match="only root can look"):
+            command()
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "qemu:///system")
+    with pytest.raises(HostError, match="only root can look"):
+        paths.refuse_others(None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    paths.refuse_others("qemu:///system")
 
 
 @pytest.fixture

@@ -126,6 +126,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("managed", (R,), "OpenNebula manages the domain",
      xml("<devices>", "<metadata><o:vm xmlns:o='http://opennebula.org/xmlns/libvirt/1.0'/></metadata><devices>")),
     ("not-running", (T, L, R, X), "the domain is shut off", stopped(whole())),
+    ("waits-for-restore", (T, L, R, X), "the domain is saved",
+     both(stopped(whole()), whole(state="saved", waits=True))),
     ("unreadable", (T, L, R, X), "QMP is deaf", both(stopped(whole()), whole(state="running", problem="QMP is deaf"))),
     ("paused", (T, L, R, X), "(I/O error)", whole(state="paused", reason="I/O error")),
     ("suspended", (T, L, X), "suspended to RAM", qemu(status="suspended")),
@@ -265,7 +267,17 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 )  # fmt: skip
 # Needs another command line: below, and test_transfer.py; what a rehearsal shows: test_rehearsal.py; what mode reboot
 # is asked for: test_reboot_plan.py.
-ELSEWHERE = {"vnc-password", "resource", "descriptors", "rehearsal", "rehearsal-unsure", "agent", "room", "disk-untold"}
+ELSEWHERE = {
+    "vnc-password",
+    "resource",
+    "descriptors",
+    "rehearsal",
+    "rehearsal-unsure",
+    "refused-before",
+    "agent",
+    "room",
+    "disk-untold",
+}
 
 
 @pytest.mark.parametrize(
@@ -356,6 +368,13 @@ def test_what_stands_against_exec() -> None:
 
 def test_a_prepared_domain_that_is_off_is_only_off() -> None:
     assert [f.code for f in findings(stopped(whole())(facts.domain()))] == ["not-running"]
+
+
+def test_a_saved_domain_is_never_said_to_start() -> None:
+    """libvirt's hook refuses its start."""
+    (finding,) = findings(both(stopped(whole()), whole(state="saved", waits=True))(facts.domain()))
+    assert finding.remedy.startswith("'virtcpr restore d1' brings it back")
+    assert "the next 'virsh start" not in finding.remedy
 
 
 def test_offline_nothing_is_said_of_what_is_not_known() -> None:

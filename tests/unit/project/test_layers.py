@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "reboot": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "rehearsal": {"monitor"},
     "daemon": set(),
-    "inspect": set(),
+    "inspect": {"records"},
     "monitor": set(),
     "records": set(),
 }

@@ -59,6 +59,19 @@ class Note:
         self._remove()
         _systemctl("start")
 
+    def leave(self) -> bool:
+        """Leave a note for what a run by hand found waiting, and start the timer; a note that is there stays.
+
+        Returns whether the timer will come.  It was reported already: the timer's runs don't report it again.
+        """
+        if not self.new.exists():
+            try:
+                write_private(self.new, f"{TOLD}\n")
+            except HostError as error:
+                log.warning("%s", error.message)
+                return False
+        return _systemctl("start")
+
     def finish(self) -> None:
         """Remove the note and stop the timer, unless a new note came meanwhile."""
         self._remove()
@@ -71,11 +84,13 @@ class Note:
             self.taken.unlink(missing_ok=True)
 
 
-def _systemctl(verb: str) -> None:
-    """Does nothing without systemd; a failure is logged."""
+def _systemctl(verb: str) -> bool:
+    """Whether that worked.  Does nothing without systemd; a failure is logged."""
     if not SYSTEMD.is_dir():
-        return
+        return False
     try:
         run(["systemctl", "--no-block", verb, TIMER])
     except HostError as error:
         log.warning("%s", error.message)
+        return False
+    return True

@@ -7,30 +7,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 
 from virtcpr.actions.auto import notify
+from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.records import history
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
-from virtcpr.actions.transfer.move import Move, probed
+from virtcpr.actions.transfer.move import probed
 from virtcpr.actions.upgrade import open_upgrade, outlooks
 from virtcpr.errors import HostError, Unsettled, VirtcprError
-from virtcpr.host.files import config_files
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system import packages
 from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Request, Result, Watch
 from virtcpr.plan import auto
-from virtcpr.plan.auto import AutoPlan, Candidate, Wave
+from virtcpr.plan.auto import AutoPlan, Wave
 from virtcpr.plan.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
-from virtcpr.plan.policy import Auto, Policy, policy
+from virtcpr.plan.policy import Auto, Policy
 
 log = logging.getLogger(__name__)
 INTERRUPTED = "interrupted"
+LATER = "virtcpr-auto.timer is started: it moves what waits"
+NEVER = "nothing moves by itself what waits: run `virtcpr auto` again then"
 TRIED = (Action.UPGRADED, Action.ROLLED_BACK, Action.FAILED, Action.UNKNOWN)
 DONE = (Result.UPGRADED, Result.CURRENT)
 
@@ -65,17 +66,6 @@ def open_auto(uri: str | None, *, pending: bool, dry_run: bool) -> Iterator[Auto
         note.finish()
 
 
-def configured() -> Policy:
-    """The policy of the configuration files.  Raises HostError and ParseError."""
-    return policy(config_files.documents())
-
-
-def minute_of_day() -> int:
-    """Local time, as for windows."""
-    now = datetime.now()
-    return now.hour * 60 + now.minute
-
-
 def _after(note: Note, uri: str | None) -> Automatic:
     """What to do after the package managers are done.  What can't be done yet waits for the timer."""
     rules = configured()
@@ -101,7 +91,7 @@ def _now(uri: str | None, rules: Policy, *, dry_run: bool) -> Automatic:
     holder = packages.busy()
     if holder and not dry_run:
         return Automatic(rules, uri, notes=(f"package managers are at work: {holder} is held; nothing was done",))
-    return Automatic(rules, uri, _look(uri, rules))
+    return Automatic(rules, uri, _look(uri, rules), by_hand=not dry_run)
 
 
 def _off(rules: Policy, uri: str | None) -> Automatic:
@@ -114,26 +104,18 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
     by_transfer, by_reboot = (history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT))
     with Connection(uri) as connection:
         pairs = probed(connection, Request(every=True, uri=uri))
-        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(_candidate(pair[1]), rules)], Mode.TRANSFER)
-        candidates = [_candidate(move) for _, move in pairs]
-        candidates = [
-            replace(candidate, outlook=with_forecast(candidate.outlook, by_transfer)) for candidate in candidates
-        ]
-        others = tuple(candidate.outlook.uuid for candidate in candidates if auto.to_reboot(candidate, rules))
+        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(candidate(pair[1]), rules)], Mode.TRANSFER)
+        candidates = [candidate(move) for _, move in pairs]
+        candidates = [replace(guest, outlook=with_forecast(guest.outlook, by_transfer)) for guest in candidates]
+        others = tuple(guest.outlook.uuid for guest in candidates if auto.to_reboot(guest, rules))
         rest = outlooks(connection, Request(others, uri=uri, mode=Mode.REBOOT)) if others else []
     reboots = {outlook.uuid: with_forecast(outlook, by_reboot) for outlook in rest}
-    candidates = [replace(candidate, reboot=reboots.get(candidate.outlook.uuid)) for candidate in candidates]
+    candidates = [replace(guest, reboot=reboots.get(guest.outlook.uuid)) for guest in candidates]
     return auto.plan(candidates, rules, minute_of_day())
 
 
-def _candidate(move: Move) -> Candidate:
-    emulator = move.facts.emulator
-    problem = f"the installed emulator {emulator.path} {emulator.problem}" if emulator.problem else None
-    return Candidate(move.outlook(), auto.wish(move.facts), problem)
-
-
 class Automatic:
-    """A run of `auto`.  ``waits``: something must wait, so the note stays."""
+    """A run of `auto`.  ``waits``: something must wait, so the note stays; a run ``by_hand`` leaves one."""
 
     def __init__(
         self,
@@ -144,12 +126,13 @@ class Automatic:
         notes: tuple[str, ...] = (),
         waits: bool = False,
         note: Note | None = None,
+        by_hand: bool = False,
     ) -> None:
         self.rules, self.uri, self.note = rules, uri, note
         self.plan = plan or AutoPlan()
         self.domains = {domain.uuid: domain for domain in self.plan.domains}
         self.notes, self.blackout_ms = [*notes], 0.0
-        self._waits = waits
+        self.by_hand, self._waits = by_hand, waits
 
     @property
     def waits(self) -> bool:
@@ -180,6 +163,8 @@ class Automatic:
                     self._move(wave, watch, interrupt)
         results = {domain.action.result for domain in self.domains.values()} - {None}
         code = exit_code({result for result in results if result})
+        if self.by_hand and self.waits:  # else nobody would come back for it
+            self.notes.append(LATER if Note().leave() else NEVER)
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
 
     def tell(self, report: AutoReport, document: str, table: str) -> None:

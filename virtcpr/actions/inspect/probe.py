@@ -9,6 +9,7 @@ from pathlib import Path
 
 from virtcpr.actions.inspect import qom
 from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.records import saves
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import (
@@ -128,6 +129,13 @@ def _qemu_conf() -> str:
         ) from error
 
 
+def _waiting() -> frozenset[str]:
+    """UUIDs of the domains whose state waits for `restore`."""
+    with suppress(HostError):  # a user's own are never saved
+        return frozenset(saves.waiting())
+    return frozenset()
+
+
 def ports(live: LiveDomain) -> dict[str, Port]:
     """The domain's interfaces on the host."""
     pairs = ((nic.target, bridge.port(nic.target)) for nic in live.interfaces() if nic.target)
@@ -166,6 +174,7 @@ class Probe:
         conf = _qemu_conf()
         self.lock_manager = setting(conf, "lock_manager")
         self.vnc_password = setting(conf, "vnc_password")
+        self.waiting = _waiting()
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
     def facts(self, domain: Domain) -> DomainFacts:
@@ -199,10 +208,12 @@ class Probe:
     def _libvirt(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         xml = domain.xml()
         state, reason = domain.state()
+        waits = domain.id is None and domain.uuid in self.waiting
         return replace(
             facts,
-            state=state,
+            state="saved" if waits else state,
             reason=reason,
+            waits=waits,
             xml=xml,
             persistent_xml=domain.persistent_xml(),
             emulator=self._emulator(xml),

@@ -12,7 +12,7 @@ from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
-from virtcpr.actions.records import history
+from virtcpr.actions.records import moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
@@ -69,7 +69,7 @@ class Batch:
                 self._run(ready, watch)
         reports = tuple(move.report() for move in self.moves)
         for move in ready:
-            history.append(move.report())
+            moved.note(move.report())
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )
@@ -86,12 +86,12 @@ class Batch:
                     move.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
                 return
             together(ready, lambda move: self._move(move, watch), self.request.parallel)
-            self._strip(ready)
+            self._strip(ready, watch)
             # A start during which libvirt's daemon died can be settled only now.
             if unsettled := [move for move in ready if move.result is Result.UNKNOWN]:
                 for move in unsettled:
                     _settle(move)
-                self._strip(unsettled)
+                self._strip(unsettled, watch)
 
     def _move(self, move: Move, watch: Watch) -> None:
         try:
@@ -127,11 +127,11 @@ class Batch:
         if saving.stopped is not None and restoring.resumed is not None:
             move.pause_ms = round((restoring.resumed - saving.stopped) * 1000, 1)
 
-    def _strip(self, ready: list[Move]) -> None:
+    def _strip(self, ready: list[Move], watch: Watch) -> None:
         """Take out of libvirt's records what made the domains wait, while its daemon is down."""
         moved = [move for move in ready if move.result is Result.UPGRADED and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
-        self.connection, took, problems = strip.strip_in_blackout(self.connection, guests)
+        self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
         self.blackout_ms = took or self.blackout_ms
         for move in moved:
             move.findings = (*move.findings, *(_warning(text) for text in problems))

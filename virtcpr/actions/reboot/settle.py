@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from virtcpr.actions.daemon import blackout, qemu_hook, reconnect
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.reboot import guest, restore_guest, strip, validate
 from virtcpr.actions.reboot.restore_guest import Restoring
-from virtcpr.actions.records import pending_strips, saves
+from virtcpr.actions.records import moved, pending_strips, saves
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain import qmp
 from virtcpr.domain.status import read
@@ -27,11 +28,12 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
     Keeping,
     KeptDomain,
+    Mode,
     Recovered,
     Settled,
 )
 from virtcpr.plan.outcome import amended
-from virtcpr.plan.reboot_recovery import Found, Remedy, Stage, remedy
+from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,10 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
                 connection, _, _ = strip.strip_in_blackout(connection, {})
             connection = qemu_hook.ready(connection, required=False)
         emulators = Emulators()
-        outcomes += [settle(connection, record, emulators, dry_run=dry_run) for record in records]
+        for record in records:
+            outcomes.append(settle(connection, record, emulators, dry_run=dry_run))
+            if not dry_run and record.saved.purpose is Purpose.UPGRADE:
+                moved.note_settled(outcomes[-1], Mode.REBOOT, record.saved.qemu, _version(record, emulators))
         if not dry_run:
             connection, _, problems = strip.strip_in_blackout(connection, {})
             for problem in problems:
@@ -64,6 +69,13 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     finally:
         connection.close()
     return tuple(outcomes)
+
+
+def _version(record: Record, emulators: Emulators) -> str | None:
+    """The version of QEMU that the guest was to be moved to; None if that can't be told."""
+    with suppress(VirtcprError):
+        return emulators.get(record.saved.emulator or record.saved.live.emulator).version or None
+    return None
 
 
 def settle_now(uuid: str) -> Recovered | None:

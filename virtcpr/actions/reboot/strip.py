@@ -25,12 +25,13 @@ from virtcpr.host.files.atomic import read_text, replace_durably
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import Process, with_options
+from virtcpr.model import AWAY, BACK, Progress, Watch
 
 REMEDY = "virtcpr recover --all takes it out"
 
 
 def strip_in_blackout(
-    connection: Connection, guests: Mapping[str, Process]
+    connection: Connection, guests: Mapping[str, Process], watch: Watch = lambda _: None
 ) -> tuple[Connection, float | None, list[str]]:
     """Strip all noted records in a short blackout; the daemon has these guests (UUID → QEMU) afterwards.
 
@@ -38,15 +39,19 @@ def strip_in_blackout(
     raised: the guests run, and libvirt's hooks keep the rest from doing harm until it is stripped.
     """
     problems: list[str] = []
+
+    def rewrite() -> None:
+        watch(Progress("", AWAY))
+        problems.extend(strip_records(notes))
+
     try:
         notes = pending_strips.noted()
         if not notes:
             return connection, None, []
         if not connection.alive():  # its daemon died while the guests were restored
             connection = reconnect.reconnect(connection.uri)
-        connection, took = blackout.during(
-            connection, lambda: problems.extend(strip_records(notes)), guests, stuck_starts(notes)
-        )
+        connection, took = blackout.during(connection, rewrite, guests, stuck_starts(notes))
+        watch(Progress("", BACK))
     except (VirtcprError, OSError) as error:
         return connection, None, [f"the live XML still has '-incoming defer': {error}"]
     return connection, took, problems

@@ -32,6 +32,16 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
     return by_domain
 
 
+def last_pauses() -> dict[str, float]:
+    """UUID of a domain → the pause of its last upgrade in either mode, in ms."""
+    pauses = {}
+    with suppress(OSError):
+        for entry in entries():
+            if entry.result is Result.UPGRADED and entry.pause_ms is not None:
+                pauses[entry.uuid] = entry.pause_ms
+    return pauses
+
+
 def entries() -> Iterator[HistoryEntry]:
     """The entries, oldest first; invalid lines are skipped.  Raises OSError."""
     for line in PATH.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -33,7 +33,7 @@ class Entry:
 
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
     which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``expected``: old QEMU's answers to
-    libvirt's queries, None before they were read.
+    libvirt's queries, None before they were read.  ``source`` and ``target`` are the versions of QEMU, for the history.
     """
 
     uuid: str
@@ -47,6 +47,8 @@ class Entry:
     daemon: Mapping[str, object] | None = None
     taps: tuple[tuple[int, ...], ...] = ()
     expected: Mapping[str, tuple[str, ...]] | None = None
+    source: str | None = None
+    target: str | None = None
 
     @property
     def answers(self) -> Answers | None:
@@ -120,7 +122,7 @@ def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
 def _entry(body: Any, uuid: str) -> Entry:
     document.expect_schema(body, SCHEMA)
     document.expect_uuid(body, uuid)
-    known = document.members(body, Entry)
+    known = document.members({"source": None, "target": None, **body}, Entry)  # a journal of virtcpr 0.1 has neither
     guest = {**known["guest"], "taints": tuple(known["guest"]["taints"])}
     return Entry(
         **{

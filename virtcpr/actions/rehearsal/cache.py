@@ -1,4 +1,7 @@
-"""The results of rehearsals, kept until the host boots: ``upgrade`` need not repeat what ``plan`` rehearsed."""
+"""The results of rehearsals, kept until the host boots: ``upgrade`` need not repeat what ``plan`` rehearsed.
+
+So are the refusals of real guests: a guest isn't paused again for what is known to fail.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def read() -> dict[str, Rehearsal]:
     """The known results; empty if the file can't be read or understood: then everything is rehearsed again."""
     try:
         document = json.loads(PATH.read_text(encoding="utf-8"))
-        return {str(name): Rehearsal(Trial(trial), str(words)) for name, (trial, words) in document.items()}
+        return {str(name): Rehearsal(Trial(trial), *map(str, rest)) for name, (trial, *rest) in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -37,8 +40,13 @@ def note(name: str, result: Rehearsal) -> None:
     if result.trial is Trial.UNSURE:
         return
     kept = [*read().items(), (name, result)][-LAST:]
-    document = {of: (rehearsal.trial.value, rehearsal.words) for of, rehearsal in kept}
+    document = {of: _line(rehearsal) for of, rehearsal in kept}
     try:
         write_private(PATH, json.dumps(document))
     except HostError as error:
         log.info("%s", error.message)
+
+
+def _line(result: Rehearsal) -> tuple[str, ...]:
+    line = (result.trial.value, result.words, result.refused_at)
+    return line if result.refused_at else line[:2]

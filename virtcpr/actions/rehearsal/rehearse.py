@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from virtcpr.actions.rehearsal import cache
 from virtcpr.actions.rehearsal.modes import MODES, TwinMode
@@ -62,7 +63,11 @@ def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
     firmware = functools.cache(emulator.firmware)  # many guests share one emulator
     by_shape: dict[str, list[Case]] = {}
     lines: dict[str, CommandLine] = {}
+    known = cache.read()
     for case in cases:
+        if refused := known.get(_guest(case.facts, mode)):
+            case.result = refused
+            continue
         try:
             line = _twin(case.facts)
         except (NoTwin, ParseError) as problem:
@@ -71,7 +76,6 @@ def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
         key = _key(case.facts, line, firmware(case.facts.emulator.path), mode)
         lines[key] = line
         by_shape.setdefault(key, []).append(case)
-    known = cache.read()
     unknown = {key: by_shape[key][0] for key in by_shape.keys() - known.keys()}
     for key, result in asyncio.run(_all(unknown, lines, mode)).items():
         known[key] = result
@@ -79,6 +83,19 @@ def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
     for key, alike in by_shape.items():
         for case in alike:
             case.result = _applied(known[key], case)
+
+
+def remember_refusal(facts: DomainFacts, mode: Mode, words: str) -> None:
+    """New QEMU refused the guest itself, which runs on in old QEMU: the next move to this build is blocked."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    cache.note(_guest(facts, mode), Rehearsal(Trial.NO_GO, words, now))
+
+
+def _guest(facts: DomainFacts, mode: Mode) -> str:
+    """This guest since its QEMU was started, and the build that it would be moved to."""
+    assert facts.process is not None
+    process = facts.process
+    return cache.key("guest", mode.value, facts.uuid, str(process.pid), process.started, facts.emulator.build)
 
 
 def _twin(facts: DomainFacts) -> CommandLine:

@@ -10,8 +10,9 @@ from shlex import quote
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
-from virtcpr.actions.records import history, journal
+from virtcpr.actions.records import journal, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
+from virtcpr.actions.rehearsal.rehearse import remember_refusal
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel, planned
@@ -27,7 +28,10 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import (
+    AWAY,
+    BACK,
     Finding,
+    Mode,
     Outlook,
     Phase,
     Progress,
@@ -91,8 +95,8 @@ class Batch:
                 self._swap_all(ready, watch)
         reports = tuple(move.report() for move in self.moves)
         for move, report in zip(self.moves, reports, strict=True):
-            if move.new is not None:
-                history.append(report)
+            if move.plan is not None:
+                moved.note(report)
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )
@@ -176,19 +180,19 @@ class Batch:
                 move.hand_over.journal.write(State.SPAWNED)
             self.connection.close()
             with blackout.daemon_away(self.daemon.recipe, required=True) as away:
+                watch(Progress("", AWAY))
                 try:
                     asyncio.run(self._hand_over_all(ready))
                 except (VirtcprError, OSError) as error:
                     give_up(error)
                 finally:
-                    self._adopt([move for move in ready if move.moved], away)
+                    self._adopt([move for move in ready if move.moved], away, watch)
         except (VirtcprError, OSError) as error:
             give_up(error)
             if isinstance(error, DaemonDown):
                 self.notes.append(f"{error.message}: {error.hint}")
         for move in ready:
-            pause = move.hand_over.pause_ms if move.hand_over and move.result is Result.UPGRADED else None
-            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=pause))
+            watch(Progress(move.facts.name, "done", result=move.result, pause_ms=move.report().pause_ms))
 
     def _abandon_all(self, moves: list[Move], cause: Exception) -> None:
         for move in moves:
@@ -227,6 +231,8 @@ class Batch:
             await self._settle(move)
         elif move.result is not None:
             self._close(move.hand_over.journal)
+            if move.hand_over.refusal and move.result is Result.ROLLED_BACK:
+                remember_refusal(move.facts, Mode.TRANSFER, move.hand_over.refusal)
 
     async def _settle(self, move: Move) -> None:
         """Settle a swap with an unknown result at once, as ``recover`` does: the daemon is still down."""
@@ -237,7 +243,7 @@ class Batch:
             return
         move.recovered(outcome)
 
-    def _adopt(self, moved: list[Move], away: Away) -> None:
+    def _adopt(self, moved: list[Move], away: Away, watch: Watch) -> None:
         """Start the daemon, whatever happened; check that it has every guest that was moved."""
         for move in moved:  # from here on libvirt may change its record of the guest
             assert move.hand_over is not None
@@ -246,6 +252,7 @@ class Batch:
             away.end()
             self.connection = reconnect.reconnect(self.request.uri)
             answered = time.monotonic()
+            watch(Progress("", BACK))
             guests = {move.facts.uuid: move.new.process for move in moved if move.new}
             missing = reconnect.unlisted(self.connection, guests)
         except VirtcprError as error:

@@ -32,6 +32,7 @@ from virtcpr.plan.transfer import Plan
 
 log = logging.getLogger(__name__)
 
+REFUSED = "shut the domain down and start it, or wait for a QEMU build that accepts it"
 START_SECONDS = 30.0  # new QEMU from the CPR channel to its monitor: it makes the whole machine there; the guest runs
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class HandOver:
         self.warnings: list[str] = []
         self.placement: Placement | None = None  # of old QEMU, while it was alive
         self.pause_ms: float | None = None
+        self.refusal: str | None = None  # why new can't load the guest's state, in its own words
         self.stopped: str | None = None  # the guest's run state in new, if it had stopped by itself
         self._paused_after = 0.0  # on the monotonic clock
         self._old: Monitor | None = None
@@ -202,7 +204,8 @@ class HandOver:
         deadline = time.monotonic() + MOVE_SECONDS
         arrived = await self._unless_one_dies(new.migration_end(MOVE_SECONDS))
         if arrived != "completed":
-            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {await cpr.reason(new)}")
+            self.refusal = await cpr.reason(new)
+            raise HostError(f"{self.plan.name}: new QEMU can't load the guest: {self.refusal}", hint=REFUSED)
         left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await cpr.reason(old)}")
@@ -275,6 +278,7 @@ class HandOver:
                 raise HostError("old QEMU has ended, and the guest with it")
             if self._old is not None:
                 guest = await self._resume()
+                self._measure()
                 await stale_fds.let_go(self._old, self._filled)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
@@ -313,6 +317,13 @@ class HandOver:
             self.journal.note(State.ROLLED_BACK)
             raise guest_events.shut_down(self.plan)
         return guest
+
+    def _measure(self) -> None:
+        """The pause of a guest that was paused for a hand-over, and runs on in old."""
+        if self._paused_after and self.plan.runs and self.stopped is None:
+            old = _there(self._old)
+            longest = time.monotonic() - self._paused_after
+            self.pause_ms = guest_events.pause(old.happened("STOP"), old.happened("RESUME"), longest)
 
     def _end_new(self) -> None:
         """Kill new QEMU; if it may have opened the taps, put their settings back."""

@@ -79,6 +79,8 @@ class Move(Outcome):
                 old_started=self.plan.started,
                 argv=self.plan.argv,
                 daemon=daemon,
+                source=self.facts.qemu.version if self.facts.qemu else None,
+                target=self.facts.emulator.version or None,
             )
         )
 
@@ -106,7 +108,7 @@ class Move(Outcome):
             mode=self.plan.mode if self.plan else None,
             source=self.source,
             target=self.target(self.new.process.pid if moved and self.new else None),
-            pause_ms=over.pause_ms if over and moved else None,
+            pause_ms=over.pause_ms if over and (moved or self.result is Result.ROLLED_BACK) else None,
             phases=(*self.phases, *(over.phases if over else ())),
             findings=self.findings,
         )

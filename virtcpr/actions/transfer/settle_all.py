@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.daemon.blackout import DaemonDown
-from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.records import journal, moved, quarantine
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import settle_quarantined
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
-from virtcpr.model import Recovered, Settled
+from virtcpr.model import Mode, Recovered, Settled
 from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,16 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
     if not journals and not left:
         return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
     if start_daemon and not left and not failed and _before_blackout(journals):
-        return tuple(Settlement(record).end_spawned() for record in journals)
+        ended = [Settlement(record).end_spawned() for record in journals]
+        _note(journals, ended)
+        return tuple(ended)
     recipe = next((record.entry.daemon for record in journals if record.entry.daemon), None)
     result = "no swap was settled"
     try:
         with blackout.daemon_away(recipe, guardian=start_daemon and guarded, restart=start_daemon, insist=start_daemon):
             failed = settle_quarantined.hold_all(failed)
             settled = asyncio.run(_all(journals, dry_run=False))
+            _note(journals, settled)
             settled += [asyncio.run(settle_quarantined.give_back(*domain)) for domain in left.items()]
             result = "every swap that could be settled is settled"
     except DaemonDown as error:
@@ -70,6 +73,14 @@ def _left(names: tuple[str, ...], *, dry_run: bool) -> dict[str, str]:
     except HostError as error:
         log.warning("%s", error.message)
         return {}
+
+
+def _note(journals: list[Journal], settled: list[Recovered]) -> None:
+    """Into the history, also if the daemon doesn't start afterwards."""
+    entries = {record.entry.uuid: record.entry for record in journals}
+    for outcome in settled:
+        if entry := entries.get(outcome.uuid):
+            moved.note_settled(outcome, Mode.TRANSFER, entry.source, entry.target)
 
 
 def _unhooked(outcome: Recovered) -> Recovered:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import AllOption, AnyDomain, EmulatorOption, ModeChoice, XmlOption
+from virtcpr.cli.options import AnyDomain, DefinedOption, EmulatorOption, ModeChoice, XmlOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import CheckReport
 
@@ -16,7 +16,7 @@ from virtcpr.model import CheckReport
 def check(
     ctx: typer.Context,
     domain: AnyDomain = None,
-    every: AllOption = False,
+    every: DefinedOption = False,
     mode: Annotated[ModeChoice, typer.Option(help="The mode that matters for the exit code.")] = ModeChoice.AUTO,
     emulator: EmulatorOption = None,
     xml: XmlOption = None,
@@ -24,9 +24,9 @@ def check(
 ) -> CheckReport:
     """Show what stands in the way of moving a domain, and what helps.  Nothing is touched.
 
-    The exit code is 4 if a domain is blocked in the mode that --mode names; with auto, if it is blocked in every mode
-    that this version has, transfer and reboot.  With --xml only the XML itself is checked.  With -v (before the
-    command) findings on modes that this version doesn't have are shown, too.
+    The exit code is 4 if a domain is blocked in the mode that --mode names; auto is the mode that upgrade would use,
+    transfer.  With --all, domains that don't run are shown, but don't count.  With --xml only the XML itself is
+    checked.  With -v findings on modes that this version doesn't have are shown, too.
     """
     session: Session = ctx.obj
     session.output = output

@@ -32,4 +32,4 @@ def history(
     """
     session: Session = ctx.obj
     session.output = output
-    return session.backend.history(tuple(domain or ()), lines)
+    return session.backend.history(session.uri, tuple(domain or ()), lines)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import options
-from virtcpr.cli.options import AllOption, AnyDomain, TemplateOption, XmlOption, YesOption
+from virtcpr.cli.options import AnyDomain, DefinedOption, TemplateOption, XmlOption, YesOption
 from virtcpr.cli.output import render
 from virtcpr.cli.output.text import count
 from virtcpr.cli.session import Output, OutputOption, Session
@@ -28,7 +28,7 @@ class PrepareMode(StrEnum):
 def prepare(
     ctx: typer.Context,
     domain: AnyDomain = None,
-    every: AllOption = False,
+    every: DefinedOption = False,
     mode: Annotated[PrepareMode, typer.Option(help="What to make them ready for.")] = PrepareMode.TRANSFER,
     template: TemplateOption = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what prepare changed.")] = False,

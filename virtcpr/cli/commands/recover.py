@@ -35,4 +35,7 @@ def recover(
     session: Session = ctx.obj
     session.output = output
     names = options.request(session, domain, every).domains
-    return session.backend.recover(names, dry_run=dry_run, start_daemon=not from_hook)
+    report = session.backend.recover(session.uri, names, dry_run=dry_run, start_daemon=not from_hook)
+    if report.domains and not dry_run and not from_hook:  # in its hook libvirt's daemon doesn't answer yet
+        session.backend.refresh(session.uri, report.exit_code)
+    return report

@@ -47,7 +47,9 @@ def restore(
             return RestoreReport((), ExitCode.DONE, notes=("nothing done",))
         chosen = (outlook for outlook in planned.outlooks if outlook.result in (Keeping.RESTORED, Keeping.DISCARDED))
         names = tuple(outlook.name or outlook.uuid for outlook in chosen)
-        return interaction.watched(session, names, planned.run, what="the restore")
+        report = interaction.watched(session, names, planned.run, what="the restore")
+    session.backend.refresh(session.uri, report.exit_code)
+    return report
 
 
 def _agreed(session: Session, outlooks: tuple[KeptDomain, ...]) -> bool:

@@ -34,7 +34,9 @@ def save(
         names = tuple(outlook.name for outlook in planned.outlooks if outlook.result is Keeping.SAVED)
         if not yes and not _agreed(session, planned.outlooks, len(names)):
             return SaveReport((), ExitCode.DONE, notes=("nothing done",))
-        return interaction.watched(session, names, planned.run, what="the save")
+        report = interaction.watched(session, names, planned.run, what="the save")
+    session.backend.refresh(session.uri, report.exit_code)
+    return report
 
 
 def _agreed(session: Session, outlooks: tuple[KeptDomain, ...], saved: int) -> bool:

@@ -25,6 +25,8 @@ from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
 
+AWAY = "libvirt's daemon is away meanwhile."
+
 
 def upgrade(
     ctx: typer.Context,
@@ -61,7 +63,9 @@ def upgrade(
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
-        return interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
+        report = interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
+    session.backend.refresh(session.uri, report.exit_code)
+    return report
 
 
 def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | None) -> bool:
@@ -75,8 +79,8 @@ def _question(moving: tuple[Outlook, ...], asked: Mode | None) -> str | None:
     reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)
     domains = count(len(moving), "domain")
     if not reboots:
-        return f"Move {domains} now?"
+        return f"Move {domains} now? {AWAY}"
     price = "ended and started again in place, paused for a second or more."
     if reboots == len(moving):
-        return f"Move {domains} by mode reboot now? Each is {price}"
-    return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price}"
+        return f"Move {domains} by mode reboot now? Each is {price} {AWAY}"
+    return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price} {AWAY}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -23,6 +23,7 @@ from virtcpr.model import Finding, Mode, Severity
 _SEVERITY_STYLES = {Severity.BLOCKER: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _GAP = 2
 _UNLIMITED = 100_000
+_NAMES, _SHORTEST_NAME = "DOMAIN", 16
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,25 @@ def _lay_out(table: Table, width: int) -> Iterator[Text | Padding]:
 
 
 def _texts(table: Table, width: int) -> list[tuple[str, ...]]:
-    """Every cell's text, header first; all short if the long texts don't fit."""
+    """Every cell's text, header first; all short if the long texts don't fit, and long names cut if these don't."""
     full = [table.header, *(tuple(cell.text for cell in row.cells) for row in table.rows)]
-    room = sum(max(map(cell_len, column)) + _GAP for column in zip(*full, strict=True)) - _GAP
-    if room <= width:
+    if _room(full) <= width:
         return full
-    return [table.header, *(tuple(cell.short or cell.text for cell in row.cells) for row in table.rows)]
+    short = [table.header, *(tuple(cell.short or cell.text for cell in row.cells) for row in table.rows)]
+    excess = _room(short) - width
+    if excess <= 0 or _NAMES not in table.header:
+        return short
+    column = table.header.index(_NAMES)
+    room = max(_SHORTEST_NAME, max(cell_len(cells[column]) for cells in short) - excess)
+    return [(*cells[:column], _cut(cells[column], room), *cells[column + 1 :]) for cells in short]
+
+
+def _room(rows: Sequence[tuple[str, ...]]) -> int:
+    return sum(max(map(cell_len, column)) + _GAP for column in zip(*rows, strict=True)) - _GAP
+
+
+def _cut(text: str, room: int) -> str:
+    return text if cell_len(text) <= room else f"{set_cell_size(text, room - 1)}…"
 
 
 def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:

@@ -53,13 +53,14 @@ SETTLED_STYLES = {
     Settled.WAITING: "yellow",
     Settled.PENDING: "yellow",
 }
+OFF = ("shut off", "saved")
 CHANGED = (Readying.PREPARED, Readying.RESTORED)
 
 
 def listing(report: ListReport, *, findings: bool) -> Table:
     """``list``; with ``findings`` the reasons stand under each domain."""
     header = ("DOMAIN", "ID", "STATE", "RUNNING QEMU", "INSTALLED QEMU", "OUTDATED", "READY FOR")
-    return Table(header, tuple(_list_row(row, findings) for row in report.domains), "no domains")
+    return Table(header, tuple(_list_row(row, findings) for row in report.domains), f"no domains{_of(report.uri)}")
 
 
 def check(report: CheckReport, *, everything: bool) -> Table:
@@ -78,14 +79,23 @@ def check(report: CheckReport, *, everything: bool) -> Table:
         )
         for domain in report.domains
     )
-    ready = sum(bool(set(wanted) & set(domain.ready)) for domain in report.domains)
+    asked = report.mode or Mode.TRANSFER
+    ready = sum(asked in domain.ready for domain in report.domains)
+    blocked = (domain for domain in report.domains if asked not in domain.ready)
+    other = sum(report.mode is None and Mode.REBOOT in domain.ready for domain in blocked)
+    off = sum(domain.state in OFF for domain in report.domains)
     below = (
-        f"{count(len(rows), 'domain')}: {ready} ready for {' or '.join(mode.value for mode in wanted)}, "
-        f"{len(rows) - ready} blocked",
+        f"{count(len(rows), 'domain')}: {ready} ready for {asked.value}, {len(rows) - ready - off} blocked"
+        + (f" ({other} ready for reboot)" if other else "")
+        + (f", {off} not running" if off else ""),
         *(("from the XML alone: a running QEMU may have more findings",) if report.offline else ()),
         "in brackets: modes that this version of virtcpr doesn't have",
     )
-    return Table(header, rows, "no running domains", below if rows else (), modes=True)
+    return Table(header, rows, f"no domains{_of(report.uri)}", below if rows else (), modes=True)
+
+
+def _of(uri: str | None) -> str:
+    return f" in {visible(uri)}" if uri else ""
 
 
 def _readiness(mode: Mode, ready: bool) -> Cell:
@@ -104,7 +114,7 @@ def prepare(report: PrepareReport) -> Table:
     return Table(
         ("DOMAIN", "RESULT", "CHANGES"),
         tuple(_prepared(domain, dry_run=report.dry_run) for domain in report.domains),
-        "" if report.notes else "no running domains",
+        "" if report.notes else "no domains",
         (*_next_step(report), *report.notes),
     )
 
@@ -154,7 +164,7 @@ def plan(report: PlanReport) -> Table:
     actions = ["to move" if domain.moves else str(domain.verdict and domain.verdict.value) for domain in report.domains]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
     below = (f"{count(len(rows), 'domain')}: {parts}",) if rows else ()
-    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, "no running domains", below)
+    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, f"no running domains{_of(report.uri)}", below)
 
 
 def _action(domain: Outlook) -> Cell:
@@ -252,7 +262,9 @@ def history(report: HistoryReport) -> Table:
         )
         for entry in report.entries
     )
-    return Table(("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, "nothing was moved yet")
+    return Table(
+        ("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, f"nothing was moved yet{_of(report.uri)}"
+    )
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:

@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from virtcpr.errors import HostError, ParseError, QmpRefused, UsageError
+from virtcpr.host.system.paths import refuse_others
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +161,7 @@ class Connection:
 
     def __init__(self, uri: str | None) -> None:
         """Connect; None is libvirt's own default.  Raises UsageError for another driver than this host's QEMU
-        driver, HostError if the daemon doesn't answer."""
+        driver, HostError if the daemon doesn't answer, or if only root may look into its domains."""
         self.libvirt, _ = _bindings()
         if uri is not None:
             _refuse_remote(uri)
@@ -172,6 +174,11 @@ class Connection:
             ) from error
         self.uri = str(_call(self.handle.getURI))
         _refuse_remote(self.uri)
+        try:
+            refuse_others(self.uri)
+        except HostError:
+            self.close()
+            raise
         if _call(self.handle.getType) != "QEMU" or not (self.uri.endswith("/system") or self._own()):
             self.close()
             raise UsageError(
@@ -251,7 +258,9 @@ class Connection:
                     self.libvirt.VIR_ERR_INVALID_ARG,
                 ):
                     raise HostError(f"{reference}: {error.get_error_message()}") from error
-        raise UsageError(f"there is no domain {reference!r}", hint="virsh list --all shows all domains")
+        near = get_close_matches(reference, [domain.name for domain in self.domains(running=False)], 1)
+        hint = f"did you mean {near[0]}?" if near else "virsh list --all shows all domains"
+        raise UsageError(f"there is no domain {reference!r}", hint=hint)
 
     def _domain(self, handle: Any) -> Domain:
         number = handle.ID()

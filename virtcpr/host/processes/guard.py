@@ -79,6 +79,7 @@ def _unit(command: list[str], name: str) -> Unit:
     properties = [
         "--property=Type=notify",
         "--property=NotifyAccess=main",
+        "--property=SyslogIdentifier=virtcpr",  # for `journalctl -t virtcpr`, as every other record
         f"--property=TimeoutStartSec={READY_SECONDS:g}",
     ]
     describe = "--description=virtcpr: settles a swap whose virtcpr dies"

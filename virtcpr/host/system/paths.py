@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtcpr.errors import HostError
+
 SESSION = "qemu:///session"
 NOT_ROOT = f"run it with sudo; guests of your own: virtcpr -c {SESSION}"
 
@@ -51,6 +53,17 @@ def of_user(environment: Mapping[str, str]) -> Paths:
 
 
 PATHS = SYSTEM if os.geteuid() == 0 else of_user(os.environ)
+
+
+def refuse_others(uri: str | None) -> None:
+    """Raises HostError for the system's libvirt if this user isn't root: its files, and virtcpr's, are root's.
+
+    libvirt itself lets members of its group at the system's domains.  ``uri``: None is libvirt's default, which the
+    environment can set.
+    """
+    uri = uri or os.environ.get("LIBVIRT_DEFAULT_URI", "")
+    if os.geteuid() != 0 and uri.endswith("/system"):
+        raise HostError("only root can look into the system's domains", hint=NOT_ROOT)
 
 
 def may_act(uri: str | None) -> bool:

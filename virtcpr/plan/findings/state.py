@@ -15,8 +15,15 @@ UNVERSIONED = ALIASES | frozenset(["virt", "microvm", "isapc", "xenfv"])
 
 
 def not_running(subject: Subject) -> Iterator[Hit]:
-    if subject.facts.process is None and subject.facts.problem is None:
-        yield {"state": subject.facts.state}
+    facts = subject.facts
+    if facts.process is None and facts.problem is None and not facts.waits:
+        yield {"state": facts.state}
+
+
+def waits_for_restore(subject: Subject) -> Iterator[Hit]:
+    """libvirt's hook (hooks/libvirt-qemu) refuses to start it."""
+    if subject.facts.process is None and subject.facts.waits:
+        yield {}
 
 
 def not_readable(subject: Subject) -> Iterator[Hit]:

@@ -76,6 +76,13 @@ UNSURE = Rule(
     "actions/rehearsal/rehearse.py", WARNING,
 )
 
+REFUSED = Rule(
+    "refused-before", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "{version} refused this guest at {time}: {words}",
+    "shut it down and start it ('virsh shutdown {name}', 'virsh start {name}'), or wait for a QEMU build that accepts "
+    "it; 'virtcpr upgrade --no-rehearse {name}' tries again", "actions/rehearsal/rehearse.py",
+)
+
 UNREADABLE = Rule(
     "unreadable", ALL, LIBVIRT, state.not_readable, "the domain can't be examined: {problem}",
     "examine it with virsh, solve the problem, then try again", "actions/inspect/probe.py",
@@ -86,7 +93,8 @@ UNREADABLE = Rule(
 def rehearsed(facts: DomainFacts, rehearsal: Rehearsal) -> Finding | None:
     """The finding of a rehearsal with this domain's twin; None if all went well."""
     rule = {Trial.NO_GO: NO_GO, Trial.UNSURE: UNSURE}.get(rehearsal.trial)
-    hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words}
+    rule = REFUSED if rehearsal.refused_at else rule
+    hit = {"version": f"QEMU {facts.emulator.version}", "words": rehearsal.words, "time": rehearsal.refused_at}
     return rule.finding(facts.name, hit) if rule else None
 
 
@@ -115,6 +123,8 @@ STATE = (
          "have {manager} leave the domain alone meanwhile, or let it move the guest to another host", OURS, WARNING),
     Rule("not-running", ALL, LIBVIRT, state.not_running, "the domain is {state}",
          "nothing to move: the next 'virsh start {name}' runs the installed QEMU", "libvirt virDomainState"),
+    Rule("waits-for-restore", ALL, LIBVIRT, state.waits_for_restore, "the domain is saved: its state waits on disk",
+         "'virtcpr restore {name}' brings it back; 'virsh start' is refused", OURS),
     UNREADABLE,
     Rule("session", (REBOOT,), LIBVIRT, state.of_a_user,
          "the domain is in a user's own libvirt (qemu:///session), which mode reboot can't use",
@@ -374,7 +384,7 @@ DRIFT = (
     DESCRIPTORS,
 )
 
-REHEARSAL = (NO_GO, UNSURE)
+REHEARSAL = (NO_GO, REFUSED, UNSURE)
 SAVING = (AGENT, ROOM, UNTOLD)
 # fmt: on
 

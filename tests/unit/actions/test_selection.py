@@ -1,0 +1,45 @@
+"""Which domains a request is about."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from virtcpr.actions import check
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.model import ExitCode, Mode, Request
+from virtcpr.plan.decision import decide
+
+
+def connection() -> Any:
+    def domains(*, running: bool) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name) for name in (("web",) if running else ("off", "web"))]
+
+    return SimpleNamespace(domains=domains)
+
+
+@pytest.mark.parametrize(("running", "names"), [(True, ["web"]), (False, ["off", "web"])])
+def test_all_is_every_running_domain_or_every_one(running: bool, names: list[str]) -> None:
+    """`check` and `prepare` look at domains that are shut off, too: the easiest to prepare."""
+    assert [domain.name for domain in chosen(connection(), Request(every=True), running=running)] == names
+
+
+@pytest.mark.parametrize(("every", "code"), [(True, ExitCode.DONE), (False, ExitCode.BLOCKED)])
+def test_a_domain_that_does_not_run_blocks_only_if_it_was_named(every: bool, code: ExitCode) -> None:
+    off = DomainFacts("off", "u", None, "shut off", "", "<domain/>", Emulator("/usr/bin/qemu"))
+    report = check._report([decide(off)], None, every=every)
+    assert (report.exit_code, report.domains[0].ready) == (code, ())
+
+
+def test_check_without_a_mode_judges_what_upgrade_would_use() -> None:
+    """Not mode reboot, which must be asked for."""
+    reboot_only: Any = SimpleNamespace(
+        facts=DomainFacts("web", "u", 1, "running", "", "<domain/>", Emulator("/usr/bin/qemu")),
+        found=(),
+        blocked=lambda mode: mode is not Mode.REBOOT,
+    )
+    assert check._report([reboot_only], None).exit_code is ExitCode.BLOCKED
+    assert check._report([reboot_only], Mode.REBOOT).exit_code is ExitCode.DONE

@@ -1,0 +1,51 @@
+"""Write Prometheus' file: after a run of `auto`, and after every other command that changes the answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
+from virtcpr.actions.records import history
+from virtcpr.actions.transfer.move import probed
+from virtcpr.errors import VirtcprError
+from virtcpr.host.files.atomic import write_public
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.model import Action, AutoReport, ExitCode, Request
+from virtcpr.plan import auto, metrics
+from virtcpr.plan.policy import Auto, Policy
+
+log = logging.getLogger(__name__)
+
+
+def refresh(uri: str | None, exit_code: int) -> None:
+    """Look at the running domains, and write the file anew if one is configured.  A failure is only logged."""
+    if os.geteuid() != 0:
+        return
+    try:
+        rules = configured()
+        if rules.prometheus and rules.auto is not Auto.OFF:
+            write(rules, _look(uri, rules, exit_code))
+    except (VirtcprError, OSError) as error:
+        log.warning("the file for Prometheus is out of date until the next run: %s", error)
+
+
+def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:
+    with Connection(uri) as connection:
+        candidates = [candidate(move) for _, move in probed(connection, Request(every=True, uri=uri))]
+    domains = auto.plan(candidates, rules, minute_of_day()).domains
+    waiting = (replace(one, action=Action.WAITING) if one.action is Action.MOVE else one for one in domains)
+    return AutoReport(tuple(waiting), ExitCode(exit_code))
+
+
+def write(rules: Policy, report: AutoReport) -> None:
+    """Write the report, and the pause of each domain's last move.  Raises HostError."""
+    pauses = history.last_pauses()
+    domains = (
+        one if one.pause_ms is not None else replace(one, pause_ms=pauses.get(one.uuid)) for one in report.domains
+    )
+    text = metrics.exposition(replace(report, domains=tuple(domains)), time.time())
+    write_public(Path(rules.prometheus), text)
