@@ -47,7 +47,7 @@ def test_a_machine_that_is_another_is_seen_while_the_guest_runs_in_old(guest: Gu
         f'exec {EMULATOR} "$@"\n',
     )
 
-    report = client.upgrade(SMALL.name, "--emulator", WRAPPER)
+    report = client.upgrade(SMALL.name, "--force", "--emulator", WRAPPER)
 
     assert report["exit_code"] == 5, report
     (finding,) = report["domains"][0]["findings"]

@@ -36,9 +36,12 @@ def virtcpr(
 
 
 def upgrade(*, emulator: str | None = None, **meanwhile: Any) -> Any:
-    """Move the guest to the other build, or to ``emulator``; the report.  No rehearsal: what fails here is the swap."""
+    """Move the guest to the other build, or to ``emulator``, which may run the same one; the report.
+
+    No rehearsal: what fails here is the swap.
+    """
     other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    arguments = ("--no-rehearse", "--yes", "-o", "json", "--emulator", emulator or other)
+    arguments = ("--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other)
     done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
