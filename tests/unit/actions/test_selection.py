@@ -38,7 +38,7 @@ def test_check_without_a_mode_judges_what_upgrade_would_use() -> None:
     """Not mode reboot, which must be asked for."""
     reboot_only: Any = SimpleNamespace(
         facts=DomainFacts("web", "u", 1, "running", "", "<domain/>", Emulator("/usr/bin/qemu")),
-        found=(),
+        findings=(),
         blocked=lambda mode: mode is not Mode.REBOOT,
     )
     assert check._report([reboot_only], None).exit_code is ExitCode.BLOCKED
