@@ -129,13 +129,15 @@ def test_what_only_mode_reboot_can_move() -> None:
     remedies = {code: finding["remedy"] for code, finding in found().items() if code in names}
     assert remedies.keys() == names
     assert all(f"'virtcpr upgrade --mode reboot {OWN.name}'" in remedy for remedy in remedies.values())
-    report = client.upgrade(OWN.name, "--mode", "reboot", "--emulator", REBUILT)
-    (domain,) = report["domains"]
-    assert domain["result"] == "upgraded", report
+    mode = ("--mode", "reboot", "--emulator", REBUILT)
+    planned = json.loads(run("virtcpr", "plan", *mode, "-o", "json", OWN.name, check=False).out)
     # Only the host device that shares the file system can't have a twin: neither the keymap nor the TPM matters.
-    assert [f["message"].rpartition(": ")[2] for f in domain["findings"]] == [
+    assert [f["message"].rpartition(": ")[2] for f in planned["domains"][0]["findings"]] == [
         "it has a host device (vhost-user-fs-pci)"
     ]
+    report = client.upgrade(OWN.name, *mode)
+    (domain,) = report["domains"]
+    assert (domain["result"], domain["findings"]) == ("upgraded", []), report
     for kind in ("<tpm", "<graphics", "<redirdev", "<smartcard", "<filesystem", "<channel", "type='user'"):
         assert virsh("dumpxml", OWN.name).count(kind) == before.count(kind) > 0
 
