@@ -173,7 +173,7 @@ def test_a_purge_keeps_a_saved_guest_and_says_so(guests: Guests) -> None:
     assert run("ls", "/var/lib/virtcpr").out == "saved\n"
     refused = run("virsh", "start", GUEST.name, check=False)
     assert refused.code != 0
-    assert "virtcpr: stays is saved, and its state waits" in refused.err
+    assert "virtcpr: stays is saved: to bring it back, run: virtcpr restore" in refused.err
 
     packaging.dpkg("-i", packaging.DEB)
     assert client.virtcpr("restore", "--all").code == 0

@@ -87,7 +87,7 @@ def test_ten_guests_over_a_reboot_of_the_host(ten: Guests, lab: Lab) -> None:
     for shape in GUESTS[7:]:  # the rest of the module is faster without them
         virsh("destroy", shape.name)
     log = run("journalctl", "-b", "--no-pager", "-u", "libvirtd", "-u", "virtcpr-restore").out
-    assert f"virtcpr: {AUTOSTARTED.name} is saved, and its state waits" in log  # autostart was too early
+    assert f"virtcpr: {AUTOSTARTED.name} is saved: to bring it back, run:" in log  # autostart came too early
 
 
 def test_saved_guests_can_not_be_started_by_mistake(ten: Guests) -> None:
