@@ -19,7 +19,7 @@ from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
 from tests.lab.support.client import LAB, Witness, run, shell
 from tests.lab.support.guests import SMALL, Shape
-from tests.lab.support.image import LabError
+from tests.lab.support.kept import LabError
 from tests.lab.support.machine import Lab, default_store
 
 BARE = replace(SMALL, name="bare", number=30)

@@ -12,7 +12,7 @@ from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness, run, virsh
 from tests.lab.support.guests import SMALL, Shape
-from tests.lab.support.image import LabError
+from tests.lab.support.kept import LabError
 from tests.lab.support.reboots import define
 
 WRITTEN = "witness.ram_pause=0"  # the guest fills its RAM as fast as it can

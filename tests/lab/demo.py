@@ -12,7 +12,7 @@ from typing import Any
 from tests.lab.support import client
 from tests.lab.support.client import Witness, virsh
 from tests.lab.support.guests import OFFICE as GUEST
-from tests.lab.support.image import LabError
+from tests.lab.support.kept import LabError
 from tests.lab.support.machine import Lab, default_store
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from tests.lab.support import image
-from tests.lab.support.image import LabError
+from tests.lab.support import image, kept
+from tests.lab.support.kept import LabError
 from tests.paths import HOST
 
 SIZE = "16G"  # sparse
@@ -39,54 +38,24 @@ class HostError(LabError):
     """The host can't be built or run; the text says why."""
 
 
-def key(root: Path) -> str:
-    """A name for all that the disk is made from: these files, and the lab's root."""
-    return digest(root.name, Path(__file__), HOST / "image")
-
-
-def digest(start: str, *sources: Path) -> str:
-    found = hashlib.sha256(start.encode())
-    for source in sources:
-        for path in sorted([source] if source.is_file() else source.rglob("*")):
-            if path.is_file():
-                found.update(str(path.relative_to(HOST)).encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def build(store: Path, root: Path) -> Path:
-    """The directory of the disk under ``store``, built if it isn't there.  A half-built one never counts."""
-    disks = store / "disks"
-    disk = disks / key(root)
-    if disk.is_dir():
-        return disk
-    part = disk.with_suffix(".part")
-    only_this(part)
-    log = store / "disk.log"
-    script = ("sh", "-eux", "-c", MAKE, "sh", str(root), str(part), str(HOST / "image"), SIZE)
-    with log.open("wb") as out:
-        built = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", *NAMESPACE, *script],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    if built.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise HostError(f"building the host's disk failed ({log} has it all):\n{tail}")
-    part.rename(disk)
-    return disk
-
-
 # Ends whatever runs in it with its first process, and that with the process that started it.
 NAMESPACE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private")
 
 
-def only_this(part: Path) -> None:
-    """An empty directory, and nothing beside it: what was built before, or in part, is of no use any more."""
-    part.parent.mkdir(parents=True, exist_ok=True)
-    for older in part.parent.iterdir():
-        subprocess.run(["rm", "-rf", "--one-file-system", str(older)], check=True)
-    part.mkdir()
+def place(store: Path, root: Path) -> Path:
+    """Where the directory of the disk is under ``store``, once it is built from this root."""
+    return store / "disks" / kept.key(root.name, HOST, Path(__file__), HOST / "image")
+
+
+def build(store: Path, root: Path) -> Path:
+    """The directory of the disk, built if it isn't there."""
+
+    def make(part: Path) -> None:
+        script = ("sh", "-eux", "-c", MAKE, "sh", str(root), str(part), str(HOST / "image"), SIZE)
+        command = ["setpriv", "--pdeathsig", "KILL", *NAMESPACE, *script]
+        kept.run_logged(command, store / "disk.log", "building the host's disk")
+
+    return kept.built(place(store, root), make)
 
 
 def ensure_host_tools() -> None:

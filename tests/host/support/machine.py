@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -11,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.host.support import disk, emulator, snapshot
@@ -20,6 +19,7 @@ from tests.host.support.disk import HostError
 from tests.host.support.emulator import Places
 from tests.host.support.qmp import Monitor
 from tests.lab.support.checkout import INSTALL, fingerprint, pack
+from tests.lab.support.kept import locked
 from tests.lab.support.machine import Lab
 from tests.lab.support.process import Process, cgroup2
 
@@ -52,21 +52,14 @@ class Host:
         self.store = store / "host"
         self.run = self.store / "run"
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.store.mkdir(parents=True, exist_ok=True)
-        with (self.store / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def build(self) -> None:
         """Have the disk and the snapshot, with the lab's image below them."""
-        with self._locked():
+        with locked(self.store):
             self._build()
 
     def up(self) -> None:
         """Have the host running, with this checkout installed in it."""
-        with self._locked():
+        with locked(self.store):
             places = self._build()
             if not self._runs(places):
                 self._restore(places)
@@ -74,20 +67,20 @@ class Host:
 
     def reset(self) -> None:
         """A fresh host: nothing of what was done on it before is left."""
-        with self._locked():
+        with locked(self.store):
             places = self._build()
             self._restore(places)
             self._install(places)
 
     def down(self) -> None:
-        with self._locked():
+        with locked(self.store):
             self._stop()
 
     def reboot(self, kernel: str = "") -> None:
         """Shut down in the orderly way and boot again with the same disk and NVDIMM; ``kernel``: another one."""
         if kernel and kernel not in KERNELS:
             raise HostError(f"no kernel {kernel!r}: {' or '.join(KERNELS)}")
-        with self._locked():
+        with locked(self.store):
             places, process = self._running()
             with contextlib.suppress(HostError):  # the connection may end before the answer
                 Channel(places.disk, self.run).quietly("systemctl poweroff")
@@ -122,8 +115,8 @@ class Host:
         self._check_machine()
         disk.ensure_host_tools()
         root = self.lab.build()
-        made = self.store / "disks" / disk.key(root)
-        if not (made.is_dir() and (self.store / "snapshots" / snapshot.key(made)).is_dir()):
+        made = disk.place(self.store, root)
+        if not (made.is_dir() and snapshot.place(self.store, made).is_dir()):
             self._stop()
         made = disk.build(self.store, root)
         return Places(root, made, snapshot.build(self.store, root, made, self._cgroup()), self.run)

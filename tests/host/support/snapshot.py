@@ -7,12 +7,12 @@ import shutil
 import time
 from pathlib import Path
 
-from tests.host.support import disk as disks
 from tests.host.support import emulator
 from tests.host.support.channel import Channel
 from tests.host.support.disk import HostError
 from tests.host.support.emulator import Places
 from tests.host.support.qmp import Monitor
+from tests.lab.support import kept
 from tests.lab.support.process import Process, end_all
 from tests.paths import HOST
 
@@ -27,20 +27,19 @@ CHANNEL_SECONDS = 30
 THREADS = 2
 
 
-def key(disk: Path) -> str:
-    """A name for all that the snapshot is made from: the disk, the emulator's machine, what warms it."""
-    return disks.digest(disk.name, Path(__file__), HOST / "support/emulator.py", HOST / "inside/warm.sh")
+def place(store: Path, disk: Path) -> Path:
+    """Where the directory of the snapshot is under ``store``, once it is made of this disk."""
+    sources = (Path(__file__), HOST / "support/emulator.py", HOST / "inside/warm.sh")
+    return store / "snapshots" / kept.key(disk.name, HOST, *sources)
 
 
 def build(store: Path, root: Path, disk: Path, cgroup: Path) -> Path:
-    """The directory of the snapshot under ``store``, made if it isn't there.  A half-made one never counts."""
-    snapshots = store / "snapshots"
-    snapshot = snapshots / key(disk)
-    if snapshot.is_dir():
-        return snapshot
-    part = snapshot.with_suffix(".part")
+    """The directory of the snapshot, made if it isn't there."""
+    return kept.built(place(store, disk), lambda part: _make(store, root, disk, cgroup, part))
+
+
+def _make(store: Path, root: Path, disk: Path, cgroup: Path, part: Path) -> None:
     end(cgroup)
-    disks.only_this(part)
     places = Places(root, disk, part, part)
     emulator.make_overlay(places, "/mnt/disk/disk.img", "raw")
     try:
@@ -58,8 +57,6 @@ def build(store: Path, root: Path, disk: Path, cgroup: Path) -> Path:
         end(cgroup)
     for name in ("qmp", "pid", "port", "channel", "nvdimm", "spare.img"):
         (part / name).unlink(missing_ok=True)
-    part.rename(snapshot)
-    return snapshot
 
 
 def end(cgroup: Path) -> None:

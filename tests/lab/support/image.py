@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -11,18 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.support import kept
+from tests.lab.support.kept import LabError
 from tests.paths import LAB
 
 SUITE = "trixie"
-SOURCES = (LAB / "image", LAB / "witness", LAB / "image.py")
+SOURCES = (LAB / "image", LAB / "witness", LAB / "support/image.py")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # What of the host's apt configuration the image needs to reach the same mirrors in the same way.
 APT_OPTIONS = ("Acquire::http", "Acquire::https", "Acquire::Check", "Acquire::Retries")
 HOST_PACKAGES = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
-
-
-class LabError(Exception):
-    """The lab can't be built or run; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -82,39 +79,18 @@ def _host_archives() -> Iterator[tuple[str, str]]:
             yield label, uri.rstrip("/")
 
 
-def key(source: Mirrors) -> str:
-    """A name for all that the image is built from: these files, the mirrors, the architecture."""
-    digest = hashlib.sha256(repr((SUITE, source, platform.machine())).encode())
-    for root in SOURCES:
-        for path in sorted([root] if root.is_file() else root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(str(path.relative_to(LAB)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+def root(store: Path, source: Mirrors) -> Path:
+    """Where the root of the image is under ``store``, once it is built."""
+    return store / "images" / kept.key(repr((SUITE, source, platform.machine())), LAB, *SOURCES)
 
 
 def build(store: Path, source: Mirrors) -> Path:
-    """The root of the image under ``store``, built if it isn't there.  A half-built one never counts."""
-    images = store / "images"
-    image = images / key(source)
-    if image.is_dir():
-        return image
-    images.mkdir(parents=True, exist_ok=True)
-    for leftover in images.glob("*.part"):
-        _remove_tree(leftover)
-    part = image.with_suffix(".part")
-    log = store / "build.log"
-    with log.open("wb") as out:
-        built = subprocess.run(
-            _mmdebstrap(part, source), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
-        )
-    if built.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise LabError(f"building the image failed ({log} has it all):\n{tail}")
-    for older in images.iterdir():
-        if older != part:
-            _remove_tree(older)
-    part.rename(image)
-    return image
+    """The root of the image, built if it isn't there."""
+
+    def make(part: Path) -> None:
+        kept.run_logged(_mmdebstrap(part, source), store / "build.log", "building the image")
+
+    return kept.built(root(store, source), make)
 
 
 def _mmdebstrap(root: Path, source: Mirrors) -> list[str]:
@@ -144,8 +120,3 @@ def _apt_options() -> list[str]:
         ["apt-config", "dump", "--format", '%F "%v";%n'], check=True, capture_output=True, text=True
     ).stdout
     return [line for line in dumped.splitlines() if line.startswith(APT_OPTIONS) and ' ""' not in line]
-
-
-def _remove_tree(tree: Path) -> None:
-    """Remove a root file system; never across a mount that an interrupted build left behind."""
-    subprocess.run(["rm", "-rf", "--one-file-system", str(tree)], check=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.support import image
 from tests.lab.support.checkout import INSTALL, fingerprint, pack
-from tests.lab.support.image import LabError
+from tests.lab.support.kept import LabError, locked
 from tests.lab.support.process import FORWARDED, Process, cgroup2, end_all, environment, exit_status, wait_forwarding
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
@@ -38,13 +37,6 @@ class Lab:
         self.store = store
         self.run = store / "run"
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.store.mkdir(parents=True, exist_ok=True)
-        with (self.store / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def another(self, owner: int, name: str) -> Lab:
         """One beside this one, of the same image, which is there; ``owner`` is the process that ends it."""
         other = Lab(self.store / "others" / f"{owner}-{Process.of(owner).started}-{name}")
@@ -63,13 +55,13 @@ class Lab:
                     shutil.rmtree(store)
 
     def build(self) -> Path:
-        with self._locked():
+        with locked(self.store):
             return self._build()
 
     def _build(self) -> Path:
         image.ensure_host_tools()
         source = image.mirrors()
-        wanted = self.store / "images" / image.key(source)
+        wanted = image.root(self.store, source)
         if not wanted.is_dir():
             self._stop()
             self.end_others()
@@ -77,7 +69,7 @@ class Lab:
 
     def up(self) -> None:
         """Have the lab booted from the image of this checkout, with this checkout installed in it."""
-        with self._locked():
+        with locked(self.store):
             root = self._build()
             if not self._runs(root):
                 self._stop()
@@ -86,26 +78,26 @@ class Lab:
 
     def reset(self) -> None:
         """A fresh system: nothing of what was done in the lab before is left."""
-        with self._locked():
+        with locked(self.store):
             root = self._build()
             self._stop()
             self._boot(root)
             self._install()
 
     def down(self) -> None:
-        with self._locked():
+        with locked(self.store):
             self._stop()
 
     def reboot(self) -> None:
         """Power off hard and boot again with the same disk, as a host that lost its power."""
-        with self._locked():
+        with locked(self.store):
             root = Path((self.run / "image").read_text())
             self._end_processes()
             self._boot(root)
 
     def restart(self) -> None:
         """Shut down in the orderly way, as the administrator of a host would, and boot again with the same disk."""
-        with self._locked():
+        with locked(self.store):
             root = Path((self.run / "image").read_text())
             self.run_in(["systemctl", "poweroff"])
             events = self._own_cgroup() / "cgroup.events"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.support.channel import Channel
-from tests.host.support.disk import HostError, digest
+from tests.host.support.disk import HostError
 from tests.host.support.emulator import command
 from tests.host.support.snapshot import forwarded_port
 from tests.paths import HOST
@@ -35,11 +35,6 @@ def test_words_reach_a_command_as_they_are(tmp_path: Path) -> None:
 
 def test_a_machine_that_is_restored_differs_in_what_it_waits_for_alone() -> None:
     assert command("stable", "-incoming", "defer") == [*command("stable"), "-incoming", "defer"]
-
-
-def test_a_change_of_a_source_is_another_key() -> None:
-    assert digest("a", HOST / "image") != digest("b", HOST / "image")
-    assert digest("a", HOST / "image") != digest("a", HOST / "inside")
 
 
 def test_the_program_says_how_it_is_used() -> None:
