@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -18,7 +19,12 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Labs of a run that was killed would take the CPUs of this one."""
+    """Labs of a run that was killed would take the CPUs of this one.
+
+    Run in the background of a script, it ignores Ctrl-C, as would all that it starts; tests send that signal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _end_labs(config)
 
 

@@ -31,6 +31,8 @@ def _catch_signals() -> None:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell sets that for a background command of a script
+        raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 

@@ -280,6 +280,20 @@ def test_a_signal_at_the_question(number: signal.Signals) -> None:
     assert "Traceback" not in terminal.seen
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_background_of_a_script(number: signal.Signals) -> None:
+    """A shell has such a command ignore Ctrl-C; it must not ignore the others for that."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        terminal = Terminal("upgrade", "--all")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    terminal.read_until("[y/N] ")
+    terminal.process.send_signal(number)
+    assert terminal.end() == 130
+    assert "virtcpr: error: interrupted" in terminal.seen
+
+
 def test_nobody_reads_stdout() -> None:
     """``virtcpr list | head -0``: no traceback and no complaint at exit."""
     ours, theirs = os.pipe()
