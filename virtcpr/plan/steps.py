@@ -17,8 +17,8 @@ class Side(Enum):
 class State(Enum):
     """The journal's states; each is written before its step."""
 
-    PLANNED = "planned"
-    SPAWNED = "spawned"
+    PLANNED = "planned"  # new QEMU may be there; libvirt's daemon hasn't been stopped
+    SPAWNED = "spawned"  # new QEMU is there, and the daemon is about to be stopped
     MIGRATING = "migrating"
     RECEIVED = "received"
     COMMITTING = "committing"
@@ -40,7 +40,7 @@ class Step:
     announce: State | None = None
 
 
-SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-new", announce=State.SPAWNED)
+SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-new", announce=State.PLANNED)
 
 HAND_OVER = (
     Step("connect", "take over old QEMU's monitor and check the guest again", undo="disconnect"),

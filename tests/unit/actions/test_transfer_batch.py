@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.records import moved
 from virtcpr.actions.transfer.batch import Batch
-from virtcpr.errors import HostError, VirtcprError
+from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import DomainReport, Result
 
@@ -82,13 +84,13 @@ def test_a_daemon_that_does_not_come_back_is_noted(done: list[str], monkeypatch:
     assert made.notes == ["it doesn't stop; it doesn't start: by hand"]
 
 
-def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others of its batch are compared, and done."""
+def adopt(monkeypatch: pytest.MonkeyPatch, unlisted: Callable[..., object]) -> tuple[Batch, list[str], dict[str, Any]]:
+    """Three guests were moved and libvirt's daemon is started: the batch, who was compared, who failed and why."""
     verified: list[str] = []
+    failures: dict[str, Any] = {}
     monkeypatch.setattr(reconnect, "reconnect", lambda _: SimpleNamespace())
-    monkeypatch.setattr(reconnect, "unlisted", lambda *_: frozenset({"uuid-mail"}))
+    monkeypatch.setattr(reconnect, "unlisted", unlisted)
     monkeypatch.setattr(Batch, "_verify", lambda _, move: verified.append(move.facts.name))
-    failures: dict[str, VirtcprError] = {}
 
     def move(name: str) -> Any:
         return SimpleNamespace(
@@ -101,8 +103,13 @@ def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(mo
     made = batch()
     made.request = SimpleNamespace(uri=None)  # type: ignore[assignment]
     away: Any = SimpleNamespace(end=lambda: None, began=time.monotonic())
-
     made._adopt([move("web"), move("mail"), move("db")], away, lambda _: None)
+    return made, verified, failures
+
+
+def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its batch are compared, and done."""
+    made, verified, failures = adopt(monkeypatch, lambda *_: frozenset({"uuid-mail"}))
 
     assert verified == ["web", "db"]
     assert made.notes == []
@@ -113,6 +120,23 @@ def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(mo
     )
     assert error.hint == "don't start the domain; read the daemon's log, then: virtcpr recover mail"
     assert error.code == "unsettled"
+
+
+def test_guests_that_cannot_be_looked_for_are_unsettled_and_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in new QEMU all the same."""
+
+    def no_descriptor(*_: object) -> frozenset[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    made, verified, failures = adopt(monkeypatch, no_descriptor)
+
+    assert verified == []
+    assert failures.keys() == {"web", "mail", "db"}
+    for error in failures.values():
+        assert error.code == "unsettled"
+        assert error.message == "[Errno 24] Too many open files; the guest runs in new QEMU"
+    (note,) = made.notes
+    assert note.endswith("start libvirt's daemon: systemctl start libvirtd, or virtqemud")
 
 
 def test_the_guardian_watches_from_the_first_new_qemu_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,3 +215,33 @@ def test_a_group_that_takes_no_thread_is_told_of(resctrl_root: Path, monkeypatch
     monkeypatch.setattr(Path, "write_text", full)
     told = place_threads.mirror_groups([(11, 21)])
     assert told == [f"resource control (resctrl): {resctrl_root}/mon_groups/all/tasks: No space left on device"]
+
+
+def test_a_placement_that_is_interrupted_is_over_before_new_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads' numbers may be others' soon after."""
+    begun, may_end, done = threading.Event(), threading.Event(), []
+
+    def slow(*_: object) -> place_threads.Placed:
+        begun.set()
+        may_end.wait(10)
+        done.append("placed")
+        return place_threads.Placed(BEFORE, [])
+
+    async def known(process: Process, _: object) -> dict[str, int]:
+        return {MAIN: process.pid}
+
+    async def interrupted() -> None:
+        process: Any = Process.of(os.getpid())
+        task = asyncio.create_task(place_threads.place((process, process), (process, process)))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == ["placed"]
+
+    monkeypatch.setattr(place_threads, "_place", slow)
+    monkeypatch.setattr(place_threads, "_known", known)
+    asyncio.run(interrupted())

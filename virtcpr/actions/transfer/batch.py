@@ -255,10 +255,11 @@ class Batch:
             watch(Progress("", BACK))
             guests = {move.facts.uuid: move.new.process for move in moved if move.new}
             missing = reconnect.unlisted(self.connection, guests)
-        except VirtcprError as error:
-            self.notes.append(f"{error.message}: {error.hint or BY_HAND}")
+        except (VirtcprError, OSError) as error:
+            hint = getattr(error, "hint", None) or BY_HAND
+            self.notes.append(f"{error}: {hint}")
             for move in moved:
-                move.fail(Unsettled(f"{error.message}; the guest runs in new QEMU", hint=error.hint or BY_HAND))
+                move.fail(Unsettled(f"{error}; the guest runs in new QEMU", hint=hint))
             return
         ended = answered if missing else time.monotonic()
         self.blackout_ms = round((ended - away.began) * 1000, 1)

@@ -28,7 +28,14 @@ async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> P
     """Place new's threads as old's are; both processes must be alive."""
     (old_process, old_monitor), (new_process, new_monitor) = old, new
     before, after = await _known(old_process, old_monitor), await _known(new_process, new_monitor)
-    return await asyncio.to_thread(_place, old_process, before, new_process, after)  # other guests may be paused
+    # In a thread, as other guests may be paused.  If this is cancelled, wait for it: new is about to be killed, and its
+    # threads' numbers may soon be others'.
+    placing = asyncio.ensure_future(asyncio.to_thread(_place, old_process, before, new_process, after))
+    try:
+        return await asyncio.shield(placing)
+    except asyncio.CancelledError:
+        await placing
+        raise
 
 
 def _place(old: Process, before: Mapping[str, int], new: Process, after: Mapping[str, int]) -> Placed:
