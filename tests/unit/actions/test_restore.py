@@ -11,14 +11,13 @@ import pytest
 from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, RebootStage, Shelf
 from virtcpr.actions import restore
 from virtcpr.actions.daemon import qemu_hook
-from virtcpr.actions.reboot import settle, strip, validate
+from virtcpr.actions.reboot import settle, strip
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.records import saves
 from virtcpr.actions.restore import RestoreBatch
 from virtcpr.errors import HostError, Unsettled, UsageError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
-from virtcpr.host.qemu.stream import Digest, digest
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
 from virtcpr.plan import outcome
 from virtcpr.plan.reboot_recovery import Stage
@@ -94,22 +93,13 @@ def test_what_is_not_sound_is_blocked_before_anything_is_touched(reboot_stage: R
     assert reboot_stage.left() == WAITS
 
 
-def test_no_state_is_read_before_its_turn(
-    reboot_stage: RebootStage, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_state_is_read_before_its_turn(reboot_stage: RebootStage, opened: Open, digested: list[Path]) -> None:
     """One after the other they would keep every guest down, until systemd's patience ends."""
-    read: list[Path] = []
-
-    def noting(path: Path) -> Digest:
-        read.append(path)
-        return digest(path)
-
-    monkeypatch.setattr(validate, "digest", noting)
     reboot_stage.saved()
     batch = opened()
-    assert read == []
+    assert digested == []
     assert run(batch)[0].result is Keeping.RESTORED
-    assert len(read) == 1
+    assert len(digested) == 1
 
 
 def test_what_is_damaged_is_blocked_in_its_turn(reboot_stage: RebootStage, opened: Open) -> None:

@@ -17,7 +17,7 @@ from virtcpr.actions.records.saves import Record
 from virtcpr.errors import HostError, Unsettled
 from virtcpr.host.files import ram_files
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.stream import Digest, Stream, digest
+from virtcpr.host.qemu.stream import Stream
 from virtcpr.model import Settled
 from virtcpr.plan.reboot_recovery import Purpose, Stage
 
@@ -225,20 +225,13 @@ def test_what_qemu_does_not_load_and_is_as_it_was(reboot_stage: RebootStage) -> 
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_only_a_small_state_is_read_before_it_is_loaded(
-    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, in_place: bool
+    reboot_stage: RebootStage, digested: list[Path], in_place: bool
 ) -> None:
     """All of the RAM may be in it: to read it twice takes twice as long."""
-    read: list[Path] = []
-
-    def noting(path: Path) -> Digest:
-        read.append(path)
-        return digest(path)
-
-    monkeypatch.setattr(validate, "digest", noting)
     if not in_place:
         reboot_stage.world.facts = private_ram(reboot_stage.world.facts)
     assert reboot_stage.restore(reboot_stage.saved(), read=None) is None
-    assert bool(read) == in_place
+    assert bool(digested) == in_place
 
 
 def test_what_is_damaged_and_loaded_all_the_same(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.actions.inspect.emulators import Emulators
-from virtcpr.actions.reboot import settle
+from virtcpr.actions.reboot import settle, validate
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import FD, Saving
 from virtcpr.actions.records import pending_strips, saves
@@ -26,6 +26,7 @@ from virtcpr.errors import HostError, QmpRefused, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.stream import Digest, digest
 from virtcpr.model import Recovered
 from virtcpr.plan import reboot
 from virtcpr.plan.reboot_recovery import Purpose, Stage
@@ -361,6 +362,19 @@ def children() -> Iterator[list[subprocess.Popen[bytes]]]:
         child.wait()
         assert child.stdin is not None
         child.stdin.close()
+
+
+@pytest.fixture
+def digested(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The states that were read as a whole before anything was started."""
+    paths: list[Path] = []
+
+    def noting(path: Path) -> Digest:
+        paths.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(validate, "digest", noting)
+    return paths
 
 
 @pytest.fixture
