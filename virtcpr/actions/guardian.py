@@ -1,6 +1,7 @@
-"""The guardian: if virtcpr dies in the blackout, settle the swap and start libvirt's daemon again.
+"""The guardian: if virtcpr dies while it moves guests, settle the swaps and start libvirt's daemon again if it is down.
 
-virtcpr starts it before the blackout (``host.processes.guard``) and stops it afterwards.  It only acts if virtcpr dies.
+virtcpr starts it before the first new QEMU (``host.processes.guard``) and stops it afterwards.  It only acts if virtcpr
+dies.
 Running it late or twice is harmless: a settled swap has no journal, and a running daemon isn't started.
 
 usage: python -I -m virtcpr.actions.guardian PID STARTED
