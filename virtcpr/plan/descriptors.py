@@ -10,12 +10,13 @@ OWN = 64  # the connection to libvirt, the guardian, the lock, logs, the event l
 MOVING = 16  # of each guest that is being handed over: monitors, process files, taps
 
 
+def needed(plans: Sequence[Plan], parallel: int) -> int:
+    """How many descriptors a batch of these guests has open at most."""
+    kept = sum(len(plan.taps) + len(plan.displays) for plan in plans)
+    spawned = max((len(plan.carried) + len(plan.opened) for plan in plans), default=0)  # one after the other
+    return OWN + MOVING * parallel + kept + spawned
+
+
 def that_fit(plans: Sequence[Plan], limit: int, parallel: int) -> int:
     """How many of these guests, the first ones, can be moved in one batch within ``limit`` descriptors."""
-    held = OWN + MOVING * parallel
-    for number, plan in enumerate(plans):
-        kept = len(plan.taps) + len(plan.displays)
-        if held + kept + len(plan.carried) + len(plan.opened) > limit:  # the latter only while it is spawned
-            return number
-        held += kept
-    return len(plans)
+    return next((n for n in range(len(plans), 0, -1) if needed(plans[:n], parallel) <= limit), 0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.unit.support import facts
 from virtcpr.plan.decision import decide
-from virtcpr.plan.descriptors import MOVING, OWN, that_fit
+from virtcpr.plan.descriptors import MOVING, OWN, needed, that_fit
 from virtcpr.plan.transfer import Carried, Plan
 
 
@@ -31,3 +31,10 @@ def test_sixty_guests_with_many_queues_need_more_than_the_default() -> None:
 
 def test_a_batch_without_guests_fits() -> None:
     assert that_fit([], 10, 1) == 0
+
+
+def test_a_batch_that_fits_needs_what_it_fits_into() -> None:
+    plans = [guest(16), guest(2)]
+    assert needed(plans, 4) == OWN + 4 * MOVING + 16 + 2 + 16, "each is spawned by itself"
+    assert that_fit(plans, needed(plans, 4), 4) == 2
+    assert that_fit(plans, needed(plans, 4) - 1, 4) == 1

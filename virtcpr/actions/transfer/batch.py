@@ -140,6 +140,9 @@ class Batch:
         except (VirtcprError, OSError) as error:
             self._abandon(move, record, error)
             return
+        except Exception as error:  # a defect: this guest is untouched, and the others must not suffer
+            self._abandon(move, record, HostError(f"{type(error).__name__}: {error}"))
+            return
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
         move.hand_over = HandOver(move.plan, move.new, record, watch, self.pauses)
 

@@ -28,7 +28,7 @@ from virtcpr.model import (
     Severity,
 )
 from virtcpr.plan.decision import decide
-from virtcpr.plan.descriptors import that_fit
+from virtcpr.plan.descriptors import needed, that_fit
 from virtcpr.plan.findings.table import DESCRIPTORS
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
@@ -128,11 +128,13 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
 
 
 def _fit(moves: list[Move], parallel: int) -> None:
-    """Block the domains that one batch has no descriptors for."""
-    limit = descriptors.raise_limit()
+    """Block the domains that one batch has no descriptors for; allow what the others need."""
+    limit = descriptors.most()
     plans = [move.plan for move in moves if move.plan is not None]
-    for move in moves[that_fit(plans, limit, parallel) :]:
+    number = that_fit(plans, limit, parallel)
+    for move in moves[number:]:
         move.end(Result.BLOCKED, DESCRIPTORS.finding(move.facts.name, {"limit": str(limit)}))
+    descriptors.allow(needed(plans[:number], parallel))
 
 
 def parallel(request: Request) -> int:

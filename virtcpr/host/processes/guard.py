@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from virtcpr.host.libvirt.daemon import DriverLock
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.processes.run import run
 from virtcpr.host.system.lock import RUN_DIR
+from virtcpr.host.system.wait import readable
 
 PROGRAM = "virtcpr.actions.guardian"
 RECIPE = RUN_DIR / "guardian.json"
@@ -111,8 +111,7 @@ class Child:
             self.process.stdin.flush()
         except OSError:
             return ""
-        ready, _, _ = select.select([self.process.stdout], [], [], READY_SECONDS)
-        return self.process.stdout.readline().strip() if ready else ""
+        return self.process.stdout.readline().strip() if readable(self.process.stdout, READY_SECONDS) else ""
 
     def disarm(self) -> None:
         self.process.kill()
@@ -127,8 +126,7 @@ def _child(command: list[str]) -> Child:
     except OSError as error:
         raise HostError(f"the guardian can't be started: {error.strerror}") from error
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
-    if not ready or process.stdout.readline().strip() != READY:
+    if not readable(process.stdout, READY_SECONDS) or process.stdout.readline().strip() != READY:
         process.kill()
         process.wait()
         raise HostError("the guardian didn't start, or ended at once")

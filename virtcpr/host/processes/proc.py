@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import os
 import re
-import select
 import signal
 import socket
 import struct
@@ -20,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from virtcpr.errors import HostError
-from virtcpr.host.system.wait import wait_until
+from virtcpr.host.system.wait import readable, wait_until
 
 SYS_PIDFD_GETFD = 438  # the same on every architecture (Linux, include/uapi/asm-generic/unistd.h)
 SO_ACCEPTCON = 0x10000  # /proc/net/unix, flags of a listening socket
@@ -117,7 +116,7 @@ class Process:
         except HostError:
             return not self.there()
         try:
-            return _ended(pidfd, timeout + self._exit_seconds())
+            return readable(pidfd, timeout + self._exit_seconds())
         finally:
             os.close(pidfd)
 
@@ -134,7 +133,7 @@ class Process:
         try:
             seconds = timeout + self._exit_seconds()
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            return _ended(pidfd, seconds) if gone else self.ends(timeout)
+            return readable(pidfd, seconds) if gone else self.ends(timeout)
         except ProcessLookupError:
             return True
         finally:
@@ -215,13 +214,6 @@ def _runs(task: Path) -> bool:
 def _exits(fields: Sequence[str]) -> bool:
     """Whether a thread, by its ``stat``, has ended or is on its way out: it runs nothing of its program any more."""
     return fields[0] in "ZX" or bool(int(fields[6]) & PF_EXITING)
-
-
-def _ended(pidfd: int, timeout: float) -> bool:
-    """Wait until the process is gone, ``timeout`` seconds at most; whether it is."""
-    ended = select.poll()
-    ended.register(pidfd, select.POLLIN)
-    return bool(ended.poll(timeout * 1000))
 
 
 def running_since(process: Process) -> float:

@@ -25,6 +25,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.processes import policies
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.cgroup import hierarchy
+from virtcpr.host.system.wait import readable
 
 CLONE_NEWNS = 0x00020000
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
@@ -66,8 +67,7 @@ def launch(order: Launch) -> Process:
     finally:
         os.close(writer)
     with os.fdopen(reader) as answer:
-        ready, _, _ = select.select([answer], [], [], SECONDS)
-        if not ready:
+        if not readable(answer, SECONDS):
             _end_with_children(starter)
             raise HostError(f"new QEMU couldn't be started within {SECONDS:g} s: {order.argv[0]} can't be executed")
         pid = answer.read().strip()
@@ -119,9 +119,8 @@ def _become(order: Launch, tell: int, report: int) -> None:
         _join_mounts(order.model)
         os.chdir("/")
         os.umask(int(status["Umask"], 8))
-        if not Process(
-            order.model, order.started
-        ).alive():  # all of the above may come from another process, maybe root's
+        # Else all of the above may come from another process, maybe root's.
+        if not Process(order.model, order.started).alive():
             raise HostError(f"old QEMU (process {order.model}) has ended")
         if _unheard(report):
             raise HostError("virtcpr has ended")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 POLL = 0.005  # s between two checks
 
@@ -29,3 +30,13 @@ def wait_until(
     while not until(seen := look()) and (left := deadline - clock()) > 0:
         pause(min(poll, left))
     return seen
+
+
+def readable(file: IO[str] | int, seconds: float) -> bool:
+    """Wait until a file can be read, or its other end is closed; ``seconds`` at most.  Returns whether it can be.
+
+    By poll(2): select(2) can't be asked about a descriptor above 1023, and a batch of many guests holds more.
+    """
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

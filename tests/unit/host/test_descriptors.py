@@ -1,0 +1,78 @@
+"""More descriptors than the 1024 of a process by default."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from virtcpr.errors import HostError
+from virtcpr.host.processes import descriptors
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.launch import Launch, launch
+from virtcpr.host.system.wait import readable
+
+MANY = 1100
+
+
+@pytest.fixture
+def many() -> Iterator[None]:
+    """So many are open that each further one has a number above what select(2) knows."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2 * MANY:
+        pytest.fail("the hard limit of open files is too low for this test")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
+    descriptors.allow(2 * MANY)
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(MANY)]
+    yield
+    for number in opened:
+        os.close(number)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_no_more_than_needed_and_no_less_than_before(many: None) -> None:
+    """Programs that are started inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert (soft, hard) == (2 * MANY, descriptors.most())
+    descriptors.allow(10)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (2 * MANY, hard)
+
+
+def test_a_pipe_with_a_high_number(many: None) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert reader > 1024
+        assert not readable(reader, 0)
+        os.close(writer)
+        assert readable(reader, 10), "its other end is closed"
+    finally:
+        os.close(reader)
+
+
+def test_qemu_is_launched(many: None) -> None:
+    """What is started here sleeps, as a child of init; its model is this process."""
+    null = os.open("/dev/null", os.O_RDWR)
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
+        try:
+            fds = {0: null, 1: null, 2: null}
+            process = launch(Launch(["/bin/sleep", "600"], model.pid, Process.of(model.pid).started, fds))
+        finally:
+            model.kill()
+            os.close(null)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.goes(10)
+
+
+def test_a_launch_that_fails_says_why(many: None) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
+        started = Process.of(model.pid).started
+        try:
+            with pytest.raises(HostError, match="new QEMU couldn't be started"):
+                launch(Launch(["/nonexistent"], model.pid, started, {}))
+        finally:
+            model.kill()
