@@ -15,6 +15,8 @@ import pytest
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.records import moved
+from virtcpr.actions.transfer import batch as batch_module
+from virtcpr.actions.transfer import libvirt_record
 from virtcpr.actions.transfer.batch import Batch
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
@@ -190,3 +192,22 @@ def test_what_was_tried_is_noted_also_without_a_new_qemu(monkeypatch: pytest.Mon
     made.moves = [move("full", Result.ROLLED_BACK, "plan"), move("unprepared", Result.BLOCKED, None)]
     made.run(lambda _: None)
     assert noted == ["full"]
+
+
+def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("filedescriptor out of range in select()")
+
+    given_up: list[str] = []
+    monkeypatch.setattr(batch_module, "spawn", broken)
+    monkeypatch.setattr(libvirt_record, "reserve", lambda _: None)
+    monkeypatch.setattr(Batch, "_abandon", lambda _self, _move, _record, error: given_up.append(str(error)))
+    move: Any = SimpleNamespace(
+        facts=SimpleNamespace(name="web"),
+        plan=SimpleNamespace(guest=None),
+        journal=lambda _: SimpleNamespace(write=lambda *_: None),
+    )
+
+    batch()._spawn(move, lambda _: None)
+
+    assert given_up == ["ValueError: filedescriptor out of range in select()"]
