@@ -155,7 +155,7 @@ def test_without_room_nothing_is_touched(travellers: Guests) -> None:
         shell("umount /var/lib/virtcpr/saved")
     assert report["exit_code"] == 4
     (finding,) = [f for f in report["domains"][0]["findings"] if f["code"] == "room"]
-    assert "may need 768 MiB, and /var/lib/virtcpr/saved has 16 MiB left" in finding["message"]
+    assert "may need 768 MiB, but /var/lib/virtcpr/saved has only 16 MiB left" in finding["message"]
     assert client.pid(STORED.name) == process
     refused = client.virtcpr("upgrade", "--yes", "--suspend-guest", STORED.name)
     assert refused.code == 2
