@@ -290,6 +290,8 @@ class HandOver:
                 hint=SETTLE,
             ) from cause
         words = f"; QEMU said: {output}" if output and output not in why else ""
+        if self.refusal is not None:  # its log says more than its answer
+            self.refusal += words
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         raise RolledBack(
             f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
