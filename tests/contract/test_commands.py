@@ -99,11 +99,13 @@ def test_upgrade_passes_on_mode_reboot(cli: Cli) -> None:
     cli("upgrade", "web", "--mode", "reboot", "--suspend-guest", "-y", backend=backend)
     cli("upgrade", "web", "--mode", "transfer", "--force", "-y", backend=backend)
     cli("upgrade", "web", "--try", "-y", backend=backend)
+    cli("upgrade", "web", "--fallback", "reboot", "--suspend-guest", "-y", backend=backend)
     assert backend.requests == [
         Request(("web",), mode=Mode.REBOOT),
         Request(("web",), mode=Mode.REBOOT, suspend=True),
         Request(("web",), mode=Mode.TRANSFER, force=True),
         Request(("web",), trying=True),
+        Request(("web",), fallback=Mode.REBOOT, suspend=True),
     ]
 
 
@@ -214,12 +216,17 @@ def test_no_running_domains(cli: Cli) -> None:
         ),
         (
             ("upgrade", "web", "--suspend-guest"),
-            "--suspend-guest needs --mode reboot",
+            "--suspend-guest needs --mode reboot or --fallback reboot",
             "try: virtcpr upgrade --help",
         ),
         (
             ("upgrade", "web", "--suspend-guest", "--mode", "transfer"),
-            "--suspend-guest needs --mode reboot",
+            "--suspend-guest needs --mode reboot or --fallback reboot",
+            "try: virtcpr upgrade --help",
+        ),
+        (
+            ("upgrade", "web", "--fallback", "reboot", "--mode", "reboot"),
+            "--fallback reboot is for domains that mode transfer can't move, not for --mode reboot",
             "try: virtcpr upgrade --help",
         ),
         (("upgrade", "--all", "--try"), "--try is for one domain at a time: name it", "try: virtcpr upgrade --help"),

@@ -19,6 +19,6 @@ def plan(request: Request) -> PlanReport:
     with Connection(request.uri) as connection:
         planned = outlooks(connection, request)
         uri = connection.uri
-    mode = request.mode or Mode.TRANSFER
-    pauses = history.pauses(mode)
-    return PlanReport(tuple(with_forecast(outlook, pauses) for outlook in planned), uri=uri)
+    pauses = {mode: history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT)}
+    asked = request.mode or Mode.TRANSFER
+    return PlanReport(tuple(with_forecast(outlook, pauses[outlook.mode or asked]) for outlook in planned), uri=uri)

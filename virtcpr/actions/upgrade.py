@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 from virtcpr.actions.reboot import batch as reboot
 from virtcpr.actions.reboot import move as reboot_move
 from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.model import Mode, Outlook, Request
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.model import Mode, Outlook, Request, Result, UpgradeReport, Watch
+from virtcpr.plan.fallback import merged
+from virtcpr.plan.outcome import exit_code
+
+Batch = transfer.Batch | reboot.Batch
 
 
-def open_upgrade(request: Request) -> AbstractContextManager[transfer.Batch | reboot.Batch]:
+def open_upgrade(request: Request) -> AbstractContextManager[Batch | Both]:
     """Take the host's lock, look at the domains, plan and rehearse; nothing is touched before ``run``.
 
     Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
     interrupted.
     """
-    return reboot.open_batch(request) if request.mode is Mode.REBOOT else transfer.open_batch(request)
+    if request.mode is Mode.REBOOT:
+        return reboot.open_batch(request)
+    return _open_both(request) if request.fallback is Mode.REBOOT else transfer.open_batch(request)
+
+
+@contextmanager
+def _open_both(request: Request) -> Iterator[transfer.Batch | Both]:
+    reboot.refuse_non_root()
+    with transfer.open_batch(request) as first:
+        others = _blocked(first.outlooks)
+        yield Both(first, reboot.Batch(_by_reboot(request, others), first.connection)) if others else first
+
+
+class Both:
+    """What mode transfer can move, then the rest by mode reboot.  ``outlooks`` is what ``run`` would do."""
+
+    def __init__(self, first: transfer.Batch, second: reboot.Batch) -> None:
+        self.first, self.second = first, second
+        self.interrupt = Interrupt()
+
+    @property
+    def connection(self) -> Connection:
+        return self.first.connection
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return merged(self.first.outlooks, self.second.outlooks)
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        """Run one batch after the other, as each does alone.
+
+        The second isn't begun after a signal, or while it isn't known which QEMU has a guest of the first.
+        """
+        with self.interrupt:
+            done = self.first.run(watch)
+            unsettled = [domain.name for domain in done.domains if domain.result is Result.UNKNOWN]
+            if self.interrupt.requested:
+                self._turn_back("interrupted")
+            elif unsettled:
+                self._turn_back(f"the move of {', '.join(unsettled)} isn't settled")
+            self.second.connection = self.first.connection  # the first batch opened it anew
+            rest = self.second.run(watch)
+            self.first.connection = self.second.connection
+        domains = merged(done.domains, rest.domains)
+        away = [ms for ms in (done.blackout_ms, rest.blackout_ms) if ms is not None]
+        code = exit_code({domain.result for domain in domains})
+        return UpgradeReport(domains, code, sum(away) if away else None, (*done.notes, *rest.notes))
+
+    def _turn_back(self, why: str) -> None:
+        for move in self.second.moves:
+            if move.result is None:
+                move.turn_back(f"{move.facts.name}: {why}")
 
 
 def outlooks(connection: Connection, request: Request) -> list[Outlook]:
     """What ``open_upgrade(request)`` would do with each domain.  Raises UsageError and HostError; touches nothing."""
-    planned = reboot_move.planned if request.mode is Mode.REBOOT else transfer_move.planned
-    return [move.outlook() for move in planned(connection, request)]
+    if request.mode is Mode.REBOOT:
+        return [move.outlook() for move in reboot_move.planned(connection, request)]
+    first = [move.outlook() for move in transfer_move.planned(connection, request)]
+    others = _blocked(first)
+    if request.fallback is None or not others:
+        return first
+    return [*merged(first, outlooks(connection, _by_reboot(request, others)))]
+
+
+def _blocked(outlooks: Sequence[Outlook]) -> tuple[str, ...]:
+    return tuple(outlook.uuid for outlook in outlooks if outlook.blocked)
+
+
+def _by_reboot(request: Request, uuids: tuple[str, ...]) -> Request:
+    return replace(request, domains=uuids, every=False, mode=Mode.REBOOT, fallback=None)

@@ -40,6 +40,17 @@ class UpgradeMode(StrEnum):
         return None if self is UpgradeMode.AUTO else Mode(self.value)
 
 
+class FallbackChoice(StrEnum):
+    """``--fallback``: what to do with domains that mode transfer can't move."""
+
+    NONE = "none"
+    REBOOT = "reboot"
+
+    @property
+    def mode(self) -> Mode | None:
+        return None if self is FallbackChoice.NONE else Mode(self.value)
+
+
 def domain_argument(which: Nameable) -> Any:
     """DOMAIN..., for which a shell completes these names."""
     return typer.Argument(help="Names, ids or UUIDs.", show_default=False, autocompletion=completion.domains(which))
@@ -70,6 +81,10 @@ TryOption = Annotated[
 UpgradeModeOption = Annotated[
     UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, reboot must be asked for.")
 ]
+FallbackOption = Annotated[
+    FallbackChoice,
+    typer.Option("--fallback", help="How to move the domains that mode transfer can't move; none leaves them alone."),
+]
 SUSPEND = "guests suspend themselves to RAM before, and are woken up after; needs the guest agent."
 SuspendOption = Annotated[bool, typer.Option("--suspend-guest", help=f"G{SUSPEND[1:]}")]
 TemplateOption = Annotated[
@@ -91,6 +106,16 @@ def request(session: Session, domains: list[str] | None, every: bool, emulator: 
     if not every and not domains:
         raise UsageError("which domains? Name them, or give --all", hint=hint)
     return Request(tuple(domains or ()), every, session.uri, emulator)
+
+
+def fallback(session: Session, mode: UpgradeMode, choice: FallbackChoice) -> Mode | None:
+    """:raise UsageError: if ``--mode reboot`` leaves nothing to fall back from."""
+    if choice is FallbackChoice.REBOOT and mode is UpgradeMode.REBOOT:
+        hint = f"try: virtcpr {session.command} --help"
+        raise UsageError(
+            "--fallback reboot is for domains that mode transfer can't move, not for --mode reboot", hint=hint
+        )
+    return choice.mode
 
 
 def refuse_trying_several(session: Session, domains: list[str] | None, trying: bool) -> None:

@@ -35,6 +35,10 @@ class DomainReport:
     phases: tuple[Phase, ...] = ()
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def blocked(self) -> bool:
+        return self.result is Result.BLOCKED
+
 
 @dataclass(frozen=True)
 class PlannedStep:
@@ -91,6 +95,10 @@ class Outlook:
     @property
     def moves(self) -> bool:
         return self.verdict is None
+
+    @property
+    def blocked(self) -> bool:
+        return self.verdict is Result.BLOCKED
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,11 @@ class CheckReport:
 class Request:
     """The domains of a command, and its options.  ``domains`` are names, ids or UUIDs; empty with ``every``.
 
-    ``mode`` None is `auto`; ``rehearse``: a twin tries the move before the guest is touched; ``suspend``: the guest is
-    asked to suspend itself to RAM before the save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that
-    runs the installed build is moved, too.  ``disks_unchanged``: the administrator says that nothing has
-    written to disks of which virtcpr can't tell that (`restore`).  ``trying``: also with what mode transfer was never
-    run with.
+    ``mode`` None is `auto`; ``fallback``: the mode for domains that mode transfer can't move; ``rehearse``: a twin
+    tries the move before the guest is touched; ``suspend``: the guest is asked to suspend itself to RAM before the
+    save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that runs the installed build is moved, too.
+    ``disks_unchanged``: the administrator says that nothing has written to disks of which virtcpr can't tell that
+    (`restore`).  ``trying``: also with what mode transfer was never run with.
     """
 
     domains: tuple[str, ...] = ()
@@ -175,6 +183,7 @@ class Request:
     emulator: str | None = None
     parallel: int | None = None
     mode: Mode | None = None
+    fallback: Mode | None = None
     rehearse: bool = True
     suspend: bool = False
     force: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import VirtcprError
+from virtcpr.errors import RolledBack, VirtcprError
 from virtcpr.model import (
     ExitCode,
     Finding,
@@ -64,6 +64,11 @@ class Outcome:
         """The action failed for this domain; the error says how the guest is now."""
         results = {"rolled-back": Result.ROLLED_BACK, "unsettled": Result.UNKNOWN}
         self.end(results.get(error.code, Result.FAILED), failure(error))
+
+    def turn_back(self, reason: str, hint: str | None = None) -> None:
+        """Don't move the domain after all: its guest noticed nothing, and new QEMU, if there was one, is gone."""
+        pid = self.facts.process.pid if self.facts.process else 0
+        self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint=hint or "try again"))
 
     @property
     def source(self) -> Side | None:

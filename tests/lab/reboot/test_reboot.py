@@ -19,6 +19,7 @@ from tests.lab.support.reboots import LEFTOVER, RAM, define, nothing_left, reboo
 
 PLACED = replace(SMALL, name="placed", number=20, prepared=False, agent=True)
 STORED = replace(DATABASE, name="stored", number=21)
+NEVER = replace(SMALL, name="never", number=22, prepared=False)
 # What is another at every start of a domain.
 CHANGES = (
     r"<domain type='qemu' id='\d+'",
@@ -169,3 +170,30 @@ def test_the_plan_says_where_ram_stays(travellers: Guests) -> None:
     assert "which stays there" in placed["carried"][0]
     assert stored["carried"] == []
     assert placed["rehearsal"]["verdict"] in ("go", "unsure")
+
+
+def test_what_mode_transfer_cannot_move_falls_back(travellers: Guests) -> None:
+    """One command: the guest that is ready for mode transfer keeps its id, the other one is started anew."""
+    names = (PLACED.name, NEVER.name)
+    travellers.start(NEVER)
+    client.install_qemu(
+        "OLD" if client.qemu_version(NEVER.name) != client.upstream(client.versions()["OLD"]) else "NEW"
+    )
+    ids = [virsh("domid", name).strip() for name in names]
+    options = ("--fallback", "reboot", "-o", "json")
+    alone = json.loads(client.virtcpr("plan", "--no-rehearse", "-o", "json", *names).out)["domains"]
+    planned = json.loads(client.virtcpr("plan", *options, *names).out)["domains"]
+
+    report = client.upgrade("--fallback", "reboot", *names)
+
+    assert [one["action"] for one in alone] == ["move", "blocked"]
+    assert [one["mode"] for one in planned] == ["transfer", "reboot"]
+    assert [(one["result"], one["mode"]) for one in report["domains"]] == [
+        ("upgraded", "transfer"),
+        ("upgraded", "reboot"),
+    ]
+    for shape in (PLACED, NEVER):
+        travellers.assert_well(shape)
+    assert virsh("domid", PLACED.name).strip() == ids[0]
+    assert virsh("domid", NEVER.name).strip() != ids[1]
+    nothing_left(NEVER.name)

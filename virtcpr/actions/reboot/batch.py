@@ -30,8 +30,7 @@ def open_batch(request: Request) -> Iterator[Batch]:
     Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
     interrupted.
     """
-    if os.geteuid() != 0:
-        raise HostError("only root can move guests", hint="run it with sudo")
+    refuse_non_root()
     with Lock():
         refuse_unsettled()
         batch = Batch(request, Connection(request.uri))
@@ -39,6 +38,12 @@ def open_batch(request: Request) -> Iterator[Batch]:
             yield batch
         finally:
             batch.connection.close()
+
+
+def refuse_non_root() -> None:
+    """Raises HostError: sessions have no mode reboot."""
+    if os.geteuid() != 0:
+        raise HostError("only root can move guests by mode reboot", hint="run it with sudo")
 
 
 class Batch:

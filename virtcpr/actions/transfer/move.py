@@ -13,7 +13,6 @@ from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import RolledBack
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import descriptors
 from virtcpr.model import (
@@ -61,11 +60,6 @@ class Move(Outcome):
     def stays_unsettled(self, outcome: Recovered) -> None:
         """Recovery couldn't settle it, either: its text on the guest and on libvirt's record becomes a finding."""
         self.end(Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {self.facts.name}"))
-
-    def turn_back(self, reason: str, hint: str | None = None) -> None:
-        """Don't move the domain after all; new QEMU, if there was one, is gone and the guest never noticed."""
-        pid = self.facts.process.pid if self.facts.process else 0
-        self.fail(RolledBack(f"{reason}; the guest runs on in old QEMU (process {pid})", hint=hint or "try again"))
 
     def journal(self, daemon: Mapping[str, object]) -> Journal:
         """The journal of the plan; nothing is written yet.  ``daemon`` is how libvirt's daemon is started again."""

@@ -11,6 +11,8 @@ from virtcpr.cli import options
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
+    FallbackChoice,
+    FallbackOption,
     ForceOption,
     RehearseOption,
     RunningDomain,
@@ -28,6 +30,7 @@ def plan(
     every: AllOption = False,
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,
+    fallback: FallbackOption = FallbackChoice.NONE,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
@@ -47,7 +50,9 @@ def plan(
     session.output = output
     options.refuse_trying_several(session, domain, trying)
     asked = options.request(session, domain, every, emulator)
-    report = session.backend.plan(replace(asked, mode=mode.mode, rehearse=rehearse, force=force, trying=trying))
+    then = options.fallback(session, mode, fallback)
+    request = replace(asked, mode=mode.mode, fallback=then, rehearse=rehearse, force=force, trying=trying)
+    report = session.backend.plan(request)
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

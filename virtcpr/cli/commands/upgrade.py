@@ -11,6 +11,8 @@ from virtcpr.cli import interaction, options
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
+    FallbackChoice,
+    FallbackOption,
     ForceOption,
     RehearseOption,
     RunningDomain,
@@ -34,7 +36,8 @@ def upgrade(
     every: AllOption = False,
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,
-    suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With --mode reboot: {options.SUSPEND}")] = False,
+    fallback: FallbackOption = FallbackChoice.NONE,
+    suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With mode reboot: {options.SUSPEND}")] = False,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
@@ -44,20 +47,28 @@ def upgrade(
 ) -> UpgradeReport:
     """Move running domains onto the installed QEMU.  Their guests keep running, except for a pause of milliseconds.
 
-    With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  A domain
-    that can't be moved, or already runs the installed QEMU, is left alone: the result says why.
+    With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  With
+    --fallback reboot only those are that can't be moved otherwise.  A domain that can't be moved, or already runs the
+    installed QEMU, is left alone: the result says why.
     """
     session: Session = ctx.obj
     session.output = output
     hint = "try: virtcpr upgrade --help"
     if parallel is not None and parallel < 1:
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
-    if suspend and mode is not UpgradeMode.REBOOT:
-        raise UsageError("--suspend-guest needs --mode reboot", hint=hint)
+    if suspend and UpgradeMode.REBOOT.mode not in (mode.mode, fallback.mode):
+        raise UsageError("--suspend-guest needs --mode reboot or --fallback reboot", hint=hint)
     options.refuse_trying_several(session, domain, trying)
     asked = options.request(session, domain, every, emulator)
     request = replace(
-        asked, parallel=parallel, mode=mode.mode, rehearse=rehearse, suspend=suspend, force=force, trying=trying
+        asked,
+        parallel=parallel,
+        mode=mode.mode,
+        fallback=options.fallback(session, mode, fallback),
+        rehearse=rehearse,
+        suspend=suspend,
+        force=force,
+        trying=trying,
     )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
