@@ -131,7 +131,7 @@ class FakeBackend(FakeAuto):
     restorings: list[FakeKeeping[RestoreReport]] = field(default_factory=list)
     discards: list[bool] = field(default_factory=list)
     closed: int = 0
-    refreshed: list[tuple[str | None, int]] = field(default_factory=list)
+    refreshed: list[tuple[str | None, int | None]] = field(default_factory=list)
     named: list[tuple[str | None, str]] = field(default_factory=list)
 
     def names(self, uri: str | None, which: str) -> list[str]:
@@ -202,9 +202,10 @@ class FakeBackend(FakeAuto):
         finally:
             self.closed += 1
 
-    def refresh(self, uri: str | None, exit_code: int) -> None:
-        assert self.closed or self.recoveries, "the lock is free"
+    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
+        assert self.closed or self.recoveries or exit_code is None, "the lock is free"
         self.refreshed.append((uri, exit_code))
+        return True
 
     @contextmanager
     def open_save(self, request: Request) -> Iterator[FakeKeeping[SaveReport]]:

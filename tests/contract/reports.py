@@ -75,10 +75,10 @@ DB = DomainReport("db", UUID.format(3), Result.BLOCKED, None, OLD, NEW, findings
 LAB = DomainReport("lab", UUID.format(4), Result.ROLLED_BACK, Mode.TRANSFER, NEW, None, findings=(REFUSED,))
 
 ROWS = (
-    DomainRow("web", UUID.format(1), 3, "running", OLD.version, NEW.version, True, Mode.TRANSFER),
-    DomainRow("mail", UUID.format(2), 4, "running", NEW.version, NEW.version, False, Mode.TRANSFER),
-    DomainRow("db", UUID.format(3), 17, "paused", OLD.version, NEW.version, True, None, (BLOCKER,)),
-    DomainRow("spare", UUID.format(5), None, "shut off", None, None, None, None),
+    DomainRow("web", UUID.format(1), 3, "running", OLD.version, NEW.version, True, Mode.TRANSFER, True),
+    DomainRow("mail", UUID.format(2), 4, "running", NEW.version, NEW.version, False, Mode.TRANSFER, False),
+    DomainRow("db", UUID.format(3), 17, "paused", OLD.version, NEW.version, True, None, True, (BLOCKER,)),
+    DomainRow("spare", UUID.format(5), None, "shut off", None, None, None, None, False),
 )
 
 

@@ -75,9 +75,11 @@ def test_list(cli: Cli) -> None:
         "running": "10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)",
         "installed": "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)",
         "outdated": True,
+        "prepared": True,
         "ready": "transfer",
         "findings": [],
     }
+    assert [row["prepared"] for row in document["domains"]] == [True, False, True, False]
     assert [finding["code"] for finding in db["findings"]] == ["ram-not-shared"]
     assert (spare["id"], spare["running"], spare["outdated"], spare["ready"]) == (None, None, None, None)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import ParseError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import DomainRow, ListReport, Mode
 from virtcpr.plan.decision import Decision, decide
@@ -27,9 +30,16 @@ def _row(facts: DomainFacts) -> DomainRow:
         running=facts.qemu.version if facts.qemu else None,
         installed=facts.emulator.version or None,
         outdated=None if facts.process is None or facts.emulator.problem else not decision.current,
+        prepared=_prepared(facts),
         ready=Mode.TRANSFER if decision.plan else _otherwise(decision),
         findings=decision.reasons(Mode.TRANSFER),
     )
+
+
+def _prepared(facts: DomainFacts) -> bool | None:
+    with suppress(ParseError):  # a finding says so
+        return facts.prepared
+    return None
 
 
 def _otherwise(decision: Decision) -> Mode | None:

@@ -205,8 +205,11 @@ class Backend(Protocol):
         """
         ...
 
-    def refresh(self, uri: str | None, exit_code: int) -> None:
-        """Write Prometheus' file anew, if one is configured: the command changed what is in it.  Raises nothing."""
+    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
+        """Write Prometheus' file anew, if one is configured; returns whether it was written.  Raises nothing.
+
+        ``exit_code`` is that of a command that changed what is in the file; None leaves the last one's there.
+        """
         ...
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
@@ -291,10 +294,10 @@ class RealBackend:
 
         return report(uri, domains, last)
 
-    def refresh(self, uri: str | None, exit_code: int) -> None:
+    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
         from virtcpr.actions.auto.prometheus import refresh
 
-        refresh(uri, exit_code)
+        return refresh(uri, exit_code)
 
     def open_save(self, request: Request) -> AbstractContextManager[Saving]:
         from virtcpr.actions.save import open_save

@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import typer
@@ -38,25 +41,31 @@ def answer(app: typer.Typer, session: Session) -> int:
     if instruction == "source":
         return _write_script(shell)
     completion_init()
-    _join_words()
+    begun = _join_words()
     logging.disable(logging.CRITICAL)
+    offered = StringIO()
     try:
-        typer.main.get_command(app).main([], prog_name="virtcpr", standalone_mode=False, obj=session)
+        with redirect_stdout(offered):
+            typer.main.get_command(app).main([], prog_name="virtcpr", standalone_mode=False, obj=session)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except Exception:
         return 1
     finally:
         logging.disable(logging.NOTSET)
+        sys.stdout.writelines(line.removeprefix(begun) for line in offered.getvalue().splitlines(keepends=True))
     return 1
 
 
-def _join_words() -> None:
-    """Put URIs together again.  bash takes ``:`` for a word of its own (COMP_WORDBREAKS), and typer passes these on."""
+def _join_words() -> str:
+    """Put URIs together again.  bash takes ``:`` for a word of its own (COMP_WORDBREAKS), and typer passes these on.
+
+    Returns the part of the word to complete that bash won't replace, because it takes it for other words.
+    """
     line, current = os.environ.get(WORDS, ""), os.environ.get(CURRENT, "")
     words = line.split("\n")
     if ":" not in words or not current.isdecimal():
-        return
+        return ""
     joined: list[str] = []
     number = int(current)
     for index, word in enumerate(words):
@@ -66,12 +75,12 @@ def _join_words() -> None:
         else:
             joined.append(word)
     os.environ[WORDS], os.environ[CURRENT] = "\n".join(joined), str(number)
+    word = joined[number] if number < len(joined) else ""
+    return word[: word.rfind(":") + 1]
 
 
 def uris(incomplete: str) -> list[str]:
-    """Completes the two daemons that virtcpr can connect to; not after ``:``, where bash would repeat what is there."""
-    if ":" in incomplete and os.environ.get(VARIABLE) == "complete_bash":
-        return []
+    """Completes the two daemons that virtcpr can connect to."""
     return [uri for uri in ("qemu:///system", "qemu:///session") if uri.startswith(incomplete)]
 
 

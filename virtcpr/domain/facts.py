@@ -253,6 +253,11 @@ class DomainFacts:
         return LiveDomain.of(self.persistent_xml) if self.persistent_xml else None
 
     @property
+    def prepared(self) -> bool | None:
+        """Whether its persistent XML is ready for mode transfer; None without one.  Raises ParseError."""
+        return self.stored.handed_over() if self.stored else None
+
+    @property
     def current(self) -> bool:
         """Whether it runs the installed build, with the libraries that are on disk."""
         process, emulator = self.process, self.emulator

@@ -144,6 +144,10 @@ class LiveDomain:
         values = [value for value in given if value is not None]
         return bool(values) and same(values[-1], "on")
 
+    def handed_over(self) -> bool:
+        """Whether a guest that is started from this XML has RAM that new QEMU can take over."""
+        return self.aux_ram_share() and not self.private_ram()
+
     def cpu_arguments(self) -> tuple[Option, ...]:
         """The CPU models among QEMU's arguments in the XML; the last one counts."""
         return tuple(pair.option for pair in pairs(self.root) if pair.option.name == "cpu")[-1:]

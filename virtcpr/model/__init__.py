@@ -120,7 +120,10 @@ class UpgradeReport:
 
 @dataclass(frozen=True)
 class DomainRow:
-    """One line of ``list``.  ``ready`` names the mode that the running process is ready for."""
+    """One line of ``list``.  ``ready`` names the mode that the running process is ready for.
+
+    ``prepared``: whether the persistent XML is ready for mode transfer; None if there is none, or it can't be read.
+    """
 
     name: str
     uuid: str
@@ -130,6 +133,7 @@ class DomainRow:
     installed: str | None
     outdated: bool | None
     ready: Mode | None
+    prepared: bool | None = None
     findings: tuple[Finding, ...] = ()
 
 

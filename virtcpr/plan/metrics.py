@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
-from virtcpr.model import Action, AutoReport
+from virtcpr.model import Action, AutoReport, ExitCode
 
 ABOUT = {
     "virtcpr_last_run_timestamp_seconds": "When virtcpr last looked at the domains.",
@@ -13,6 +14,8 @@ ABOUT = {
     "virtcpr_outdated_domains": "Running domains that still run an outdated QEMU.",
     "virtcpr_pause_seconds": "How long the guest was paused when it was last moved.",
 }
+LAST_EXIT_CODE = re.compile(r"^virtcpr_last_exit_code (\d+)$", re.MULTILINE)
+CODES = {int(code) for code in ExitCode}
 NEWEST = (Action.UPGRADED, Action.CURRENT)
 
 
@@ -31,6 +34,13 @@ def exposition(report: AutoReport, seconds: float) -> str:
         "virtcpr_pause_seconds": pauses,
     }
     return "".join(line + "\n" for name, values in samples.items() for line in _metric(name, values))
+
+
+def last_exit_code(exposition: str) -> int:
+    """The exit code in an earlier file; 0 if it has none."""
+    found = LAST_EXIT_CODE.search(exposition)
+    code = int(found[1]) if found else 0
+    return code if code in CODES else 0
 
 
 def _metric(name: str, values: Mapping[str, float]) -> Iterator[str]:

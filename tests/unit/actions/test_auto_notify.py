@@ -241,10 +241,12 @@ def test_a_command_by_hand_refreshes_prometheus(tmp_path: Path, monkeypatch: pyt
     assert 'virtcpr_domains{result="told"} 1' in lines
     assert 'virtcpr_pause_seconds{domain="web"} 0.04125' in lines
     assert "virtcpr_last_exit_code 3" in lines
+    assert prometheus.refresh(None, None), "the daily timer knows of no other run"
+    assert "virtcpr_last_exit_code 3" in path.read_text()
 
     path.unlink()
     monkeypatch.setattr(prometheus, "configured", lambda: Policy(auto=Auto.OFF, prometheus=str(path)))
-    prometheus.refresh(None, 0)
+    assert not prometheus.refresh(None, 0)
     assert not path.exists()
 
 

@@ -21,16 +21,27 @@ from virtcpr.plan.policy import Auto, Policy
 log = logging.getLogger(__name__)
 
 
-def refresh(uri: str | None, exit_code: int) -> None:
-    """Look at the running domains, and write the file anew if one is configured.  A failure is only logged."""
+def refresh(uri: str | None, exit_code: int | None) -> bool:
+    """Look at the running domains, and write the file anew if one is configured.  A failure is only logged.
+
+    ``exit_code`` None leaves the last run's in it.  Returns whether the file was written.
+    """
     if os.geteuid() != 0:
-        return
+        return False
     try:
         rules = configured()
-        if rules.prometheus and rules.auto is not Auto.OFF:
-            write(rules, _look(uri, rules, exit_code))
+        if not rules.prometheus or rules.auto is Auto.OFF:
+            return False
+        code = _last_exit_code(Path(rules.prometheus)) if exit_code is None else exit_code
+        write(rules, _look(uri, rules, code))
     except (VirtcprError, OSError) as error:
         log.warning("the file for Prometheus is out of date until the next run: %s", error)
+        return False
+    return True
+
+
+def _last_exit_code(path: Path) -> int:
+    return metrics.last_exit_code(path.read_text(encoding="utf-8")) if path.exists() else 0
 
 
 def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:

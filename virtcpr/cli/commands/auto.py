@@ -9,7 +9,8 @@ import typer
 from virtcpr.cli import interaction
 from virtcpr.cli.output import json_report, render
 from virtcpr.cli.session import Output, OutputOption, Session
-from virtcpr.model import AutoReport
+from virtcpr.errors import UsageError
+from virtcpr.model import AutoReport, ExitCode
 
 
 def auto(
@@ -23,6 +24,9 @@ def auto(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done as things look now, and do nothing.")
     ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Only write the file for Prometheus anew, if one is configured.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> AutoReport:
     """Do what /etc/virtcpr/virtcpr.toml says about running domains that run an outdated QEMU.
@@ -32,9 +36,19 @@ def auto(
     """
     session: Session = ctx.obj
     session.output = output
+    if metrics:
+        return _metrics(session, pending or dry_run)
     with session.backend.open_auto(session.uri, pending=pending, dry_run=dry_run) as automatic:
         if dry_run:
             return automatic.report
         report = interaction.watched(session, automatic.moving, automatic.run, what="the swap")
         automatic.tell(report, json_report.dump(report), render.plain(report))
     return report
+
+
+def _metrics(session: Session, more: bool) -> AutoReport:
+    if more:
+        raise UsageError("--metrics moves nothing: leave out --pending and --dry-run", hint="try: virtcpr auto --help")
+    written = session.backend.refresh(session.uri, None)
+    note = "the file for Prometheus was written" if written else "no file was written for Prometheus"
+    return AutoReport((), ExitCode.DONE, notes=(note,))

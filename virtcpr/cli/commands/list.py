@@ -23,8 +23,8 @@ def list_domains(
 ) -> ListReport:
     """Show which domains run an outdated QEMU.
 
-    For each: the QEMU that it runs in, the one that is installed, and the first mode, of transfer and reboot, that
-    nothing stands against.  With -v the reasons are shown under each domain.
+    For each: the QEMU that it runs in, the one that is installed, whether its persistent XML is prepared, and the first
+    mode, of transfer and reboot, that nothing stands against.  With -v the reasons are shown under each domain.
     """
     session: Session = ctx.obj
     session.output = output

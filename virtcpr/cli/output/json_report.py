@@ -271,6 +271,7 @@ def _row(row: DomainRow) -> dict[str, Any]:
         "running": row.running,
         "installed": row.installed,
         "outdated": row.outdated,
+        "prepared": row.prepared,
         "ready": row.ready.value if row.ready else None,
         "findings": [_finding(finding) for finding in row.findings],
     }

@@ -59,7 +59,7 @@ CHANGED = (Readying.PREPARED, Readying.RESTORED)
 
 def listing(report: ListReport, *, findings: bool) -> Table:
     """``list``; with ``findings`` the reasons stand under each domain."""
-    header = ("DOMAIN", "ID", "STATE", "RUNNING QEMU", "INSTALLED QEMU", "OUTDATED", "READY FOR")
+    header = ("DOMAIN", "ID", "STATE", "RUNNING QEMU", "INSTALLED QEMU", "OUTDATED", "PREPARED", "READY FOR")
     return Table(header, tuple(_list_row(row, findings) for row in report.domains), f"no domains{_of(report.uri)}")
 
 
@@ -293,6 +293,7 @@ def _list_row(row: DomainRow, findings: bool) -> Row:
         Cell(visible(row.state)),
         *cells.versions(row.running, row.installed),
         outdated,
+        {True: Cell("yes"), False: Cell("no"), None: Cell(NOTHING)}[row.prepared],
         Cell(row.ready.value, style="green") if row.ready else Cell(NOTHING),
     )
     return Row(columns, row.findings if findings else ())

@@ -27,8 +27,7 @@ def _how(subject: Subject) -> str:
 
 
 def _stored_ready(subject: Subject) -> bool:
-    stored = subject.stored
-    return stored is not None and stored.aux_ram_share() and not stored.private_ram()
+    return subject.stored is not None and subject.stored.handed_over()
 
 
 def private_in_document(subject: Subject) -> Iterator[Hit]:
