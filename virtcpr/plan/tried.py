@@ -68,11 +68,13 @@ CHARDEVS: Tried = {
     HOTPLUG: "udp",
 }
 AUDIO: Tried = {KINDS_Q35: "none"}
+# Of -display: others are QEMU's own windows, or a helper's that shows the guest (libvirt 12.5 and its qemu-vnc).
+SCREENS: Tried = {UPGRADE: "none"}
 TARGETS: Tried = {UPGRADE: "x86_64", MACHINES: "aarch64 riscv64"}
 # Of a disk in the XML: the driver of its protocol is one of BLOCKS.
 PROTOCOLS: Tried = {IMAGES: "nbd"}
 FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks iso"}
-ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, TARGETS, PROTOCOLS, FORMATS)
+ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
 # A finding of its own names these, in words that help more.
 JUDGED_OPTIONS = frozenset({"spice", "tpmdev"})
@@ -109,6 +111,8 @@ def _of_line(line: CommandLine) -> Iterator[str]:
                 yield from _device(kind(option))
             case "chardev" if kind(option) not in names(CHARDEVS) | JUDGED_CHARDEVS:
                 yield f"a character device of kind {kind(option)}"
+            case "display" if kind(option) not in names(SCREENS):
+                yield f"a display by {kind(option)}"
             case "audiodev" if kind(option) not in names(AUDIO) | JUDGED_AUDIO:
                 yield f"sound through {kind(option)}"
             case "blockdev" if str(option.properties().get("filename")).startswith("/dev/fdset/"):
