@@ -91,6 +91,17 @@ def test_no_more_of_its_log_is_read_than_a_message_needs(old: Process, tmp_path:
     assert NewQemu(old, (), (), log, 0).words() == "-device x: last"
 
 
+def test_warnings_are_no_reason(old: Process, tmp_path: Path) -> None:
+    """QEMU 11.1 warns of much that a later release won't have any more."""
+    log = tmp_path / "log"
+    log.write_text(
+        "2026-05-04T03:02:01.0Z qemu-system-x86_64: -device cirrus-vga: the cause\n"
+        "2026-05-04T03:02:01.0Z qemu-system-x86_64: warning: Machine type 'pc-q35-4.2' is deprecated\n"
+        "2026-05-04T03:02:01.0Z qemu-system-x86_64: -cpu qemu64: warning: it is deprecated\n"
+    )
+    assert NewQemu(old, (), (), log, 0).words() == "-device cirrus-vga: the cause"
+
+
 def test_secrets_that_it_quotes_are_stars(old: Process, tmp_path: Path) -> None:
     """QEMU's errors begin with the option that they are about."""
     log = tmp_path / "log"

@@ -45,7 +45,10 @@ class NewQemu:
     log_start: int
 
     def words(self) -> str:
-        """QEMU's last messages in the domain's log since new was started, or nothing; old's are among them."""
+        """QEMU's last errors in the domain's log since new was started, or nothing; old's are among them.
+
+        Warnings, such as those about what a later release won't have any more, are no reason for anything.
+        """
         try:
             with self.log.open("rb") as file:
                 file.seek(max(self.log_start, os.fstat(file.fileno()).st_size - MAX_LOG))
@@ -53,7 +56,8 @@ class NewQemu:
         except OSError:
             return ""
         messages = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
-        errors = [line.partition(": ")[2] for line in messages if line.startswith("qemu")]
+        said = (line.partition(": ")[2] for line in messages if line.startswith("qemu"))
+        errors = [text for text in said if "warning: " not in text]
         return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
 
     def release(self) -> None:
