@@ -18,6 +18,7 @@ from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record
 from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError, ParseError
+from virtcpr.host.files import dax, ram_files
 from virtcpr.host.files.block_devices import Block
 from virtcpr.plan.reboot_recovery import Purpose, Stage
 
@@ -239,11 +240,17 @@ def test_an_upgrade_that_was_interrupted_just_now(tmp_path: Path, purpose: Purpo
     assert not validate.fresh(one)
 
 
-def test_a_device_has_no_time_of_its_last_change(tmp_path: Path) -> None:
+def test_a_device_is_known_by_a_part_of_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its inode and its times are others after each boot."""
+    monkeypatch.setattr(dax, "size", lambda _: 4096)
+    monkeypatch.setattr(dax, "sample", lambda _: "as it was")
     one = a_record(tmp_path)
-    dax = RamFile("/dev/zero", "/dev/zero", one.saved.ram[0].identity)
-    saved(ram=(dax,))(tmp_path, one)
+    saved(ram=(RamFile("/dev/zero", "/dev/zero", ram_files.identity("/dev/zero")),))(tmp_path, one)
     validate.look(one, QEMU)
+
+    monkeypatch.setattr(dax, "sample", lambda _: "another")
+    with pytest.raises(validate.Unfit, match="its RAM on /dev/zero was written to since"):
+        validate.look(one, QEMU)
 
 
 def test_xml_that_cannot_be_understood(tmp_path: Path) -> None:

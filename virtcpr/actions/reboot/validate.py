@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from virtcpr.actions.reboot import disks
 from virtcpr.actions.records import saves
@@ -90,14 +89,14 @@ def _emulator(record: Record, emulator: Emulator) -> Iterator[str]:
 
 
 def _ram(path: str, then: Identity) -> Iterator[str]:
-    if Path(path).is_char_device():
-        return
     try:
         now = ram_files.identity(path)
     except HostError as error:
         yield error.message
         return
-    if (now.inode, now.size) != (then.inode, then.size):
+    if then.sample != now.sample:
+        yield f"its RAM on {path} was written to since"
+    elif (now.inode, now.size) != (then.inode, then.size):
         yield f"its RAM file {path} isn't the same file as before"
     elif now.modified_ns != then.modified_ns:
         yield f"its RAM file {path} was written to since"

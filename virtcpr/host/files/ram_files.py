@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host.files import dax
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import RUN_DIR
@@ -19,11 +20,15 @@ STARTING = RUN_DIR / "starting"  # known to hooks/libvirt-qemu, too
 
 @dataclass(frozen=True)
 class Identity:
-    """What changes if a file is written to, or replaced by another."""
+    """What changes if a file is written to, or replaced by another.
+
+    A device has another inode after each boot, and no time: instead, ``sample`` is a checksum of a part of it.
+    """
 
     inode: int
     size: int
     modified_ns: int
+    sample: str = ""
 
 
 def aside(path: str, uuid: str) -> str:
@@ -96,6 +101,8 @@ def _file_id(status: os.stat_result) -> tuple[int, ...]:
 
 def identity(path: str) -> Identity:
     """Raises HostError if the file is missing."""
+    if dax.is_device(path):
+        return Identity(0, dax.size(path), 0, dax.sample(path))
     try:
         status = os.stat(path)
     except OSError as error:
@@ -105,6 +112,9 @@ def identity(path: str) -> Identity:
 
 def write_back(path: str) -> None:
     """Write all of the file back to its storage.  Raises HostError."""
+    if dax.is_device(path):
+        dax.flush(path)
+        return
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
