@@ -34,6 +34,7 @@ class Entry:
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
     which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``expected``: old QEMU's answers to
     libvirt's queries, None before they were read.  ``source`` and ``target`` are the versions of QEMU, for the history.
+    ``oom_score_adj``: whom the kernel kills first if memory runs out, as it was for old QEMU.
     """
 
     uuid: str
@@ -49,6 +50,7 @@ class Entry:
     expected: Mapping[str, tuple[str, ...]] | None = None
     source: str | None = None
     target: str | None = None
+    oom_score_adj: int = 0
 
     @property
     def answers(self) -> Answers | None:

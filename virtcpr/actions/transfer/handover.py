@@ -20,6 +20,7 @@ from virtcpr.actions.transfer.taps import Taps
 from virtcpr.domain import status
 from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import atomic
+from virtcpr.host.processes import oom
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.paths import PATHS
@@ -223,6 +224,9 @@ class HandOver:
 
     async def _commit(self) -> None:
         new = _there(self._new)
+        # From here on new is the one that must live, if memory runs out.
+        oom.give(self.new.process, self.journal.entry.oom_score_adj)
+        oom.give(self.old, oom.EXPENDABLE)
         if not self.plan.runs or self.stopped is not None:
             return
         try:
@@ -276,6 +280,7 @@ class HandOver:
                 raise cause
             if not self.old.alive():
                 raise HostError("old QEMU has ended, and the guest with it")
+            oom.give(self.old, self.journal.entry.oom_score_adj)
             if self._old is not None:
                 guest = await self._resume()
                 self._measure()

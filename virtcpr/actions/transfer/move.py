@@ -14,7 +14,8 @@ from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.libvirt.connection import Connection, Domain
-from virtcpr.host.processes import descriptors
+from virtcpr.host.processes import descriptors, oom
+from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
     DomainReport,
     Finding,
@@ -75,6 +76,7 @@ class Move(Outcome):
                 daemon=daemon,
                 source=self.facts.qemu.version if self.facts.qemu else None,
                 target=self.facts.emulator.version or None,
+                oom_score_adj=oom.score(Process(self.plan.pid, self.plan.started)),
             )
         )
 

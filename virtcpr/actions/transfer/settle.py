@@ -16,7 +16,7 @@ from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.network.tap import TapQueue
-from virtcpr.host.processes import proc
+from virtcpr.host.processes import oom, proc
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.wait import wait_until
@@ -191,6 +191,7 @@ class Settlement:
 
     async def _back(self, *, reset: bool) -> tuple[Settled, str]:
         await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
+        oom.give(self.old, self.journal.entry.oom_score_adj)
         notes = self._restore_taps()
         monitor = self._monitors.get(self.old)
         if monitor is None:  # new may have taken the only session
@@ -234,6 +235,7 @@ class Settlement:
         """Kill old before new is told to run: if this is interrupted, the next recovery comes to the same verdict."""
         assert self.new is not None, "no verdict gives the guest to a process that isn't known"
         old, new = self._monitors.get(self.old), self._monitors.get(self.new)
+        oom.give(self.new, self.journal.entry.oom_score_adj)
         notes = []
         if old is not None and new is not None:
             notes += (await place_threads.place((self.old, old), (self.new, new))).problems

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from virtcpr.errors import HostError
-from virtcpr.host.processes import policies
+from virtcpr.host.processes import oom, policies
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.cgroup import hierarchy
 from virtcpr.host.system.wait import readable
@@ -115,6 +115,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
         _join_cgroup(model)
         _mirror_limits(order.model)
         _mirror_policies(order.model)
+        oom.offer_self()
         label = _label(model)
         _join_mounts(order.model)
         os.chdir("/")
@@ -199,7 +200,7 @@ LIMITS = {
 
 
 def _mirror_limits(pid: int) -> None:
-    """Old's resource limits, OOM score, filter of core dumps, CPU affinity and nice value; only what differs is set."""
+    """Old's resource limits, filter of core dumps, CPU affinity and nice value; only what differs is set."""
     for line in Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]:
         limit = LIMITS.get(line[:26].strip())
         if limit is not None:
@@ -207,11 +208,9 @@ def _mirror_limits(pid: int) -> None:
             if resource.getrlimit(limit) != (soft, hard):
                 with _as_far_as_allowed():
                     resource.setrlimit(limit, (soft, hard))
-    for name, how in (("oom_score_adj", 10), ("coredump_filter", 16)):
-        wanted, own = (int(Path(f"/proc/{process}/{name}").read_text(), how) for process in (pid, "self"))
-        if own != wanted:
-            with _as_far_as_allowed():
-                Path(f"/proc/self/{name}").write_text(str(wanted))
+    dumped, own = (int(Path(f"/proc/{process}/coredump_filter").read_text(), 16) for process in (pid, "self"))
+    if own != dumped:
+        Path("/proc/self/coredump_filter").write_text(str(dumped))
     os.sched_setaffinity(0, os.sched_getaffinity(pid))
     nice = os.getpriority(os.PRIO_PROCESS, pid)
     if os.getpriority(os.PRIO_PROCESS, 0) != nice:
