@@ -12,6 +12,6 @@ DATA = ROOT / "tests/unit/data"
 
 
 def lab_module(name: str) -> Path:
-    """The test module of that name, in whichever folder of the lab's tests it is."""
-    (path,) = LAB.rglob(name)
+    """The test module of that name, in whichever folder of the lab's or the host's tests it is."""
+    (path,) = (*LAB.rglob(name), *HOST.rglob(name))
     return path

@@ -164,6 +164,7 @@ class Preparation:
                 )
                 return _Task(domain, "", "", _blocked(domain, findings))
             edited = self.edit.apply(facts.xml)
+            facts = replace(facts, ram_devices=self.probe.ram_devices(LiveDomain.of(edited.text)))
             return _Task(domain, facts.xml, edited.text, _looked(self.edit, facts, edited, facts.xml))
         except VirtcprError as error:
             return _Task(domain, "", "", _blocked(domain, (_failure(error.message),)))

@@ -21,7 +21,8 @@ class Emulator:
     the program that runs in the end: the file can be a script.
     ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
     ``machines`` the machine types that it knows.  ``number`` is (major, minor, micro).  ``exit_on_error``: its command
-    migrate-incoming has this argument (QEMU 9.1).
+    migrate-incoming has this argument (QEMU 9.1).  ``forbidden_by``: the AppArmor profile that doesn't let libvirt's
+    daemon run it.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Emulator:
     machines: frozenset[str] = frozenset()
     number: tuple[int, int, int] = (0, 0, 0)
     exit_on_error: bool = False
+    forbidden_by: str | None = None
     problem: str | None = None
 
 
@@ -51,6 +53,9 @@ class ProcessFacts:
     vhosts: int = 0  # descriptors of /dev/vhost-net
     age: float = 0.0  # seconds since it was started
     libraries: tuple[str, ...] = ()  # those in memory that were replaced on disk
+    own_memory: int = 0  # KiB that are its alone: not the guest's RAM, if that is shared
+    may_run: bool = True  # whether the guest's AppArmor profile lets its emulator be run, now or after its next start
+    memory_room: int | None = None  # KiB that the limits of its cgroups leave; None: there are none
 
     @cached_property
     def line(self) -> CommandLine:
@@ -188,6 +193,23 @@ class Port:
 
 
 @dataclass(frozen=True)
+class RamDevice:
+    """A device of the host that is to hold a guest's RAM, and whether QEMU could open it.
+
+    ``user`` is QEMU's, and ``opens``: the device's mode lets it.  ``acl`` are the devices that libvirt shows to every
+    QEMU, and lets it open.  ``confined``: AppArmor confines QEMU, and ``allowed``: it lets every QEMU open the device.
+    """
+
+    path: str
+    there: bool
+    user: str
+    opens: bool
+    acl: tuple[str, ...]
+    confined: bool
+    allowed: bool
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """Memory for a second guest: ``available`` in KiB, and the free hugepages by their size in KiB.
 
@@ -208,7 +230,8 @@ class DomainFacts:
     ``xml`` is the live XML, or the persistent XML if it doesn't run.  ``offline``: only that document is known, no
     libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
     interfaces on the host; ``outputs`` are the targets of its logs, as /proc names them; ``agent``: whether the guest
-    agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None if libvirt knows none.
+    agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None if libvirt knows none;
+    ``ram_devices``: those in ``xml``, which `prepare` looks at.
     """
 
     name: str
@@ -230,6 +253,7 @@ class DomainFacts:
     outputs: Mapping[str, str] = field(default_factory=dict)
     agent: bool | None = None
     display_password: DisplayPassword | None = None
+    ram_devices: tuple[RamDevice, ...] = ()
     session: bool = False  # it belongs to qemu:///session
     saved: bool = False  # the next start restores a managed save
     waits: bool = False  # virtcpr has its state on disk: only `restore` may start it

@@ -15,6 +15,14 @@ STATEMENT = re.compile(
 )
 
 
+QUOTED = re.compile(r""" "([^"\n]*)" | '([^'\n]*)' """, re.VERBOSE)
+
+
+def strings(value: str) -> list[str]:
+    """The strings of a list, as ``setting`` returns it."""
+    return [double or single for double, single in QUOTED.findall(value)]
+
+
 def setting(text: str, name: str) -> str | None:
     """The text of a setting; None if it isn't set.  If it is set several times, the first counts (virConfGetValue).
 

@@ -10,6 +10,8 @@ SEEN = {
     "lock-manager": "test_refusals.py",
     "emulator": "test_refusals.py",
     "emulator-arch": "test_refusals.py",
+    **dict.fromkeys(["emulator-forbidden", "emulator-confined"], "test_emulators.py"),
+    "memory-limit": "test_tuned.py",
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
     "rehearsal": "test_rehearsal.py",
@@ -17,6 +19,9 @@ SEEN = {
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",
+    **dict.fromkeys(
+        ["ram-device", "ram-device-user", "ram-device-acl", "ram-device-apparmor"], "test_another_kernel.py"
+    ),
     "disk-untold": "test_save_disks.py",
     "vnc-password": "test_displays.py",
     "session": "test_session.py",

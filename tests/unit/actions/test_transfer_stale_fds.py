@@ -42,10 +42,14 @@ class Old:
 def process() -> Iterator[Process]:
     """One that has its highest descriptor well above the others."""
     high = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 40)
-    with subprocess.Popen(["sleep", "600"], pass_fds=(high,)) as sleeper:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["cat"], pass_fds=(high,), **pipes) as echo:  # type: ignore[call-overload]
         os.close(high)
-        yield Process.of(sleeper.pid)
-        sleeper.kill()
+        echo.stdin.write(b"\n")
+        echo.stdin.flush()
+        assert echo.stdout.readline() == b"\n", "it opens nothing any more"
+        yield Process.of(echo.pid)
+        echo.kill()
 
 
 def test_every_free_number_and_some_above(process: Process) -> None:

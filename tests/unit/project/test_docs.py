@@ -57,3 +57,11 @@ def test_every_finding_was_seen_or_cannot_be() -> None:
 @pytest.mark.parametrize("code", sorted(SEEN))
 def test_the_test_that_saw_it_names_it(code: str) -> None:
     assert f'"{code}"' in lab_module(SEEN[code]).read_text()
+
+
+def test_what_was_run_names_tests_that_are_there() -> None:
+    rows = [row for row in (DOCS / "tested.md").read_text().splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        module, _, name = row.split(" | ")[-1].removesuffix(" |").partition("::")
+        assert f"def {name}(" in lab_module(module).read_text(), row

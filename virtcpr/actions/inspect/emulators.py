@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from virtcpr.domain import qmp
-from virtcpr.domain.facts import (
-    Emulator,
-)
+from virtcpr.domain.facts import Emulator
+from virtcpr.errors import HostError
+from virtcpr.host.libvirt import daemon
 from virtcpr.host.qemu import emulator as binary
+from virtcpr.host.system import apparmor
 
 
 class Emulators:
@@ -39,4 +41,15 @@ async def _inspect(path: str) -> Emulator:
         machines=qmp.machines(answers["query-machines"]),
         number=version,
         exit_on_error=qmp.takes(schema, "migrate-incoming", "exit-on-error"),
+        forbidden_by=_forbidden_by(path),
     )
+
+
+def _forbidden_by(path: str) -> str | None:
+    """libvirt's daemon runs an emulator itself, to learn what it can do: without that no domain starts in it."""
+    with suppress(HostError):  # no daemon: nothing is moved then
+        process = daemon.running().process
+        profile = apparmor.profile_of(process) if process else None
+        if profile and apparmor.forbids(profile, path):
+            return profile
+    return None

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.inspect import qom
+from virtcpr.actions.inspect import qom, ram_devices
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.records import saves
 from virtcpr.domain import qmp
@@ -21,6 +21,7 @@ from virtcpr.domain.facts import (
     Port,
     ProcessFacts,
     QemuFacts,
+    RamDevice,
 )
 from virtcpr.domain.libvirt_conf import setting
 from virtcpr.domain.live import LiveDomain
@@ -32,7 +33,7 @@ from virtcpr.host.libvirt.daemon import STATE_DIR
 from virtcpr.host.network import ports as bridge
 from virtcpr.host.processes import libraries, proc
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.system import memory
+from virtcpr.host.system import apparmor, cgroup, memory
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
 Ask = Callable[..., object]
@@ -58,6 +59,8 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),
         age=proc.age(process),
         libraries=libraries.replaced(process),
+        own_memory=proc.own_memory(process),
+        memory_room=cgroup.memory_room(process.path),
     )
 
 
@@ -153,6 +156,11 @@ def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int,
     return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
 
 
+def _may_run(pid: int, emulator: str) -> bool:
+    profile = apparmor.profile_of(Process.of(pid))
+    return not (profile and apparmor.forbids(profile, emulator) and not apparmor.lets_guests_run(emulator))
+
+
 def _line(pid: int) -> CommandLine | None:
     """A process's command line, None if it can't be parsed: the rule 'argv' reports that."""
     with suppress(ParseError):
@@ -171,9 +179,9 @@ class Probe:
         self.emulator = emulator
         self.ping = ping
         self.emulators = Emulators()
-        conf = _qemu_conf()
-        self.lock_manager = setting(conf, "lock_manager")
-        self.vnc_password = setting(conf, "vnc_password")
+        self.conf = _qemu_conf()
+        self.lock_manager = setting(self.conf, "lock_manager")
+        self.vnc_password = setting(self.conf, "vnc_password")
         self.waiting = _waiting()
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
@@ -204,6 +212,11 @@ class Probe:
             saved=domain.has_saved_state(),
             host=self.host,
         )
+
+    def ram_devices(self, live: LiveDomain) -> tuple[RamDevice, ...]:
+        """The devices of the host that QEMU's arguments in the XML use as RAM."""
+        paths = sorted({path for path, _ in live.ram_files() if path.startswith("/dev/dax")})
+        return tuple(ram_devices.look(path, self.conf) for path in paths)
 
     def _libvirt(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         xml = domain.xml()
@@ -238,7 +251,7 @@ class Probe:
             outputs=outputs(facts.live, qemu.fdsets, Process.of(pid).fd_targets()),
             agent=domain.agent_answers(PING_SECONDS) if self.ping and facts.live.has_agent() else None,
             busy=domain.job(),
-            process=process_facts(pid, qemu.package),
+            process=replace(process_facts(pid, qemu.package), may_run=_may_run(pid, facts.emulator.path)),
             qemu=qemu,
             display_password=display_password(facts.status_xml, self.vnc_password),
         )

@@ -368,6 +368,14 @@ def has_modules(process: Process, package: str) -> bool:
     return any(path.name.strip("_") == name and any(path.glob("*.so")) for path in OLD_MODULES.glob("*"))
 
 
+def own_memory(process: Process) -> int:
+    """KiB of memory that no file is behind, as shared RAM has one (proc_pid_status(5), RssAnon); 0 if unknown."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = (process.path / "status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
+    return 0
+
+
 def lock_owner(path: Path) -> int | None:
     """The process that holds a POSIX write lock on the first byte of a file, as libvirt's virPidFile takes it."""
     try:

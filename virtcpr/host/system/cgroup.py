@@ -1,7 +1,8 @@
-"""Where cgroups are mounted."""
+"""Cgroups: where they are mounted, and how much memory the limits above a process leave."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,31 @@ def hierarchy(number: str, controllers: str) -> str | None:
         if number != "0" and kind == "cgroup" and set(controllers.split(",")) <= set(options.split(",")):
             return where
     return None
+
+
+def memory_room(process: Path) -> int | None:
+    """KiB that may still be used in the cgroups of a process (``/proc/PID``); None if nothing limits them.
+
+    Files' pages are given up before anything is killed (Linux, admin-guide/cgroup-v2.rst).  The unified hierarchy only.
+    """
+    rooms = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = (process / "cgroup").read_text().splitlines()
+        inner = Path(
+            str(hierarchy("0", "")) + next(line for line in lines if line.startswith("0::")).removeprefix("0::")
+        )
+        for cgroup in (inner, *inner.parents):
+            with suppress(FileNotFoundError):
+                limit = (cgroup / "memory.max").read_text().strip()
+                if limit != "max":
+                    rooms.append(int(limit) - int((cgroup / "memory.current").read_text()) + _files(cgroup))
+    return min(rooms) // 1024 if rooms else None
+
+
+def _files(cgroup: Path) -> int:
+    """Bytes in pages of files that are on storage."""
+    fields = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    return int(fields["file"]) - int(fields["shmem"])
 
 
 @cache

@@ -95,6 +95,15 @@ def no_room_for_two(subject: Subject) -> Iterator[Hit]:
             yield {"wanted": _mib(wanted), "free": _mib(max(free, default=0)), "kind": "hugepages"}
 
 
+def no_room_below_the_limit(subject: Subject) -> Iterator[Hit]:
+    """New QEMU is in the cgroups of the old one, and takes as much memory of its own; RAM is shared."""
+    process = subject.facts.process
+    if process is None or process.memory_room is None or process.own_memory <= process.memory_room:
+        return
+    more = process.own_memory - process.memory_room
+    yield {"room": _mib(process.memory_room), "wanted": _mib(process.own_memory), "more": _mib(more + 1024)}
+
+
 def _mib(kib: int) -> str:
     return f"{kib // 1024} MiB"
 

@@ -11,6 +11,7 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import HUGEPAGES
 from virtcpr.model import Finding, Mode, Severity
 from virtcpr.plan.findings.devices import has
+from virtcpr.plan.findings.ram_devices import RAM_DEVICES
 from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject, Test, apply, concerning
 from virtcpr.plan.findings.table import DEVICES, EMULATORS, RULES
 
@@ -142,6 +143,7 @@ EDITED: tuple[Rule, ...] = (
          "nothing, if the disk has room for it; or remove the huge pages from the domain ('virsh edit {name}'), "
          "then prepare it", "QEMU backends/hostmem-file.c; migration/ram.c migrate_ram_is_ignored()",
          Severity.WARNING),
+    *RAM_DEVICES,
 )
 # fmt: on
 

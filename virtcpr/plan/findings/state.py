@@ -69,6 +69,18 @@ def emulator_unusable(subject: Subject) -> Iterator[Hit]:
         yield {"path": emulator.path, "problem": emulator.problem}
 
 
+def emulator_forbidden(subject: Subject) -> Iterator[Hit]:
+    emulator = subject.facts.emulator
+    if emulator.forbidden_by:
+        yield {"path": emulator.path, "profile": emulator.forbidden_by}
+
+
+def emulator_confined(subject: Subject) -> Iterator[Hit]:
+    """libvirt's child takes on the guest's profile before it runs the emulator; virtcpr's own takes it on with it."""
+    if subject.facts.process is not None and not subject.facts.process.may_run:
+        yield {"path": subject.facts.emulator.path}
+
+
 def emulator_of_another_target(subject: Subject) -> Iterator[Hit]:
     emulator, qemu = subject.facts.emulator, subject.qemu
     if not emulator.problem and emulator.target != qemu.target:
