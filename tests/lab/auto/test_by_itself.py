@@ -15,6 +15,7 @@ import pytest
 
 from tests.lab.conftest import Guests
 from tests.lab.support import client, packaging
+from tests.lab.support.by_itself import INSTALL_NEEDRESTART, WITHIN_SECONDS, configure, needrestart, settled
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.leftovers import leftovers
@@ -22,14 +23,12 @@ from tests.lab.support.machine import Lab
 from tests.lab.support.machined import make_a_machine_of
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
-WITHIN_SECONDS = 180  # from the end of the package manager's run to the last guest's move
 BUSY_SECONDS = 60 if FULL else 8
 THREE = tuple(
     replace(SMALL, name=name, number=number, memory_mib=160, ram_mib=16, interval_us=10_000)
     for number, name in enumerate(("one", "two", "three"), 70)
 )
 STUCK = replace(THREE[0], name="stuck", number=73, prepared=False)
-CONFIGURATION = "/etc/virtcpr/conf.d/test.toml"
 NOTIFIER = "/etc/virtcpr/notify.d/test"
 TIMER_DROP_IN = "/run/systemd/system/virtcpr-auto.timer.d/test.conf"
 SERVICE_DROP_IN = "/run/systemd/system/virtcpr-auto.service.d/test.conf"
@@ -37,13 +36,6 @@ QUICK = (
     "/usr/bin/python3 -c 'import sys; from virtcpr.host.system import packages; packages.QUIET_SECONDS = 2; "
     'sys.argv[1:] = ["auto", "--pending"]; from virtcpr.__main__ import main; sys.exit(main())\''
 )
-# Without its hook into apt.  It looks at a cgroup of systemd's in the old hierarchy first, which the lab sees where the
-# machine that runs it has one, and which says nothing there.
-NEEDRESTART = f"""
-{packaging.APT} install --no-download --no-install-recommends needrestart
-rm /etc/apt/apt.conf.d/99needrestart
-sed -i 's/ || ($type eq q(name=systemd))//' /usr/share/perl5/NeedRestart/Utils.pm
-"""
 # Holds both locks as dpkg does.
 HOLD = """
 import fcntl, sys, time
@@ -62,10 +54,6 @@ def guests(lab: Lab) -> Iterator[Guests]:
     made.start(*THREE)
     yield made
     made.end()
-
-
-def configure(text: str) -> None:
-    shell(f"cat >{CONFIGURATION}", stdin=text)
 
 
 def waits(*, timer_s: int | None = None, quiet: str = "") -> None:
@@ -103,15 +91,6 @@ def triggered(since: Since) -> None:
     assert timer.startswith("Started virtcpr-auto.timer")
 
 
-def settled(seconds: float = 60) -> None:
-    """Wait until nothing that was noted is left to be done."""
-    script = (
-        "until ! ls /run/virtcpr/pending* && ! systemctl is-active virtcpr-auto.timer && "
-        "[ $(systemctl show -P ActiveState virtcpr-auto.service) != activating ]; do sleep 0.2; done >/dev/null 2>&1"
-    )
-    run("timeout", str(seconds), "sh", "-c", script, timeout=seconds + 10)
-
-
 def pids() -> list[int]:
     return [client.pid(shape.name) for shape in THREE]
 
@@ -129,16 +108,10 @@ def moves() -> list[int]:
     return [names.count(shape.name) for shape in THREE]
 
 
-def needrestart() -> str:
-    """What it says of guests."""
-    said = run("needrestart", "-r", "l").out.splitlines()
-    return "\n".join(line for line in said if "hypervisor" in line or "with pid" in line)
-
-
 def test_apt_upgrades_qemu_and_the_guests_move(guests: Guests) -> None:
     """All three within three minutes, with the waits as shipped; and needrestart agrees."""
     configure('auto = "apply"\n')
-    shell(NEEDRESTART)
+    shell(INSTALL_NEEDRESTART)
     for shape in THREE:
         make_a_machine_of(shape.name)
     since = Since()

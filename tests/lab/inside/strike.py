@@ -30,9 +30,10 @@ from virtcpr.host.processes.proc import lock_owner
 JOURNALS = Path("/run/virtcpr/journal")
 HALT = Path(__file__).with_name("halt.py")
 UNITS = ("libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirtd.service")
-SECONDS = 90.0
-HOLD_SECONDS = 0.15  # virtcpr stands still so long: two owners would both run in it
-TICK_SECONDS = 0.01
+SLOWNESS = float(os.environ.get("SLOWNESS", "1"))  # how much longer than in the lab everything takes
+SECONDS = 90.0 * SLOWNESS
+HOLD_SECONDS = 0.15 * SLOWNESS  # virtcpr stands still so long: two owners would both run in it
+TICK_SECONDS = 0.01 * SLOWNESS
 POLL_SECONDS = 0.03
 TAKEN_OVER_NS = 20_000_000  # a vCPU that has used so much more than at its start runs the guest
 WITHOUT_SYSTEMD = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /run/systemd && exec "$@"', "sh")

@@ -43,7 +43,8 @@ def strike(domain: str, case: Case, **more: object) -> dict[str, Any]:
     """An upgrade to the other of two builds in which this happens: what was seen (``inside.strike.Seen``)."""
     order = {"domain": domain, "emulators": [EMULATOR, REBUILT], "then": case.then, **more}
     order |= {"moment": case.moment, "victims": case.victims}
-    seen: dict[str, Any] = json.loads(run("python3", f"{SCRIPTS}/strike.py", stdin=json.dumps(order), timeout=300).out)
+    command = ("env", f"SLOWNESS={client.slowness()}", "python3", f"{SCRIPTS}/strike.py")
+    seen: dict[str, Any] = json.loads(run(*command, stdin=json.dumps(order), timeout=300).out)
     return seen
 
 
@@ -96,7 +97,7 @@ class Host:
         """Who has the guest.  Where somebody has it: one process, which is libvirt's, and nothing of it is wrong."""
         now, before = seen["now"], seen["before"]
         assert now["left"] == [], seen
-        assert seen["both_ms"] < BOTH_MS, seen
+        assert seen["both_ms"] < BOTH_MS * client.slowness(), seen
         if not now["active"]:
             assert now["qemus"] == [], seen
             return LOST

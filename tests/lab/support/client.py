@@ -47,6 +47,11 @@ def on(machine: Machine) -> Iterator[None]:
         _machine = before
 
 
+def slowness() -> float:
+    """How much longer than in the lab everything takes where commands go."""
+    return _machine.slowness
+
+
 class LabCommandError(AssertionError):
     """A command in the lab that should have worked; the text holds what it said."""
 

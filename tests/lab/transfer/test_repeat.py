@@ -9,22 +9,12 @@ import pytest
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR
-from tests.lab.support.client import run, shell, virsh
+from tests.lab.support.client import run, virsh
 from tests.lab.support.guests import DATABASE
-from tests.lab.support.leftovers import KEPT, leftovers
+from tests.lab.support.leftovers import KEPT, assert_nothing_grew, footprint, leftovers
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
 SWAPS = 20 if FULL else 8  # the rest in `make chaos`
-
-
-def footprint(name: str) -> dict[str, int]:
-    """What could grow: argv, descriptors, files in libvirt's directories, the status file."""
-    process = client.pid(name)
-    argv, fds, files, status = shell(
-        f"wc -c < /proc/{process}/cmdline; ls /proc/{process}/fd | wc -l; "
-        f"find /var/lib/libvirt/qemu /run/libvirt/qemu /run/virtcpr | wc -l; wc -l < /run/libvirt/qemu/{name}.xml"
-    ).split()
-    return {"argv": int(argv), "fds": int(fds), "files": int(files), "status": int(status)}
 
 
 @pytest.mark.timeout(900)
@@ -45,11 +35,7 @@ def test_swaps_up_and_down(guests: Guests) -> None:
         assert client.qemu_version(DATABASE.name) == version
         guests.assert_well(DATABASE)
         sizes.append(footprint(DATABASE.name))
-    # The first swap adds -incoming; the later ones to the same build must add nothing.
-    for kind in ("argv", "files", "status"):
-        assert {size[kind] for size in sizes[2::2]} == {sizes[0][kind]}, (kind, sizes)
-        assert {size[kind] for size in sizes[3::2]} == {sizes[1][kind]}, (kind, sizes)
-    assert max(size["fds"] for size in sizes[-4:]) <= max(size["fds"] for size in sizes[:4]), sizes
+    assert_nothing_grew(sizes)
     assert leftovers() == ""
     assert virsh("dumpxml", DATABASE.name).replace(KEPT, EMULATOR) == xml
 

@@ -170,6 +170,8 @@ class Beats:
         answer: Answer = {name: getattr(last, name) for name in counted}
         if base.boot_mark == last.boot_mark:
             answer |= {f"{name}_since_mark": getattr(last, name) - getattr(base, name) for name in counted}
+        # How much its clock gained since the mark: it loses the time in which it stood still.
+        answer["clock_ms"] = ms((last.time_ns - base.time_ns) - (last.at - base.at))
         return answer | {"ram_mib": last.ram_mib, "disk_age_ms": last.disk_age_ms, "failures": last.failures}
 
 
