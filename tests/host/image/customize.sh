@@ -32,6 +32,12 @@ rm -f /var/cache/apt/archives/linux-*.deb
 mkdir -p /etc/virtcpr-host
 cp /mnt/out/kernels /etc/virtcpr-host/kernels
 
+# The newest QEMU emulates the host: 10.0 ends, or corrupts the host's kernel, when guests under KVM do what it emulates
+# badly.  Unpacked, not installed: the host has QEMU as the lab has.
+for package in qemu-system-x86 qemu-system-common qemu-system-data; do
+    dpkg -x /var/cache/apt/archives/"$package"_"$(echo "$NEXT" | sed 's/:/%3a/')"_*.deb /mnt/out/emulator
+done
+
 # What `apt-get install` needs to upgrade libvirt without a network.
 install --download-only -t trixie-backports libvirt-daemon-system libvirt-clients libvirt-daemon-config-network
 

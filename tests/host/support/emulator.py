@@ -1,4 +1,4 @@
-"""The machine under the host: QEMU of the lab's image, whose emulated CPUs have SVM with nested paging."""
+"""The machine under the host: QEMU NEXT, whose emulated CPUs have SVM with nested paging."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from pathlib import Path
 from tests.host.support.disk import HostError
 from tests.lab.support.process import Process
 
+# As it was unpacked beside the disk (image/customize.sh).
+UNPACKED = "/mnt/disk/emulator/usr"
+PROGRAM = (
+    "env",
+    f"QEMU_MODULE_DIR={UNPACKED}/lib/x86_64-linux-gnu/qemu",
+    f"{UNPACKED}/bin/qemu-system-x86_64",
+    "-L",
+    f"{UNPACKED}/share/qemu",
+)
 MEMORY_MIB = 5120
 NVDIMM_MIB = 1024
 SPARE_NVME = {"driver": "nvme", "id": "nvme1", "serial": "spare", "drive": "spare", "bus": "rp2"}
@@ -84,7 +93,7 @@ def command(kernel: str, *more: str) -> list[str]:
     half = MEMORY_MIB // 2
     line = " ".join(
         (
-            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0",
+            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1",
             "intel_iommu=on iommu=pt",
             "tsc=reliable",  # the emulated CPUs have one clock, but the kernel measures it and loses faith
             "mitigations=off",  # they cost more under emulation than elsewhere, and there is nothing to protect
@@ -135,7 +144,7 @@ def command(kernel: str, *more: str) -> list[str]:
             "e1000e,netdev=spare-net,bus=rp1",
         ),
     }
-    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"]
+    argv = [*PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot"]
     for name, value in options.items():
         argv += [f"-{name}", value]
     for name, values in many.items():

@@ -1,0 +1,70 @@
+"""A guest under load goes up and down twenty times: nothing is lost, nothing grows, nobody else has it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from tests.host.conftest import MACHINE
+from tests.host.support import confinement
+from tests.host.support.guests import KVM
+from tests.host.support.machine import Host
+from tests.lab.conftest import Guests
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR
+from tests.lab.support.client import run, shell, virsh
+from tests.lab.support.guests import Disk, Shape
+from tests.lab.support.leftovers import KEPT, assert_nothing_grew, footprint, leftovers, qemu_processes
+
+MOVES = 20
+GUEST = replace(KVM, name="busy", number=80, vcpus=2, disks=(Disk(), Disk("scsi", "raw")), kernel_options="")
+# Packets of 1400 bytes, a hundred a second, to which the guest answers.
+PING = ("ping", "-q", "-i", "0.01", "-s", "1400")
+
+
+@contextmanager
+def flooded(shape: Shape) -> Iterator[None]:
+    command = [str(MACHINE.entrance), "exec", *PING, shape.ip]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as ping:
+        try:
+            yield
+        finally:
+            ping.terminate()
+
+
+@pytest.mark.timeout(3600)
+def test_twenty_moves_under_load(guests: Guests, host: Host) -> None:
+    known = client.versions()
+    guests.start(GUEST)
+    run("cp", EMULATOR, KEPT)
+    client.install_qemu("NEW")
+    turns = ((EMULATOR, client.upstream(known["NEW"])), (KEPT, client.upstream(known["OLD"])))
+    before, profiles, denials = confinement.picture(GUEST.name), confinement.profiles(), confinement.denials()
+    sizes = []
+    with flooded(GUEST):
+        for turn in range(MOVES):
+            emulator, version = turns[turn % 2]
+            guests.witness.mark()
+            report = client.upgrade(GUEST.name, "--emulator", emulator)
+            assert report["exit_code"] == 0, report
+            assert report["domains"][0]["findings"] == []
+            assert client.qemu_version(GUEST.name) == version
+            guests.assert_well(GUEST, beats=50)
+            assert qemu_processes() == 1
+            sizes.append(footprint(GUEST.name))
+    assert_nothing_grew(sizes)
+    assert leftovers() == ""
+    assert confinement.picture(GUEST.name) == before
+    assert confinement.profiles() == profiles
+    assert confinement.denials() == denials
+
+    scope = confinement.scope(GUEST.name)
+    virsh("shutdown", "--mode", "acpi", GUEST.name)
+    run("timeout", "300", "sh", "-c", f"until virsh domstate {GUEST.name} | grep -q 'shut off'; do sleep 1; done")
+    assert shell(f"ls -d '/sys/fs/cgroup/{scope}' 2>/dev/null || :") == ""
+    assert confinement.profiles() == set()
+    assert "No errors were found" in run("qemu-img", "check", GUEST.disk_path(0)).out
