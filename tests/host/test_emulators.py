@@ -29,14 +29,14 @@ def test_an_emulator_that_the_guests_profile_does_not_let_it_run(guests: Guests,
     process = client.pid(GUEST.name)
     shell(f"cp /usr/bin/qemu-system-x86_64 {UNNAMED}; echo >> {UNNAMED}")
 
-    report = client.upgrade("--mode", "reboot", "--emulator", UNNAMED, GUEST.name)
+    report = client.upgrade("--mode", "reboot", "--force", "--emulator", UNNAMED, GUEST.name)
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (4, "blocked"), report
     assert client.pid(GUEST.name) == process
     line = findings("--emulator", UNNAMED)["emulator-confined"].split("'")[1]
     shell("cat >> /etc/apparmor.d/local/abstractions/libvirt-qemu", stdin=f"{line}\n")
 
-    report = client.upgrade("--mode", "reboot", "--emulator", UNNAMED, GUEST.name)
+    report = client.upgrade("--mode", "reboot", "--force", "--emulator", UNNAMED, GUEST.name)
 
     assert report["domains"][0]["result"] == "upgraded", report
     guests.assert_well(GUEST, beats=50)
