@@ -161,7 +161,7 @@ def test_devices_that_cannot_follow() -> None:
 @pytest.mark.parametrize(
     ("edit", "codes"),
     [
-        (device("<graphics type='dbus'/>"), {"display", "changed"}),
+        (device("<graphics type='dbus'/>"), {"display", "changed", "not-yet-run"}),
         (lambda xml: xml.replace('<target dev="vda"', '<transient/><target dev="vda"'), {"transient-disk"}),
         (lambda xml: xml.replace("<qemu:commandline>", f"<qemu:commandline>{NVME}"), {"qemu-blocked", "not-yet-run"}),
     ],
