@@ -19,9 +19,6 @@ SEEN = {
     "rehearsal-unsure": "test_rehearsal.py",
     "ram-directory": "test_prepare.py",
     "room": "test_reboot.py",
-    **dict.fromkeys(
-        ["ram-device", "ram-device-user", "ram-device-acl", "ram-device-apparmor"], "test_another_kernel.py"
-    ),
     "disk-untold": "test_save_disks.py",
     "vnc-password": "test_displays.py",
     "session": "test_session.py",
@@ -51,8 +48,10 @@ SEEN = {
 
 NEEDS_KVM = "needs KVM"
 NEEDS_HARDWARE = "needs a host device that the lab doesn't have"
+NEEDS_DAX = "needs a DAX device; its test on the emulated host was not seen to pass yet"
 NEEDS_OLD_QEMU = "needs a QEMU older than the suites have"
 NOT_IN_LAB = {
+    **dict.fromkeys(["ram-device", "ram-device-user", "ram-device-acl", "ram-device-apparmor"], NEEDS_DAX),
     "suspended": "the lab's guests can't suspend themselves",
     "ram-missing": "libvirt's files of RAM are there as long as the guest is",
     "input-passthrough": NEEDS_HARDWARE,

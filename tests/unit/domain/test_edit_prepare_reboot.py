@@ -398,7 +398,7 @@ UDEV = 'SUBSYSTEM=="dax", KERNEL=="dax0.0", OWNER="libvirt-qemu", MODE="0600"'
     ],
 )
 def test_a_device_that_qemu_could_not_open(device: RamDevice, expected: dict[str, str]) -> None:
-    """The remedies are the very lines that the emulated host needed."""
+    """The remedies are lines to be pasted, as the emulated host needed them."""
     facts = DomainFacts("web", "", None, "", "", PLAIN, Emulator(""), persistent_xml=PLAIN, ram_devices=(device,))
     found = {one.code: one for one in preparing(facts, Mode.REBOOT, "reboot-dax", on_device(PLAIN).text)}
     assert found.keys() == expected.keys()
