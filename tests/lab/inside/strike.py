@@ -376,6 +376,7 @@ def look(name: str) -> dict[str, Any]:
             "pid": pid,
             "running": state == libvirt.VIR_DOMAIN_RUNNING and status["running"],
             "mode": parameters["mode"],
+            "oom_score_adj": int(read(Path(f"/proc/{pid}/oom_score_adj"))),
             "emulator": domain.XMLDesc().partition("<emulator>")[2].partition("<")[0],
         }
 

@@ -104,6 +104,7 @@ class Host:
         assert now["qemus"] == [now["pid"]], seen
         assert (now["id"], now["uuid"]) == (before["id"], before["uuid"]), seen
         assert (now["running"], now["mode"]) == (True, "normal"), seen
+        assert now["oom_score_adj"] == before["oom_score_adj"], seen
         marks = self.assert_well()
         if now["pid"] == before["pid"]:
             return OLD if marks == 1 else RESET
