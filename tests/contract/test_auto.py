@@ -37,6 +37,15 @@ def test_auto(cli: Cli, golden: Golden) -> None:
     assert backend.automatics[0].runs == 1
 
 
+def test_metrics_alone(cli: Cli) -> None:
+    backend = FakeBackend()
+    outcome = cli("auto", "--metrics", backend=backend)
+    assert (outcome.code, outcome.out) == (0, "the file for Prometheus was written\n")
+    assert backend.refreshed == [(None, None)]
+    refused = cli("auto", "--metrics", "--pending", backend=backend)
+    assert (refused.code, "--metrics moves nothing: leave out --pending" in refused.err) == (2, True)
+
+
 def test_it_asks_nothing(cli: Cli) -> None:
     backend = FakeBackend()
     assert cli("auto", "--pending", backend=backend).code == 3

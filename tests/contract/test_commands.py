@@ -369,15 +369,6 @@ def test_what_changes_the_answer_refreshes_prometheus(cli: Cli, args: tuple[str,
     assert backend.refreshed == [("qemu:///system", code)]
 
 
-def test_metrics_alone(cli: Cli) -> None:
-    backend = FakeBackend()
-    outcome = cli("auto", "--metrics", backend=backend)
-    assert (outcome.code, outcome.out) == (0, "the file for Prometheus was written\n")
-    assert backend.refreshed == [(None, None)]
-    refused = cli("auto", "--metrics", "--pending", backend=backend)
-    assert (refused.code, "--metrics moves nothing: leave out --pending" in refused.err) == (2, True)
-
-
 @pytest.mark.parametrize(
     "args", [("upgrade", "web"), ("recover", "--all", "--dry-run"), ("recover", "--all", "--from-hook")]
 )

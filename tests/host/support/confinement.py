@@ -12,9 +12,8 @@ from tests.lab.support.machined import machine_of, scope_of
 
 # Run on the host: what is set for each thread of a process, by the thread's name.
 THREADS = r"""
-import ctypes, json, os, sys
+import json, os, sys
 pid = int(sys.argv[1])
-libc = ctypes.CDLL(None, use_errno=True)
 seen = {}
 for thread in os.listdir(f"/proc/{pid}/task"):
     try:

@@ -24,7 +24,7 @@ from tests.unit.support.edits import (
     without_what_prepare_touches,
 )
 from virtcpr.domain.edit.prepare import Edited, prepare, recorded, templates, undo
-from virtcpr.domain.facts import DomainFacts, Emulator, RamDevice
+from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.domain.live import LiveDomain
 from virtcpr.errors import ParseError, UsageError
 from virtcpr.host.files import templates as shipped
@@ -380,27 +380,3 @@ def test_the_last_backend_counts() -> None:
     several = with_arguments("-machine", "memory-backend=a", "-M", "q35,memory-backend=b", "-machine", "usb=off")
     assert LiveDomain.of(several).ram_backend() == "b"
     assert replace(LiveDomain.of(several)).ram_files() == frozenset()
-
-
-FINE = RamDevice("/dev/dax0.0", True, "libvirt-qemu", True, ("/dev/null", "/dev/dax0.0"), True, True)
-UDEV = 'SUBSYSTEM=="dax", KERNEL=="dax0.0", OWNER="libvirt-qemu", MODE="0600"'
-
-
-@pytest.mark.parametrize(
-    ("device", "expected"),
-    [
-        (FINE, {}),
-        (replace(FINE, confined=False, allowed=False), {}),
-        (replace(FINE, there=False, opens=False), {"ram-device": "ndctl create-namespace --mode=devdax"}),
-        (replace(FINE, opens=False), {"ram-device-user": UDEV}),
-        (replace(FINE, acl=("/dev/null",)), {"ram-device-acl": 'cgroup_device_acl = ["/dev/null", "/dev/dax0.0"]'}),
-        (replace(FINE, allowed=False), {"ram-device-apparmor": "'/dev/dax0.0 rw,'"}),
-    ],
-)
-def test_a_device_that_qemu_could_not_open(device: RamDevice, expected: dict[str, str]) -> None:
-    """The remedies are lines to be pasted, as the emulated host needed them."""
-    facts = DomainFacts("web", "", None, "", "", PLAIN, Emulator(""), persistent_xml=PLAIN, ram_devices=(device,))
-    found = {one.code: one for one in preparing(facts, Mode.REBOOT, "reboot-dax", on_device(PLAIN).text)}
-    assert found.keys() == expected.keys()
-    assert all(line in found[code].remedy for code, line in expected.items())
-    assert all(one.severity is Severity.BLOCKER for one in found.values())

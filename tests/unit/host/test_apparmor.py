@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import apparmor
+
+Local = Callable[[str], object]
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local:
+    """Write what the administrator adds to the profile of every guest."""
+    path = tmp_path / "local/abstractions/libvirt-qemu"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(apparmor, "PROFILES", tmp_path)
+    return path.write_text
 
 
 @pytest.mark.parametrize(
@@ -27,11 +39,8 @@ from virtcpr.host.system import apparmor
         ("/dev/[ rw,", False),
     ],
 )
-def test_a_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, allowed: bool) -> None:
-    local = tmp_path / "local/abstractions/libvirt-qemu"
-    local.parent.mkdir(parents=True)
-    local.write_text(f"/dev/kvm rw,\n{rule}\n")
-    monkeypatch.setattr(apparmor, "PROFILES", tmp_path)
+def test_a_rule(local: Local, rule: str, allowed: bool) -> None:
+    local(f"/dev/kvm rw,\n{rule}\n")
     assert apparmor.lets_guests_open("/dev/dax0.0") is allowed
 
 
@@ -39,11 +48,8 @@ def test_a_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, allo
     ("rule", "may"),
     [("/usr/bin/qemu-system-* rmix,", True), ("/usr/bin/qemu* PUx,", True), ("/usr/bin/qemu-system-x86_64 rm,", False)],
 )
-def test_a_rule_for_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, may: bool) -> None:
-    local = tmp_path / "local/abstractions/libvirt-qemu"
-    local.parent.mkdir(parents=True)
-    local.write_text(f"{rule}\n")
-    monkeypatch.setattr(apparmor, "PROFILES", tmp_path)
+def test_a_rule_for_a_program(local: Local, rule: str, may: bool) -> None:
+    local(f"{rule}\n")
     assert apparmor.lets_guests_run("/usr/bin/qemu-system-x86_64") is may
 
 
