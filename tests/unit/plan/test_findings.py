@@ -168,7 +168,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("host-memory", (L,), "of memory are available", whole(host=HostFacts(1000, {}))),
     ("host-memory", (L,), "20 MiB of hugepages",
      both(xml(SHARED, f"{SHARED}<hugepages/>"), whole(host=HostFacts(1 << 40, {2048: 10})))),
-    ("memory-limit", (T,), "takes about 60 MiB of memory beside the guest's RAM, and the limit",
+    ("memory-limit", (T,), "takes about 60 MiB of memory beside the guest's RAM, and the limits",
      process(own_memory=60 << 10, memory_room=40 << 10)),
     ("cold-boot-pending", (T, X), "the persistent XML is prepared", qemu(aux_ram_share=False)),
     ("next-boot-unprepared", (T, X), "the persistent XML isn't", stored("aux-ram-share=on", "aux-ram-share=off")),
@@ -340,6 +340,12 @@ def test_ram_of_a_guest_that_is_not_prepared_has_its_own_finding(share: bool) ->
     started = argument("-object", f"{kind},id=m,size=1024")
     codes = {f.code for f in findings(both(known, started)(facts.domain()))}
     assert ("not-yet-run" in codes, "ram-private" in codes) == (share, not share)
+
+
+def test_private_ram_is_not_counted_as_memory_that_new_qemu_takes() -> None:
+    tight = both(process(own_memory=1 << 20, memory_room=1), qemu(memdevs=(Memdev("pc.ram", False),)))
+    codes = {f.code for f in findings(tight(facts.domain()))}
+    assert ("ram-private" in codes, "memory-limit" in codes) == (True, False)
 
 
 def test_what_was_never_run_is_tried_if_asked() -> None:

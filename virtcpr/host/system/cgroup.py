@@ -22,14 +22,14 @@ def memory_room(process: Path) -> int | None:
 
     Files' pages are given up before anything is killed (Linux, admin-guide/cgroup-v2.rst).  The unified hierarchy only.
     """
-    rooms = []
-    with suppress(OSError, ValueError, StopIteration):
+    root, rooms = hierarchy("0", ""), []
+    if root is None:
+        return None
+    with suppress(OSError, KeyError, ValueError, StopIteration):
         lines = (process / "cgroup").read_text().splitlines()
-        inner = Path(
-            str(hierarchy("0", "")) + next(line for line in lines if line.startswith("0::")).removeprefix("0::")
-        )
+        inner = Path(root + next(line for line in lines if line.startswith("0::")).removeprefix("0::"))
         for cgroup in (inner, *inner.parents):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # a threaded cgroup, or the root of all
                 limit = (cgroup / "memory.max").read_text().strip()
                 if limit != "max":
                     rooms.append(int(limit) - int((cgroup / "memory.current").read_text()) + _files(cgroup))

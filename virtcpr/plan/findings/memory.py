@@ -100,6 +100,8 @@ def no_room_below_the_limit(subject: Subject) -> Iterator[Hit]:
     process = subject.facts.process
     if process is None or process.memory_room is None or process.own_memory <= process.memory_room:
         return
+    if not all(memdev.share for memdev in subject.qemu.memdevs):  # its own memory has RAM in it
+        return
     more = process.own_memory - process.memory_room
     yield {"room": _mib(process.memory_room), "wanted": _mib(process.own_memory), "more": _mib(more + 1024)}
 

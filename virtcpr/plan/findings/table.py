@@ -223,7 +223,7 @@ MEMORY = (
          "mode live needs the guest's RAM twice: {wanted}, but only {free} of {kind} are available",
          "free memory, or use mode transfer", "Linux /proc/meminfo"),
     Rule("memory-limit", (TRANSFER,), RUNNING, memory.no_room_below_the_limit,
-         "new QEMU takes about {wanted} of memory beside the guest's RAM, and the limit of the domain leaves {room}",
+         "new QEMU takes about {wanted} of memory beside the guest's RAM, and the limits of its cgroups leave {room}",
          "raise the limit by {more} until the domain is moved: 'virsh memtune {name} --live --hard-limit …'",
          "Linux admin-guide/cgroup-v2.rst memory.max"),
     Rule("cold-boot-pending", SHARED, RUNNING, memory.next_boot_is_ready,
