@@ -18,8 +18,13 @@ ALLOWED = re.compile(r"^allow 0x([0-9a-f]+)$", re.MULTILINE)
 ENFORCED = " (enforce)"
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 PROFILES = Path("/etc/apparmor.d")
-# What the profile of every guest includes (/etc/apparmor.d/libvirt/TEMPLATE.qemu).
-ABSTRACTIONS = ("abstractions/libvirt-qemu", "abstractions/libvirt-qemu.d/*", "local/abstractions/libvirt-qemu")
+# What the profile of every guest is made from, and what that includes.
+ABSTRACTIONS = (
+    "abstractions/libvirt-qemu",
+    "abstractions/libvirt-qemu.d/*",
+    "local/abstractions/libvirt-qemu",
+    "libvirt/TEMPLATE.qemu",
+)
 FILE_RULE = re.compile(r'^\s*(?:owner\s+)?"?(?P<path>/[^\s"]*)"?\s+(?P<access>[a-zA-Z]+),')
 GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
 
