@@ -41,7 +41,7 @@ def refresh(uri: str | None, exit_code: int | None) -> bool:
 
 
 def _last_exit_code(path: Path) -> int:
-    return metrics.last_exit_code(path.read_text(encoding="utf-8")) if path.exists() else 0
+    return metrics.last_exit_code(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else 0
 
 
 def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:
