@@ -14,11 +14,9 @@ from tests.host.support import confinement
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests
-from tests.lab.support import client
-from tests.lab.support.builds import EMULATOR
+from tests.lab.support import to_and_fro
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import Disk, Shape
-from tests.lab.support.leftovers import KEPT, assert_nothing_grew, footprint, leftovers, qemu_processes
 
 MOVES = 20
 GUEST = replace(KVM, name="busy", number=80, vcpus=2, disks=(Disk(), Disk("scsi", "raw")), kernel_options="")
@@ -38,26 +36,13 @@ def flooded(shape: Shape) -> Iterator[None]:
 
 @pytest.mark.timeout(3600)
 def test_twenty_moves_under_load(guests: Guests, host: Host) -> None:
-    known = client.versions()
     guests.start(GUEST)
-    run("cp", EMULATOR, KEPT)
-    client.install_qemu("NEW")
-    turns = ((EMULATOR, client.upstream(known["NEW"])), (KEPT, client.upstream(known["OLD"])))
+    to_and_fro.keep_old()
     before, profiles, denials = confinement.picture(GUEST.name), confinement.profiles(), confinement.denials()
-    sizes = []
+
     with flooded(GUEST):
-        for turn in range(MOVES):
-            emulator, version = turns[turn % 2]
-            guests.witness.mark()
-            report = client.upgrade(GUEST.name, "--emulator", emulator)
-            assert report["exit_code"] == 0, report
-            assert report["domains"][0]["findings"] == []
-            assert client.qemu_version(GUEST.name) == version
-            guests.assert_well(GUEST, beats=50)
-            assert qemu_processes() == 1
-            sizes.append(footprint(GUEST.name))
-    assert_nothing_grew(sizes)
-    assert leftovers() == ""
+        to_and_fro.move(guests, GUEST, MOVES, beats=50)
+
     assert confinement.picture(GUEST.name) == before
     assert confinement.profiles() == profiles
     assert confinement.denials() == denials
