@@ -15,6 +15,7 @@ from virtcpr.actions import hooks as command
 from virtcpr.actions.records import quarantine, saves
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import hooks
+from virtcpr.host.system import apparmor
 from virtcpr.model import HookAction, HookState
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
@@ -87,7 +88,7 @@ def virtualenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "executable", str(programs / "python3"))
     profiles = tmp_path / "profiles"
     profiles.write_text("virt-aa-helper (enforce)\nlibvirtd//qemu_bridge_helper (enforce)\nlibvirtd (enforce)\n")
-    monkeypatch.setattr(hooks, "PROFILES", profiles)
+    monkeypatch.setattr(apparmor, "LOADED", profiles)
     return programs
 
 

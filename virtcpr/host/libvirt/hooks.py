@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from virtcpr.errors import HostError
+from virtcpr.host.system import apparmor
 from virtcpr.model import Hook, HookState
 
 DIRECTORY = Path("/etc/libvirt/hooks")
 MARK = "Installed by `virtcpr hooks install`"
 COMMAND, MODULE = "@VIRTCPR@", "-I -m virtcpr"
 RUNNABLE = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
-PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 DAEMONS = ("libvirtd", "virtqemud")
 # Name in virtcpr/hooks → where libvirt looks for it.
 PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
@@ -43,23 +43,12 @@ def _runnable(path: str) -> bool:
     return os.path.dirname(real) in RUNNABLE and os.access(real, os.X_OK)
 
 
-def _confined() -> bool:
-    """Whether AppArmor confines libvirt's daemon on this host."""
-    try:
-        profiles = [line.rpartition(" ") for line in PROFILES.read_text().splitlines()]
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:  # unknown
-        return True
-    return any(os.path.basename(name) in DAEMONS and mode == "(enforce)" for name, _, mode in profiles)
-
-
 def _refuse_unrunnable(name: str, path: str | Path) -> None:
     """Raises HostError if the hook couldn't run virtcpr: nobody would notice before a swap is interrupted."""
     if COMMAND not in (files("virtcpr") / "hooks" / name).read_text():
         return
     real = os.path.realpath(sys.executable)
-    if _command().endswith(MODULE) and not _runnable(sys.executable) and _confined():
+    if _command().endswith(MODULE) and not _runnable(sys.executable) and apparmor.enforces(DAEMONS):
         raise HostError(
             f"{path} couldn't run {real}: AppArmor confines libvirt's daemon, and lets it run only programs in "
             f"{' and '.join(RUNNABLE[:2])}; no hook was written",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from virtcpr.host.processes.proc import Process
 
+LOADED = Path("/sys/kernel/security/apparmor/profiles")
 ACCESS = Path("/sys/kernel/security/apparmor/.access")
 # Linux security/apparmor/apparmorfs.c, aa_write_access() and query_label(); include/apparmor.h, AA_CLASS_FILE.
 FILE_CLASS = b"\x02"
@@ -27,6 +28,17 @@ ABSTRACTIONS = (
 )
 FILE_RULE = re.compile(r'^\s*(?:owner\s+)?"?(?P<path>/[^\s"]*)"?\s+(?P<access>[a-zA-Z]+),')
 GLOBS = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|"}
+
+
+def enforces(names: Collection[str]) -> bool:
+    """Whether a profile with one of these names is loaded and enforced; True if that can't be read."""
+    try:
+        profiles = [line.rpartition(" ") for line in LOADED.read_text().splitlines()]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # unknown
+        return True
+    return any(os.path.basename(name) in names and mode == "(enforce)" for name, _, mode in profiles)
 
 
 def profile_of(process: Process) -> str | None:
