@@ -36,13 +36,15 @@ DOMAIN = """
   <qemu:commandline><qemu:arg value='-machine'/><qemu:arg value='aux-ram-share=on'/></qemu:commandline>
 </domain>
 """
+# One vCPU runs: with more, TCG of QEMU 10.0 now and then asserts while the kernel places PCI devices, moved or not
+# (system/physmem.c iotlb_to_section: an index into the memory map of before).
 Q35 = f"""
 <vcpu>4</vcpu><iothreads>1</iothreads>
 <sysinfo type='smbios'><system><entry name='manufacturer'>Lab</entry><entry name='serial'>42</entry></system></sysinfo>
 <sysinfo type='fwcfg'><entry name='opt/org.virtcpr.lab'>hello</entry></sysinfo>
 <os>
   <type arch='x86_64' machine='q35'>hvm</type>
-  <kernel>{WITNESS}/vmlinuz</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0</cmdline>
+  <kernel>{WITNESS}/vmlinuz</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0 maxcpus=1</cmdline>
   <bootmenu enable='yes' timeout='1000'/><smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='5000'/>
 </os>
 <features><acpi/><apic/><vmcoreinfo state='on'/><vmport state='off'/></features>
