@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from virtcpr.domain.facts import Below, BlockNode, Chardev, Drive, FdsetFd, Memdev
+from virtcpr.domain.sockets import SUFFIX
 from virtcpr.errors import ParseError
 
 Json = object
@@ -68,7 +69,13 @@ def version_text(parts: tuple[int, int, int], package: str) -> str:
 
 
 def chardevs(answer: Json) -> tuple[Chardev, ...]:
-    return tuple(Chardev(text(obj(c)["label"]), text(obj(c)["filename"])) for c in items(answer))
+    """query-chardev; a unix socket is named by the path that it has now."""
+    return tuple(Chardev(text(obj(c)["label"]), _renamed(text(obj(c)["filename"]))) for c in items(answer))
+
+
+def _renamed(filename: str) -> str:
+    """QEMU knows the name that its socket was bound to; options and the client follow it (chardev/char-socket.c)."""
+    return re.sub(rf"(unix:[^,]*?){re.escape(SUFFIX)}(?=,|$)", r"\1", filename)
 
 
 def fdsets(answer: Json) -> Iterator[FdsetFd]:

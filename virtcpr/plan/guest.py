@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from virtcpr.domain.sockets import beside
 from virtcpr.domain.status import StatusFile
 
 
@@ -11,7 +12,8 @@ from virtcpr.domain.status import StatusFile
 class Guest:
     """What is needed to give a domain to either process; the journal stores it.
 
-    ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.
+    ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.  ``listeners``:
+    the paths of unix sockets that new QEMU listens beside.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Guest:
     runs: bool
     return_path: bool
     taints: tuple[str, ...]
+    listeners: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: StatusFile, path: str) -> Guest:
@@ -43,3 +46,8 @@ class Guest:
     def sockets(self) -> tuple[str, str]:
         """The sockets of the CPR channel and the main channel."""
         return f"{self.lib_dir}/cpr.sock", f"{self.lib_dir}/main.sock"
+
+    @property
+    def new_monitor(self) -> str:
+        """Where new QEMU's monitor is until old QEMU has ended."""
+        return beside(self.monitor) if self.monitor in self.listeners else self.monitor

@@ -11,6 +11,7 @@ from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.reconcile import reconcile
+from virtcpr.domain.sockets import fits
 from virtcpr.domain.status import StatusFile
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
@@ -30,6 +31,13 @@ class Carried:
     number: int
     source: int
     what: str
+
+
+@dataclass(frozen=True)
+class Bound(Carried):
+    """Old QEMU's listening unix socket, in whose stead new QEMU gets one of its own, bound beside ``path``."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Plan:
     status: StatusFile
     runs: bool  # False: the user suspended it, and it stays suspended
     carried: tuple[Carried, ...] = ()
+    bound: tuple[Bound, ...] = ()
     opened: tuple[Opened, ...] = ()
     taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
@@ -75,6 +84,7 @@ class Plan:
             runs=self.runs,
             return_path=self.return_path,
             taints=tuple(sorted(self.status.taints)),
+            listeners=tuple(socket.path for socket in self.bound),
         )
 
     @property
@@ -126,6 +136,7 @@ def plan(facts: DomainFacts) -> Plan:
         status=status,
         runs=facts.state != "paused",
         carried=(*OUTPUT, *resources.carried),
+        bound=tuple(resources.bound),
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
@@ -150,6 +161,12 @@ def _queues(netdev: Option) -> int:
     return len(str(properties.get("fds", "0")).split(":"))
 
 
+def _unix_path(filename: str) -> str | None:
+    """The path at which a character device with this description listens (chardev/char-socket.c)."""
+    unix = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", filename)
+    return unix.group(1) if unix else None
+
+
 @dataclass
 class _Resources:
     """Finds each descriptor of the command line by its use, never by its number: QEMU may have reused that."""
@@ -162,6 +179,7 @@ class _Resources:
     vnc_listens: bool  # else viewers come through libvirt alone (virDomainOpenGraphicsFD)
     numbers: Iterator[int] = field(default_factory=lambda: count(FIRST_FD))
     carried: list[Carried] = field(default_factory=list)
+    bound: list[Bound] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     displays: list[int] = field(default_factory=list)
 
@@ -199,17 +217,19 @@ class _Resources:
             return None
         label = str(wanted.get("id"))
         name = next((c.filename for c in self.qemu.chardevs if c.label == label), "")
-        source = self._listener(name)
+        path = _unix_path(name)
+        source = self._tcp_listener(name) if path is None else self.process.listeners.get(path)
         if source is None or not ({"fd", "port"} & wanted.keys() and wanted.get("server") in ("on", "yes")):
             raise Unplannable(f"the socket of character device {label}")
         bare = option.without("host", "port", "to", "ipv4", "ipv6", "reuseaddr", "nodelay")
-        return bare.with_properties({"fd": self._carry(source, f"socket of {label}")})
+        what = f"socket of {label}"
+        if path is None or not fits(path):  # clients that connect meanwhile reach either QEMU
+            return bare.with_properties({"fd": self._carry(source, what)})
+        self.bound.append(Bound(next(self.numbers), source, what, path))
+        return bare.with_properties({"fd": str(self.bound[-1].number)})
 
-    def _listener(self, filename: str) -> int | None:
+    def _tcp_listener(self, filename: str) -> int | None:
         """The listening socket of a character device with this description (chardev/char-socket.c)."""
-        unix = re.search(r"unix:(.*?)(?:,server(?:=on)?)?$", filename)
-        if unix:
-            return self.process.listeners.get(unix.group(1))
         descriptors = self._tcp(filename)
         return descriptors[0] if len(descriptors) == 1 else None
 

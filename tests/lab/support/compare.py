@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from tests.lab.support import client
+from virtcpr.domain.sockets import SUFFIX
 
 View = dict[str, Any]
 # What libvirt forgets of an ejected medium only when it is started again.
@@ -99,7 +100,9 @@ def picture(name: str) -> View:
     found["xml"] = [_plain(line) for line in lines if "<emulator>" not in line]
     found["qtree"] = _tree(found["qtree"])
     for label, filename in found["chardevs"].items():
-        found["chardevs"][label] = filename.partition(":/dev/pts")[0].partition(" <-> ")[0]
+        # QEMU names a socket as it was bound.
+        plain = filename.replace(f"{SUFFIX},", ",")
+        found["chardevs"][label] = plain.partition(":/dev/pts")[0].partition(" <-> ")[0]
     return found
 
 

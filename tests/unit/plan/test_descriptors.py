@@ -14,7 +14,7 @@ def guest(queues: int) -> Plan:
     plan = decide(facts.domain()).plan
     assert plan is not None
     carried = tuple(Carried(number, number, "a queue") for number in range(queues))
-    return replace(plan, taps=tuple(range(queues)), displays=(), carried=carried, opened=())
+    return replace(plan, taps=tuple(range(queues)), displays=(), carried=carried, bound=(), opened=())
 
 
 def test_each_guest_keeps_its_taps_and_carries_its_descriptors_once() -> None:

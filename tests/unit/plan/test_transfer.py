@@ -26,7 +26,8 @@ def with_options(*options: Option, without: str = "") -> DomainFacts:
 
 
 def carried(domain: DomainFacts) -> dict[str, tuple[int, int]]:
-    return {descriptor.what: (descriptor.source, descriptor.number) for descriptor in plan(domain).carried}
+    made = plan(domain)
+    return {descriptor.what: (descriptor.source, descriptor.number) for descriptor in (*made.carried, *made.bound)}
 
 
 def test_descriptors_are_found_by_what_they_are() -> None:
@@ -45,7 +46,7 @@ def test_descriptors_are_found_by_what_they_are() -> None:
 
 def test_numbers_in_new_qemu_are_distinct_and_stand_on_its_command_line() -> None:
     made = plan(facts.domain())
-    numbers = [descriptor.number for descriptor in made.carried]
+    numbers = [descriptor.number for descriptor in (*made.carried, *made.bound)]
     assert len(set(numbers)) == len(numbers)
     line = CommandLine.parse(made.argv)
     stated = [str(o.properties()["fd"]) for o in line.options if "fd" in o.properties()]
@@ -252,3 +253,23 @@ def test_limits_on_images_are_replayed() -> None:
 def test_a_suspended_domain_stays_suspended() -> None:
     assert plan(facts.domain()).runs
     assert not plan(replace(facts.domain(), state="paused", reason="user")).runs
+
+
+def test_a_socket_whose_path_is_too_long_for_a_neighbour_is_shared() -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    assert domain.qemu is not None
+    (path,) = [p for p in domain.process.listeners if p.endswith("guest_agent.0")]
+    long = path + "x" * (107 - len(path))
+    changed = replace(
+        domain,
+        process=replace(
+            domain.process, listeners={p.replace(path, long): n for p, n in domain.process.listeners.items()}
+        ),
+        qemu=replace(
+            domain.qemu,
+            chardevs=tuple(replace(c, filename=c.filename.replace(path, long)) for c in domain.qemu.chardevs),
+        ),
+    )
+    assert {socket.path for socket in plan(domain).bound} - {socket.path for socket in plan(changed).bound} == {path}
+    assert "socket of charchannel0" in {descriptor.what for descriptor in plan(changed).carried}

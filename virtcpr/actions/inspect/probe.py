@@ -25,6 +25,7 @@ from virtcpr.domain.facts import (
 )
 from virtcpr.domain.libvirt_conf import setting
 from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.sockets import final
 from virtcpr.domain.status import display_password
 from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files.atomic import kind_of, read_text
@@ -53,7 +54,7 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         build=proc.build_of(process.path / "exe"),
         modules=proc.has_modules(process, package),
         taps=proc.taps(process, targets),
-        listeners=unix,
+        listeners={final(name): number for name, number in unix.items()},
         inet_listeners=tuple(inet),
         ports=inet,
         vhosts=sum(target == "/dev/vhost-net" for target in targets.values()),

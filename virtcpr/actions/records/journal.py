@@ -125,7 +125,8 @@ def _entry(body: Any, uuid: str) -> Entry:
     document.expect_schema(body, SCHEMA)
     document.expect_uuid(body, uuid)
     known = document.members({"source": None, "target": None, **body}, Entry)  # a journal of virtcpr 0.1 has neither
-    guest = {**known["guest"], "taints": tuple(known["guest"]["taints"])}
+    guest = {"listeners": (), **known["guest"]}
+    guest |= {name: tuple(guest[name]) for name in ("taints", "listeners")}
     return Entry(
         **{
             **known,

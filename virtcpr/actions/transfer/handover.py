@@ -155,8 +155,8 @@ class HandOver:
         await cpr.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:
-        """Both processes have the listening socket.  Only new accepts clients: old is busy with our session."""
-        connecting = Monitor.connect(self.plan.status.monitor, f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
+        """New listens beside old.  If it has a copy of old's socket, only new accepts clients: old is busy with us."""
+        connecting = Monitor.connect(self._new_monitor(), f"{self.plan.name} (new QEMU)", timeout=START_SECONDS)
         self._new = await self._unless_one_dies(connecting)
         self._new.timeout = ANSWER_SECONDS  # per command: the guest will be paused
         await _is(self._new, self.new.process)  # it answers, so it has made its devices
@@ -164,6 +164,10 @@ class HandOver:
         self.journal.write(State.MIGRATING, taps=())  # a rollback from here on finds them as they must be
         # libvirt sets it when it starts a guest, not when it reconnects, but always waits for these events.
         await query.set_capabilities(self._new, {"events": True})
+
+    def _new_monitor(self) -> str:
+        there = Path(self.plan.guest.new_monitor)
+        return str(there) if there.exists() else self.plan.status.monitor
 
     async def _replay(self) -> None:
         new = _there(self._new)

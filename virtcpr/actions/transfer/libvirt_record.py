@@ -1,12 +1,14 @@
-"""libvirt's record of a guest: reserve room for it, then write the new process into it."""
+"""libvirt's record of a guest, and its sockets: reserve room, then give both to the new process."""
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from virtcpr.domain import qmp, status
+from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes.proc import Process
@@ -19,7 +21,9 @@ RESERVE = 4096  # bytes that libvirt's record may grow by
 
 
 async def write(guest: Guest, new: Monitor, process: Process) -> None:
-    """Write new QEMU into libvirt's status file and pid file.  Raises HostError; both files are whole then."""
+    """Put new QEMU's sockets in the place of old's, which has ended, and write new into libvirt's status file and pid
+    file.  Raises HostError; both files are whole then."""
+    put_sockets(guest)
     ptys = {
         chardev.label.removeprefix("char"): chardev.filename.removeprefix("pty:")
         for chardev in qmp.chardevs(await new.execute("query-chardev"))
@@ -36,6 +40,17 @@ async def write(guest: Guest, new: Monitor, process: Process) -> None:
     atomic.replace_durably(path, status.rewrite(text(guest), change))
     atomic.replace_durably(path.with_suffix(".pid"), f"{process.pid}\n")
     clean_up(guest)
+
+
+def put_sockets(guest: Guest) -> None:
+    """Rename new QEMU's sockets over old's; those that are renamed already stay.  Raises HostError."""
+    for path in guest.listeners:
+        try:
+            os.rename(beside(path), path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise HostError(f"new QEMU's socket can't be put at {path}: {error.strerror}") from error
 
 
 def text(guest: Guest) -> str:
@@ -58,6 +73,6 @@ def reserve(guest: Guest) -> None:
 def clean_up(guest: Guest) -> None:
     """Remove what a swap needs beside the guest: sockets, reserved files."""
     with suppress(OSError):  # leftover sockets do no harm: the next swap removes them
-        atomic.remove(*guest.sockets)
+        atomic.remove(*guest.sockets, *map(beside, guest.listeners))
     for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
         atomic.unreserve(path)

@@ -83,6 +83,7 @@ class Move(Outcome):
     def outlook(self) -> Outlook:
         if self.plan is None:
             return super().outlook()
+        inherited = sorted((*self.plan.carried, *self.plan.bound), key=lambda fd: fd.number)
         opened = (f"{fd.path}, opened again" for fd in self.plan.opened)
         return replace(
             super().outlook(),
@@ -90,7 +91,7 @@ class Move(Outcome):
             mode=self.plan.mode,
             emulator=self.plan.emulator,
             steps=planned_steps(self.plan.steps),
-            carried=(*(fd.what for fd in self.plan.carried), *opened),
+            carried=(*(fd.what for fd in inherited), *opened),
             replayed=tuple(command.describe for command in self.plan.replay),
         )
 

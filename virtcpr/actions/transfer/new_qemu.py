@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.domain.secrets import masked_words
+from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import listeners
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
 from virtcpr.host.system.wait import wait_until
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer import Bound, Plan
 
 READY_SECONDS = 30.0
 END_SECONDS = 30.0
@@ -84,6 +86,9 @@ def spawn(plan: Plan) -> NewQemu:
             return fd
 
         fds = {carried.number: clone(carried.source, held) for carried in plan.carried}
+        for bound in plan.bound:
+            fds[bound.number] = _listener(bound, clone(bound.source, held))
+            held.callback(os.close, fds[bound.number])
         for opened in plan.opened:
             fds[opened.number] = _open(opened.path, old)
             held.callback(os.close, fds[opened.number])
@@ -98,6 +103,13 @@ def spawn(plan: Plan) -> NewQemu:
         end(new, plan)
         raise
     return new
+
+
+def _listener(bound: Bound, olds: int) -> int:
+    """New QEMU's own socket beside old's; a copy of old's (``olds``) if old's can't be reached by its path any more."""
+    if listeners.is_at(olds, bound.path):
+        return listeners.bind(beside(bound.path), bound.path)
+    return os.dup(olds)
 
 
 def _open(path: str, old: Process) -> int:
@@ -116,7 +128,7 @@ def end(new: NewQemu, plan: Plan) -> None:
         raise HostError(f"{plan.name}: new QEMU (process {new.process.pid}) can't be killed")
     with contextlib.suppress(OSError):  # leftovers must not keep old from resuming
         new.release()
-        atomic.remove(plan.cpr_socket, plan.main_socket)
+        atomic.remove(plan.cpr_socket, plan.main_socket, *map(beside, plan.guest.listeners))
 
 
 def _await_listening(new: NewQemu, plan: Plan) -> None:

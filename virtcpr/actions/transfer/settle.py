@@ -109,10 +109,9 @@ class Settlement:
     async def _connect(self) -> None:
         """Open a session with each process that answers.  Both may have the listening socket; each takes one client."""
         alive = [process for process in (self.old, self.new) if process is not None and process.alive()]
-        # Before `migrate` new has no monitor: don't wait for its greeting.
-        for _ in alive[: 1 if self.journal.entry.state in BEFORE else 2]:
+        for path in self._sockets(len(alive)):
             try:
-                monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=query.LOOK_SECONDS)
+                monitor = await Monitor.connect(path, self.guest.name, timeout=query.LOOK_SECONDS)
             except QmpError as error:  # the other process may still answer
                 log.debug("%s: %s", self.guest.name, error)
                 continue
@@ -126,6 +125,14 @@ class Settlement:
                 continue
             monitor.timeout = ownership.ANSWER_SECONDS  # it answers: its commands may take longer
             self._monitors[owner] = monitor
+
+    def _sockets(self, alive: int) -> list[str]:
+        """Where their monitors are.  Before `migrate` new has none: don't wait for its greeting."""
+        old, new = self.guest.monitor, self.guest.new_monitor
+        if self.journal.entry.state in BEFORE:
+            return [old]
+        # Renamed by now, or new has a copy of old's socket, which takes one client of each.
+        return [old, new] if Path(new).exists() and new != old else [old] * alive
 
     async def _owner(self, monitor: Monitor, processes: list[Process]) -> Process | None:
         """Which process answers on a monitor; None if it is connected already, or a stranger."""
@@ -277,6 +284,7 @@ class Settlement:
     def _record_blindly(self) -> None:
         """libvirt must not look for the guest in a process that is gone."""
         assert self.new is not None
+        libvirt_record.put_sockets(self.guest)
         change = status.Successor(self.new.pid, {})
         atomic.replace_durably(Path(self.guest.status_path), status.rewrite(libvirt_record.text(self.guest), change))
 

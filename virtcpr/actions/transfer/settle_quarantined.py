@@ -8,6 +8,7 @@ from pathlib import Path
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import reconnect_check
 from virtcpr.domain import status
+from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes.proc import Process, holders
@@ -68,7 +69,7 @@ async def give_back(uuid: str, name: str) -> Recovered:
         record = status.read(quarantine.text(uuid))
         quarantine.put_back(uuid, _record(name))
         guest = Guest.of(record, str(_record(name)))
-        others = holders(guest.monitor) - {record.pid}
+        others = holders(guest.monitor, beside(guest.monitor)) - {record.pid}
         if others:
             raise HostError(f"another process than libvirt's record names may have the guest: {sorted(others)}")
         try:

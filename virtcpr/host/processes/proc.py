@@ -277,10 +277,10 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
     return unix, dict(sorted(inet.items()))
 
 
-def holders(path: str) -> frozenset[int]:
-    """The processes that hold the socket which listens at a path."""
+def holders(*names: str) -> frozenset[int]:
+    """The processes that hold a socket which listens, and was bound to one of these paths."""
     lines = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-    listening = (f for f in lines if len(f) == 8 and f[7] == path and int(f[3], 16) & SO_ACCEPTCON)
+    listening = (f for f in lines if len(f) == 8 and f[7] in names and int(f[3], 16) & SO_ACCEPTCON)
     links = {f"socket:[{fields[6]}]" for fields in listening}
     pids = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):

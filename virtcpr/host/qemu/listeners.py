@@ -1,0 +1,70 @@
+"""Listening sockets for new QEMU, bound beside old QEMU's until the guest is new's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+
+from virtcpr.errors import HostError
+
+SIOCUNIXFILE = 0x89E0  # linux/un.h: a descriptor (O_PATH) of the file that a socket is bound to; root only
+LABEL = "security.selinux"
+
+
+def bind(path: str, model: str) -> int:
+    """A socket that listens at ``path``, with the owner, mode and label of the file ``model``.
+
+    Whoever connects before QEMU accepts waits, as with libvirt's own (qemuOpenChrChardevUNIXSocket).  A leftover at
+    ``path`` is removed.  Raises HostError.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        made.bind(path)
+        _look_like(made, path, model)
+        made.listen(1)
+    except OSError as error:
+        made.close()
+        raise HostError(f"{path} can't be made: {error.strerror}") from error
+    return made.detach()
+
+
+def _look_like(made: socket.socket, path: str, model: str) -> None:
+    """By descriptor: its directory may be QEMU's own, which could put another file in the place of this one."""
+    wanted = os.stat(model, follow_symlinks=False)
+    if os.geteuid() != 0:
+        os.chmod(path, wanted.st_mode & 0o7777)
+        return
+    file = _file(made.fileno())
+    try:
+        here = f"/proc/self/fd/{file}"
+        os.chown(here, wanted.st_uid, wanted.st_gid)
+        os.chmod(here, wanted.st_mode & 0o7777)
+        with suppress(OSError):  # without SELinux there is none
+            os.setxattr(here, LABEL, os.getxattr(model, LABEL, follow_symlinks=False))
+    finally:
+        os.close(file)
+
+
+def _file(listener: int) -> int:
+    return fcntl.ioctl(listener, SIOCUNIXFILE)
+
+
+def is_at(listener: int, path: str) -> bool:
+    """Whether it is this socket that clients reach at ``path``; a user who isn't root can't tell, and believes it."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    try:
+        file = _file(listener)
+    except OSError:
+        return os.geteuid() != 0
+    try:
+        own = os.fstat(file)
+    finally:
+        os.close(file)
+    return (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
