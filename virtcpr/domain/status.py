@@ -121,7 +121,8 @@ def changes(first: str, second: str) -> tuple[str, ...]:
     """Paths of the differences between two readings of a domain's status file; no values, as they can be secret.
 
     Taints don't count: a query through the daemon adds one.  Nor does what libvirt writes by itself as the guest goes
-    on, and why it runs: a guest that was suspended and resumed is the same again.
+    on, and why it runs: a guest that was suspended and resumed is the same again.  Nor does the number of the next
+    block node, which an attachment that QEMU refused has used up.
     """
     return tuple(dict.fromkeys(_changes(_lasting(first), _lasting(second), "")))
 
@@ -131,6 +132,8 @@ def _lasting(text: str) -> etree._Element:
     domain = root.find("domain")
     if domain is not None:
         refreshed.drop(domain)
+    for node in root.findall("nodename"):
+        root.remove(node)
     if root.get("state") == "running" and "reason" in root.attrib:
         del root.attrib["reason"]
     return root

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from virtcpr.plan.transfer import Plan
 
+KEPT = 1  # of each guest whose new QEMU is made: its monitor
 OWN = 64  # the connection to libvirt, the guardian, the lock, logs, the event loop
 MOVING = 16  # of each guest that is being handed over: monitors, process files, taps
 
 
 def needed(plans: Sequence[Plan], parallel: int) -> int:
     """How many descriptors a batch of these guests has open at most."""
-    kept = sum(len(plan.taps) + len(plan.displays) for plan in plans)
+    kept = sum(KEPT + len(plan.taps) + len(plan.displays) for plan in plans)
     # One after the other.
     spawned = max((len(plan.carried) + 2 * len(plan.bound) + len(plan.opened) for plan in plans), default=0)
     return OWN + MOVING * parallel + kept + spawned

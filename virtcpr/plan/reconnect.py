@@ -173,6 +173,10 @@ LABEL = "security label"
 LETHAL = frozenset({LABEL, *(query.what for query in QUERIES if query.kills)})
 GROWING = frozenset(query.what for query in QUERIES if query.more)
 
+# While a migration is set up QEMU refuses to attach devices (device_add), but not to change what is below a disk (an
+# external snapshot; tested).
+CHANGEABLE = frozenset({"disks", "block nodes", "block graph", "block jobs"})
+
 # Run states of QEMU in which libvirt assumes that the guest never started completely (qemuProcessUpdateState).
 UNSTARTED = frozenset({"prelaunch", "inmigrate", "preconfig"})
 # Run states of a guest that its user suspended; after a rollback old QEMU may stay in postmigrate.

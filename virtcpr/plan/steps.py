@@ -17,9 +17,10 @@ class Side(Enum):
 class State(Enum):
     """The journal's states; each is written before its step."""
 
-    PLANNED = "planned"  # new QEMU may be there; libvirt's daemon hasn't been stopped
-    SPAWNED = "spawned"  # new QEMU is there, and the daemon is about to be stopped
-    MIGRATING = "migrating"
+    PLANNED = "planned"  # new QEMU may be there; old doesn't know of it
+    SPAWNED = "spawned"  # old's settings are changed from here on
+    MIGRATING = "migrating"  # new makes its devices; the guest runs, and libvirt's daemon, too
+    INCOMING = "incoming"  # the daemon is away, and the guest is about to be paused
     RECEIVED = "received"
     COMMITTING = "committing"
     RUNNING = "running"
@@ -42,9 +43,9 @@ class Step:
 
 SPAWN = Step("spawn", "start new QEMU beside the old one; it waits", undo="end-new", announce=State.PLANNED)
 
-HAND_OVER = (
-    Step("connect", "take over old QEMU's monitor and check the guest again", undo="disconnect"),
-    Step("arm", "set old QEMU to cpr-transfer and ask it what blocks it", undo="disarm"),
+# libvirt's daemon is there: it passes on what is said to old QEMU.
+MAKE_NEW = (
+    Step("arm", "set old QEMU to cpr-transfer and ask it what blocks it", undo="disarm", announce=State.SPAWNED),
     Step(
         "migrate",
         "hand the guest's RAM to new QEMU by descriptor",
@@ -55,13 +56,22 @@ HAND_OVER = (
     Step("replay", "give new QEMU what its command line can't carry"),
     Step("compare", "ask new QEMU what libvirt will ask it, and compare its answers with old QEMU's"),
     Step("place", "place new QEMU's threads like old QEMU's"),
-    Step("incoming", "pause the guest and move its device state"),
+)
+
+# The daemon is away; one guest after the other.
+HAND_OVER = (
+    Step("connect", "take over old QEMU's monitor and check that nothing has changed", undo="disconnect"),
+    Step("incoming", "pause the guest and move its device state", announce=State.INCOMING),
     Step("received", "check that both sides are complete, the guest paused in new QEMU", announce=State.RECEIVED),
     Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
+)
+
+# The daemon is still away; the guests run.
+FINISH = (
     Step("machined", "let systemd-machined know new QEMU", side=Side.AFTER, announce=State.RUNNING),
     Step("end-old", "end old QEMU", side=Side.AFTER),
     Step("record", "write new QEMU into libvirt's status file", side=Side.AFTER),
     Step("preflight", "check that libvirt will accept new QEMU when its daemon starts", side=Side.AFTER),
 )
 
-TRANSFER = (SPAWN, *HAND_OVER)
+TRANSFER = (SPAWN, *MAKE_NEW, *HAND_OVER, *FINISH)

@@ -48,7 +48,8 @@ class Verdict(Enum):
 
 ENDED = (State.DONE, State.ROLLED_BACK)
 BEFORE = (State.PLANNED, State.SPAWNED)  # `migrate` was never sent
-UNDER_WAY = (State.MIGRATING, State.RECEIVED)
+UNDER_WAY = (State.MIGRATING, State.INCOMING, State.RECEIVED)
+RUNNING_IN_OLD = (*BEFORE, State.MIGRATING)  # nobody but its user can have paused the guest
 
 
 def verdict(state: State, old: Old, new: New) -> Verdict:

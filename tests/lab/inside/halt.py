@@ -20,7 +20,7 @@ from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.host.libvirt.daemon import PlainDaemon, SystemdDaemon
 from virtcpr.plan.steps import State, Step
 
-INTERRUPTED = "before attach"  # where a roll-back is wanted, it is begun here by a Ctrl-C
+INTERRUPTED = "before incoming"  # where a roll-back is wanted, it is begun here by a Ctrl-C
 
 
 def arrived(moment: str, wanted: str) -> None:

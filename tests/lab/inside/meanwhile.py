@@ -5,9 +5,10 @@ usage: python3 -c THIS ORDER ARGUMENT...
 ORDER is JSON: {"at": {STEP: COMMAND}, "say": {STEP: [SIDE, COMMAND]}, "deadlines": {MODULE.NAME: SECONDS}}.
 
 What is `at` a step is a command of the shell, which runs before the step does anything and finds the guest's processes
-in $OLD and $NEW; `spawn` is just after planning, `connect` when the daemon is down.  What is to `say` goes to the
-monitor of old or new QEMU, over virtcpr's own connection, as nobody else is let in: `o /w 0x604 0x2000` writes to the
-I/O port by which a q35 guest powers itself off.  STEP `pause` is after the last look at the guest before its pause.
+in $OLD and $NEW; `spawn` is just after planning, and at `connect` the daemon is down and new has made its devices.
+What is to `say` goes to the monitor of old or new QEMU, over virtcpr's own connection, as nobody else is let in, or by
+libvirt's daemon: `o /w 0x604 0x2000` writes to the I/O port by which a q35 guest powers itself off.  STEP `pause` is
+after the last look at the guest before its pause.
 """
 
 import importlib
@@ -20,7 +21,7 @@ from typing import Any
 from virtcpr import __main__
 from virtcpr.actions.records import journal
 from virtcpr.actions.transfer import batch, guest_events, handover
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.model import Progress, Watch
 from virtcpr.plan.steps import Step
 from virtcpr.plan.transfer import Plan
@@ -47,24 +48,24 @@ def main(order: dict[str, Any]) -> int:
     async def do_told(self: handover.HandOver, step: Step) -> None:
         if step.name in words:
             side, command = words.pop(step.name)
-            monitor = {"old": self._old, "new": self._new}[side]
+            monitor = {"old": self._old or self._daemon, "new": self._new}[side]
             assert monitor is not None
             await say(monitor, command)
         await do(self, step)
 
-    async def look_and_say(plan: Plan, old: Monitor) -> None:
+    async def look_and_say(plan: Plan, old: Qmp) -> None:
         await look(plan, old)
         if "pause" in words and words["pause"][0] == "seen":
             await say(old, words.pop("pause")[1])
         elif "pause" in words:
-            words["pause"][0] = "seen"  # at `connect`; the next one is before the pause
+            words["pause"][0] = "seen"  # at `arm`; the next one is before the pause
 
     batch.Batch.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
     guest_events.as_planned = look_and_say
     return __main__.main()
 
 
-async def say(monitor: Monitor, command: str) -> None:
+async def say(monitor: Qmp, command: str) -> None:
     await monitor.execute("human-monitor-command", {"command-line": command})
 
 

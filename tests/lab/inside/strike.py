@@ -204,11 +204,11 @@ def look_at_journal(seen: Seen) -> None:
 
 
 def await_random_moment(order: Order, virtcpr: subprocess.Popen[str]) -> None:
-    """Any time of the swap, and as often in the tenth of it in which the guest is handed over."""
+    """Any time of the swap; as often while new is made, and in the moment in which the guest is handed over."""
     if not order.victims:
         return
     chance = random.Random(order.seed)
-    state, most = chance.choice((("planned", 1.5), ("migrating", 0.2)))
+    state, most = chance.choice((("planned", 1.5), ("migrating", 0.5), ("incoming", 0.1)))
     delay = chance.uniform(0, most)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline and virtcpr.poll() is None:

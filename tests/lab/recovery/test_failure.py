@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 from tests.lab.conftest import Guests
-from tests.lab.support import client
+from tests.lab.support import client, provoke
 from tests.lab.support.builds import REBUILD, REBUILT
 from tests.lab.support.client import LAB, run, shell, virsh
 from tests.lab.support.guests import DATABASE, SMALL
@@ -157,9 +157,7 @@ def test_a_guest_that_dies_in_the_blackout_is_said_to_be_dead(guests: Guests) ->
     """Nothing can be saved of a guest whose QEMU is killed, but no second one may be left, nor the daemon down."""
     run("python3", "-", stdin=REBUILD)
     guests.start(SMALL)
-    kill_old = f"until grep -qs migrating /run/virtcpr/journal/*.json; do :; done; kill -9 {client.pid(SMALL.name)}"
-    with subprocess.Popen([str(LAB), "exec", "sh", "-c", kill_old]):
-        report = client.upgrade(SMALL.name, "--emulator", REBUILT)
+    report = provoke.upgrade(at={"incoming": "kill -9 $OLD"})
 
     assert report["exit_code"] == 1, report
     assert report["domains"][0]["result"] == "failed"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from virtcpr.plan.steps import HAND_OVER, Step
+from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Step
 
 
 def _of(step: Step) -> Iterator[str]:
@@ -20,10 +20,10 @@ ROLLED_BACK = "journal rolled-back"  # in a swap that was interrupted
 MOMENTS = (
     "journal planned",  # the guardian is armed, and new QEMU isn't there yet
     "after spawn",
-    "journal spawned",
+    *(moment for step in MAKE_NEW for moment in _of(step)),
     "before stop",  # libvirt's daemon runs still
     "after stop",  # nothing keeps anybody yet from starting the daemon
-    *(moment for step in HAND_OVER for moment in _of(step)),
+    *(moment for step in (*HAND_OVER, *FINISH) for moment in _of(step)),
     "journal adopted",
     "before start",
     "after start",

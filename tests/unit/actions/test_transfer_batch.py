@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import time
@@ -18,7 +19,7 @@ from virtcpr.actions.records import moved
 from virtcpr.actions.transfer import batch as batch_module
 from virtcpr.actions.transfer import libvirt_record
 from virtcpr.actions.transfer.batch import Batch
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, RolledBack
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import DomainReport, Result
 
@@ -39,7 +40,6 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(blackout, "refuse_jobs", lambda _: None)
     monkeypatch.setattr(blackout, "daemon_away", away)
-    monkeypatch.setattr(Batch, "_abandon_all", lambda _self, _moves, error: done.append(f"give up: {error}"))
     monkeypatch.setattr(Batch, "_adopt", lambda *_: done.append("adopt"))
     return done
 
@@ -48,31 +48,92 @@ def batch() -> Batch:
     made: Any = object.__new__(Batch)
     made.interrupt = SimpleNamespace(requested=False)
     made.connection = SimpleNamespace(close=lambda: None)
+    made._alone = False
     made.daemon, made.notes = SimpleNamespace(recipe={}), []
+    made.request = SimpleNamespace(uri=None, parallel=2)
     return made  # type: ignore[no-any-return]
 
 
-def hand_over(error: Exception | None) -> Any:
-    async def acted(*_: object) -> None:
-        if error is not None:
-            raise error
+class Over:
+    """A hand-over that fails where it is told."""
 
-    return acted
+    interruptible, refusal, committed = True, None, False
+
+    def __init__(self, done: list[str], fails: dict[str, Exception]) -> None:
+        self.done, self.fails = done, fails
+        self.journal = SimpleNamespace(close=lambda: None)
+
+    def _do(self, part: str) -> None:
+        self.done.append(part)
+        if part in self.fails:
+            raise self.fails[part]
+
+    async def make_new(self) -> None:
+        self._do("make")
+
+    async def hand_over(self) -> None:
+        self._do("hand over")
+        self.committed = True
+
+    async def finish(self) -> None:
+        self._do("finish")
+
+    async def call_off(self, cause: Exception) -> None:
+        self.done.append(f"call off: {cause}")
+        raise RolledBack(str(cause))
 
 
-def test_all_are_handed_over(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Batch, "_hand_over_all", hand_over(None))
-    batch()._swap_all([], lambda _: None)
-    assert done == ["away", "adopt", "back"]
+def move(done: list[str], **fails: Exception) -> Any:
+    made = SimpleNamespace(
+        facts=SimpleNamespace(name="web"), result=None, moved=False, there=Over(done, fails), report=SimpleNamespace
+    )
+    made.report = lambda: SimpleNamespace(pause_ms=None)
+    made.fail = lambda _: setattr(made, "result", Result.ROLLED_BACK)
+    return made
 
 
-@pytest.mark.parametrize("error", [HostError("interrupted"), OSError("no descriptor left")])
-def test_what_is_not_moved_is_given_up_before_the_daemon_starts(
-    done: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+def swap(made: Batch, *moves: Any) -> None:
+    with asyncio.Runner() as runner:
+        made._swap_all(list(moves), lambda _: None, runner)
+
+
+def test_new_qemu_is_made_before_the_daemon_is_away(done: list[str]) -> None:
+    swap(batch(), move(done))
+    assert done == ["make", "away", "hand over", "finish", "adopt", "back"]
+
+
+def test_the_daemon_stays_if_no_new_qemu_can_be_made(done: list[str]) -> None:
+    one = move(done, make=RolledBack("it isn't the machine"))
+    swap(batch(), one)
+    assert done == ["make"]
+    assert one.result is Result.ROLLED_BACK
+
+
+def test_who_has_no_new_qemu_does_not_keep_the_others(done: list[str]) -> None:
+    swap(batch(), move(done, make=RolledBack("it isn't the machine")), move(done))
+    assert done == ["make", "make", "away", "hand over", "finish", "adopt", "back"]
+
+
+def test_what_cannot_be_handed_over_is_called_off_before_the_daemon_starts(
+    done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Batch, "_hand_over_all", hand_over(error))
-    batch()._swap_all([], lambda _: None)
-    assert done == ["away", f"give up: {error}", "adopt", "back"]
+    def refuse(made: Any) -> None:
+        if "away" in done:
+            raise HostError("interrupted")
+
+    monkeypatch.setattr(Batch, "_refuse_interrupted", refuse)
+    swap(batch(), move(done))
+    assert done == ["make", "away", "call off: interrupted", "adopt", "back"]
+
+
+def test_a_daemon_that_got_busy_meanwhile_is_not_stopped(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        if "make" in done:
+            raise HostError("libvirt is busy with mail (backup)")
+
+    monkeypatch.setattr(blackout, "refuse_jobs", refuse)
+    swap(batch(), move(done))
+    assert done == ["make", "call off: libvirt is busy with mail (backup)"]
 
 
 def test_a_daemon_that_does_not_come_back_is_noted(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +142,8 @@ def test_a_daemon_that_does_not_come_back_is_noted(done: list[str], monkeypatch:
 
     monkeypatch.setattr(blackout, "daemon_away", stuck)
     made = batch()
-    made._swap_all([], lambda _: None)
-    assert done == ["give up: it doesn't stop; it doesn't start"]
+    swap(made, move(done))
+    assert done == ["make", "call off: it doesn't stop; it doesn't start"]
     assert made.notes == ["it doesn't stop; it doesn't start: by hand"]
 
 

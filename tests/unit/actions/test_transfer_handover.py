@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 
+from tests.unit.support.qemu_answers import RECORDED, key
 from tests.unit.support.transfer_stage import OPTIONAL, UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import libvirt_record, new_qemu, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
 from virtcpr.actions.transfer.settle import Settlement
-from virtcpr.errors import QmpError, RolledBack, Unsettled
+from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Settled
 from virtcpr.plan.guest import Guest
-from virtcpr.plan.steps import HAND_OVER, Side, State
+from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Side, State
 
 
 def commands() -> int:
@@ -32,7 +33,7 @@ def commands() -> int:
 
 
 def test_every_step_is_bound(stage: Stage) -> None:
-    assert list(stage.hand_over._actions) == [step.name for step in HAND_OVER]
+    assert list(stage.hand_over._actions) == [step.name for step in (*MAKE_NEW, *HAND_OVER, *FINISH)]
 
 
 def test_when_nothing_fails(stage: Stage) -> None:
@@ -304,7 +305,7 @@ def test_a_watcher_that_fails_is_no_end_of_a_qemu(stage: Stage, monkeypatch: pyt
 
 def test_vcpus_are_in_their_place_before_the_guest_is_paused() -> None:
     """They would run on in the emulator's cgroup and on its processors: 128 of them on one."""
-    names = [step.name for step in HAND_OVER]
+    names = [step.name for step in (*MAKE_NEW, *HAND_OVER, *FINISH)]
     assert names.index("attach") < names.index("place") < names.index("incoming")
     assert names.index("commit") < names.index("machined") < names.index("end-old"), "both must be alive for it"
 
@@ -315,21 +316,40 @@ def test_every_step_says_on_which_side_it_is(stage: Stage) -> None:
     assert sides.count(Side.AT) == 1
 
 
-def test_what_can_wait_waits_for_the_paused(stage: Stage) -> None:
-    """Another guest of the batch is paused: this one isn't compared, let alone moved, before that is over."""
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_guest_that_its_user_suspends_meanwhile_stays_suspended(stage: Stage, suspended: bool) -> None:
+    async def both() -> None:
+        await stage.hand_over.make_new()
+        stage.world.old.status = "paused" if suspended else "running"
+        await stage.hand_over.hand_over()
 
-    async def both() -> list[str]:
-        stage.hand_over.pauses.begin("another")
-        task = asyncio.create_task(stage.hand_over.run())
-        while "new migrate-set-capabilities" not in stage.world.said:
-            await asyncio.sleep(0)
-        for _ in range(50):
-            await asyncio.sleep(0)
-        before = list(stage.world.said)
-        stage.hand_over.pauses.end("another")
-        await task
-        return before
+    if not suspended:
+        asyncio.run(both())
+        return
+    with pytest.raises(RolledBack, match="is paused now, which it wasn't when the swap was planned"):
+        asyncio.run(both())
+    assert stage.world.old.status == "paused"
+    assert "old cont" not in stage.world.said
 
-    before = asyncio.run(both())
-    assert before[-1] == "new migrate-set-capabilities"
-    assert stage.world.new.status == "running"
+
+def test_what_is_called_off_leaves_old_as_it_was(stage: Stage) -> None:
+    async def called_off() -> None:
+        await stage.hand_over.make_new()
+        await stage.hand_over.call_off(HostError("libvirt is busy with mail (backup)"))
+
+    with pytest.raises(RolledBack, match="libvirt is busy with mail"):
+        asyncio.run(called_off())
+    assert (stage.world.old.status, stage.world.old.mode) == ("running", "normal")
+    assert not stage.world.new.process.alive()
+    assert "old connect" not in stage.world.said, "libvirt's daemon has its monitor"
+
+
+def test_a_change_below_a_disk_turns_it_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both() -> None:
+        await stage.hand_over.make_new()
+        monkeypatch.setitem(RECORDED["old"], key("query-block-jobs", {}), [{"device": "virtio-disk0"}])
+        await stage.hand_over.hand_over()
+
+    with pytest.raises(RolledBack, match="changed while new QEMU was made: block jobs: with virtio-disk0"):
+        asyncio.run(both())
+    assert stage.world.old.status == "running"

@@ -64,6 +64,7 @@ def test_a_taint_is_no_change_but_a_device_is() -> None:
     tainted = TEXT.replace("<taint flag='custom-argv'/>\n", "<taint flag='custom-argv'/>\n  <taint flag='x'/>\n")
     assert tainted != TEXT
     assert changes(TEXT, tainted) == ()
+    assert changes(TEXT, TEXT.replace("<nodename index='3'/>", "<nodename index='4'/>")) == ()
     assert changes(TEXT, TEXT.replace("<device alias='net0'/>", "")) == ("devices",)
 
 

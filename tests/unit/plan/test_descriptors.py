@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.unit.support import facts
 from virtcpr.plan.decision import decide
-from virtcpr.plan.descriptors import MOVING, OWN, needed, that_fit
+from virtcpr.plan.descriptors import KEPT, MOVING, OWN, needed, that_fit
 from virtcpr.plan.transfer import Carried, Plan
 
 
@@ -19,7 +19,7 @@ def guest(queues: int) -> Plan:
 
 def test_each_guest_keeps_its_taps_and_carries_its_descriptors_once() -> None:
     plans = [guest(16) for _ in range(60)]
-    for_two = OWN + 4 * MOVING + 16 + 16 + 16
+    for_two = OWN + 4 * MOVING + 2 * (KEPT + 16) + 16
     assert that_fit(plans, for_two - 1, 4) == 1
     assert that_fit(plans, for_two, 4) == 2
     assert that_fit(plans, 1 << 20, 4) == 60
@@ -35,6 +35,6 @@ def test_a_batch_without_guests_fits() -> None:
 
 def test_a_batch_that_fits_needs_what_it_fits_into() -> None:
     plans = [guest(16), guest(2)]
-    assert needed(plans, 4) == OWN + 4 * MOVING + 16 + 2 + 16, "each is spawned by itself"
+    assert needed(plans, 4) == OWN + 4 * MOVING + 2 * KEPT + 16 + 2 + 16, "each is spawned by itself"
     assert that_fit(plans, needed(plans, 4), 4) == 2
     assert that_fit(plans, needed(plans, 4) - 1, 4) == 1

@@ -121,6 +121,9 @@ class FakeMonitor:
     async def close(self) -> None:
         pass
 
+    def renew(self) -> None:
+        pass
+
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
@@ -140,8 +143,13 @@ class Stage:
     hand_over: HandOver
 
     def run(self) -> VirtcprError | None:
+        async def both() -> None:
+            await self.hand_over.make_new()
+            await self.hand_over.hand_over()
+            await self.hand_over.finish()
+
         try:
-            asyncio.run(self.hand_over.run())
+            asyncio.run(both())
         except VirtcprError as error:
             return error
         return None
@@ -167,7 +175,7 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
     world.old.world = world.new.world = world
     record = Journal(Entry(UUID, State.SPAWNED, made.guest, old.pid, old.started), tmp_path / "journal")
     record.write(State.SPAWNED, new_pid=new.pid, new_started=new.started)
-    answering = iter([world.old, world.new, world.new])
+    answering = iter([world.new, world.old, world.new])
 
     async def connect(path: str, name: str, *, timeout: float) -> FakeMonitor:
         qemu = next(answering)
@@ -176,7 +184,8 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Monitor, "connect", connect)
     launched = NewQemu(new, (), (), tmp_path / "log", 0)
-    return Stage(world, made, record, HandOver(made, launched, record, lambda _: None))
+    daemon: Any = FakeMonitor(world.old, "office (old QEMU)")
+    return Stage(world, made, record, HandOver(made, launched, record, lambda _: None, daemon))
 
 
 def dies_soon(process: subprocess.Popen[bytes]) -> None:

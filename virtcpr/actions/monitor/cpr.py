@@ -5,10 +5,10 @@ from __future__ import annotations
 from virtcpr.actions.monitor import query
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 
 
-async def arm(old: Monitor, name: str) -> None:
+async def arm(old: Qmp, name: str) -> None:
     """Set old QEMU's mode, then ask for its blockers: they depend on the mode.  Raises HostError."""
     await old.execute("migrate-set-parameters", {"mode": "cpr-transfer"})
     reasons = qmp.blocked_reasons(await old.execute("query-migrate"))
@@ -18,19 +18,19 @@ async def arm(old: Monitor, name: str) -> None:
     await query.set_capabilities(old, {"return-path": True, "events": True})
 
 
-async def migrate(old: Monitor, cpr: str, main: str) -> None:
+async def migrate(old: Qmp, cpr: str, main: str) -> None:
     """Old QEMU sends the RAM over ``cpr``, then waits for ``main``; its guest runs until new QEMU connects there."""
     channels = [_channel("main", main), _channel("cpr", cpr)]
     await old.execute("migrate", {"channels": channels})
 
 
-async def incoming(new: Monitor, main: str) -> None:
+async def incoming(new: Qmp, main: str) -> None:
     """New QEMU receives the device state over ``main``, and stays alive if it can't load it: every release that has
     cpr-transfer has the option for that."""
     await new.execute("migrate-incoming", {"uri": f"unix:{main}", "exit-on-error": False})
 
 
-async def reason(side: Monitor) -> str:
+async def reason(side: Qmp) -> str:
     """QEMU's reason why its migration failed."""
     answer = qmp.obj(await side.execute("query-migrate"))
     return qmp.text(answer.get("error-desc")) or f"status {qmp.text(answer.get('status'))}"

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from virtcpr.domain import qmp
 from virtcpr.errors import QmpError
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Monitor, Qmp
 
 LOOK_SECONDS = 2.0  # after that, a monitor is busy, waits on the CPR channel, or hangs
 
 
-async def belongs(monitor: Monitor, process: Process) -> bool:
+async def belongs(monitor: Qmp, process: Process) -> bool:
     """Whether this process answers on the monitor: the vCPUs are threads of it."""
     own = set(qmp.threads(await monitor.execute("query-cpus-fast")).values())
     return bool(own) and own <= process.tasks()
 
 
-async def run_state(monitor: Monitor) -> str:
+async def run_state(monitor: Qmp) -> str:
     return qmp.text(qmp.obj(await monitor.execute("query-status"))["status"])
 
 
@@ -42,6 +42,6 @@ async def has_all(new: Monitor) -> bool:
     return qmp.text(answer.get("status")) == "completed"
 
 
-async def set_capabilities(monitor: Monitor, wanted: Mapping[str, bool]) -> None:
+async def set_capabilities(monitor: Qmp, wanted: Mapping[str, bool]) -> None:
     listed = [{"capability": name, "state": state} for name, state in wanted.items()]
     await monitor.execute("migrate-set-capabilities", {"capabilities": listed})

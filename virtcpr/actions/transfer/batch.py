@@ -1,15 +1,18 @@
-"""``upgrade``: probe and plan every domain, start every new QEMU, then one blackout in which all are swapped."""
+"""``upgrade``: probe and plan every domain, make every new QEMU while libvirt's daemon is there, then one blackout in
+which all guests are handed over."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from shlex import quote
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
+from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records import journal, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal.rehearse import remember_refusal
@@ -17,11 +20,10 @@ from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, ve
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel, planned
 from virtcpr.actions.transfer.new_qemu import end, spawn
-from virtcpr.actions.transfer.pause_gate import Pauses
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import SETTLE, Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt import daemon
-from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.libvirt.daemon import Daemon
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
@@ -72,10 +74,11 @@ class Batch:
         self.connection = connection
         self.daemon: Daemon = daemon.running()
         self.interrupt = Interrupt()
-        self.pauses = Pauses()
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
         self.moves = planned(connection, request, ping=True)
+        self._connecting = threading.Lock()
+        self._alone = False  # libvirt's daemon is away: recovery can look at both processes
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:
@@ -92,7 +95,8 @@ class Batch:
             for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
                 self.connection.learn(path, target)
             if ready:
-                self._swap_all(ready, watch)
+                with asyncio.Runner() as runner:
+                    self._swap_all(ready, watch, runner)
         reports = tuple(move.report() for move in self.moves)
         for move, report in zip(self.moves, reports, strict=True):
             if move.plan is not None:
@@ -144,7 +148,17 @@ class Batch:
             self._abandon(move, record, HostError(f"{type(error).__name__}: {error}"))
             return
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
-        move.hand_over = HandOver(move.plan, move.new, record, watch, self.pauses)
+        uuid = move.facts.uuid
+        daemon = Passthrough(f"{move.facts.name} (old QEMU)", lambda: self._domain(uuid))
+        move.hand_over = HandOver(move.plan, move.new, record, watch, daemon)
+
+    def _domain(self, uuid: str) -> Domain:
+        """By a connection that works: the daemon may have started anew.  Raises HostError."""
+        with self._connecting:
+            if not self.connection.alive():
+                self.connection.close()
+                self.connection = Connection(self.request.uri)
+        return self.connection.lookup(uuid)
 
     def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
         """Give up a move before the hand-over: end new QEMU.  The guest hasn't noticed anything."""
@@ -168,74 +182,83 @@ class Batch:
         except HostError as error:
             self.notes.append(f"{error.message}: {error.hint}")
 
-    def _swap_all(self, ready: list[Move], watch: Watch) -> None:
+    def _swap_all(self, ready: list[Move], watch: Watch, runner: asyncio.Runner) -> None:
         """Give up every move that isn't done before the daemon starts, so that it finds no stray new QEMU."""
-
-        def give_up(error: VirtcprError | OSError) -> None:
-            self._abandon_all([move for move in ready if move.result is None and not move.moved], error)
-
         try:
             blackout.refuse_jobs(self.connection)
-            if self.interrupt.requested:
-                raise HostError("interrupted")
-            for move in ready:  # until then recovery needn't stop the daemon
-                assert move.hand_over is not None
-                move.hand_over.journal.write(State.SPAWNED)
-            self.connection.close()
-            with blackout.daemon_away(self.daemon.recipe, required=True) as away:
-                watch(Progress("", AWAY))
-                try:
-                    asyncio.run(self._hand_over_all(ready))
-                except (VirtcprError, OSError) as error:
-                    give_up(error)
-                finally:
-                    self._adopt([move for move in ready if move.moved], away, watch)
+            runner.run(self._each(ready, lambda move: move.there.make_new()))
+            self._refuse_interrupted()
+            if made := _left(ready):
+                self._away(made, watch, runner)
         except (VirtcprError, OSError) as error:
-            give_up(error)
+            self._call_off(ready, error, runner)
             if isinstance(error, DaemonDown):
                 self.notes.append(f"{error.message}: {error.hint}")
         for move in ready:
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=move.report().pause_ms))
 
-    def _abandon_all(self, moves: list[Move], cause: Exception) -> None:
-        for move in moves:
-            assert move.hand_over is not None
-            self._abandon(move, move.hand_over.journal, cause)
+    def _away(self, made: list[Move], watch: Watch, runner: asyncio.Runner) -> None:
+        """The blackout: hand over every guest whose new QEMU is made; the daemon adopts those that were moved."""
+        blackout.refuse_jobs(self.connection)
+        self.connection.close()
+        with blackout.daemon_away(self.daemon.recipe, required=True) as away:
+            watch(Progress("", AWAY))
+            self._alone = True
+            try:
+                self._refuse_interrupted()  # while the daemon was being stopped
+                runner.run(self._each(made, lambda move: move.there.hand_over(), at_once=1))
+                self._refuse_interrupted()  # those that waited for their turn
+            except (VirtcprError, OSError) as error:
+                self._call_off(made, error, runner)
+            finally:
+                handed = [move for move in made if move.result is None and move.there.committed]
+                runner.run(self._each(handed, self._finish))
+                self._alone = False
+                self._adopt([move for move in made if move.moved], away, watch)
 
-    async def _hand_over_all(self, ready: list[Move]) -> None:
-        if self.interrupt.requested:  # while the daemon was being stopped
+    def _call_off(self, moves: list[Move], cause: Exception, runner: asyncio.Runner) -> None:
+        runner.run(self._each(_left(moves), lambda move: move.there.call_off(cause)))
+
+    def _refuse_interrupted(self) -> None:
+        if self.interrupt.requested:
             raise HostError("interrupted")
-        limit = asyncio.Semaphore(parallel(self.request))
+
+    async def _each(
+        self, moves: list[Move], action: Callable[[Move], Awaitable[None]], at_once: int | None = None
+    ) -> None:
+        """Do one part of the hand-over for all of them, some at once.  An interruption cancels what can be undone."""
+        limit = asyncio.Semaphore(at_once or parallel(self.request))
         loop = asyncio.get_running_loop()
-        tasks = {asyncio.create_task(self._hand_over(move, limit)): move for move in ready}
+        tasks = {asyncio.create_task(self._one(move, action, limit)): move for move in moves}
 
         def cancel() -> None:
             for task, move in tasks.items():
-                if move.hand_over is not None and move.hand_over.interruptible:
+                if move.there.interruptible:
                     task.cancel()
 
         self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt.on_request = None
-        # Moves that were cancelled while they waited for their turn.
-        self._abandon_all([move for move in ready if move.result is None and not move.moved], HostError("interrupted"))
 
-    async def _hand_over(self, move: Move, limit: asyncio.Semaphore) -> None:
-        assert move.hand_over is not None
+    async def _one(self, move: Move, action: Callable[[Move], Awaitable[None]], limit: asyncio.Semaphore) -> None:
+        over = move.there
         try:
             async with limit:
-                await move.hand_over.run()
-            move.moved = True
+                await action(move)
         except VirtcprError as error:
             move.fail(error)
         except Exception as error:  # a defect: the guest's state isn't known, and the others must not suffer
             move.fail(Unsettled(f"{move.facts.name}: {type(error).__name__}: {error}", hint=SETTLE))
-        if move.result is Result.UNKNOWN:  # now, not when the others are done: its guest may be paused
+        if move.result is Result.UNKNOWN and self._alone:  # now, not when the others are done: its guest may be paused
             await self._settle(move)
-        elif move.result is not None:
-            self._close(move.hand_over.journal)
-            if move.hand_over.refusal and move.result is Result.ROLLED_BACK:
-                remember_refusal(move.facts, Mode.TRANSFER, move.hand_over.refusal)
+        elif move.result not in (None, Result.UNKNOWN):
+            self._close(over.journal)
+            if over.refusal and move.result is Result.ROLLED_BACK:
+                remember_refusal(move.facts, Mode.TRANSFER, over.refusal)
+
+    async def _finish(self, move: Move) -> None:
+        await move.there.finish()
+        move.moved = True
 
     async def _settle(self, move: Move) -> None:
         """Settle a swap with an unknown result at once, as ``recover`` does: the daemon is still down."""
@@ -297,6 +320,11 @@ class Batch:
         except HostError as error:
             warnings.append(Finding("journal", Severity.WARNING, error.message, error.hint or ""))
         move.end(Result.UPGRADED, *warnings)
+
+
+def _left(moves: list[Move]) -> list[Move]:
+    """Those whose guest is in old QEMU, and nobody has said yet that it stays there."""
+    return [move for move in moves if move.result is None and not move.there.committed]
 
 
 def _unlisted(move: Move) -> Unsettled:

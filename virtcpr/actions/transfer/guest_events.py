@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtcpr.actions.monitor import query
 from virtcpr.errors import Ended, HostError
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.host.system.paths import PATHS
 from virtcpr.plan.transfer import Plan
 
@@ -13,7 +13,7 @@ OWN_STOPS = ("shutdown", "guest-panicked", "io-error", "watchdog", "internal-err
 STAMP_SLACK = 0.001  # s that QEMU's timestamps may differ from our clock
 
 
-async def as_planned(plan: Plan, old: Monitor) -> None:
+async def as_planned(plan: Plan, old: Qmp) -> None:
     """Check that the guest does what it did when the swap was planned.
 
     Raises Ended if it has shut itself down, HostError if it has stopped in another way.

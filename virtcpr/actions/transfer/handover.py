@@ -1,4 +1,5 @@
-"""One guest from old QEMU to new: the steps of a plan, executed while the daemon is down."""
+"""One guest from old QEMU to new, in two stages: new is made while libvirt's daemon is there, and gets the guest while
+the daemon is away."""
 
 from __future__ import annotations
 
@@ -11,24 +12,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import cpr, query
+from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, place_threads, reconnect_check, stale_fds
 from virtcpr.actions.transfer.new_qemu import NewQemu, end, unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS, MOVE_SECONDS
-from virtcpr.actions.transfer.pause_gate import Pauses
 from virtcpr.actions.transfer.taps import Taps
 from virtcpr.domain import status
 from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import oom
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Monitor, Qmp
 from virtcpr.host.system.paths import PATHS
 from virtcpr.model import Phase, Progress
 from virtcpr.plan import reconnect
 from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
-from virtcpr.plan.steps import SPAWN, Side, State, Step
+from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Side, State, Step
 from virtcpr.plan.transfer import Plan
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,11 @@ T = TypeVar("T")
 
 
 class HandOver:
-    """The hand-over of one domain.  ``run`` completes it, rolls it back, or says what isn't known."""
+    """The hand-over of one domain: ``make_new``, then ``hand_over`` and ``finish``, or else ``call_off``.
+
+    Each of them raises RolledBack: the guest runs in old QEMU as before; new is dead.  Ended: the guest has ended; new
+    is dead.  Unsettled: a step failed after the point of no return, or rolling back failed; the journal stays.
+    """
 
     def __init__(
         self,
@@ -48,11 +53,10 @@ class HandOver:
         new: NewQemu,
         journal: Journal,
         watch: Callable[[Progress], None],
-        pauses: Pauses | None = None,
+        daemon: Passthrough,
     ) -> None:
-        """``pauses``: the paused guests of the whole batch."""
+        """``daemon``: libvirt's, which passes on commands to old QEMU."""
         self.plan = plan
-        self.pauses = pauses or Pauses()
         self.new = new
         self.journal = journal
         self.watch = watch
@@ -66,44 +70,71 @@ class HandOver:
         self.refusal: str | None = None  # why new can't load the guest's state, in its own words
         self.stopped: str | None = None  # the guest's run state in new, if it had stopped by itself
         self._paused_after = 0.0  # on the monotonic clock
-        self._old: Monitor | None = None
+        self._daemon = daemon
+        self._old: Monitor | None = None  # once the daemon is away
         self._new: Monitor | None = None
         self._taps = Taps()
         self._filled: tuple[str, ...] = ()
         self._expected: Answers | None = None
         self._actions = self._bind()
 
-    async def run(self) -> None:
-        """Execute the steps.
-
-        Raises RolledBack: the guest runs in old QEMU as before; new is dead.  Raises Ended: the guest has ended; new
-        is dead.  Raises Unsettled: a step failed after the point of no return, or rolling back failed; the journal
-        stays.
-        """
-        step = SPAWN
+    async def make_new(self) -> None:
+        """Have new QEMU make its devices, and compare it with old; the guest runs."""
+        step = MAKE_NEW[0]
         try:
-            for step in self.plan.steps:
-                if step is not SPAWN:
-                    await self._do(step)
+            for step in MAKE_NEW:
+                await self._do(step)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._give_up(step, error)
+
+    async def hand_over(self) -> None:
+        """Give new QEMU the guest.  The daemon is away, and nothing else is done: this guest alone is paused."""
+        step = HAND_OVER[0]
+        try:
+            for step in HAND_OVER:
+                await self._do(step)
         except (Exception, asyncio.CancelledError) as error:
             if self.committed:
-                await self._go_forward(step, error)
-            self.interruptible = False
-            await self._roll_back(step, error)
+                await self._go_on(step, error)
+            await self._give_up(step, error)
+
+    async def finish(self) -> None:
+        """The guest runs in new QEMU: end old, and tell libvirt and systemd-machined."""
+        step = FINISH[0]
+        try:
+            for step in FINISH:
+                await self._do(step)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._go_on(step, error)
+        await self._close()
+
+    async def call_off(self, cause: Exception) -> None:
+        """After ``make_new``: the guest stays in old QEMU.  Always raises."""
+        await self._give_up(HAND_OVER[0], cause)
+
+    async def _go_on(self, step: Step, cause: BaseException) -> None:
+        try:
+            await self._go_forward(step, cause)
         finally:
-            self.pauses.end(self)
+            await self._close()
+
+    async def _give_up(self, step: Step, cause: BaseException) -> None:
+        self.interruptible = False
+        try:
+            await self._roll_back(step, cause)
+        finally:
             await self._close()
 
     def _bind(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """The method for each step of ``HAND_OVER``, by the step's name."""
+        """The method for each step, by the step's name."""
         return {
-            "connect": self._connect,
             "arm": self._arm,
             "migrate": self._migrate,
             "attach": self._attach,
             "replay": self._replay,
             "compare": self._compare,
             "place": self._place,
+            "connect": self._connect,
             "incoming": self._incoming,
             "received": self._received,
             "commit": self._commit,
@@ -123,9 +154,18 @@ class HandOver:
         await self._actions[step.name]()
         self.phases.append(Phase(step.name, round((time.monotonic() - begun) * 1000, 2)))
 
-    # Before the point of no return.
+    # The daemon is there.
 
-    async def _connect(self) -> None:
+    async def _arm(self) -> None:
+        self._refuse_changed()
+        await guest_events.as_planned(self.plan, self._daemon)
+        await cpr.arm(self._daemon, self.plan.name)
+        # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
+        self._taps = Taps(self.new.taps)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings)
+
+    def _refuse_changed(self) -> None:
+        """Raises Ended or HostError if it isn't the domain any more that was planned for."""
         if not self.old.alive():
             raise guest_events.gone(self.plan)
         now = atomic.read_text(Path(self.plan.status_path))
@@ -133,26 +173,11 @@ class HandOver:
         if changed:
             what = ", ".join(changed[:3])
             raise HostError(f"{self.plan.name} changed between planning and the swap ({what})", hint="try again")
-        name = f"{self.plan.name} (old QEMU)"
-        monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
-        try:
-            await _is(monitor, self.old)
-            await guest_events.as_planned(self.plan, monitor)
-        except BaseException:
-            await monitor.close()  # not ours to touch: rolling back must not resume it
-            raise
-        self._old = monitor
-
-    async def _arm(self) -> None:
-        await cpr.arm(_there(self._old), self.plan.name)
-        # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
-        self._taps = Taps(self.new.taps)
-        self.journal.write(State.SPAWNED, taps=self._taps.settings)
 
     async def _migrate(self) -> None:
-        self._filled = await stale_fds.fill(_there(self._old), self.old)
+        self._filled = await stale_fds.fill(self._daemon, self.old)
         self._taps.keep()
-        await cpr.migrate(_there(self._old), self.plan.cpr_socket, self.plan.main_socket)
+        await cpr.migrate(self._daemon, self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:
         """New listens beside old.  If it has a copy of old's socket, only new accepts clients: old is busy with us."""
@@ -170,38 +195,57 @@ class HandOver:
         return str(there) if there.exists() else self.plan.status.monitor
 
     async def _replay(self) -> None:
-        new = _there(self._new)
-        if self.new.displays:
-            names = []
-            for number, fd in enumerate(self.new.displays):
-                names.append(f"virtcpr-display{number}")
-                await new.execute("getfd", {"fdname": names[-1]}, fd=fd)
-            addresses = [{"type": "fd", "str": name} for name in names]
-            await new.execute("display-update", {"type": "vnc", "addresses": addresses})
         for command in self.plan.replay:
-            await new.execute(command.name, command.arguments)
+            await _there(self._new).execute(command.name, command.arguments)
 
     async def _compare(self) -> None:
         """Before new can have the guest, the journal has what recovery needs to compare."""
-        sides = (self.old, _there(self._old)), (self.new.process, _there(self._new))
-        self._expected = await reconnect_check.first(self.plan.guest, *sides, self.pauses.over)
+        sides = (self.old, self._daemon), (self.new.process, _there(self._new))
+        self._expected = await reconnect_check.first(self.plan.guest, *sides)
         listed = {what: tuple(sorted(reading)) for what, reading in self._expected.items()}
         self._taps.note()
         self.journal.write(State.MIGRATING, expected=listed, taps=self._taps.settings)
 
     async def _place(self) -> None:
         """Before the guest is paused: its vCPUs shall run on in their own place, and not all in the emulator's."""
-        await self.pauses.over()
-        old, new = (self.old, _there(self._old)), (self.new.process, _there(self._new))
+        old, new = (self.old, self._daemon), (self.new.process, _there(self._new))
         placed = await place_threads.place(old, new)
         self.placement, self.warnings = placed.old, [*self.warnings, *placed.problems]
+
+    # The daemon is away.
+
+    async def _connect(self) -> None:
+        name = f"{self.plan.name} (old QEMU)"
+        if not self.old.alive():
+            raise guest_events.gone(self.plan)
+        monitor = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
+        try:
+            await _is(monitor, self.old)
+        except BaseException:
+            await monitor.close()
+            raise
+        self._old = monitor
+        self._refuse_changed()
+        await reconnect_check.unchanged(self.plan.guest, self.old, monitor, self._expected or {})
+        self._taps.note()
+        self.journal.write(State.MIGRATING, taps=self._taps.settings)
+        await self._show()
+
+    async def _show(self) -> None:
+        """Give new QEMU the display's sockets: until now only old has accepted viewers."""
+        new, names = _there(self._new), []
+        for number, fd in enumerate(self.new.displays):
+            names.append(f"virtcpr-display{number}")
+            await new.execute("getfd", {"fdname": names[-1]}, fd=fd)
+        if names:
+            addresses = [{"type": "fd", "str": name} for name in names]
+            await new.execute("display-update", {"type": "vnc", "addresses": addresses})
 
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await guest_events.as_planned(self.plan, _there(self._old))
         self._taps.hand_over()
         self._paused_after = time.monotonic()
-        self.pauses.begin(self)
         await cpr.incoming(_there(self._new), self.plan.main_socket)
 
     async def _received(self) -> None:
@@ -214,7 +258,7 @@ class HandOver:
         left = await old.migration_end(max(deadline - time.monotonic(), 0.1))
         if left != "completed":
             raise HostError(f"{self.plan.name}: old QEMU can't hand the guest over: {await cpr.reason(old)}")
-        states = [await query.run_state(side) for side in (old, new)]
+        states = await asyncio.gather(query.run_state(old), query.run_state(new))
         # Old reports the end just before it leaves finish-migrate (migration_iteration_finish); in neither state can
         # it run by itself.  If the guest has stopped since the last check, only new shows it.
         if self.plan.runs and states[1] in guest_events.OWN_STOPS:
@@ -246,7 +290,6 @@ class HandOver:
     # After it.
 
     async def _machined(self) -> None:
-        self.pauses.end(self)
         self.warnings += await place_threads.lead_machine(self.old, self.new.process)
 
     async def _end_old(self) -> None:
@@ -262,7 +305,7 @@ class HandOver:
         """Over a new connection, as libvirt will connect; the guest runs meanwhile."""
         await _there(self._new).close()
         self._new = None
-        problems = await reconnect_check.second(self.plan.guest, self.new.process, self._expected, self.pauses.over)
+        problems = await reconnect_check.second(self.plan.guest, self.new.process, self._expected)
         if any(problem.kills for problem in problems):
             raise HostError(f"libvirt would kill the guest: {reconnect.words(problems)}")
         self.warnings += [problem.text for problem in problems]
@@ -280,15 +323,15 @@ class HandOver:
             if await self._is_news_alone():
                 raise HostError("old QEMU is gone or doesn't answer, and new has all of the guest")
             await asyncio.to_thread(self._end_new)
-            if isinstance(cause, Ended) and self._old is None:
-                raise cause
+            if self._old is None and (isinstance(cause, Ended) or not self.old.alive()):
+                raise cause if isinstance(cause, Ended) else guest_events.gone(self.plan)
             if not self.old.alive():
                 raise HostError("old QEMU has ended, and the guest with it")
             oom.give(self.old, self.journal.entry.oom_score_adj)
-            if self._old is not None:
-                guest = await self._resume()
-                self._measure()
-                await stale_fds.let_go(self._old, self._filled)
+            old = await self._reach_old()
+            guest = await self._resume(old)
+            self._measure()
+            await stale_fds.let_go(old, self._filled)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
             raise
@@ -312,15 +355,29 @@ class HandOver:
 
         Recovery then gives the guest to new, once old is dead.
         """
-        if self._new is None or (self.old.alive() and await query.answers(_there(self._old))):
+        if self._new is None or self._old is None or (self.old.alive() and await query.answers(self._old)):
             return False
         return self.new.process.alive() and await query.has_all(self._new)
 
-    async def _resume(self) -> str:
+    async def _reach_old(self) -> Qmp:
+        """Old QEMU's own monitor, or libvirt's daemon, as long as that answers.  Raises QmpError."""
+        if self._old is not None:
+            return self._old
+        self._daemon.renew()
+        try:
+            await query.run_state(self._daemon)
+        except QmpError:
+            name = f"{self.plan.name} (old QEMU)"
+            self._old = await Monitor.connect(self.plan.status.monitor, name, timeout=ANSWER_SECONDS)
+            await _is(self._old, self.old)
+            return self._old
+        return self._daemon
+
+    async def _resume(self, old: Qmp) -> str:
         """Let old run the guest again, unless it has stopped by itself.  Returns what it does now.  Raises Ended."""
-        old = _there(self._old)
         if self.stopped is None:
-            guest = await ownership.resume_old(self.plan.guest, old)
+            moved = self._paused_after > 0  # else it was its user who paused it
+            guest = await ownership.resume_old(self.plan.guest, old, moved=moved)
         else:  # `cont` would wake a guest that has shut itself down
             await ownership.resume_old(replace(self.plan.guest, runs=False), old)
             guest = f"had stopped ({self.stopped}) and is paused"

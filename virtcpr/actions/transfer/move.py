@@ -80,6 +80,12 @@ class Move(Outcome):
             )
         )
 
+    @property
+    def there(self) -> HandOver:
+        """The hand-over of a move whose new QEMU was started."""
+        assert self.hand_over is not None
+        return self.hand_over
+
     def outlook(self) -> Outlook:
         if self.plan is None:
             return super().outlook()

@@ -6,7 +6,7 @@ from virtcpr.actions.monitor.query import run_state, set_capabilities
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.host.system.wait_async import wait_until_async
 from virtcpr.plan.guest import Guest
 
@@ -17,7 +17,7 @@ END_SECONDS = 30.0
 DYING_SECONDS = 1.0
 
 
-async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: bool = True) -> str:
+async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool = True) -> str:
     """Bring old QEMU back to what it was: no migration under way, running if it ran, mode and capabilities as found.
 
     QEMU resumes by itself when a migration fails, but not after a completed one (migration/migration.c).  The guest
@@ -45,7 +45,7 @@ async def resume_old(guest: Guest, old: Monitor, *, reset: bool = False, moved: 
     return "runs on" if state == "running" else f"is stopped ({state})"
 
 
-async def _until_over(old: Monitor) -> None:
+async def _until_over(old: Qmp) -> None:
     """Wait until a cancelled migration is over.  By polling: its events may have gone to another client."""
 
     async def over() -> bool:
@@ -56,7 +56,7 @@ async def _until_over(old: Monitor) -> None:
         raise HostError(f"{old.name} doesn't end its migration")
 
 
-async def _rest(old: Monitor) -> str:
+async def _rest(old: Qmp) -> str:
     """The run state after finish-migrate: the end of the migration would undo a ``cont`` before it."""
     # QEMU sends no event for this change.
     state = await wait_until_async(lambda: run_state(old), ANSWER_SECONDS, until=lambda now: now != "finish-migrate")
@@ -65,7 +65,7 @@ async def _rest(old: Monitor) -> str:
     return state
 
 
-async def run_new(guest: Guest, new: Monitor) -> None:
+async def run_new(guest: Guest, new: Qmp) -> None:
     """With old dead, new is the only owner: if ``cont`` got lost, send it again."""
     if guest.runs and await run_state(new) == "paused":
         await new.execute("cont")

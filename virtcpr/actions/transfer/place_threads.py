@@ -11,7 +11,7 @@ from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes import placement, resctrl, threads
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.host.system import machined
 from virtcpr.plan.placement import MAIN, Placement
 
@@ -24,7 +24,7 @@ class Placed:
     problems: list[str]
 
 
-async def place(old: tuple[Process, Monitor], new: tuple[Process, Monitor]) -> Placed:
+async def place(old: tuple[Process, Qmp], new: tuple[Process, Qmp]) -> Placed:
     """Place new's threads as old's are; both processes must be alive."""
     (old_process, old_monitor), (new_process, new_monitor) = old, new
     before, after = await _known(old_process, old_monitor), await _known(new_process, new_monitor)
@@ -69,7 +69,7 @@ async def lead_machine(old: Process, new: Process) -> list[str]:
     return []
 
 
-async def _known(process: Process, monitor: Monitor) -> dict[str, int]:
+async def _known(process: Process, monitor: Qmp) -> dict[str, int]:
     cpus, iothreads = await monitor.execute("query-cpus-fast"), await monitor.execute("query-iothreads")
     return names(process, qmp.threads(cpus), qmp.iothreads(iothreads))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from virtcpr.actions.monitor import query
@@ -13,32 +13,24 @@ from virtcpr.errors import HostError, ParseError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import placement
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Monitor, Qmp
 from virtcpr.plan import reconnect
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.reconnect import Answers, Disagreement, Query
 
-Calm = Callable[[], Awaitable[None]]
 ANSWER_SECONDS = 5.0  # per query; libvirt itself would wait for ever, and answer nobody meanwhile
 
 
-async def _at_once() -> None:
-    """Wait for nothing."""
-
-
-async def ask(monitor: Monitor, process: Process, calm: Calm = _at_once) -> Answers:
-    """Ask all that libvirt asks, and read ``/proc``; ``calm`` is awaited before each query.  Raises HostError and
-    ParseError."""
-    answers: dict[str, frozenset[str]] = {}
-    for question in reconnect.QUERIES:
-        await calm()
-        answer = await _ask(monitor, question)
-        if answer is not None:
-            answers[question.what] = answer
+async def ask(monitor: Qmp, process: Process, questions: Sequence[Query] = reconnect.QUERIES) -> Answers:
+    """Ask all that libvirt asks, at one go, and read ``/proc``.  Raises HostError and ParseError."""
+    readings = await asyncio.gather(*(_ask(monitor, question) for question in questions))
+    answers = {
+        question.what: reading for question, reading in zip(questions, readings, strict=True) if reading is not None
+    }
     return answers | {what: frozenset({text}) for what, text in placement.identity(process).items()}
 
 
-async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
+async def _ask(monitor: Qmp, question: Query) -> frozenset[str] | None:
     try:
         return question.reads(await monitor.execute(question.command, question.arguments))
     except QmpError:
@@ -49,12 +41,12 @@ async def _ask(monitor: Monitor, question: Query) -> frozenset[str] | None:
         raise HostError(f"{monitor.name} answered {question.command} with something unexpected: {error}") from error
 
 
-async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, Monitor], calm: Calm) -> Answers:
+async def first(guest: Guest, old: tuple[Process, Qmp], new: tuple[Process, Qmp]) -> Answers:
     """While the guest still runs in old: new must answer as old does, and as libvirt's record says.
 
     Returns old's answers, for ``second``.  Raises HostError with everything that differs.
     """
-    expected, answers = await asyncio.gather(*(ask(monitor, process, calm) for process, monitor in (old, new)))
+    expected, answers = await asyncio.gather(*(ask(monitor, process) for process, monitor in (old, new)))
     record = reconnect.recorded(status.read(guest.status_xml))
     differing = dict.fromkeys((*reconnect.compare(expected, answers), *reconnect.compare(record, answers)))
     if differing:
@@ -64,9 +56,17 @@ async def first(guest: Guest, old: tuple[Process, Monitor], new: tuple[Process, 
     return expected
 
 
-async def second(
-    guest: Guest, process: Process, expected: Answers | None, calm: Calm = _at_once
-) -> tuple[Disagreement, ...]:
+async def unchanged(guest: Guest, process: Process, old: Qmp, expected: Answers) -> None:
+    """What libvirt can change while a migration is set up, an external snapshot for one, is as it was.
+
+    Raises HostError.
+    """
+    asked = [question for question in reconnect.QUERIES if question.what in reconnect.CHANGEABLE]
+    if differing := reconnect.compare(expected, await ask(old, process, asked)):
+        raise HostError(f"{guest.name} changed while new QEMU was made: {reconnect.words(differing)}", hint="try again")
+
+
+async def second(guest: Guest, process: Process, expected: Answers | None) -> tuple[Disagreement, ...]:
     """With the other QEMU dead: compare as libvirt will, by the files and the socket that it will use.
 
     Nobody else may be connected to the monitor.  ``expected`` are old's answers, None if they aren't known any more.
@@ -83,7 +83,7 @@ async def second(
         return (*problems, Disagreement(error.message))
     try:
         if await query.belongs(monitor, process):
-            problems += _judged(guest, record, await ask(monitor, process, calm), expected)
+            problems += _judged(guest, record, await ask(monitor, process), expected)
         else:
             problems.append(Disagreement(f"another process than {process.pid} answers on {guest.monitor}"))
     except (VirtcprError, OSError) as error:

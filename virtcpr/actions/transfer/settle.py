@@ -24,7 +24,7 @@ from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import BEFORE, New, Old, Verdict, verdict
+from virtcpr.plan.transfer_recovery import BEFORE, RUNNING_IN_OLD, New, Old, Verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Settlement:
             return New.GONE
         monitor = self._monitors.get(self.new)
         if monitor is None:
-            waits = self.journal.entry.state in (*BEFORE, State.MIGRATING)  # on the CPR channel: silence means nothing
+            waits = self.journal.entry.state in RUNNING_IN_OLD  # on the CPR channel: silence means nothing
             return New.GONE if not waits and await self._dies(self.new) else New.SILENT
         state = await query.run_state(monitor)
         if state == "inmigrate":
@@ -206,7 +206,7 @@ class Settlement:
             self._monitors[self.old] = monitor
             if not await query.belongs(monitor, self.old):
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
-        moved = self.journal.entry.state not in BEFORE
+        moved = self.journal.entry.state not in RUNNING_IN_OLD
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
         path = Path(self.guest.status_path)
         self._give_back(self.old)

@@ -18,13 +18,13 @@ from contextlib import suppress
 
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import Qmp
 
 MARGIN = 32  # numbers above the highest open one that may have been open before
 MOST = 1024  # a QEMU that its guest has taken over may have opened any number, and the daemon is down
 
 
-async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
+async def fill(old: Qmp, process: Process) -> tuple[str, ...]:
     """Give old an empty memfd for every free number.  Returns their names, for ``let_go``.
 
     Raises HostError if old refuses.
@@ -44,7 +44,7 @@ async def fill(old: Monitor, process: Process) -> tuple[str, ...]:
     return names
 
 
-async def let_go(old: Monitor, names: tuple[str, ...]) -> None:
+async def let_go(old: Qmp, names: tuple[str, ...]) -> None:
     """Take them back: the guest stays in old.  Raises nothing: leftover descriptors are no reason to stop."""
     with suppress(QmpError):
         for name in names:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Protocol
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
@@ -19,6 +20,19 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 2.0
 SECRET = ("password", "data")  # arguments of set_password and change-vnc-password; of secrets
 MIGRATION_ENDS = ("completed", "failed", "cancelled")  # MigrationStatus, qapi/migration.json
+
+
+class Qmp(Protocol):
+    """Who executes QMP commands: a monitor, or libvirt's daemon by its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
+    ) -> object:
+        """As ``Monitor.execute``."""
+        ...
 
 
 class Monitor:
