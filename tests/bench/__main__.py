@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import reboot
+from tests.bench import many, reboot
 from tests.bench.commands import timings
 from tests.bench.measure import TURNS, Row, pause
 from tests.lab.support import client
@@ -132,15 +132,19 @@ def transfer() -> list[Row]:
 
 
 def main(parts: list[str]) -> int:
-    """All parts, or those that are named: transfer, commands, reboot."""
+    """All parts, or those that are named: transfer, many, commands, reboot."""
     lab = Lab(default_store())
-    wanted = parts or ["transfer", "commands", "reboot"]
+    wanted = parts or ["transfer", "many", "commands", "reboot"]
     within = True
     try:
         lab.reset()
         run("python3", "-", stdin=REBUILD)
         if "transfer" in wanted:
             within &= all(row.ratio <= row.bound for row in transfer())
+        if "many" in wanted:
+            for row in many.rows():
+                print(row, flush=True)
+                within &= row.ratio <= row.bound
         if "commands" in wanted:
             looked = timings()
             print(*looked, sep="\n", flush=True)
