@@ -16,6 +16,7 @@ from tests.lab.support.client import Witness, run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
+from virtcpr.domain.sockets import SUFFIX
 
 MOMENTS = {"before migrate": {OLD}, "before received": {OLD, NEW}, "before end-old": {NEW}, "before start": {NEW}}
 
@@ -76,5 +77,6 @@ def test_power_fails(lab: Lab, host: Host, moment: str) -> None:
     host.ready()
     assert client.upgrade(SMALL.name, "--emulator", REBUILT)["exit_code"] == 0
     assert host.assert_well() == 1
-    assert leftovers() == ""
+    # libvirt leaves the directory of a guest whose host lost its power, with all sockets in it.
+    assert [path for path in leftovers().split() if not path.endswith(SUFFIX)] == []
     SEEN.add(moment, "power", "boots")
