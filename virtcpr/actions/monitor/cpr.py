@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtcpr.actions.monitor import query
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
-from virtcpr.host.qemu.qmp import Qmp
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Qmp
 
 
 async def arm(old: Qmp, name: str) -> None:
@@ -22,6 +22,13 @@ async def migrate(old: Qmp, cpr: str, main: str) -> None:
     """Old QEMU sends the RAM over ``cpr``, then waits for ``main``; its guest runs until new QEMU connects there."""
     channels = [_channel("main", main), _channel("cpr", cpr)]
     await old.execute("migrate", {"channels": channels})
+
+
+async def refuse_ended(old: Qmp, name: str) -> None:
+    """Raises HostError if old QEMU doesn't wait any more for new QEMU to connect: somebody cancelled its migration."""
+    status = qmp.text(qmp.obj(await old.execute("query-migrate")).get("status"))
+    if status in ("", "none", "cancelling", *MIGRATION_ENDS):
+        raise HostError(f"{name}: old QEMU's migration is {status or 'gone'} before the hand-over", hint="try again")
 
 
 async def incoming(new: Qmp, main: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from virtcpr.errors import HostError, ParseError, QmpError
+from virtcpr.errors import QmpError, VirtcprError
 from virtcpr.host.libvirt.connection import Domain
 
 
@@ -21,12 +21,20 @@ class Passthrough:
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
     ) -> object:
-        """Run one command.  Raises QmpRefused with QEMU's own words, QmpError if the daemon doesn't pass it on."""
+        """Run one command.  Raises QmpRefused with QEMU's own words, QmpError if the daemon doesn't pass it on.
+
+        If this is cancelled, it waits for the answer all the same: a command that libvirt has may still be executed,
+        after those that take it back.
+        """
+        sending = asyncio.ensure_future(asyncio.to_thread(self._send, command, arguments or {}, fd))
         try:
-            return await asyncio.to_thread(self._send, command, arguments or {}, fd)
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait((sending,))
+            raise
         except QmpError:
             raise
-        except (HostError, ParseError) as error:
+        except VirtcprError as error:
             raise QmpError(f"{self.name}: {error.message}", hint=error.hint) from error
 
     def _send(self, command: str, arguments: Mapping[str, object], fd: int | None) -> object:

@@ -188,8 +188,8 @@ class Batch:
             blackout.refuse_jobs(self.connection)
             runner.run(self._each(ready, lambda move: move.there.make_new()))
             self._refuse_interrupted()
-            if made := _left(ready):
-                self._away(made, watch, runner)
+            if _left(ready):
+                self._away(ready, watch, runner)
         except (VirtcprError, OSError) as error:
             self._call_off(ready, error, runner)
             if isinstance(error, DaemonDown):
@@ -197,7 +197,7 @@ class Batch:
         for move in ready:
             watch(Progress(move.facts.name, "done", result=move.result, pause_ms=move.report().pause_ms))
 
-    def _away(self, made: list[Move], watch: Watch, runner: asyncio.Runner) -> None:
+    def _away(self, ready: list[Move], watch: Watch, runner: asyncio.Runner) -> None:
         """The blackout: hand over every guest whose new QEMU is made; the daemon adopts those that were moved."""
         blackout.refuse_jobs(self.connection)
         self.connection.close()
@@ -205,28 +205,37 @@ class Batch:
             watch(Progress("", AWAY))
             self._alone = True
             try:
+                for move in ready:
+                    if move.result is Result.UNKNOWN:  # while the daemon was there nothing could be done about it
+                        runner.run(self._settle(move))
                 self._refuse_interrupted()  # while the daemon was being stopped
-                runner.run(self._each(made, lambda move: move.there.hand_over(), at_once=1))
+                runner.run(self._each(_left(ready), lambda move: move.there.hand_over(), at_once=1))
                 self._refuse_interrupted()  # those that waited for their turn
             except (VirtcprError, OSError) as error:
-                self._call_off(made, error, runner)
+                self._call_off(ready, error, runner)
             finally:
-                handed = [move for move in made if move.result is None and move.there.committed]
-                runner.run(self._each(handed, self._finish))
+                handed = [move for move in ready if move.result is None and move.there.committed and not move.moved]
+                runner.run(self._each(handed, self._finish, undoable=False))
                 self._alone = False
-                self._adopt([move for move in made if move.moved], away, watch)
+                self._adopt([move for move in ready if move.moved], away, watch)
 
     def _call_off(self, moves: list[Move], cause: Exception, runner: asyncio.Runner) -> None:
-        runner.run(self._each(_left(moves), lambda move: move.there.call_off(cause)))
+        runner.run(self._each(_left(moves), lambda move: move.there.call_off(cause), undoable=False))
 
     def _refuse_interrupted(self) -> None:
         if self.interrupt.requested:
             raise HostError("interrupted")
 
     async def _each(
-        self, moves: list[Move], action: Callable[[Move], Awaitable[None]], at_once: int | None = None
+        self,
+        moves: list[Move],
+        action: Callable[[Move], Awaitable[None]],
+        at_once: int | None = None,
+        *,
+        undoable: bool = True,
     ) -> None:
-        """Do one part of the hand-over for all of them, some at once.  An interruption cancels what can be undone."""
+        """Do one part of the hand-over for all of them, some at once.  An interruption cancels what can be undone, and
+        never a roll-back, nor what is left to do for a guest that was moved."""
         limit = asyncio.Semaphore(at_once or parallel(self.request))
         loop = asyncio.get_running_loop()
         tasks = {asyncio.create_task(self._one(move, action, limit)): move for move in moves}
@@ -236,7 +245,8 @@ class Batch:
                 if move.there.interruptible:
                     task.cancel()
 
-        self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
+        if undoable:
+            self.interrupt.on_request = lambda: loop.call_soon_threadsafe(cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt.on_request = None
 
@@ -323,8 +333,11 @@ class Batch:
 
 
 def _left(moves: list[Move]) -> list[Move]:
-    """Those whose guest is in old QEMU, and nobody has said yet that it stays there."""
-    return [move for move in moves if move.result is None and not move.there.committed]
+    """Those whose guest is in old QEMU, and nobody has said yet that it stays there.
+
+    Recovery may have given one to new QEMU (``moved``) that was never committed: only new has it now.
+    """
+    return [move for move in moves if move.result is None and not move.there.committed and not move.moved]
 
 
 def _unlisted(move: Move) -> Unsettled:

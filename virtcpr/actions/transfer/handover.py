@@ -69,6 +69,7 @@ class HandOver:
         self.pause_ms: float | None = None
         self.refusal: str | None = None  # why new can't load the guest's state, in its own words
         self.stopped: str | None = None  # the guest's run state in new, if it had stopped by itself
+        self._told = False  # old QEMU's settings may have been changed
         self._paused_after = 0.0  # on the monotonic clock
         self._daemon = daemon
         self._old: Monitor | None = None  # once the daemon is away
@@ -159,6 +160,7 @@ class HandOver:
     async def _arm(self) -> None:
         self._refuse_changed()
         await guest_events.as_planned(self.plan, self._daemon)
+        self._told = True
         await cpr.arm(self._daemon, self.plan.name)
         # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
         self._taps = Taps(self.new.taps)
@@ -226,6 +228,7 @@ class HandOver:
             raise
         self._old = monitor
         self._refuse_changed()
+        await cpr.refuse_ended(monitor, self.plan.name)
         await reconnect_check.unchanged(self.plan.guest, self.old, monitor, self._expected or {})
         self._taps.note()
         self.journal.write(State.MIGRATING, taps=self._taps.settings)
@@ -328,10 +331,11 @@ class HandOver:
             if not self.old.alive():
                 raise HostError("old QEMU has ended, and the guest with it")
             oom.give(self.old, self.journal.entry.oom_score_adj)
-            old = await self._reach_old()
-            guest = await self._resume(old)
-            self._measure()
-            await stale_fds.let_go(old, self._filled)
+            if self._told:  # else libvirt's daemon, which may be busy with it, needn't be asked for anything
+                old = await self._reach_old()
+                guest = await self._resume(old)
+                self._measure()
+                await stale_fds.let_go(old, self._filled)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
             raise

@@ -60,6 +60,7 @@ class Move(Outcome):
 
     def stays_unsettled(self, outcome: Recovered) -> None:
         """Recovery couldn't settle it, either: its text on the guest and on libvirt's record becomes a finding."""
+        self.moved = False
         self.end(Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {self.facts.name}"))
 
     def journal(self, daemon: Mapping[str, object]) -> Journal:
