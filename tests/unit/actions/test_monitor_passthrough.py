@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,3 +69,26 @@ def test_the_domain_is_looked_for_once_and_again_where_the_daemon_started_anew()
     daemon.renew()
     asked(daemon, "query-status")
     assert [len(domain.asked) for domain in found] == [2, 1]
+
+
+def test_a_command_that_libvirt_has_is_waited_for_when_it_is_cancelled() -> None:
+    """It may be executed still, after what takes it back."""
+    domain: Any = Domain({})
+    answer = domain._answer
+
+    def slowly() -> object:
+        time.sleep(0.2)
+        return answer()
+
+    domain._answer = slowly
+    daemon = Passthrough("web", lambda: domain)
+
+    async def cancelled() -> list[object]:
+        task = asyncio.create_task(daemon.execute("migrate-set-parameters", {"mode": "cpr-transfer"}))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+        return list(domain.answers)
+
+    assert asyncio.run(cancelled()) == [], "it was answered"

@@ -126,6 +126,51 @@ def test_what_cannot_be_handed_over_is_called_off_before_the_daemon_starts(
     assert done == ["make", "away", "call off: interrupted", "adopt", "back"]
 
 
+def test_who_was_given_to_new_by_recovery_is_not_called_off(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """New is the only one that has the guest; it wasn't committed by the hand-over itself."""
+    one, other = move(done), move(done)
+
+    async def settled(_: object) -> None:
+        one.moved = True
+
+    async def fails() -> None:
+        await settled(one)
+
+    one.there.hand_over = fails
+
+    def refuse(_: object) -> None:
+        if one.moved:
+            raise HostError("interrupted")
+
+    monkeypatch.setattr(Batch, "_refuse_interrupted", refuse)
+    swap(batch(), one, other)
+    assert [part for part in done if part.startswith("call off")] == []
+    assert done.count("finish") == 1, "the other's alone"
+    assert one.result is None
+
+
+def test_an_interruption_cancels_no_roll_back(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for their turn, and a second Ctrl-C comes."""
+    made, moves = batch(), [move(done) for _ in range(5)]
+
+    async def called_off(self: Over, cause: Exception) -> None:
+        if made.interrupt.on_request is not None:
+            made.interrupt.on_request()
+        await asyncio.sleep(0.01)
+        done.append("called off")
+        raise RolledBack(str(cause))
+
+    def busy(_: object) -> None:
+        raise HostError("libvirt is busy")
+
+    monkeypatch.setattr(Over, "call_off", called_off)
+    monkeypatch.setattr(blackout, "refuse_jobs", busy)
+    made.interrupt.on_request = None
+    swap(made, *moves)
+    assert done == ["called off"] * 5
+    assert {one.result for one in moves} == {Result.ROLLED_BACK}
+
+
 def test_a_daemon_that_got_busy_meanwhile_is_not_stopped(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> None:
         if "make" in done:

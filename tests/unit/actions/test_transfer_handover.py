@@ -353,3 +353,23 @@ def test_a_change_below_a_disk_turns_it_back(stage: Stage, monkeypatch: pytest.M
     with pytest.raises(RolledBack, match="changed while new QEMU was made: block jobs: with virtio-disk0"):
         asyncio.run(both())
     assert stage.world.old.status == "running"
+
+
+def test_a_guest_that_was_told_nothing_is_left_alone(stage: Stage) -> None:
+    """libvirt may be busy with it, and pass nothing on."""
+    with pytest.raises(RolledBack, match="libvirt is busy"):
+        asyncio.run(stage.hand_over.call_off(HostError("libvirt is busy")))
+    assert stage.world.said == []
+    assert stage.world.old.status == "running"
+    assert not stage.world.new.process.alive()
+
+
+def test_a_migration_that_somebody_cancelled_is_not_waited_for(stage: Stage) -> None:
+    async def both() -> None:
+        await stage.hand_over.make_new()
+        stage.world.old.migration = "cancelled"
+        await stage.hand_over.hand_over()
+
+    with pytest.raises(RolledBack, match="old QEMU's migration is cancelled before the hand-over"):
+        asyncio.run(both())
+    assert "new migrate-incoming" not in stage.world.said
