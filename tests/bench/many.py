@@ -50,7 +50,7 @@ def restart(count: int) -> float:
 
 def move(count: int, emulator: str) -> tuple[float, list[float]]:
     """Move all of them; the blackout and each one's pause by QEMU's events, ms."""
-    report = client.upgrade("--all", "--no-rehearse", "--emulator", emulator)
+    report = client.upgrade("--all", "--force", "--no-rehearse", "--emulator", emulator)
     domains = report["domains"]
     if [domain["result"] for domain in domains] != ["upgraded"] * count:
         raise LabError(f"virtcpr failed: {report}")
