@@ -12,7 +12,9 @@ from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.system.wait import wait_until
 
-TRIES = 20  # on a busy host one of hundreds of threads may take long to be stopped, though it runs nothing
+# One of hundreds of threads may take long to be stopped, though it runs nothing: all of 20 tries at 256 threads failed
+# one time in eight here, all of 100 one time in forty.  `rests` finds out a guest that was resumed at the next try.
+TRIES = 100
 # CPU time that each vCPU's thread may take between two checks, in ns: to be stopped takes some µs, to run a guest more.
 STOPPING_NS = 100_000
 STOP_SECONDS = 1.0
