@@ -119,6 +119,7 @@ def plan(facts: DomainFacts) -> Plan:
         facts.qemu,
         {i.alias: i.target or "" for i in live.interfaces()},
         live.vnc_sockets(),
+        status.monitor,
         vnc_listens=not live.matches("devices/graphics[@type='vnc']/listen[@type='none']"),
     )
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
@@ -176,6 +177,7 @@ class _Resources:
     qemu: QemuFacts
     targets: Mapping[str, str]
     vnc_sockets: frozenset[str]
+    monitor: str
     vnc_listens: bool  # else viewers come through libvirt alone (virDomainOpenGraphicsFD)
     numbers: Iterator[int] = field(default_factory=lambda: count(FIRST_FD))
     carried: list[Carried] = field(default_factory=list)
@@ -223,6 +225,8 @@ class _Resources:
             raise Unplannable(f"the socket of character device {label}")
         bare = option.without("host", "port", "to", "ipv4", "ipv6", "reuseaddr", "nodelay")
         what = f"socket of {label}"
+        if path == self.monitor and not fits(path):  # a daemon that starts anew must not find new QEMU there
+            raise Unplannable(f"a socket beside {path}, whose name would be too long")
         if path is None or not fits(path):  # clients that connect meanwhile reach either QEMU
             return bare.with_properties({"fd": self._carry(source, what)})
         self.bound.append(Bound(next(self.numbers), source, what, path))

@@ -161,3 +161,15 @@ def test_what_listens_is_where_it_was(guest: Guest) -> None:
         assert shell(look) == before
         assert shell("find /var/lib/libvirt/qemu /run/libvirt -name '*.virtcpr'") == ""
     guest.assert_well(new_process(report))
+
+
+def test_a_monitor_that_is_not_where_it_was_turns_it_back(guest: Guest) -> None:
+    """libvirt's daemon would find nobody there when it starts."""
+    process = guest.is_watched()
+    path = f"/var/lib/libvirt/qemu/domain-*-{NAME}/monitor.sock"
+    report = upgrade(at={"spawn": f"for path in {path}; do mv $path $path.aside; done"})
+    shell(f"for path in {path}.aside; do mv $path ${{path%.aside}}; done")
+    assert result(report) == "rolled-back", report
+    assert "old QEMU's monitor can't be reached at" in said(report)
+    assert report["blackout_ms"] is None
+    guest.assert_well(process)

@@ -273,3 +273,25 @@ def test_a_socket_whose_path_is_too_long_for_a_neighbour_is_shared() -> None:
     )
     assert {socket.path for socket in plan(domain).bound} - {socket.path for socket in plan(changed).bound} == {path}
     assert "socket of charchannel0" in {descriptor.what for descriptor in plan(changed).carried}
+
+
+def test_a_monitor_whose_path_is_too_long_for_a_neighbour_is_refused() -> None:
+    """libvirt's daemon, started anew, could find new QEMU behind it."""
+    domain = facts.domain()
+    assert domain.process is not None
+    assert domain.qemu is not None
+    path = plan(domain).status.monitor
+    long = path + "x" * (107 - len(path))
+    changed = replace(
+        domain,
+        status_xml=domain.status_xml.replace(path, long),
+        process=replace(
+            domain.process, listeners={p.replace(path, long): n for p, n in domain.process.listeners.items()}
+        ),
+        qemu=replace(
+            domain.qemu,
+            chardevs=tuple(replace(c, filename=c.filename.replace(path, long)) for c in domain.qemu.chardevs),
+        ),
+    )
+    with pytest.raises(Unplannable, match=f"a socket beside {long}, whose name would be too long"):
+        plan(changed)

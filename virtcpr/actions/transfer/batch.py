@@ -186,6 +186,7 @@ class Batch:
         """Give up every move that isn't done before the daemon starts, so that it finds no stray new QEMU."""
         try:
             blackout.refuse_jobs(self.connection)
+            self._refuse_interrupted()
             runner.run(self._each(ready, lambda move: move.there.make_new()))
             self._refuse_interrupted()
             if _left(ready):

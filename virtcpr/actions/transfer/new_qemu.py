@@ -87,7 +87,7 @@ def spawn(plan: Plan) -> NewQemu:
 
         fds = {carried.number: clone(carried.source, held) for carried in plan.carried}
         for bound in plan.bound:
-            fds[bound.number] = _listener(bound, clone(bound.source, held))
+            fds[bound.number] = _listener(bound, clone(bound.source, held), plan)
             held.callback(os.close, fds[bound.number])
         for opened in plan.opened:
             fds[opened.number] = _open(opened.path, old)
@@ -105,10 +105,18 @@ def spawn(plan: Plan) -> NewQemu:
     return new
 
 
-def _listener(bound: Bound, olds: int) -> int:
-    """New QEMU's own socket beside old's; a copy of old's (``olds``) if old's can't be reached by its path any more."""
+def _listener(bound: Bound, olds: int, plan: Plan) -> int:
+    """New QEMU's own socket beside old's; a copy of old's (``olds``) if old's can't be reached by its path any more.
+
+    Raises HostError for the monitor then: libvirt would find neither QEMU when its daemon starts, and kill the guest.
+    """
     if listeners.is_at(olds, bound.path):
         return listeners.bind(beside(bound.path), bound.path)
+    if bound.path == plan.status.monitor:
+        raise HostError(
+            f"{plan.name}: old QEMU's monitor can't be reached at {bound.path} any more",
+            hint="shut the domain down and start it: libvirt's daemon itself would lose it at its next start",
+        )
     return os.dup(olds)
 
 

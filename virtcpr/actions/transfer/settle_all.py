@@ -117,7 +117,8 @@ def _daemon_runs() -> bool:
 
 
 def _before_blackout(journals: list[Journal]) -> bool:
-    """Whether virtcpr died before it stopped the daemon: stopping it would cancel the jobs of all domains."""
+    """Whether virtcpr died before it told old QEMU anything: the daemon needn't be stopped, which would cancel the jobs
+    of all domains."""
     return all(record.entry.state is State.PLANNED for record in journals) and _daemon_runs()
 
 
