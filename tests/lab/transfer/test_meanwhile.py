@@ -58,6 +58,16 @@ def test_devices_cannot_be_attached_and_virsh_says_so(guest: Guest) -> None:
     virsh("detach-disk", NAME, "vdz")
 
 
+def test_nor_can_they_be_detached(guest: Guest) -> None:
+    guest.is_watched()
+    virsh("attach-disk", NAME, EXTRA, "vdz", "--targetbus", "virtio")
+    report = upgrade(at={LAST: f"! virsh detach-disk {NAME} vdz 2> /run/said"})
+    assert result(report) == "upgraded", report
+    assert "not allowed while migrating" in run("cat", "/run/said").out
+    virsh("detach-disk", NAME, "vdz")
+    guest.assert_well(new_process(report))
+
+
 def test_nor_can_the_guest_be_saved(guest: Guest) -> None:
     guest.is_watched()
     report = upgrade(at={LAST: f"! virsh save {NAME} /var/tmp/meanwhile.save 2> /run/said"})
