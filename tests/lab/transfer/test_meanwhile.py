@@ -60,6 +60,7 @@ def test_devices_cannot_be_attached_and_virsh_says_so(guest: Guest) -> None:
 
 def test_nor_can_they_be_detached(guest: Guest) -> None:
     guest.is_watched()
+    run("truncate", "-s", "1M", EXTRA)
     virsh("attach-disk", NAME, EXTRA, "vdz", "--targetbus", "virtio")
     report = upgrade(at={LAST: f"! virsh detach-disk {NAME} vdz 2> /run/said"})
     assert result(report) == "upgraded", report
