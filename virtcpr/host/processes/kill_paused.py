@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.system.wait import wait_until
 
-# One of hundreds of threads may take long to be stopped, though it runs nothing: all of 20 tries at 256 threads failed
-# one time in eight here, all of 100 one time in forty.  `rests` finds out a guest that was resumed at the next try.
-TRIES = 100
+# One of hundreds of threads may take long to be stopped, though it runs nothing: with 256 threads, and both processors
+# busy, it took up to 88 tries, and 1.8 s.  `rests` finds out a guest that was resumed at the next try.
+TRY_SECONDS = 10.0
 # CPU time that each vCPU's thread may take between two checks, in ns: to be stopped takes some µs, to run a guest more.
 STOPPING_NS = 100_000
 STOP_SECONDS = 1.0
@@ -33,7 +34,8 @@ def end(process: Process, threads: Iterable[int], rests: Callable[[], bool], tim
     except Gone:
         return True
     try:
-        for _ in range(TRIES):
+        deadline = time.monotonic() + TRY_SECONDS
+        while time.monotonic() < deadline:
             before = _ran(process, threads)
             if not rests():
                 return False
