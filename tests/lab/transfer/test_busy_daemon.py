@@ -52,7 +52,7 @@ def test_an_upload_is_not_broken_off(unfinished: Guests) -> None:
     assert report["exit_code"] == 5, report
     (finding,) = report["domains"][0]["findings"]
     assert "can't be stopped now: it transfers a volume, or another stream" in finding["message"]
-    assert f"the guest runs on in old QEMU (process {before})" in finding["message"]
+    assert f"the guest is untouched in old QEMU (process {before})" in finding["message"]
     assert client.pid(SMALL.name) == before
     assert run("systemctl", "is-active", "upload.service").out.strip() == "active"
     unfinished.assert_well(SMALL)

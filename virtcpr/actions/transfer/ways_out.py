@@ -76,7 +76,7 @@ class WaysOut:
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
         output = self.new.words()
         name = self.plan.name
-        guest = "is where it was"
+        guest = "is untouched"
         try:
             await self._taps.let_go()
             if await self._is_news_alone():
