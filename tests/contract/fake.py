@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Generic, TypeVar
 
 from tests.contract.fake_auto import FakeAuto
@@ -21,6 +22,7 @@ from tests.contract.reports import (
     outlook_of,
 )
 from virtcpr.model import (
+    Blackouts,
     CheckReport,
     HookAction,
     HookReport,
@@ -49,6 +51,7 @@ class FakeUpgrade:
     outlooks: tuple[Outlook, ...]
     result: UpgradeReport
     during: Callable[[], object]
+    forecast: Blackouts | None = None
     runs: int = 0
 
     def run(self, watch: Watch) -> UpgradeReport:
@@ -112,6 +115,8 @@ class FakeBackend(FakeAuto):
 
     listed: ListReport = field(default_factory=lambda: ListReport(ROWS))
     result: UpgradeReport = field(default_factory=one)
+    forecast: Blackouts | None = None
+    pauses: tuple[float | None, ...] = ()  # that are forecast for the domains of ``result``
     checked: CheckReport = field(default_factory=lambda: CHECKED)
     planned: PlanReport = field(default_factory=lambda: PLANNED)
     prepared: PrepareReport = field(default_factory=lambda: PREPARED)
@@ -191,11 +196,15 @@ class FakeBackend(FakeAuto):
         finally:
             self.closed += 1
 
+    def _outlooks(self) -> tuple[Outlook, ...]:
+        outlooks = map(outlook_of, self.result.domains)
+        return tuple(replace(one, forecast_ms=ms) for one, ms in zip_longest(outlooks, self.pauses))
+
     @contextmanager
     def open_upgrade(self, request: Request) -> Iterator[FakeUpgrade]:
         self.requests.append(request)
         self.opening()
-        upgrade = FakeUpgrade(tuple(map(outlook_of, self.result.domains)), self.result, self.during)
+        upgrade = FakeUpgrade(self._outlooks(), self.result, self.during, self.forecast)
         self.upgrades.append(upgrade)
         try:
             yield upgrade

@@ -8,6 +8,7 @@ from virtcpr.model import (
     Action,
     AutoDomain,
     AutoReport,
+    Blackouts,
     CheckedDomain,
     CheckReport,
     DomainReport,
@@ -213,7 +214,7 @@ HOOKS = HookReport((Hook("libvirt-daemon", "/etc/libvirt/hooks/daemon.d/virtcpr"
 
 
 def one(report: DomainReport = WEB, code: ExitCode = ExitCode.DONE) -> UpgradeReport:
-    return UpgradeReport((report,), code, 812.3456)
+    return UpgradeReport((report,), code, 812.3456, blackouts=Blackouts(1, 812.3456))
 
 
 def outlook_of(report: DomainReport) -> Outlook:

@@ -17,7 +17,7 @@ from tests.contract.reports import DB, LAB, MAIL, UUID, WEB, one
 from virtcpr import __version__
 from virtcpr.cli.options import UpgradeMode
 from virtcpr.errors import HostError, ParseError, QmpError, RolledBack, Unsettled, UsageError, VirtcprError
-from virtcpr.model import AVAILABLE, ExitCode, Mode, Request, UpgradeReport
+from virtcpr.model import AVAILABLE, Blackouts, ExitCode, Mode, Request, UpgradeReport
 
 NOTHING_TO_MOVE = UpgradeReport((MAIL, DB), ExitCode.BLOCKED)
 
@@ -158,6 +158,58 @@ def test_yes_moves(cli: Cli, answer: str) -> None:
     assert outcome.code == ExitCode.SOME
     assert "Move 2 domains now? libvirt's daemon is away meanwhile. [y/N] " in outcome.err
     assert backend.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "blackouts", "said"),
+    [
+        (
+            (21.5, 35.2),
+            Blackouts(1, 2100),
+            "Each is paused for about 35 ms at most. libvirt's daemon is away for about 2.1 s.",
+        ),
+        (
+            (21.5, None),
+            Blackouts(3, 4800),
+            "Each is paused for about 22 ms at most (no forecast for 1 of them). "
+            "libvirt's daemon is away 3 times, for about 4.8 s at most.",
+        ),
+    ],
+)
+def test_the_question_says_for_how_long(
+    cli: Cli, forecasts: tuple[float | None, ...], blackouts: Blackouts, said: str
+) -> None:
+    backend = FakeBackend(result=UpgradeReport((WEB, WEB), ExitCode.DONE), forecast=blackouts, pauses=forecasts)
+    outcome = cli("upgrade", "--all", backend=backend, typed="n\n")
+    assert f"Move 2 domains now? {said} [y/N] " in outcome.err
+
+
+def test_limits_are_passed_on(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("upgrade", "--all", "--max-pause", "50", "--max-blackout", "2.5", "-y", backend=backend)
+    cli("plan", "--all", "--max-pause", "50", "--max-blackout", "2.5", backend=backend)
+    assert backend.requests == [Request(every=True, max_pause_ms=50, max_blackout_s=2.5)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-pause", "0"), "--max-pause must be more than 0, not 0"),
+        (("--max-blackout", "-1.5"), "--max-blackout must be more than 0, not -1.5"),
+        (("--max-blackout", "nan"), "--max-blackout must be more than 0, not nan"),
+        (
+            ("--mode", "reboot", "--max-blackout", "3"),
+            "--max-blackout is for mode transfer: in mode reboot nothing limits a blackout",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["upgrade", "plan"])
+def test_limits_that_nothing_keeps_are_refused(cli: Cli, command: str, options: tuple[str, ...], message: str) -> None:
+    backend = FakeBackend()
+    outcome = cli(command, "--all", *options, backend=backend)
+    assert outcome.code == ExitCode.USAGE
+    assert message in outcome.err
+    assert backend.requests == []
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "", "yeah no\n"])

@@ -60,6 +60,7 @@ def test_upgrade(cli: Cli) -> None:
             }
         ],
         "blackout_ms": 812.346,
+        "blackouts": {"times": 1, "longest_ms": 812.346},
     }
 
 

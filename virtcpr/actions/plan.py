@@ -7,7 +7,7 @@ from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.upgrade import outlooks
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import Mode, PlanReport, Request
-from virtcpr.plan.forecast import with_forecast
+from virtcpr.plan.forecast import blackouts, with_forecast
 
 
 def plan(request: Request) -> PlanReport:
@@ -21,4 +21,10 @@ def plan(request: Request) -> PlanReport:
         uri = connection.uri
     pauses = {mode: history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT)}
     asked = request.mode or Mode.TRANSFER
-    return PlanReport(tuple(with_forecast(outlook, pauses[outlook.mode or asked]) for outlook in planned), uri=uri)
+    by_transfer = sum(outlook.moves and (outlook.mode or asked) is Mode.TRANSFER for outlook in planned)
+    limit = None if request.max_blackout_s is None else request.max_blackout_s * 1000
+    return PlanReport(
+        tuple(with_forecast(outlook, pauses[outlook.mode or asked]) for outlook in planned),
+        uri=uri,
+        blackouts=blackouts(history.blackouts(), by_transfer, limit),
+    )

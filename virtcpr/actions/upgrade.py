@@ -12,8 +12,9 @@ from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
-from virtcpr.model import Mode, Outlook, Request, Result, UpgradeReport, Watch
+from virtcpr.model import Blackouts, Mode, Outlook, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.fallback import merged
+from virtcpr.plan.forecast import too_long
 from virtcpr.plan.outcome import exit_code
 
 Batch = transfer.Batch | reboot.Batch
@@ -53,6 +54,11 @@ class Both:
     def outlooks(self) -> tuple[Outlook, ...]:
         return merged(self.first.outlooks, self.second.outlooks)
 
+    @property
+    def forecast(self) -> Blackouts | None:
+        """How often and how long libvirt's daemon will be away for mode transfer; None if that can't be told."""
+        return self.first.forecast
+
     def run(self, watch: Watch) -> UpgradeReport:
         """Run one batch after the other, as each does alone.
 
@@ -71,7 +77,8 @@ class Both:
         domains = merged(done.domains, rest.domains)
         away = [ms for ms in (done.blackout_ms, rest.blackout_ms) if ms is not None]
         code = exit_code({domain.result for domain in domains})
-        return UpgradeReport(domains, code, sum(away) if away else None, (*done.notes, *rest.notes))
+        total = sum(away) if away else None
+        return UpgradeReport(domains, code, total, (*done.notes, *rest.notes), done.blackouts)
 
     def _turn_back(self, why: str) -> None:
         for move in self.second.moves:
@@ -91,7 +98,7 @@ def outlooks(connection: Connection, request: Request) -> list[Outlook]:
 
 
 def _blocked(outlooks: Sequence[Outlook]) -> tuple[str, ...]:
-    return tuple(outlook.uuid for outlook in outlooks if outlook.blocked)
+    return tuple(outlook.uuid for outlook in outlooks if outlook.blocked and not too_long(outlook))
 
 
 def _by_reboot(request: Request, uuids: tuple[str, ...]) -> Request:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from virtcpr.model import (
     AutoReport,
+    Blackouts,
     CheckReport,
     HistoryReport,
     HookAction,
@@ -38,6 +39,11 @@ class Upgrade(Protocol):
     @property
     def outlooks(self) -> tuple[Outlook, ...]:
         """What is about to be done with each domain."""
+        ...
+
+    @property
+    def forecast(self) -> Blackouts | None:
+        """How often and how long libvirt's daemon will be away; None if that can't be told."""
         ...
 
     def run(self, watch: Watch) -> UpgradeReport:

@@ -56,6 +56,19 @@ def domain_argument(which: Nameable) -> Any:
     return typer.Argument(help="Names, ids or UUIDs.", show_default=False, autocompletion=completion.domains(which))
 
 
+MaxPauseOption = Annotated[
+    float | None,
+    typer.Option("--max-pause", metavar="MS", help="Leave a domain alone whose forecast pause is longer."),
+]
+MaxBlackoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-blackout",
+        metavar="SECONDS",
+        help="Move the domains in parts, so that libvirt's daemon is never away for longer, by the forecast.",
+    ),
+]
+
 AnyDomain = Annotated[list[str] | None, domain_argument("all")]
 RunningDomain = Annotated[list[str] | None, domain_argument("running")]
 SavedDomain = Annotated[list[str] | None, domain_argument("saved")]
@@ -129,3 +142,13 @@ def refuse_beside_xml(session: Session, *others: object) -> None:
     if any(others):
         hint = f"try: virtcpr {session.command} --help"
         raise UsageError("--xml can't be combined with domains, or with options that need libvirt", hint=hint)
+
+
+def refuse_limits(max_pause: float | None, max_blackout: float | None, mode: UpgradeMode) -> None:
+    """Raises UsageError for limits that allow nothing, or that nothing keeps."""
+    hint = "try: virtcpr upgrade --help"
+    for name, value in (("--max-pause", max_pause), ("--max-blackout", max_blackout)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{name} must be more than 0, not {value:g}", hint=hint)
+    if max_blackout is not None and mode is UpgradeMode.REBOOT:
+        raise UsageError("--max-blackout is for mode transfer: in mode reboot nothing limits a blackout", hint=hint)

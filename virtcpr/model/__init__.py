@@ -12,6 +12,8 @@ from virtcpr.model.auto import AutoReport as AutoReport
 from virtcpr.model.auto import HistoryEntry as HistoryEntry
 from virtcpr.model.auto import HistoryReport as HistoryReport
 from virtcpr.model.words import AVAILABLE as AVAILABLE
+from virtcpr.model.words import Blackout as Blackout
+from virtcpr.model.words import Blackouts as Blackouts
 from virtcpr.model.words import ExitCode as ExitCode
 from virtcpr.model.words import Finding as Finding
 from virtcpr.model.words import Mode as Mode
@@ -23,7 +25,7 @@ from virtcpr.model.words import Side as Side
 
 @dataclass(frozen=True)
 class DomainReport:
-    """The result of one domain."""
+    """The result of one domain.  ``blackout`` is the one in which mode transfer moved it."""
 
     name: str
     uuid: str
@@ -34,6 +36,7 @@ class DomainReport:
     pause_ms: float | None = None
     phases: tuple[Phase, ...] = ()
     findings: tuple[Finding, ...] = ()
+    blackout: Blackout | None = None
 
     @property
     def blocked(self) -> bool:
@@ -103,19 +106,24 @@ class Outlook:
 
 @dataclass(frozen=True)
 class PlanReport:
+    """What ``upgrade`` would do.  ``blackouts``: what is forecast for mode transfer, None if there is no forecast."""
+
     domains: tuple[Outlook, ...]
     exit_code: ExitCode = ExitCode.DONE
     uri: str | None = None
+    blackouts: Blackouts | None = None
 
 
 @dataclass(frozen=True)
 class UpgradeReport:
-    """What ``upgrade`` did.  ``blackout_ms`` is None if the daemon never went down."""
+    """What ``upgrade`` did.  ``blackout_ms`` is the total, None if the daemon never went down; ``blackouts`` are
+    those of mode transfer."""
 
     domains: tuple[DomainReport, ...]
     exit_code: ExitCode
     blackout_ms: float | None = None
     notes: tuple[str, ...] = ()
+    blackouts: Blackouts | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,9 @@ class Request:
     tries the move before the guest is touched; ``suspend``: the guest is asked to suspend itself to RAM before the
     save, and woken up afterwards (mode ``reboot``).  ``force``: a domain that runs the installed build is moved, too.
     ``disks_unchanged``: the administrator says that nothing has written to disks of which virtcpr can't tell that
-    (`restore`).  ``trying``: also with what mode transfer was never run with.
+    (`restore`).  ``trying``: also with what mode transfer was never run with.  A domain whose forecast pause is longer
+    than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
+    ``max_blackout_s``.
     """
 
     domains: tuple[str, ...] = ()
@@ -193,6 +203,8 @@ class Request:
     force: bool = False
     disks_unchanged: bool = False
     trying: bool = False
+    max_pause_ms: float | None = None
+    max_blackout_s: float | None = None
 
 
 class Readying(Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from virtcpr.model.words import ExitCode, Finding, Mode, Phase, Result, Side
+from virtcpr.model.words import Blackout, ExitCode, Finding, Mode, Phase, Result, Side
 
 
 class Action(Enum):
@@ -69,7 +69,8 @@ class AutoReport:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One line of the history.  ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU."""
+    """One line of the history.  ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU; ``blackout`` is
+    the one in which mode transfer moved the domain."""
 
     time: str
     name: str
@@ -80,6 +81,7 @@ class HistoryEntry:
     target: str | None = None
     pause_ms: float | None = None
     phases: tuple[Phase, ...] = ()
+    blackout: Blackout | None = None
 
 
 @dataclass(frozen=True)

@@ -77,3 +77,19 @@ class Side:
 
     version: str
     pid: int | None = None
+
+
+@dataclass(frozen=True)
+class Blackout:
+    """One absence of libvirt's daemon, in milliseconds, and how many guests were moved in it."""
+
+    guests: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Blackouts:
+    """Several, one after the other, or only one: how many, and the longest in milliseconds."""
+
+    times: int
+    longest_ms: float

@@ -51,12 +51,14 @@ class Window:
 class Policy:
     """The configuration; the defaults apply to an empty file.
 
-    ``max_pause_ms`` is in milliseconds.  0 means no limit there and in ``parallel``, and no canary in ``canary``.
+    ``max_pause_ms`` is in milliseconds, ``max_blackout_s`` in seconds.  0 means no limit there and in ``parallel``, and
+    no canary in ``canary``.
     """
 
     auto: Auto = Auto.NOTIFY
     windows: tuple[Window, ...] = ()
     max_pause_ms: int = 0
+    max_blackout_s: int = 0
     canary: int = 1
     parallel: int = 0
     fallback: Fallback = Fallback.NOTIFY
@@ -136,6 +138,7 @@ KEYS: Mapping[str, Key] = {
     "auto": Key("auto", '"off", "notify" or "apply"', Auto),
     "windows": Key("windows", 'a list of local times of day, as ["22:00-06:00"]', _windows),
     "max-pause-ms": Key("max_pause_ms", NUMBER, _number),
+    "max-blackout-s": Key("max_blackout_s", NUMBER, _number),
     "canary": Key("canary", NUMBER, _number),
     "parallel": Key("parallel", NUMBER, _number),
     "fallback": Key("fallback", '"notify" or "reboot"', Fallback),

@@ -14,6 +14,7 @@ SEEN = {
     "memory-limit": "test_tuned.py",
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
+    **dict.fromkeys(["long-pause", "long-blackout"], "test_limits.py"),
     "rehearsal": "test_rehearsal.py",
     "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from virtcpr.actions.history import report
 from virtcpr.actions.records import history
 from virtcpr.errors import HostError
-from virtcpr.model import DomainReport, Mode, Phase, Result, Side
+from virtcpr.model import Blackout, DomainReport, Mode, Phase, Result, Side
 
 WEB = DomainReport(
     "web", "u1", Result.UPGRADED, Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.2, (Phase("spawn", 210.0),)
@@ -74,3 +75,15 @@ def test_one_that_cannot_be_read(path: Path) -> None:
         report(None, (), None)
     assert refused.value.hint == "run it with sudo"
     assert history.pauses(Mode.TRANSFER) == {}
+
+
+def test_blackouts_are_those_of_the_guests_that_were_moved_in_them() -> None:
+    first, second = Blackout(2, 812.5), Blackout(1, 600)
+    for blackout in (first, first, None, second, second):
+        history.append(replace(WEB, blackout=blackout))
+    assert history.blackouts() == [first, second]
+    assert report(None, (), 1).entries[0].blackout == second
+
+
+def test_without_a_history_there_are_no_blackouts() -> None:
+    assert history.blackouts() == []

@@ -1,319 +1,152 @@
-"""A batch of swaps: what isn't moved is given up while libvirt's daemon is still away."""
+"""A batch: in how many blackouts its guests are moved, and when the rest is left alone."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from virtcpr.actions.daemon import blackout, reconnect
-from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.records import moved
 from virtcpr.actions.transfer import batch as batch_module
-from virtcpr.actions.transfer import libvirt_record
 from virtcpr.actions.transfer.batch import Batch
-from virtcpr.errors import HostError, RolledBack
-from virtcpr.host.processes.proc import Process
-from virtcpr.model import DomainReport, Result
+from virtcpr.model import Blackout, Blackouts, DomainReport, Result, UpgradeReport
+
+
+class Interruption:
+    requested = False
+
+    def __enter__(self) -> Interruption:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class FakeMove:
+    def __init__(self, number: int) -> None:
+        self.facts = SimpleNamespace(name=f"web{number}", uuid=f"uuid{number}")
+        self.result: Result | None = None
+        self.why = ""
+
+    def turn_back(self, why: str, _hint: str | None = None) -> None:
+        self.result, self.why = Result.ROLLED_BACK, why
+
+    def report(self) -> DomainReport:
+        return DomainReport(self.facts.name, self.facts.uuid, self.result or Result.FAILED)
+
+
+class FakeGroup:
+    """Every blackout takes 500 ms, and 100 ms a guest; ``after`` is called with the number of the group."""
+
+    sizes: ClassVar[list[int]] = []
+    after: ClassVar[Any] = None
+
+    def __init__(self, moves: list[FakeMove], _request: object, connection: object, _interrupt: object) -> None:
+        self.moves, self.connection = moves, connection
+        self.blackout: Blackout | None = None
+        self.notes: list[str] = []
+        self.down = False
+
+    def run(self, _watch: object) -> None:
+        FakeGroup.sizes.append(len(self.moves))
+        for move in self.moves:
+            move.result = Result.UPGRADED
+        self.blackout = Blackout(len(self.moves), 500 + 100 * len(self.moves))
+        if FakeGroup.after is not None:
+            FakeGroup.after(self, len(FakeGroup.sizes))
 
 
 @pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done, in order; no domain, no daemon."""
-    done: list[str] = []
-
-    @contextmanager
-    def away(_recipe: object, *, required: bool) -> Iterator[None]:
-        assert required
-        done.append("away")
-        try:
-            yield
-        finally:
-            done.append("back")
-
-    monkeypatch.setattr(blackout, "refuse_jobs", lambda _: None)
-    monkeypatch.setattr(blackout, "daemon_away", away)
-    monkeypatch.setattr(Batch, "_adopt", lambda *_: done.append("adopt"))
-    return done
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names: list[str] = []
+    monkeypatch.setattr(moved, "note", lambda report: names.append(report.name))
+    monkeypatch.setattr(batch_module, "Group", FakeGroup)
+    monkeypatch.setattr(FakeGroup, "sizes", [])
+    monkeypatch.setattr(FakeGroup, "after", None)
+    return names
 
 
-def batch() -> Batch:
+def batch(guests: int, limit_s: float | None = None, seen: tuple[Blackout, ...] = ()) -> Any:
     made: Any = object.__new__(Batch)
-    made.interrupt = SimpleNamespace(requested=False)
-    made.connection = SimpleNamespace(close=lambda: None)
-    made._alone = False
-    made.daemon, made.notes = SimpleNamespace(recipe={}), []
-    made.request = SimpleNamespace(uri=None, parallel=2)
-    return made  # type: ignore[no-any-return]
-
-
-class Over:
-    """A hand-over that fails where it is told."""
-
-    interruptible, refusal, committed = True, None, False
-
-    def __init__(self, done: list[str], fails: dict[str, Exception]) -> None:
-        self.done, self.fails = done, fails
-        self.journal = SimpleNamespace(close=lambda: None)
-
-    def _do(self, part: str) -> None:
-        self.done.append(part)
-        if part in self.fails:
-            raise self.fails[part]
-
-    async def make_new(self) -> None:
-        self._do("make")
-
-    async def hand_over(self) -> None:
-        self._do("hand over")
-        self.committed = True
-
-    async def finish(self) -> None:
-        self._do("finish")
-
-    async def call_off(self, cause: Exception) -> None:
-        self.done.append(f"call off: {cause}")
-        raise RolledBack(str(cause))
-
-
-def move(done: list[str], **fails: Exception) -> Any:
-    made = SimpleNamespace(
-        facts=SimpleNamespace(name="web"), result=None, moved=False, there=Over(done, fails), report=SimpleNamespace
-    )
-    made.report = lambda: SimpleNamespace(pause_ms=None)
-    made.fail = lambda _: setattr(made, "result", Result.ROLLED_BACK)
+    made.request = SimpleNamespace(max_blackout_s=limit_s)
+    made.connection, made.interrupt, made.notes = None, Interruption(), []
+    made.moves = [FakeMove(number) for number in range(guests)]
+    made._seen, made._blackouts, made._down = list(seen), [], False
     return made
 
 
-def swap(made: Batch, *moves: Any) -> None:
-    with asyncio.Runner() as runner:
-        made._swap_all(list(moves), lambda _: None, runner)
+def run(guests: int, limit_s: float | None = None, seen: tuple[Blackout, ...] = ()) -> tuple[Any, UpgradeReport]:
+    made = batch(guests, limit_s, seen)
+    return made, made.run(lambda _: None)
 
 
-def test_new_qemu_is_made_before_the_daemon_is_away(done: list[str]) -> None:
-    swap(batch(), move(done))
-    assert done == ["make", "away", "hand over", "finish", "adopt", "back"]
+def test_all_are_moved_in_one_blackout(noted: list[str]) -> None:
+    _, report = run(3)
+    assert FakeGroup.sizes == [3]
+    assert noted == ["web0", "web1", "web2"]
+    assert (report.blackout_ms, report.blackouts) == (800, Blackouts(1, 800))
 
 
-def test_the_daemon_stays_if_no_new_qemu_can_be_made(done: list[str]) -> None:
-    one = move(done, make=RolledBack("it isn't the machine"))
-    swap(batch(), one)
-    assert done == ["make"]
-    assert one.result is Result.ROLLED_BACK
+def test_a_limit_splits_the_batch_and_one_guest_shows_how_long_it_takes(noted: list[str]) -> None:
+    _, report = run(20, limit_s=1.5)
+    assert FakeGroup.sizes == [1, 4, 10, 5]
+    assert report.blackouts == Blackouts(4, 1500)
+    assert report.blackout_ms == 4 * 500 + 20 * 100
+    assert len(noted) == 20
+    assert report.notes == ()
 
 
-def test_who_has_no_new_qemu_does_not_keep_the_others(done: list[str]) -> None:
-    swap(batch(), move(done, make=RolledBack("it isn't the machine")), move(done))
-    assert done == ["make", "make", "away", "hand over", "finish", "adopt", "back"]
+def test_with_a_history_the_parts_are_as_large_as_they_may_be(noted: list[str]) -> None:
+    run(20, limit_s=1.5, seen=(Blackout(2, 700), Blackout(20, 2500)))
+    assert FakeGroup.sizes == [10, 10]
 
 
-def test_what_cannot_be_handed_over_is_called_off_before_the_daemon_starts(
-    done: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(made: Any) -> None:
-        if "away" in done:
-            raise HostError("interrupted")
+def test_blackouts_that_take_longer_than_allowed_are_told_and_the_third_is_the_last(noted: list[str]) -> None:
+    def hangs(group: FakeGroup, _number: int) -> None:
+        group.blackout = Blackout(len(group.moves), 31_000)
 
-    monkeypatch.setattr(Batch, "_refuse_interrupted", refuse)
-    swap(batch(), move(done))
-    assert done == ["make", "away", "call off: interrupted", "adopt", "back"]
-
-
-def test_who_was_given_to_new_by_recovery_is_not_called_off(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """New is the only one that has the guest; it wasn't committed by the hand-over itself."""
-    one, other = move(done), move(done)
-
-    async def settled(_: object) -> None:
-        one.moved = True
-
-    async def fails() -> None:
-        await settled(one)
-
-    one.there.hand_over = fails
-
-    def refuse(_: object) -> None:
-        if one.moved:
-            raise HostError("interrupted")
-
-    monkeypatch.setattr(Batch, "_refuse_interrupted", refuse)
-    swap(batch(), one, other)
-    assert [part for part in done if part.startswith("call off")] == []
-    assert done.count("finish") == 1, "the other's alone"
-    assert one.result is None
+    FakeGroup.after = hangs
+    made, report = run(4, limit_s=1.5)
+    assert FakeGroup.sizes == [1, 1, 1]
+    assert report.notes == ("a blackout of 31.0 s (guests moved: 1) was longer than --max-blackout 1.5",) * 3
+    assert made.moves[3].why == "web3: one more blackout is forecast to be longer than 1.5 s"
+    assert len(noted) == 4
 
 
-def test_an_interruption_cancels_no_roll_back(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait for their turn, and a second Ctrl-C comes."""
-    made, moves = batch(), [move(done) for _ in range(5)]
+def test_one_that_hung_does_not_keep_the_others(noted: list[str]) -> None:
+    def hangs(group: FakeGroup, number: int) -> None:
+        if number == 1:
+            group.blackout = Blackout(len(group.moves), 31_000)
 
-    async def called_off(self: Over, cause: Exception) -> None:
-        if made.interrupt.on_request is not None:
-            made.interrupt.on_request()
-        await asyncio.sleep(0.01)
-        done.append("called off")
-        raise RolledBack(str(cause))
-
-    def busy(_: object) -> None:
-        raise HostError("libvirt is busy")
-
-    monkeypatch.setattr(Over, "call_off", called_off)
-    monkeypatch.setattr(blackout, "refuse_jobs", busy)
-    made.interrupt.on_request = None
-    swap(made, *moves)
-    assert done == ["called off"] * 5
-    assert {one.result for one in moves} == {Result.ROLLED_BACK}
+    FakeGroup.after = hangs
+    _, report = run(10, limit_s=1.5)
+    assert FakeGroup.sizes == [1, 1, 1, 4, 3]
+    assert len(report.notes) == 1
 
 
-def test_a_daemon_that_got_busy_meanwhile_is_not_stopped(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
-        if "make" in done:
-            raise HostError("libvirt is busy with mail (backup)")
-
-    monkeypatch.setattr(blackout, "refuse_jobs", refuse)
-    swap(batch(), move(done))
-    assert done == ["make", "call off: libvirt is busy with mail (backup)"]
-
-
-def test_a_daemon_that_does_not_come_back_is_noted(done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def stuck(_recipe: object, *, required: bool) -> None:
-        raise DaemonDown("it doesn't stop; it doesn't start", hint="by hand")
-
-    monkeypatch.setattr(blackout, "daemon_away", stuck)
-    made = batch()
-    swap(made, move(done))
-    assert done == ["make", "call off: it doesn't stop; it doesn't start"]
-    assert made.notes == ["it doesn't stop; it doesn't start: by hand"]
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (lambda group: setattr(group, "down", True), "libvirt's daemon isn't there"),
+        (lambda group: setattr(group.moves[0], "result", Result.UNKNOWN), "the move of web0 isn't settled"),
+        (lambda group: setattr(Interruption, "requested", True), "interrupted"),
+    ],
+)
+def test_the_rest_is_left_alone(noted: list[str], monkeypatch: pytest.MonkeyPatch, event: Any, why: str) -> None:
+    monkeypatch.setattr(Interruption, "requested", False)
+    FakeGroup.after = lambda group, number: event(group)
+    made, _ = run(3, limit_s=1.5)
+    assert FakeGroup.sizes == [1]
+    assert [move.why for move in made.moves[1:]] == [f"web1: {why}", f"web2: {why}"]
 
 
-def adopt(monkeypatch: pytest.MonkeyPatch, unlisted: Callable[..., object]) -> tuple[Batch, list[str], dict[str, Any]]:
-    """Three guests were moved and libvirt's daemon is started: the batch, who was compared, who failed and why."""
-    verified: list[str] = []
-    failures: dict[str, Any] = {}
-    monkeypatch.setattr(reconnect, "reconnect", lambda _: SimpleNamespace())
-    monkeypatch.setattr(reconnect, "unlisted", unlisted)
-    monkeypatch.setattr(Batch, "_verify", lambda _, move: verified.append(move.facts.name))
+def test_only_what_was_tried_is_noted(noted: list[str]) -> None:
+    def full(group: FakeGroup, _number: int) -> None:
+        group.moves[0].result = Result.ROLLED_BACK  # before it had a new QEMU
 
-    def move(name: str) -> Any:
-        return SimpleNamespace(
-            facts=SimpleNamespace(name=name, uuid=f"uuid-{name}"),
-            new=SimpleNamespace(process=Process(4711, "1")),
-            hand_over=SimpleNamespace(journal=SimpleNamespace(note=lambda _: None)),
-            fail=lambda error: failures.update({name: error}),
-        )
-
-    made = batch()
-    made.request = SimpleNamespace(uri=None)  # type: ignore[assignment]
-    away: Any = SimpleNamespace(end=lambda: None, began=time.monotonic())
-    made._adopt([move("web"), move("mail"), move("db")], away, lambda _: None)
-    return made, verified, failures
-
-
-def test_a_guest_that_libvirt_does_not_list_is_the_only_one_that_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others of its batch are compared, and done."""
-    made, verified, failures = adopt(monkeypatch, lambda *_: frozenset({"uuid-mail"}))
-
-    assert verified == ["web", "db"]
-    assert made.notes == []
-    assert made.blackout_ms is not None
-    (error,) = failures.values()
-    assert error.message == (
-        "libvirt doesn't list mail as running after the swap; the guest runs in new QEMU (process 4711)"
-    )
-    assert error.hint == "don't start the domain; read the daemon's log, then: virtcpr recover mail"
-    assert error.code == "unsettled"
-
-
-def test_guests_that_cannot_be_looked_for_are_unsettled_and_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They run in new QEMU all the same."""
-
-    def no_descriptor(*_: object) -> frozenset[str]:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    made, verified, failures = adopt(monkeypatch, no_descriptor)
-
-    assert verified == []
-    assert failures.keys() == {"web", "mail", "db"}
-    for error in failures.values():
-        assert error.code == "unsettled"
-        assert error.message == "[Errno 24] Too many open files; the guest runs in new QEMU"
-    (note,) = made.notes
-    assert note.endswith("start libvirt's daemon: systemctl start libvirtd, or virtqemud")
-
-
-def test_the_guardian_watches_from_the_first_new_qemu_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virtcpr that is killed leaves no new QEMU behind; where nothing is planned, nobody needs to watch."""
-    done: list[str] = []
-
-    @contextmanager
-    def guarded(recipe: object, *, required: bool) -> Iterator[None]:
-        assert (recipe, required) == ({"name": "libvirtd"}, True)
-        done.append("guarded")
-        yield
-        done.append("disarmed")
-
-    monkeypatch.setattr(blackout, "guarded", guarded)
-    made: Any = batch()
-    made.daemon = SimpleNamespace(recipe={"name": "libvirtd"})
-    for results, expected in (([None], ["guarded", "spawn", "disarmed"]), ([Result.CURRENT], ["spawn"])):
-        made.moves = [SimpleNamespace(result=result) for result in results]
-        with made._guarded():
-            done.append("spawn")
-        assert done == expected
-        done.clear()
-
-
-def test_without_a_guardian_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_recipe: object, *, required: bool) -> None:
-        raise HostError("the guardian can't be started: No space left", hint="see df")
-
-    monkeypatch.setattr(blackout, "guarded", fails)
-    back: list[tuple[str, str | None]] = []
-    made: Any = batch()
-    made.moves = [SimpleNamespace(result=None, turn_back=lambda reason, hint: back.append((reason, hint)))]
-    with made._guarded():
-        pass
-    assert back == [("the guardian can't be started: No space left", "see df")]
-
-
-def test_what_was_tried_is_noted_also_without_a_new_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full /run/virtcpr turns a move back before new QEMU starts."""
-    noted: list[str] = []
-    monkeypatch.setattr(moved, "note", lambda report: noted.append(report.name))
-
-    def move(name: str, result: Result, plan: object) -> Any:
-        report = DomainReport(name, name, result)
-        return SimpleNamespace(
-            result=result, plan=plan, new=None, report=lambda: report, facts=SimpleNamespace(name=name)
-        )
-
-    made: Any = batch()
-    made.interrupt, made.blackout_ms = nullcontext(), None
-    made.moves = [move("full", Result.ROLLED_BACK, "plan"), move("unprepared", Result.BLOCKED, None)]
+    FakeGroup.after = full
+    made: Any = batch(2)
+    made.moves[1].result = Result.BLOCKED
     made.run(lambda _: None)
-    assert noted == ["full"]
-
-
-def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object) -> None:
-        raise ValueError("filedescriptor out of range in select()")
-
-    given_up: list[str] = []
-    monkeypatch.setattr(batch_module, "spawn", broken)
-    monkeypatch.setattr(libvirt_record, "reserve", lambda _: None)
-    monkeypatch.setattr(Batch, "_abandon", lambda _self, _move, _record, error: given_up.append(str(error)))
-    move: Any = SimpleNamespace(
-        facts=SimpleNamespace(name="web"),
-        plan=SimpleNamespace(guest=None),
-        journal=lambda _: SimpleNamespace(write=lambda *_: None),
-    )
-
-    batch()._spawn(move, lambda _: None)
-
-    assert given_up == ["ValueError: filedescriptor out of range in select()"]
+    assert noted == ["web0"]

@@ -277,6 +277,8 @@ ELSEWHERE = {
     "vnc-password",
     "resource",
     "descriptors",
+    "long-pause",
+    "long-blackout",
     "rehearsal",
     "rehearsal-unsure",
     "refused-before",

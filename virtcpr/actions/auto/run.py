@@ -187,7 +187,13 @@ class Automatic:
             self.domains[uuid] = replace(self.domains[uuid], action=action, reason=reason, mode=None)
 
     def _move(self, wave: Wave, watch: Watch, interrupt: Interrupt) -> None:
-        request = Request(wave.uuids, uri=self.uri, parallel=self.rules.parallel or None, mode=wave.mode)
+        request = Request(
+            wave.uuids,
+            uri=self.uri,
+            parallel=self.rules.parallel or None,
+            mode=wave.mode,
+            max_blackout_s=self.rules.max_blackout_s or None,
+        )
         try:
             with open_upgrade(request) as upgrade:
                 if interrupt.requested:  # while looking at the domains

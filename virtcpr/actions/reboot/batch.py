@@ -12,13 +12,14 @@ from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
-from virtcpr.actions.records import moved
+from virtcpr.actions.records import history, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
-from virtcpr.model import Finding, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
+from virtcpr.model import Blackouts, Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
+from virtcpr.plan.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.reboot_recovery import Purpose
 
@@ -55,10 +56,16 @@ class Batch:
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
         self.moves = planned(connection, request)
+        self._pauses = history.pauses(Mode.REBOOT)
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:
-        return tuple(move.outlook() for move in self.moves)
+        return tuple(with_forecast(move.outlook(), self._pauses) for move in self.moves)
+
+    @property
+    def forecast(self) -> Blackouts | None:
+        """How long libvirt's daemon will be away: there is no forecast for this mode."""
+        return None
 
     def run(self, watch: Watch) -> UpgradeReport:
         """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
-from virtcpr.actions.records import saves
+from virtcpr.actions.records import history, saves
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.files import filesystems
@@ -24,6 +24,7 @@ from virtcpr.model import (
 )
 from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
+from virtcpr.plan.forecast import refuse_long_pauses
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.reboot import RebootPlan
 
@@ -89,6 +90,7 @@ def planned(connection: Connection, request: Request) -> list[Move]:
         for domain in chosen(connection, request)
     ]
     moves = [move for _, move in pairs]
+    refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.REBOOT))
     _refuse_without_room(moves)
     if request.rehearse:
         rehearse_outcomes(pairs, Mode.REBOOT)

@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import append_durably
 from virtcpr.host.system.paths import PATHS
-from virtcpr.model import DomainReport, HistoryEntry, Mode, Phase, Result
+from virtcpr.model import Blackout, DomainReport, HistoryEntry, Mode, Phase, Result
 
 log = logging.getLogger(__name__)
 PATH = PATHS.state / "history.jsonl"
@@ -30,6 +31,16 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
             if moved and entry.pause_ms is not None:
                 by_domain.setdefault(entry.uuid, []).append(entry.pause_ms)
     return by_domain
+
+
+def blackouts() -> list[Blackout]:
+    """The blackouts of mode transfer, the newest last.  A history that can't be read counts as empty."""
+    seen: list[Blackout] = []
+    with suppress(OSError):
+        for entry in entries():
+            if entry.blackout is not None and entry.blackout not in seen[-1:]:  # a line for each of its guests
+                seen.append(entry.blackout)
+    return seen
 
 
 def last_pauses() -> dict[str, float]:
@@ -61,7 +72,12 @@ def _entry(line: Mapping[str, Any]) -> HistoryEntry:
         target=_text(line.get("to")),
         pause_ms=None if pause is None else float(pause),
         phases=tuple(Phase(str(name), float(ms)) for name, ms in line.get("phases", {}).items()),
+        blackout=_blackout(line.get("blackout")),
     )
+
+
+def _blackout(value: Mapping[str, Any] | None) -> Blackout | None:
+    return None if value is None else Blackout(int(value["guests"]), float(value["ms"]))
 
 
 def _text(value: object) -> str | None:
@@ -80,6 +96,7 @@ def append(moved: DomainReport) -> None:
         "to": moved.target.version if moved.target else None,
         "pause_ms": moved.pause_ms,
         "phases": {phase.name: phase.ms for phase in moved.phases},
+        "blackout": asdict(moved.blackout) if moved.blackout else None,
     }
     try:
         append_durably(PATH, json.dumps(line))

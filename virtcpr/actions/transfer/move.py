@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.records import history
 from virtcpr.actions.records.journal import Entry, Journal
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.handover import HandOver
@@ -17,6 +18,7 @@ from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import descriptors, oom
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
+    Blackout,
     DomainReport,
     Finding,
     Mode,
@@ -30,6 +32,7 @@ from virtcpr.model import (
 from virtcpr.plan.decision import decide
 from virtcpr.plan.descriptors import needed, that_fit
 from virtcpr.plan.findings.table import DESCRIPTORS
+from virtcpr.plan.forecast import refuse_long_blackouts, refuse_long_pauses
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
@@ -41,6 +44,7 @@ class Move(Outcome):
 
     plan: Plan | None = None
     moved: bool = False
+    blackout: Blackout | None = None
     new: NewQemu | None = None
     hand_over: HandOver | None = None
 
@@ -115,6 +119,7 @@ class Move(Outcome):
             pause_ms=over.pause_ms if over and (moved or self.result is Result.ROLLED_BACK) else None,
             phases=(*self.phases, *(over.phases if over else ())),
             findings=self.findings,
+            blackout=self.blackout,
         )
 
 
@@ -125,10 +130,13 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     in its move.
     """
     pairs = probed(connection, request, ping=ping)
-    _fit([move for _, move in pairs if move.result is None], parallel(request))
+    moves = [move for _, move in pairs]
+    refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.TRANSFER))
+    refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts())
+    _fit([move for move in moves if move.result is None], parallel(request))
     if request.rehearse:
         rehearse_outcomes(pairs, Mode.TRANSFER)
-    return [move for _, move in pairs]
+    return moves
 
 
 def _fit(moves: list[Move], parallel: int) -> None:

@@ -14,6 +14,8 @@ from virtcpr.cli.options import (
     FallbackChoice,
     FallbackOption,
     ForceOption,
+    MaxBlackoutOption,
+    MaxPauseOption,
     RehearseOption,
     RunningDomain,
     TryOption,
@@ -31,6 +33,8 @@ def plan(
     emulator: EmulatorOption = None,
     mode: UpgradeModeOption = UpgradeMode.AUTO,
     fallback: FallbackOption = FallbackChoice.NONE,
+    max_pause: MaxPauseOption = None,
+    max_blackout: MaxBlackoutOption = None,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
@@ -44,14 +48,25 @@ def plan(
 ) -> PlanReport:
     """Show what upgrade would do now: which domains it would move, how, and what stands in the way.
 
-    Nothing is touched.  The forecast is the median of the domain's pauses in its last upgrades.
+    Nothing is touched.  The forecasts are medians: of the domain's pauses in its last upgrades, and of how long
+    libvirt's daemon was away.
     """
     session: Session = ctx.obj
     session.output = output
     options.refuse_trying_several(session, domain, trying)
+    options.refuse_limits(max_pause, max_blackout, mode)
     asked = options.request(session, domain, every, emulator)
     then = options.fallback(session, mode, fallback)
-    request = replace(asked, mode=mode.mode, fallback=then, rehearse=rehearse, force=force, trying=trying)
+    request = replace(
+        asked,
+        mode=mode.mode,
+        fallback=then,
+        rehearse=rehearse,
+        force=force,
+        trying=trying,
+        max_pause_ms=max_pause,
+        max_blackout_s=max_blackout,
+    )
     report = session.backend.plan(request)
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 

@@ -14,6 +14,8 @@ from virtcpr.cli.options import (
     FallbackChoice,
     FallbackOption,
     ForceOption,
+    MaxBlackoutOption,
+    MaxPauseOption,
     RehearseOption,
     RunningDomain,
     TryOption,
@@ -22,10 +24,10 @@ from virtcpr.cli.options import (
     YesOption,
 )
 from virtcpr.cli.output import render
-from virtcpr.cli.output.text import count
+from virtcpr.cli.output.text import count, milliseconds
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.errors import UsageError
-from virtcpr.model import ExitCode, Mode, Outlook, UpgradeReport
+from virtcpr.model import Blackouts, ExitCode, Mode, Outlook, UpgradeReport
 
 AWAY = "libvirt's daemon is away meanwhile."
 
@@ -39,6 +41,8 @@ def upgrade(
     fallback: FallbackOption = FallbackChoice.NONE,
     suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With mode reboot: {options.SUSPEND}")] = False,
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
+    max_pause: MaxPauseOption = None,
+    max_blackout: MaxBlackoutOption = None,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
@@ -59,6 +63,7 @@ def upgrade(
     if suspend and UpgradeMode.REBOOT.mode not in (mode.mode, fallback.mode):
         raise UsageError("--suspend-guest needs --mode reboot or --fallback reboot", hint=hint)
     options.refuse_trying_several(session, domain, trying)
+    options.refuse_limits(max_pause, max_blackout, mode)
     asked = options.request(session, domain, every, emulator)
     request = replace(
         asked,
@@ -69,10 +74,12 @@ def upgrade(
         suspend=suspend,
         force=force,
         trying=trying,
+        max_pause_ms=max_pause,
+        max_blackout_s=max_blackout,
     )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
-        if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode)):
+        if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode, planned.forecast)):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
         report = interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
     session.backend.refresh(session.uri, report.exit_code)
@@ -83,15 +90,31 @@ def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | Non
     return question is None or interaction.agreed(session, render.outlook_table(session, outlooks), question)
 
 
-def _question(moving: tuple[Outlook, ...], asked: Mode | None) -> str | None:
+def _question(moving: tuple[Outlook, ...], asked: Mode | None, blackouts: Blackouts | None) -> str | None:
     """The question, None if nothing would be moved.  It says if guests are ended and started again."""
     if not moving:
         return None
     reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)
     domains = count(len(moving), "domain")
     if not reboots:
-        return f"Move {domains} now? {AWAY}"
+        return f"Move {domains} now? {_pauses(moving)}{_away(blackouts)}"
     price = "ended and started again in place, paused for a second or more."
     if reboots == len(moving):
         return f"Move {domains} by mode reboot now? Each is {price} {AWAY}"
     return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price} {AWAY}"
+
+
+def _pauses(moving: tuple[Outlook, ...]) -> str:
+    known = [outlook.forecast_ms for outlook in moving if outlook.forecast_ms is not None]
+    if not known:
+        return ""
+    new = f" (no forecast for {len(moving) - len(known)} of them)" if len(known) < len(moving) else ""
+    return f"Each is paused for about {milliseconds(max(known))} at most{new}. "
+
+
+def _away(blackouts: Blackouts | None) -> str:
+    if blackouts is None:
+        return AWAY
+    if blackouts.times == 1:
+        return f"libvirt's daemon is away for about {milliseconds(blackouts.longest_ms)}."
+    return f"libvirt's daemon is away {blackouts.times} times, for about {milliseconds(blackouts.longest_ms)} at most."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtcpr.cli.output.layout import Cell
 from virtcpr.cli.output.text import count, milliseconds, visible, visible_lines
-from virtcpr.model import Result, Side
+from virtcpr.model import Blackouts, Result, Side
 
 RESULT_STYLES = {
     Result.UPGRADED: "green",
@@ -40,7 +40,11 @@ def versions(first: str | None, second: str | None) -> tuple[Cell, Cell]:
 
 
 def below(
-    results: list[str], order: tuple[str, ...], notes: tuple[str, ...], blackout_ms: float | None
+    results: list[str],
+    order: tuple[str, ...],
+    notes: tuple[str, ...],
+    blackout_ms: float | None,
+    blackouts: Blackouts | None = None,
 ) -> tuple[str, ...]:
     """``2 domains: 1 upgraded, 1 blocked; blackout 812 ms``, and the notes.  Only results in ``order`` are counted."""
     lines = tuple(line for note in notes for line in visible_lines(note))
@@ -48,4 +52,6 @@ def below(
     if not parts:
         return lines
     blackout = "" if blackout_ms is None else f"; blackout {milliseconds(blackout_ms)}"
+    if blackout and blackouts and blackouts.times > 1:
+        blackout += f" in {blackouts.times} parts, {milliseconds(blackouts.longest_ms)} at most"
     return (f"{count(len(results), 'domain')}: {parts}{blackout}", *lines)

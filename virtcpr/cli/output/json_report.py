@@ -10,6 +10,7 @@ from virtcpr.cli.failure import Failure
 from virtcpr.model import (
     AutoDomain,
     AutoReport,
+    Blackouts,
     CheckedDomain,
     CheckReport,
     DomainReport,
@@ -81,7 +82,8 @@ def _(outcome: HookReport) -> dict[str, Any]:
 
 @document.register
 def _(outcome: PlanReport) -> dict[str, Any]:
-    return _envelope("plan", outcome.exit_code, [_outlook(domain) for domain in outcome.domains])
+    domains = [_outlook(domain) for domain in outcome.domains]
+    return {**_envelope("plan", outcome.exit_code, domains), "forecast_blackouts": _blackouts(outcome.blackouts)}
 
 
 @document.register
@@ -101,6 +103,7 @@ def _(outcome: UpgradeReport) -> dict[str, Any]:
     return {
         **_envelope("upgrade", outcome.exit_code, domains),
         "blackout_ms": _ms(outcome.blackout_ms),
+        "blackouts": _blackouts(outcome.blackouts),
         **_notes(outcome.notes),
     }
 
@@ -134,6 +137,10 @@ def _(outcome: RestoreReport) -> dict[str, Any]:
         "blackout_ms": _ms(outcome.blackout_ms),
         **_notes(outcome.notes),
     }
+
+
+def _blackouts(several: Blackouts | None) -> dict[str, Any] | None:
+    return {"times": several.times, "longest_ms": _ms(several.longest_ms)} if several else None
 
 
 def _envelope(command: str | None, exit_code: int, domains: list[dict[str, Any]]) -> dict[str, Any]:
@@ -184,6 +191,7 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "to": entry.target,
         "pause_ms": _ms(entry.pause_ms),
         "phases": [_phase(phase) for phase in entry.phases],
+        "blackout": {"guests": entry.blackout.guests, "ms": _ms(entry.blackout.ms)} if entry.blackout else None,
     }
 
 

@@ -12,6 +12,7 @@ from virtcpr.model import (
     AVAILABLE,
     Action,
     AutoReport,
+    Blackouts,
     CheckReport,
     DomainReport,
     DomainRow,
@@ -163,8 +164,15 @@ def plan(report: PlanReport) -> Table:
     )
     actions = ["to move" if domain.moves else str(domain.verdict and domain.verdict.value) for domain in report.domains]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
-    below = (f"{count(len(rows), 'domain')}: {parts}",) if rows else ()
+    below = (f"{count(len(rows), 'domain')}: {parts}{_away(report.blackouts)}",) if rows else ()
     return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, f"no running domains{_of(report.uri)}", below)
+
+
+def _away(forecast: Blackouts | None) -> str:
+    if forecast is None:
+        return ""
+    times = "blackout" if forecast.times == 1 else f"{forecast.times} blackouts, each"
+    return f"; {times} about {milliseconds(forecast.longest_ms)}"
 
 
 def _action(domain: Outlook) -> Cell:
@@ -217,7 +225,8 @@ def upgrade(report: UpgradeReport) -> Table:
         for domain in report.domains
     )
     results = [domain.result.value for domain in report.domains]
-    below = cells.below(results, tuple(result.value for result in Result), report.notes, report.blackout_ms)
+    order = tuple(result.value for result in Result)
+    below = cells.below(results, order, report.notes, report.blackout_ms, report.blackouts)
     return Table(("DOMAIN", "RESULT", "QEMU", "PAUSE"), rows, "" if report.notes else "no running domains", below)
 
 

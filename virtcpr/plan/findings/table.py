@@ -60,6 +60,19 @@ DESCRIPTORS = Rule(
     "('ulimit -Hn')", "plan/descriptors.py",
 )
 
+LONG_PAUSE = Rule(
+    "long-pause", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "a pause of {forecast} ms is forecast, by its last moves; --max-pause allows {limit} ms",
+    "allow more, or move it at a quieter time; 'virtcpr history {name}' shows its last pauses", "plan/forecast.py",
+)
+
+LONG_BLACKOUT = Rule(
+    "long-blackout", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "libvirt's daemon would be away for {forecast} s for one guest, by the last times; --max-blackout allows {limit} s",
+    "allow more; or find out why the daemon takes so long, and move one domain without --max-blackout: the forecast is "
+    "the median of the last ten times", "plan/forecast.py",
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -394,6 +407,8 @@ DRIFT = (
          "virtcpr/plan/findings/drift.py"),
     RESOURCE,
     DESCRIPTORS,
+    LONG_PAUSE,
+    LONG_BLACKOUT,
 )
 
 REHEARSAL = (NO_GO, REFUSED, UNSURE)
