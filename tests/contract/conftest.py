@@ -40,6 +40,19 @@ class Tty(io.StringIO):
         return True
 
 
+class Typed(io.TextIOWrapper):
+    """A terminal on which this was typed, and then Ctrl-D."""
+
+    def __init__(self, text: str) -> None:
+        theirs, ours = os.pipe()
+        os.write(ours, text.encode())
+        os.close(ours)
+        super().__init__(io.BufferedReader(io.FileIO(theirs)))
+
+    def isatty(self) -> bool:
+        return True
+
+
 Cli = Callable[..., Outcome]
 
 
@@ -60,7 +73,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     def call(*args: str, backend: FakeBackend | None = None, typed: str | None = None) -> Outcome:
         capsys.readouterr()
         err: Tty | None = None
-        monkeypatch.setattr("sys.stdin", io.StringIO() if typed is None else Tty(typed))
+        monkeypatch.setattr("sys.stdin", io.StringIO() if typed is None else Typed(typed))
         if typed is not None:
             err = Tty()
             monkeypatch.setattr("sys.stderr", err)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,7 +25,21 @@ def agreed(session: Session, shown: str, question: str) -> bool:
         raise UsageError("there is no terminal to ask on", hint="--yes goes ahead without asking")
     sys.stderr.write(f"{shown}\n{question} [y/N] ")
     sys.stderr.flush()
+    _await_answer()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _await_answer() -> None:
+    """Wait for a line, or a signal: one that comes just before a read() would be noticed only after the line."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    before = signal.set_wakeup_fd(theirs)
+    try:
+        select.select([sys.stdin, ours], [], [])
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(ours)
+        os.close(theirs)
 
 
 def watched(session: Session, names: tuple[str, ...], run: Callable[[Watch], Done], *, what: str) -> Done:
