@@ -113,6 +113,9 @@ def command(kernel: str, *more: str) -> list[str]:
         "rtc": "base=utc",
         "serial": "file:/mnt/run/console.log",
         "qmp": "unix:/mnt/run/qmp,server=on,wait=off",
+        # a host that resets itself (a triple fault says nothing on its console) ends the emulator: then the log has why
+        "d": "cpu_reset,guest_errors",
+        "D": "/mnt/run/resets.log",
     }
     many = {
         "object": (

@@ -25,7 +25,7 @@ from tests.lab.support.process import Process, cgroup2
 
 BOOT_SECONDS = 600
 SHUTDOWN_SECONDS = 300
-LOGS = ("emulator.log", "console.log", "channel.log")
+LOGS = ("emulator.log", "console.log", "channel.log", "resets.log")
 KERNELS = ("stable", "backports")
 # What the machine below must have free: the host's RAM, and what emulates it.
 NEEDED_MIB = emulator.MEMORY_MIB + 1536
