@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Generator, Iterator
@@ -22,6 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/lab" in str(item.path):
             item.add_marker(pytest.mark.lab)
+
+
+def pytest_configure() -> None:
+    """What virtcpr reported is shown of a test that failed."""
+    logging.getLogger("tests.lab").setLevel(logging.INFO)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -97,11 +103,21 @@ class Guests:
         """
         for shape in shapes:
             try:
-                self.witness.watch(shape, timeout=90)
+                self._await_boot(shape)
             except LabCommandError as error:
                 _boot_again(shape, error)
                 self.witness.watch(shape, timeout=90)
         self.witness.mark()
+
+    def _await_boot(self, shape: Shape) -> None:
+        """Raises LabCommandError after 90 s, or soon if it has ended."""
+        for last in (False, False, True):
+            try:
+                self.witness.watch(shape, timeout=30)
+                return
+            except LabCommandError:
+                if last or not client.virsh("domstate", shape.name).startswith("running"):
+                    raise
 
     def adopt(self, shape: Shape) -> None:
         """A guest that the test starts by itself: it is removed with the others."""

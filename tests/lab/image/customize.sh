@@ -62,6 +62,8 @@ for unit in systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgra
     dpkg-db-backup.timer e2scrub_all.timer fstrim.timer systemd-resolved.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
+# Every run of dpkg would index the manual pages.
+rm -f /var/lib/man-db/auto-update
 echo virtcpr-lab > /etc/hostname
 rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
 

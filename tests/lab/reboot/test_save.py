@@ -11,6 +11,7 @@ import pytest
 
 from tests.lab.conftest import Guests
 from tests.lab.support import client
+from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL, Shape
 from tests.lab.support.machine import Lab
@@ -18,9 +19,10 @@ from tests.lab.support.reboots import define, nothing_left
 
 GUESTS = tuple(
     replace(SMALL, name=f"guest{n}", number=30 + n, memory_mib=160, ram_mib=16, prepared=False, interval_us=20_000)
-    for n in range(10)
+    for n in range(10 if FULL else 4)
 )
-IN_PLACE, SUSPENDED, AUTOSTARTED = GUESTS[:5], GUESTS[5], GUESTS[0]
+HALF = len(GUESTS) // 2
+IN_PLACE, SUSPENDED, FROM_FILE, AUTOSTARTED = GUESTS[:HALF], GUESTS[HALF], GUESTS[HALF + 1], GUESTS[0]
 UNITS = "virtcpr-save.service virtcpr-restore.service"
 
 
@@ -41,8 +43,8 @@ def units(lab: Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def ten(lab: Lab) -> Iterator[Guests]:
-    """Ten guests, the RAM of half of them in files on disk, one suspended, one started with the host."""
+def several(lab: Lab) -> Iterator[Guests]:
+    """Several guests, the RAM of half of them in files on disk, one suspended, one started with the host."""
     guests = Guests()
     for shape in GUESTS:
         define(shape)
@@ -61,10 +63,10 @@ def boots(guests: Guests, shape: Shape) -> Any:
     return guests.witness.report(shape)["boot_marks_seen"]
 
 
-def test_ten_guests_over_a_reboot_of_the_host(ten: Guests, lab: Lab) -> None:
-    before = {shape.name: boots(ten, shape) for shape in GUESTS}
+def test_guests_over_a_reboot_of_the_host(several: Guests, lab: Lab) -> None:
+    before = {shape.name: boots(several, shape) for shape in GUESTS}
     saved_by = run("cat", "/proc/sys/kernel/random/boot_id", "/etc/machine-id").out
-    ten.witness.close()
+    several.witness.close()
 
     lab.restart()
 
@@ -77,21 +79,21 @@ def test_ten_guests_over_a_reboot_of_the_host(ten: Guests, lab: Lab) -> None:
     assert states.pop(SUSPENDED.name) == "paused"
     assert set(states.values()) == {"running"}, states
     virsh("resume", SUSPENDED.name)
-    ten.witness = client.Witness()
+    several.witness = client.Witness()
     for shape in GUESTS:
-        ten.witness.watch(shape)
+        several.witness.watch(shape)
     for shape in GUESTS:
-        ten.assert_well(shape, beats=50)
-        assert boots(ten, shape) == before[shape.name]
+        several.assert_well(shape, beats=50)
+        assert boots(several, shape) == before[shape.name]
     nothing_left(*(shape.name for shape in GUESTS))
-    for shape in GUESTS[7:]:  # the rest of the module is faster without them
+    for shape in GUESTS[HALF + 2 :]:  # the rest of the module is faster without them
         virsh("destroy", shape.name)
     log = run("journalctl", "-b", "--no-pager", "-u", "libvirtd", "-u", "virtcpr-restore").out
     assert f"virtcpr: {AUTOSTARTED.name} is saved: to bring it back, run:" in log  # autostart came too early
 
 
-def test_saved_guests_can_not_be_started_by_mistake(ten: Guests) -> None:
-    one, other = GUESTS[1], GUESTS[6]
+def test_saved_guests_can_not_be_started_by_mistake(several: Guests) -> None:
+    one, other = GUESTS[1], FROM_FILE
     done = report("save", "--yes", one.name, other.name)
     assert [(d["result"], d["in_place"]) for d in done["domains"]] == [("saved", True), ("saved", False)]
     assert "saved" in client.virtcpr("list", one.name).out
@@ -112,13 +114,13 @@ def test_saved_guests_can_not_be_started_by_mistake(ten: Guests) -> None:
     assert [d["result"] for d in done["domains"]] == ["restored"] * 3
     assert report("restore", "--all")["domains"] == []
     for shape in (one, other, GUESTS[2]):
-        ten.assert_well(shape, beats=50)
+        several.assert_well(shape, beats=50)
     nothing_left(one.name, other.name)
 
 
-def test_what_is_saved_can_be_given_up(ten: Guests) -> None:
-    one = GUESTS[3]
-    before = boots(ten, one)
+def test_what_is_saved_can_be_given_up(several: Guests) -> None:
+    one = SUSPENDED
+    before = boots(several, one)
     report("save", "--yes", one.name)
     assert client.virtcpr("restore", "--discard", one.name).code == 2  # nobody is there to be asked
 
@@ -127,25 +129,25 @@ def test_what_is_saved_can_be_given_up(ten: Guests) -> None:
     assert [d["result"] for d in done["domains"]] == ["discarded"]
     virsh("start", one.name)
     nothing_left(one.name)
-    ten.witness.watch(one)
-    assert boots(ten, one) != before
+    several.witness.watch(one)
+    assert boots(several, one) != before
     assert client.virtcpr("restore", one.name).code == 2
 
 
-def test_stopping_the_unit_saves_nothing_while_the_host_stays_up(ten: Guests) -> None:
+def test_stopping_the_unit_saves_nothing_while_the_host_stays_up(several: Guests) -> None:
     process = client.pid(GUESTS[0].name)
     run("systemctl", "stop", "virtcpr-save.service")
     assert client.pid(GUESTS[0].name) == process
     assert "the host stays up" in run("journalctl", "--no-pager", "-n", "5", "-u", "virtcpr-save").out
 
 
-def test_a_new_qemu_that_refuses_the_state(ten: Guests) -> None:
+def test_a_new_qemu_that_refuses_the_state(several: Guests) -> None:
     """It comes between save and restore: the guest waits.  Is it there before, nothing is saved."""
-    one = GUESTS[4]
+    one = FROM_FILE
     client.install_qemu("NEW")
     virsh("destroy", one.name)
     virsh("start", one.name)
-    ten.watch(one)
+    several.watch(one)
     report("save", "--yes", one.name)
     client.install_qemu("NEXT")
 
@@ -159,7 +161,7 @@ def test_a_new_qemu_that_refuses_the_state(ten: Guests) -> None:
     assert virsh("domstate", one.name).strip() == "shut off"
     client.install_qemu("NEW")
     assert report("restore", one.name)["domains"][0]["result"] == "restored"
-    ten.assert_well(one, beats=50)
+    several.assert_well(one, beats=50)
     nothing_left(one.name)
 
     client.install_qemu("NEXT")
@@ -168,4 +170,4 @@ def test_a_new_qemu_that_refuses_the_state(ten: Guests) -> None:
 
     assert [f["code"] for f in domain["findings"] if f["severity"] == "blocker"] == ["rehearsal"]
     assert client.pid(one.name) == process
-    ten.assert_well(one, beats=50)
+    several.assert_well(one, beats=50)

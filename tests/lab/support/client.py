@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 
 from tests import paths
 from tests.lab.support.guests import WITNESS, Shape, domain_xml, image_commands, watch_request
+
+log = logging.getLogger(__name__)
 
 LAB = paths.LAB / "lab"
 RELEASES = ("OLD", "NEW", "NEXT")
@@ -195,4 +198,5 @@ def virtcpr(*arguments: str, check: bool = False, timeout: float = 180) -> Done:
 def upgrade(*arguments: str, timeout: float = 180) -> Any:
     """``virtcpr upgrade … --yes -o json``: its JSON."""
     done = virtcpr("upgrade", "--yes", "-o", "json", *arguments, timeout=timeout)
+    log.info("%s", done.out)  # a test that fails shows it whole
     return json.loads(done.out)

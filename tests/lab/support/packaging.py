@@ -39,9 +39,12 @@ def install() -> None:
     )
 
 
+DPKG = "env DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io"
+
+
 def dpkg(*arguments: str) -> str:
     """What dpkg said, on stdout and stderr."""
-    done = run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-unsafe-io", *arguments)
+    done = run(*DPKG.split(), *arguments)
     return done.out + done.err
 
 
