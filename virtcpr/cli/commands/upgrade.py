@@ -40,7 +40,7 @@ def upgrade(
     mode: UpgradeModeOption = UpgradeMode.AUTO,
     fallback: FallbackOption = FallbackChoice.NONE,
     suspend: Annotated[bool, typer.Option("--suspend-guest", help=f"With mode reboot: {options.SUSPEND}")] = False,
-    parallel: Annotated[int | None, typer.Option(metavar="N", help="Swap at most N domains at a time.")] = None,
+    parallel: Annotated[int | None, typer.Option(metavar="N", help="Make at most N new QEMUs at a time.")] = None,
     max_pause: MaxPauseOption = None,
     max_blackout: MaxBlackoutOption = None,
     rehearse: RehearseOption = True,
