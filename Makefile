@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.stamp
 RUN    := $(VENV)/bin/python
 # How many tests run at once, each in a lab of its own: one leaves half of two CPUs idle.
 LABS   ?= 2
+# What `make bench` measured.
+FIGURES ?= build/bench.json
 
 .DEFAULT_GOAL := help
 .PHONY: help demo picture test host chaos unit lint bench lab clean
@@ -18,7 +20,7 @@ help:
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
 	@echo 'make picture draw docs/upgrade.svg, the terminal of an upgrade in the lab (root)'
-	@echo 'make bench   pause and blackout, measured in the lab (root)'
+	@echo 'make bench   pause, blackout and what they cost, measured in the lab; an hour or more (root)'
 	@echo 'make lab     build the lab, or find that it is built (root)'
 	@echo 'make clean   remove what the other targets made in this directory'
 
@@ -48,7 +50,8 @@ lint: $(STAMP)
 	$(RUN) -m pytest -m lint tests/unit
 
 bench: $(STAMP)
-	$(RUN) -m tests.bench
+	mkdir -p build && rm -f $(FIGURES)
+	$(RUN) -m tests.bench --json $(FIGURES)
 
 lab: $(STAMP)
 	tests/lab/lab build

@@ -1,39 +1,31 @@
-"""What every measurement needs: a guest's silence from outside, and a comparison with its bound."""
+"""What every measurement needs: a guest's silence from outside, a move by virtcpr, bare QEMU beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
+from typing import Any
 
-from tests.lab.support.client import Witness
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR, REBUILT
+from tests.lab.support.client import LAB, Witness, run
 from tests.lab.support.guests import Shape
+from tests.lab.support.kept import LabError
 
 TURNS = 5
 SETTLE_BEATS = 1500
+INSIDE = Path(__file__).parent / "inside"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison: milliseconds (or MiB) of what is measured and of what it is measured against."""
-
-    name: str
-    measured: list[float]
-    against: list[float]
-    bound: float
-
-    @property
-    def ratio(self) -> float:
-        return median(self.measured) / median(self.against)
-
-    def __str__(self) -> str:
-        figures = " ".join(f"{value:.0f}" for value in self.measured)
-        others = " ".join(f"{value:.0f}" for value in self.against)
-        verdict = "within" if self.ratio <= self.bound else "OVER"
-        return (
-            f"{self.name}\n    {figures}  median {median(self.measured):.1f}\n    {others}  median "
-            f"{median(self.against):.1f}\n    ratio {self.ratio:.2f}, {verdict} {self.bound}"
-        )
+def put(script: str) -> str:
+    """A script of ``inside/`` in the lab; its path there."""
+    path = f"/root/{script}"
+    run("sh", "-c", f"cat > {path}", stdin=(INSIDE / script).read_text())
+    return path
 
 
 def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
@@ -43,3 +35,95 @@ def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
     act()
     witness.beats(shape, 500, timeout=60)
     return float(witness.report(shape)["pause_ms"])
+
+
+def milliseconds(act: Callable[[], object]) -> float:
+    """How long it takes."""
+    begun = time.monotonic()
+    act()
+    return (time.monotonic() - begun) * 1000
+
+
+def other_build(name: str) -> str:
+    """The one of the two builds that the domain doesn't run."""
+    return EMULATOR if f"<emulator>{REBUILT}<" in client.virsh("dumpxml", name) else REBUILT
+
+
+def upgrade(name: str) -> Any:
+    """Move a guest to the other of the two builds; virtcpr's report."""
+    report = client.upgrade(name, "--emulator", other_build(name))
+    if report["exit_code"] != 0:
+        raise LabError(f"virtcpr failed: {json.dumps(report)}")
+    return report
+
+
+def moved(name: str) -> float:
+    """The pause of a guest that is moved alone, by QEMU's events, ms."""
+    return float(upgrade(name)["domains"][0]["pause_ms"])
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a move of several guests took."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mib: float
+    blackout_ms: float
+    pauses: list[float]  # by QEMU's events, ms
+    phases: list[tuple[str, float]]
+
+
+def move_all(count: int, emulator: str) -> Moved:
+    """Move all guests; the twins, which try each kind of guest once, are left out."""
+    command = f"upgrade --yes -o json --all --force --no-rehearse --emulator {emulator}"
+    took = json.loads(run("python3", put("measured.py"), "virtcpr", *command.split(), timeout=600).out)
+    report = json.loads(took["out"])
+    domains = report["domains"]
+    if [domain["result"] for domain in domains] != ["upgraded"] * count:
+        raise LabError(f"virtcpr failed: {report}")
+    return Moved(
+        took["seconds"],
+        took["cpu_s"],
+        took["rss_mib"],
+        report["blackout_ms"],
+        [domain["pause_ms"] for domain in domains if domain["pause_ms"] is not None],
+        [(phase["name"], phase["ms"]) for domain in domains for phase in domain["phases"]],
+    )
+
+
+class BareGuests:
+    """inside/bare.py in the lab: a guest like each of these domains, under a number that decides its addresses."""
+
+    def __init__(self, domains: Sequence[tuple[str, int]]) -> None:
+        words = [str(word) for domain in domains for word in domain]
+        command = [str(LAB), "exec", "python3", put("bare.py"), *words]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._line()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise LabError("bare QEMU failed: see /run/bare/*/log in the lab")
+        return line
+
+    def _tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, line: str) -> Any:
+        self._tell(line)
+        return json.loads(self._line())
+
+    def start(self) -> None:
+        self.ask("start")
+
+    def swap(self, emulator: str) -> list[float]:
+        """Move all of them; their pauses by QEMU's events, ms."""
+        return [guest["pause_ms"] for guest in self.ask(f"swap {emulator}")["guests"]]
+
+    def end(self) -> None:
+        self._tell("end")
+        self.process.wait(timeout=30)

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tests.bench.measure import TURNS, Row, pause
+from tests.bench.figures import Item, Row
+from tests.bench.measure import TURNS, pause
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness, run, virsh
@@ -27,21 +28,18 @@ TEN = tuple(
 )
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Item]:
     forward_at_once()
     witness = Witness()
     start(witness, tuple(SIZED.values()))
     for shape in SIZED.values():  # one at a time: each keeps a CPU busy
         virsh("suspend", shape.name)
-    for row in (against_managed_save(witness), against_ram_size(witness)):
-        print(row, flush=True)
-        yield row
+    yield against_managed_save(witness)
+    yield against_ram_size(witness)
     witness.close()
     for shape in SIZED.values():
         client.remove(shape.name)
-    for row in ten_at_once():
-        print(row, flush=True)
-        yield row
+    yield from ten_at_once()
 
 
 def forward_at_once() -> None:
@@ -91,7 +89,7 @@ def against_managed_save(witness: Witness) -> Row:
     for _ in range(TURNS):
         ours.append(alone(witness, shape, lambda: upgrade(shape)))
         theirs.append(alone(witness, shape, lambda: managed_save(shape)))
-    return Row("pause, mode reboot against managedsave and start, 1 GiB (ms)", ours, theirs, 0.2)
+    return Row("reboot-save", "pause, mode reboot against managedsave and start, 1 GiB", ours, theirs, 0.2)
 
 
 def against_ram_size(witness: Witness) -> Row:
@@ -99,7 +97,7 @@ def against_ram_size(witness: Witness) -> Row:
     for _ in range(TURNS):
         large.append(alone(witness, SIZED[4096], lambda: upgrade(SIZED[4096])))
         small.append(alone(witness, SIZED[256], lambda: upgrade(SIZED[256])))
-    return Row("pause, mode reboot, 4 GiB against 256 MiB of RAM (ms)", large, small, 1.3)
+    return Row("reboot-ram", "pause, mode reboot, 4 GiB against 256 MiB of RAM", large, small, 1.3)
 
 
 def ten_at_once() -> Iterator[Row]:
@@ -118,7 +116,7 @@ def ten_at_once() -> Iterator[Row]:
     for shape in TEN:
         client.remove(shape.name)
     for command in ("save", "restore"):
-        yield Row(f"wall time, {command} of ten guests against one by one (ms)", times[command],
+        yield Row(f"{command}-ten", f"wall time, {command} of ten guests against one by one", times[command],
                   times[f"{command} each"], 1 / 3)  # fmt: skip
 
 

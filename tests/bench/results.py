@@ -1,0 +1,90 @@
+"""The results as JSON: the machine, and every part with its series, statistics, bounds and verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench.figures import Item, NotRun, Row, Steps, Trace
+from tests.bench.traces import perfetto
+from tests.lab.support.client import run
+from virtcpr import __version__
+
+SCHEMA = 1
+DIGITS = 3
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on, in words that name no machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processors": os.cpu_count(),
+        "memory_gib": round(memory),
+        "where": "a container (the lab)",
+        "accelerator": "TCG",
+        "kernel": platform.release().split("-")[0],
+        "qemu": run("dpkg-query", "-Wf", "${Version}", "qemu-system-x86").out,
+        "libvirt": run("dpkg-query", "-Wf", "${Version}", "libvirt-daemon-system").out,
+        "python": run("python3", "-c", "import platform; print(platform.python_version())").out.strip(),
+        "virtcpr": __version__,
+    }
+
+
+def of_part(items: Iterable[Item]) -> dict[str, Any]:
+    part: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "rows": [], "steps": [], "not_run": []}
+    for item in items:
+        match item:
+            case Row():
+                part["rows"].append(of_row(item))
+            case Steps():
+                part["steps"].append(asdict(item))
+            case NotRun():
+                part["not_run"].append(asdict(item))
+            case Trace():
+                part["spans"] = item.spans
+    return part
+
+
+def of_row(row: Row) -> dict[str, Any]:
+    return {
+        **asdict(row),
+        "measured": _rounded(row.measured),
+        "against": _rounded(row.against),
+        "value": round(row.value, DIGITS),
+        "against_median": round(median(row.against), DIGITS) if row.against else None,
+        "ratio": round(row.figure, DIGITS) if row.against else None,
+        "within": row.within if row.bound is not None else None,
+    }
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(value, DIGITS) for value in values]
+
+
+def read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def write(file: Path, name: str, items: Iterable[Item], about: Mapping[str, object]) -> None:
+    """Put a part into the file, beside those that are there.  Raises ValueError if they are another machine's.
+
+    A part's trace goes into a file of its own, too, for Perfetto.
+    """
+    results: dict[str, Any] = {"schema": SCHEMA, "machine": about, "parts": {}}
+    if file.exists():
+        results = read(file)
+    if results["machine"] != about:
+        raise ValueError(f"{file} has the figures of another machine, or of other versions")
+    results["parts"][name] = of_part(items)
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    spans = results["parts"][name].get("spans")
+    if spans:
+        file.with_suffix(f".{name}.trace.json").write_text(json.dumps(perfetto(spans)) + "\n")
