@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bench import commands, many, reboot, results, single
+from tests.bench import commands, copies, many, reboot, results, single, sizes
 from tests.bench.figures import Item, Row
 from tests.lab.support.builds import REBUILD
 from tests.lab.support.client import LabCommandError, run
@@ -23,6 +23,11 @@ from tests.lab.support.machine import Lab, default_store
 
 PARTS: Mapping[str, Callable[[], Iterator[Item]]] = {
     "single": single.rows,
+    "ram": sizes.ram,
+    "vcpus": sizes.vcpus,
+    "devices": sizes.devices,
+    "pages": sizes.pages,
+    "copies": copies.rows,
     **{f"idle-{count}": partial(many.rows, count, busy=False) for count in many.COUNTS},
     **{f"busy-{count}": partial(many.rows, count, busy=True) for count in many.COUNTS},
     "commands": commands.rows,
