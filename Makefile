@@ -6,11 +6,11 @@ STAMP  := $(VENV)/.stamp
 RUN    := $(VENV)/bin/python
 # How many tests run at once, each in a lab of its own: one leaves half of two CPUs idle.
 LABS   ?= 2
-# What `make bench` measured.
+# What `make bench` measured, and `make performance` publishes.
 FIGURES ?= build/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test host chaos unit lint bench lab clean
+.PHONY: help demo picture test host chaos unit lint bench performance lab clean
 
 help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
 	@echo 'make picture draw docs/upgrade.svg, the terminal of an upgrade in the lab (root)'
 	@echo 'make bench   pause, blackout and what they cost, measured in the lab; an hour or more (root)'
+	@echo 'make performance  write docs/performance.md and its pictures from what make bench measured'
 	@echo 'make lab     build the lab, or find that it is built (root)'
 	@echo 'make clean   remove what the other targets made in this directory'
 
@@ -52,6 +53,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	mkdir -p build && rm -f $(FIGURES)
 	$(RUN) -m tests.bench --json $(FIGURES)
+
+performance: $(STAMP)
+	$(RUN) -m pip install --quiet --editable '.[bench]'
+	$(RUN) -m tests.bench.publish $(FIGURES)
 
 lab: $(STAMP)
 	tests/lab/lab build

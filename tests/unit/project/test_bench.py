@@ -1,14 +1,19 @@
-"""The pure parts of the bench: statistics, bounds, the trace."""
+"""The pure parts of the bench: statistics, bounds, the trace, and the page that is made of the figures."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench.figures import Row, p99
+from tests.bench import results, why
+from tests.bench.figures import Item, NotRun, Row, Steps, Trace, p99
+from tests.bench.page import Results, page
 from tests.bench.traces import of_guest, perfetto, split
 
+ABOUT = {"processors": 2, "memory_gib": 24, "where": "a container", "kernel": "6.1", "qemu": "10", "libvirt": "11",
+         "python": "3.13", "virtcpr": "1", "accelerator": "TCG"}  # fmt: skip
 SPANS: list[dict[str, float | str]] = [
     {"lane": "web", "name": "incoming", "begin": 10.0, "end": 10.5},
     {"lane": "web (old QEMU): events", "name": "STOP", "begin": 10.1, "end": 10.1},
@@ -51,3 +56,38 @@ def test_a_trace_has_the_pause_and_counts_from_its_first_span() -> None:
 def test_lanes_are_found_by_guest() -> None:
     assert split("web (old QEMU): QMP") == ("web", "old QEMU: QMP")
     assert set(of_guest(SPANS, "web")) == {"steps", "old QEMU: events", "new QEMU: events", "guest"}
+
+
+def written(file: Path) -> Results:
+    items: list[Item] = [
+        Row("pause", "pause of one", [20, 30, 25], [10], bound=1.5),
+        Row("restart", "a restart", [700.0]),
+        Steps("steps", "steps", {"spawn": 3.0}),
+        NotRun("hugepages", "there are none"),
+        Trace("idle-8", SPANS),
+    ]
+    results.write(file, "idle-8", items, ABOUT)
+    results.write(file, "commands", [Row("help", "--help", [0.2], bound=0.25, unit="s")], ABOUT)
+    return Results(results.read(file))
+
+
+def test_parts_are_added_to_the_file(tmp_path: Path) -> None:
+    found = written(tmp_path / "bench.json")
+    assert found.value("idle-8", "pause", "ratio") == 2.5
+    assert found.value("idle-8", "gone") is None
+    assert found.steps("idle-8") == {"spawn": 3.0}
+    assert len(found.spans("idle-8")) == len(SPANS)
+    assert (tmp_path / "bench.idle-8.trace.json").exists()
+    with pytest.raises(ValueError, match="another machine"):
+        results.write(tmp_path / "bench.json", "commands", [], {**ABOUT, "processors": 4})
+
+
+def test_the_page_names_what_is_over_and_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(why.WHY, ("idle", "pause"), "because.")
+    text = page(written(tmp_path / "bench.json"), {"pause.svg": "A picture"})
+    assert "| pause of one (idle) | 25.0 : 10.0 ms | 2.50 | at most 1.5 | **no** |" in text
+    assert "- **pause of one (idle)**: 2.50 instead of 1.5. Because.\n" in text
+    assert "| --help | 0.20 s | 0.20 s | at most 0.25 | yes |" in text
+    assert "| a restart (idle) | 700 ms |  |" in text
+    assert "- hugepages: there are none.\n" in text
+    assert "![A picture](performance/pause.svg)" in text

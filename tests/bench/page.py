@@ -1,0 +1,182 @@
+"""docs/performance.md from the results.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.bench.figures import p99
+from tests.bench.why import NOT_RUN, WHY
+
+HEAD = """\
+# Performance: pause, blackout and what they cost
+
+<!-- Generated: `make bench` measures, `make performance` writes this page and its pictures from the figures. -->
+
+How long a guest doesn't run (the *pause*), and how long libvirt's daemon doesn't answer (the *blackout*), measured
+against what else could be done: a restart of the daemon, bare QEMU, `virsh managedsave`, an ordinary migration.
+
+**These are figures of one small machine, whose guests run under TCG.** {machine} Real hardware was not measured.
+Compare the ratios, not the milliseconds. Every ratio is one of medians, of one run, in which both sides took turns.
+
+- *By QEMU*: from old QEMU's event STOP to new QEMU's RESUME. *From outside*: the longest time without a packet from a
+  guest that sends one every 2 ms (busy guests: every 5 ms).
+- *Idle* guests run their firmware, which waits. *Busy* ones write and verify their RAM as fast as they can: each keeps
+  a processor busy. A quarter of the guests is busy; with 60 guests that is 15 for two processors.
+- *Bare QEMU* is a plain script with the same command lines: it starts new QEMU, says `migrate` and `migrate-incoming`,
+  and kills old QEMU. It checks nothing, can't roll back, and libvirt isn't there.
+- p50 is the median, p99 the 99th percentile; of fewer than a hundred figures it is the greatest.
+- Before each move the daemon was restarted in the same way, for comparison. If libvirtd hung in its own shutdown, as
+  version 11.3 does one time in ten, that restart was measured again, but virtcpr's blackout was not.
+"""
+
+AGAIN = """\
+## Measure it yourself
+
+    make bench          # as root: all parts, in the lab; an hour or more
+    make performance    # this page and its pictures, from what `make bench` has written to build/bench.json
+
+`python -m tests.bench PART… --json FILE` runs some of the parts. Beside FILE it writes traces (`*.trace.json`) that
+[Perfetto](https://ui.perfetto.dev) shows: each step, each QMP command and each event of QEMU.
+"""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The file of tests/bench/results.py."""
+
+    data: Mapping[str, Any]
+
+    def row(self, part: str, key: str) -> Mapping[str, Any] | None:
+        rows = self.data["parts"].get(part, {}).get("rows", [])
+        found: Mapping[str, Any] | None = next((row for row in rows if row["key"] == key), None)
+        return found
+
+    def value(self, part: str, key: str, of: str = "value") -> float | None:
+        row = self.row(part, key)
+        return None if row is None else row[of]
+
+    def rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for part, found in self.data["parts"].items():
+            for row in found["rows"]:
+                yield part, row
+
+    def steps(self, part: str) -> Mapping[str, float]:
+        found = self.data["parts"].get(part, {}).get("steps", [])
+        steps: Mapping[str, float] = found[0]["ms"] if found else {}
+        return steps
+
+    def spans(self, part: str) -> Sequence[Mapping[str, Any]]:
+        spans: Sequence[Mapping[str, Any]] = self.data["parts"].get(part, {}).get("spans", [])
+        return spans
+
+
+def page(results: Results, plots: Mapping[str, str]) -> str:
+    """``plots``: what each picture shows, by its file's name."""
+    sections = [
+        HEAD.replace("{machine}", machine(results.data["machine"])),
+        "## Every figure that has a bound\n\n" + bounded(results),
+        *(f"![{what}](performance/{name})\n" for name, what in plots.items()),
+        "## One guest and many\n\n" + many(results),
+        "## Everything else that was measured\n\n" + unbounded(results),
+        "## Over its bound, and why\n\n" + over(results),
+        "## Not run\n\n" + not_run(results),
+        AGAIN,
+    ]
+    return "\n".join(sections)
+
+
+def machine(about: Mapping[str, Any]) -> str:
+    return (
+        f"It has {about['processors']} processors and\n{about['memory_gib']} GiB of memory. Everything ran in "
+        f"{about['where']}, with Linux {about['kernel']}, QEMU\n{about['qemu']}, libvirt {about['libvirt']}, Python "
+        f"{about['python']}, virtcpr\n{about['virtcpr']}."
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Three digits are enough."""
+    if value is None:
+        return "not run"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def figure(row: Mapping[str, Any]) -> str:
+    """The ratio, or the figure itself if there is nothing that it is measured against."""
+    return number(row["ratio"]) if row["ratio"] is not None else f"{number(row['value'])} {row['unit']}"
+
+
+def both(row: Mapping[str, Any]) -> str:
+    against = "" if row["against_median"] is None else f" : {number(row['against_median'])}"
+    return f"{number(row['value'])}{against} {row['unit']}"
+
+
+def bounded(results: Results) -> str:
+    rows = []
+    for part, row in results.rows():
+        if row["bound"] is not None:
+            least = "at least" if row["at_least"] else "at most"
+            verdict = "yes" if row["within"] else "**no**"
+            name = f"{row['name']}{load(part)}"
+            rows.append((name, both(row), figure(row), f"{least} {row['bound']:g}", verdict))
+    return table(("what", "figures", "ratio", "bound", "within"), rows)
+
+
+def load(part: str) -> str:
+    return {"idle": " (idle)", "busy": " (a quarter busy)"}.get(part.partition("-")[0], "")
+
+
+def many(results: Results) -> str:
+    header = ("guests", "load", "wall, s", "blackout, s", "a restart, s", "pause p50, ms", "pause p99, ms",
+              "from outside p50, ms", "bare QEMU p50, ms", "CPU of virtcpr, s", "its memory, MiB")  # fmt: skip
+    return table(header, [_herd(results, part) for part in results.data["parts"] if load(part)])
+
+
+def _herd(results: Results, part: str) -> Sequence[str]:
+    kind, _, count = part.partition("-")
+    pauses = results.row(part, "pause") or {"value": None, "measured": ()}
+    seconds = (results.value(part, key) for key in ("blackout", "restart"))
+    return (
+        count,
+        kind,
+        number(results.value(part, "wall")),
+        *(number(None if ms is None else ms / 1000) for ms in seconds),
+        number(pauses["value"]),
+        number(p99(pauses["measured"]) if pauses["measured"] else None),
+        number(results.value(part, "outside")),
+        number(results.value(part, "pause-bare", "against_median")),
+        number(results.value(part, "cpu")),
+        number(results.value(part, "rss")),
+    )
+
+
+def unbounded(results: Results) -> str:
+    rows = [
+        (f"{row['name']}{load(part)}", both(row), number(row["ratio"]) if row["ratio"] is not None else "")
+        for part, row in results.rows()
+        if row["bound"] is None
+    ]
+    return table(("what", "figures", "ratio"), rows)
+
+
+def over(results: Results) -> str:
+    lines = []
+    for part, row in results.rows():
+        if row["within"] is False:
+            why = WHY.get((part, row["key"])) or WHY.get((part.partition("-")[0], row["key"])) or "not known yet."
+            bound = f"{figure(row)} instead of {row['bound']:g}"
+            lines.append(f"- **{row['name']}{load(part)}**: {bound}. {why[0].upper()}{why[1:]}\n")
+    return "".join(lines) or "Nothing is.\n"
+
+
+def not_run(results: Results) -> str:
+    found = [(one["what"], one["why"]) for part in results.data["parts"].values() for one in part["not_run"]]
+    return "".join(f"- {what}: {why}.\n" for what, why in (*found, *NOT_RUN))
