@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.figures import Trace
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import LAB, Witness, run
@@ -90,6 +91,14 @@ def move_all(count: int, emulator: str) -> Moved:
         [domain["pause_ms"] for domain in domains if domain["pause_ms"] is not None],
         [(phase["name"], phase["ms"]) for domain in domains for phase in domain["phases"]],
     )
+
+
+def traced(key: str, domains: str) -> Trace:
+    """One more move, of which every step is noted; the builds don't matter to it."""
+    file = "/root/spans.json"
+    command = f"upgrade --yes -q --no-rehearse --force {domains}"
+    run("python3", put("traced.py"), file, *command.split(), timeout=600)
+    return Trace(key, json.loads(run("cat", file).out))
 
 
 class BareGuests:

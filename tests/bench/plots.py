@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from tests.bench.page import Results, number
-from tests.bench.traces import GUEST, of_guest
+from tests.bench.traces import GUEST, of_guest, split, stopped
 
 OURS, THEIRS, GREY = "#2f81f7", "#d9822b", "#767676"
 COUNTS = (1, 8, 24, 60)
@@ -118,9 +118,8 @@ def bars(plot: Any, found: Mapping[str, float]) -> None:
 def trace(results: Results) -> Any:
     """What happens while a single guest doesn't run, and around that."""
     spans = results.spans("idle-1")
-    (guest,) = {str(span["lane"]) for span in spans if "(" not in str(span["lane"]) and "daemon" not in span["lane"]}
-    lanes = of_guest(spans, guest)
-    (stop,) = lanes[GUEST]
+    (stop,) = stopped(spans)
+    lanes = of_guest(spans, split(str(stop["lane"]))[0])
     begin, length = float(stop["begin"]), float(stop["end"]) - float(stop["begin"])
     names = (GUEST, "steps", "old QEMU: QMP", "new QEMU: QMP", "old QEMU: events", "new QEMU: events")
     figure, axes = plt.subplots(figsize=(7, 2.6))

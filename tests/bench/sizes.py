@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.figures import Item, NotRun, Row
+from tests.bench.figures import Item, NotRun, Row, Trace
 from tests.bench.herd import MEMFD, Light, calm
-from tests.bench.measure import TURNS, moved, pause
+from tests.bench.measure import TURNS, moved, pause, traced
 from tests.bench.memory import MemoryWatch
 from tests.lab.support import client
 from tests.lab.support.client import Witness
@@ -48,8 +48,8 @@ def ram() -> Iterator[Item]:
     yield Row("taken", f"memory taken on the host during a move of {max(SIZED)} MiB", taken, unit="MiB")
 
 
-def in_turn(guests: Mapping[object, Light]) -> dict[object, list[float]]:
-    """The pauses of these guests, by QEMU's events; each is moved alone."""
+def in_turn(guests: Mapping[object, Light]) -> tuple[dict[object, list[float]], Trace]:
+    """The pauses of these guests, by QEMU's events, each moved alone; and how the last one is moved."""
     for guest in guests.values():
         guest.start()
     calm()
@@ -57,22 +57,26 @@ def in_turn(guests: Mapping[object, Light]) -> dict[object, list[float]]:
     for _ in range(TURNS):
         for key, guest in guests.items():
             found[key].append(moved(guest.name))
+    largest = list(guests.values())[-1].name
+    trace = traced(largest, largest)
     for guest in guests.values():
         client.remove(guest.name)
-    return found
+    return found, trace
 
 
 def vcpus() -> Iterator[Item]:
-    found = in_turn({number: Light(f"vcpus{number}", vcpus=number) for number in VCPUS})
+    found, trace = in_turn({number: Light(f"vcpus{number}", vcpus=number) for number in VCPUS})
     for number in VCPUS[1:]:
         yield Row(f"vcpus-{number}", f"pause by QEMU, {number} vCPUs against 1", found[number], found[1])
+    yield trace
 
 
 def devices() -> Iterator[Item]:
-    found = in_turn({number: Light(f"disks{number}", disks=number) for number in DISKS})
+    found, trace = in_turn({number: Light(f"disks{number}", disks=number) for number in DISKS})
     for number in DISKS[1:]:
         what = f"pause by QEMU, {number} virtio disks against {DISKS[0]}"
         yield Row(f"devices-{number}", what, found[number], found[DISKS[0]])
+    yield trace
 
 
 @contextlib.contextmanager
@@ -94,5 +98,5 @@ def pages() -> Iterator[Item]:
         if not there:
             yield NotRun("hugepages against memfd", "the machine has no hugepages to give")
             return
-        found = in_turn({"memfd": Light("memfd"), "huge": Light("huge", backing=f"<hugepages/>{MEMFD}")})
+        found, _ = in_turn({"memfd": Light("memfd"), "huge": Light("huge", backing=f"<hugepages/>{MEMFD}")})
         yield Row("hugepages", "pause by QEMU, hugepages against memfd", found["huge"], found["memfd"])

@@ -44,15 +44,30 @@ def split(lane: str) -> tuple[str, str]:
 
 def stopped(spans: Sequence[Span]) -> Iterator[Span]:
     """From old QEMU's last STOP to new QEMU's RESUME, for each guest."""
-    at: dict[tuple[str, str], float] = {}
+    for guest, at in _events(spans).items():
+        if at.keys() >= {"old STOP", "new RESUME"}:
+            begin, end = at["old STOP"], at["new RESUME"]
+            yield {"lane": f"{guest} ({GUEST})", "name": "doesn't run", "begin": begin, "end": end}
+
+
+def _events(spans: Sequence[Span]) -> Mapping[str, Mapping[str, float]]:
+    """When each event of each guest came last: ``old STOP``."""
+    at: dict[str, dict[str, float]] = {}
     for span in spans:
         guest, lane = split(str(span["lane"]))
         if lane in ("old QEMU: events", "new QEMU: events"):
-            at[guest, f"{lane[:3]} {span['name']}"] = float(span["begin"])
-    for guest in dict.fromkeys(name for name, _ in at):
-        if {(guest, "old STOP"), (guest, "new RESUME")} <= at.keys():
-            begin, end = at[guest, "old STOP"], at[guest, "new RESUME"]
-            yield {"lane": f"{guest} ({GUEST})", "name": "doesn't run", "begin": begin, "end": end}
+            at.setdefault(guest, {})[f"{lane[:3]} {span['name']}"] = float(span["begin"])
+    return at
+
+
+def shares(spans: Sequence[Span]) -> list[tuple[float, float]]:
+    """Each guest's pause in two, ms: until both QEMUs say that the device state is moved, and from then on."""
+    found = []
+    for at in _events(spans).values():
+        ends = [at[name] for name in ("old MIGRATION completed", "new MIGRATION completed") if name in at]
+        if len(ends) == 2 and at.keys() >= {"old STOP", "new RESUME"}:
+            found.append(((max(ends) - at["old STOP"]) * 1000, (at["new RESUME"] - max(ends)) * 1000))
+    return found
 
 
 def of_guest(spans: Sequence[Span], guest: str) -> Mapping[str, list[Span]]:
