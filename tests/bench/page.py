@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from tests.bench.figures import p99
@@ -31,6 +32,12 @@ Compare the ratios, not the milliseconds. Every ratio is one of medians, of one 
 - p50 is the median, p99 the 99th percentile; of fewer than a hundred figures it is the greatest.
 - Before each move the daemon was restarted in the same way, for comparison. If libvirtd hung in its own shutdown, as
   version 11.3 does one time in ten, that restart was measured again, but virtcpr's blackout was not.
+"""
+
+STEPS = """\
+Medians, ms, by the number of guests. Up to `place`, libvirt's daemon is there, and as many guests are worked on at once
+as there are processors. From `connect` on it is away: up to `commit` one guest after the other, then again several.
+
 """
 
 PARTS = """\
@@ -84,13 +91,17 @@ class Results:
 
 
 def page(results: Results, plots: Mapping[str, str]) -> str:
-    """``plots``: what each picture shows, by its file's name."""
+    """``plots``: what each picture shows, by its name."""
+
+    def pictures(*names: str) -> str:
+        return "".join(f"\n![{plots[name]}](performance/{name}.svg)\n" for name in names if name in plots)
+
     sections = [
         HEAD.replace("{machine}", machine(results.data["machine"])),
-        "## Every figure that has a bound\n\n" + bounded(results),
-        *(f"![{what}](performance/{name})\n" for name, what in plots.items()),
-        "## One guest and many\n\n" + many(results),
-        "## The two parts of a pause\n\n" + PARTS + halves(results),
+        "## Every figure that has a bound\n\n" + bounded(results) + pictures("ways"),
+        "## One guest and many\n\n" + many(results) + pictures("pause", "blackout"),
+        "## The steps of a move\n\n" + STEPS + steps(results),
+        "## The two parts of a pause\n\n" + PARTS + halves(results) + pictures("trace", "sizes"),
         "## Everything else that was measured\n\n" + unbounded(results),
         "## Over its bound, and why\n\n" + over(results),
         "## Not run\n\n" + not_run(results),
@@ -170,6 +181,14 @@ def _herd(results: Results, part: str) -> Sequence[str]:
     )
 
 
+def steps(results: Results) -> str:
+    """A row for each step, a column for each number of guests."""
+    found = {part: results.steps(part) for part in results.data["parts"] if results.steps(part)}
+    names = dict.fromkeys(name for each in found.values() for name in each)
+    rows = [(f"`{name}`", *(f"{each[name]:.0f}" if name in each else "" for each in found.values())) for name in names]
+    return table(("step", *(f"{part.partition('-')[2]}{load(part)}" for part in found)), rows)
+
+
 def halves(results: Results) -> str:
     rows = []
     for part in results.data["parts"]:
@@ -199,7 +218,9 @@ def over(results: Results) -> str:
             why = WHY.get((part, row["key"])) or WHY.get((part.partition("-")[0], row["key"])) or "Not known yet"
             bound = f"{figure(row)} instead of {row['bound']:g}"
             found.setdefault(why, []).append(f"- **{row['name']}{load(part)}**: {bound}\n")
-    return "\n".join("".join(rows) + f"\n{why}.\n" for why, rows in found.items()) or "Nothing is.\n"
+    return (
+        "\n".join("".join(rows) + "\n" + fill(f"{why}.", 120) + "\n" for why, rows in found.items()) or "Nothing is.\n"
+    )
 
 
 def not_run(results: Results) -> str:

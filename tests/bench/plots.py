@@ -143,11 +143,11 @@ def _near(spans: Any, begin: float, length: float) -> list[Any]:
 
 
 PLOTS: Mapping[str, tuple[Callable[[Results], Any], str]] = {
-    "pause.svg": (pause, "Pause by number of guests, beside bare QEMU"),
-    "blackout.svg": (blackout, "Blackout by number of guests, beside a restart of libvirt's daemon"),
-    "sizes.svg": (sizes, "How much longer the pause of a larger guest is"),
-    "ways.svg": (ways, "The pause beside managedsave and a local migration"),
-    "trace.svg": (trace, "What happens while a single guest doesn't run"),
+    "pause": (pause, "Pause by number of guests, beside bare QEMU"),
+    "blackout": (blackout, "Blackout by number of guests, beside a restart of libvirt's daemon"),
+    "sizes": (sizes, "How much longer the pause of a larger guest is"),
+    "ways": (ways, "The pause beside managedsave and a local migration"),
+    "trace": (trace, "What happens while a single guest doesn't run"),
 }
 
 
@@ -157,5 +157,5 @@ def draw(results: Results, folder: Path) -> None:
     with mpl.rc_context(STYLE):
         for name, (plot, _) in PLOTS.items():
             figure = plot(results)
-            figure.savefig(folder / name, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
             plt.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Any
 from tests.bench.figures import Item, NotRun, Row, Steps, Trace
 from tests.bench.traces import perfetto
 from tests.lab.support.client import run
+from tests.paths import ROOT
 from virtcpr import __version__
 
 SCHEMA = 1
@@ -37,8 +39,15 @@ def machine() -> dict[str, object]:
     }
 
 
+def commit() -> str:
+    """Of the checkout that is measured; empty if it is none of git's."""
+    asked = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def of_part(items: Iterable[Item]) -> dict[str, Any]:
-    part: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "rows": [], "steps": [], "not_run": []}
+    today = datetime.now(UTC).date().isoformat()
+    part: dict[str, Any] = {"date": today, "commit": commit(), "rows": [], "steps": [], "not_run": []}
     for item in items:
         match item:
             case Row():

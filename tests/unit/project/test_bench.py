@@ -84,7 +84,7 @@ def test_parts_are_added_to_the_file(tmp_path: Path) -> None:
 
 def test_the_page_names_what_is_over_and_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(why.WHY, ("idle", "pause"), "because")
-    text = page(written(tmp_path / "bench.json"), {"pause.svg": "A picture"})
+    text = page(written(tmp_path / "bench.json"), {"pause": "A picture"})
     assert "| pause of one (idle) | 25.0 : 10.0 ms | 2.50 | at most 1.5 | **no** |" in text
     assert "- **pause of one (idle)**: 2.50 instead of 1.5\n\nbecause.\n" in text
     assert "| --help | 0.20 s | 0.20 s | at most 0.25 | yes |" in text
