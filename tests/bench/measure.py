@@ -73,11 +73,12 @@ class Moved:
     blackout_ms: float
     pauses: list[float]  # by QEMU's events, ms
     phases: list[tuple[str, float]]
+    hung: bool  # libvirtd in its shutdown, until virtcpr killed it (virtcpr/host/libvirt/deadlock.py)
 
 
 def move_all(count: int, emulator: str) -> Moved:
     """Move all guests; the twins, which try each kind of guest once, are left out."""
-    command = f"upgrade --yes -o json --all --force --no-rehearse --emulator {emulator}"
+    command = f"-v upgrade --yes -o json --all --force --no-rehearse --emulator {emulator}"
     took = json.loads(run("python3", put("measured.py"), "virtcpr", *command.split(), timeout=600).out)
     report = json.loads(took["out"])
     domains = report["domains"]
@@ -90,6 +91,7 @@ def move_all(count: int, emulator: str) -> Moved:
         report["blackout_ms"],
         [domain["pause_ms"] for domain in domains if domain["pause_ms"] is not None],
         [(phase["name"], phase["ms"]) for domain in domains for phase in domain["phases"]],
+        "hangs in its shutdown" in took["err"],
     )
 
 

@@ -71,6 +71,7 @@ def blackout(results: Results) -> Any:
     return figure
 
 
+CROWDED = ("MIGRATION_PASS", "MIGRATION device", "MIGRATION active")  # events that stand close to others
 SIZES = (
     ("ram", "ram-4096", "4 GiB of RAM instead of 256 MiB"),
     ("ram", "ram-8192", "8 GiB of RAM"),
@@ -139,7 +140,8 @@ def trace(results: Results) -> Any:
 def _near(spans: Any, begin: float, length: float) -> list[Any]:
     """Those that end after a bit before the pause, and begin before a bit after it."""
     early, late = begin - 0.3 * length, begin + 1.5 * length
-    return sorted((span for span in spans if span["end"] >= early and span["begin"] <= late), key=lambda s: s["begin"])
+    near = (span for span in spans if span["end"] >= early and span["begin"] <= late and span["name"] not in CROWDED)
+    return sorted(near, key=lambda span: span["begin"])
 
 
 PLOTS: Mapping[str, tuple[Callable[[Results], Any], str]] = {

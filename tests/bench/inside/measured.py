@@ -1,4 +1,4 @@
-"""Run a command and print, as JSON, what it took: seconds, CPU seconds, peak memory (MiB), exit code, its output.
+"""Run a command and print, as JSON, what it took: seconds, CPU seconds, peak memory (MiB), exit code, output.
 
 Runs in the lab.  usage: measured.py COMMAND ARGUMENT…
 """
@@ -31,16 +31,18 @@ def cpu_seconds(pid: int) -> float:
 
 def measured(command: list[str]) -> dict[str, object]:
     peak = 0.0
-    with tempfile.TemporaryFile("w+") as out:
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         begun = time.monotonic()
-        process = subprocess.Popen(command, stdout=out, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
         while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             peak = peak_mib(process.pid, peak)
             time.sleep(EVERY)
         seconds, cpu = time.monotonic() - begun, cpu_seconds(process.pid)
         code = process.wait()
         out.seek(0)
-        return {"seconds": seconds, "cpu_s": cpu, "rss_mib": peak, "code": code, "out": out.read()}
+        err.seek(0)
+        said = {"code": code, "out": out.read(), "err": err.read()}
+        return {"seconds": seconds, "cpu_s": cpu, "rss_mib": peak, **said}
 
 
 if __name__ == "__main__":
