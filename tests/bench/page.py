@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from textwrap import fill
@@ -20,8 +20,7 @@ HEAD = """\
 How long a guest doesn't run (the *pause*), and how long libvirt's daemon doesn't answer (the *blackout*), measured
 against what else could be done: a restart of the daemon, bare QEMU, `virsh managedsave`, an ordinary migration.
 
-**These are figures of one small machine, whose guests run under TCG.** {machine} Real hardware was not measured.
-Compare the ratios, not the milliseconds. Every ratio is one of medians, of one run, in which both sides took turns.
+{machine}
 
 - *By QEMU*: from old QEMU's event STOP to new QEMU's RESUME. *From outside*: the longest time without a packet from a
   guest that sends one every 2 ms (busy guests: every 5 ms).
@@ -31,7 +30,8 @@ Compare the ratios, not the milliseconds. Every ratio is one of medians, of one 
   and kills old QEMU. It checks nothing, can't roll back, and libvirt isn't there.
 - p50 is the median, p99 the 99th percentile; of fewer than a hundred figures it is the greatest.
 - Before each move the daemon was restarted in the same way, for comparison. If libvirtd hung in its own shutdown, as
-  version 11.3 does one time in ten, that restart was measured again, but virtcpr's blackout was not.
+  version 11.3 does now and then, that restart was measured again, but virtcpr's blackout was not.
+- Before a batch was moved, twins had run in the other build, as an upgrade has them do. They are no part of any figure.
 """
 
 STEPS = """\
@@ -90,8 +90,8 @@ class Results:
         return spans
 
 
-def page(results: Results, plots: Mapping[str, str]) -> str:
-    """``plots``: what each picture shows, by its name."""
+def page(results: Results, plots: Mapping[str, str], wanted: Iterable[str]) -> str:
+    """``plots``: what each picture shows, by its name; ``wanted``: the parts that a whole run has."""
 
     def pictures(*names: str) -> str:
         return "".join(f"\n![{plots[name]}](performance/{name}.svg)\n" for name in names if name in plots)
@@ -104,18 +104,21 @@ def page(results: Results, plots: Mapping[str, str]) -> str:
         "## The two parts of a pause\n\n" + PARTS + halves(results) + pictures("trace", "sizes"),
         "## Everything else that was measured\n\n" + unbounded(results),
         "## Over its bound, and why\n\n" + over(results),
-        "## Not run\n\n" + not_run(results),
+        "## Not run\n\n" + not_run(results, wanted),
         AGAIN,
     ]
     return "\n".join(sections)
 
 
 def machine(about: Mapping[str, Any]) -> str:
-    return (
-        f"It has {about['processors']} processors and\n{about['memory_gib']} GiB of memory. Everything ran in "
-        f"{about['where']}, with Linux {about['kernel']}, QEMU\n{about['qemu']}, libvirt {about['libvirt']}, Python "
-        f"{about['python']}, virtcpr\n{about['virtcpr']}."
+    text = (
+        "**These are figures of one small machine, whose guests run under TCG.** It has "
+        f"{about['processors']} processors and {about['memory_gib']} GiB of memory. All ran in {about['where']}, "
+        f"with Linux {about['kernel']}, QEMU {about['qemu']}, libvirt {about['libvirt']}, Python {about['python']}, "
+        f"virtcpr {about['virtcpr']}. Real hardware was not measured. Compare the ratios, not the milliseconds: they "
+        "are ratios of medians, and both sides took turns."
     )
+    return fill(text, 120, break_on_hyphens=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -149,7 +152,8 @@ def bounded(results: Results) -> str:
             least = "at least" if row["at_least"] else "at most"
             verdict = "yes" if row["within"] else "**no**"
             name = f"{row['name']}{load(part)}"
-            rows.append((name, both(row), figure(row), f"{least} {row['bound']:g}", verdict))
+            ratio = "" if row["ratio"] is None else number(row["ratio"])
+            rows.append((name, both(row), ratio, f"{least} {row['bound']:g}", verdict))
     return table(("what", "figures", "ratio", "bound", "within"), rows)
 
 
@@ -223,6 +227,9 @@ def over(results: Results) -> str:
     )
 
 
-def not_run(results: Results) -> str:
+def not_run(results: Results, wanted: Iterable[str]) -> str:
+    missing = [
+        (f"the bench's part `{part}`", "it isn't in this run") for part in wanted if part not in results.data["parts"]
+    ]
     found = [(one["what"], one["why"]) for part in results.data["parts"].values() for one in part["not_run"]]
-    return "".join(f"- {what}: {why}.\n" for what, why in (*found, *NOT_RUN))
+    return "".join(f"- {what}: {why}.\n" for what, why in (*missing, *found, *NOT_RUN))

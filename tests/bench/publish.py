@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tests.bench.__main__ import PARTS
 from tests.bench.page import Results, page
 from tests.bench.plots import PLOTS, draw
 from tests.bench.results import read
@@ -19,7 +20,7 @@ DOCS = ROOT / "docs"
 def main(file: Path) -> None:
     results = Results(read(file))
     draw(results, DOCS / "performance")
-    (DOCS / "performance.md").write_text(page(results, {name: what for name, (_, what) in PLOTS.items()}))
+    (DOCS / "performance.md").write_text(page(results, {name: what for name, (_, what) in PLOTS.items()}, PARTS))
 
 
 if __name__ == "__main__":

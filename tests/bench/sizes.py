@@ -12,7 +12,8 @@ from tests.bench.herd import MEMFD, Light, calm
 from tests.bench.measure import TURNS, moved, pause, traced
 from tests.bench.memory import MemoryWatch
 from tests.lab.support import client
-from tests.lab.support.client import Witness
+from tests.lab.support.builds import REBUILT
+from tests.lab.support.client import Witness, run
 from tests.lab.support.guests import SMALL
 
 # Nearly all of it is written once, and then lies still: a busy guest's pause shows its load, not its size.
@@ -53,6 +54,7 @@ def in_turn(guests: Mapping[object, Light]) -> tuple[dict[object, list[float]], 
     for guest in guests.values():
         guest.start()
     calm()
+    run("virtcpr", "plan", "--all", "--emulator", REBUILT, check=False)  # twins, as in many.py
     found: dict[object, list[float]] = {key: [] for key in guests}
     for _ in range(TURNS):
         for key, guest in guests.items():
