@@ -125,7 +125,9 @@ class Bare:
         return re.sub(r'"mac":"[^"]*"', f'"mac":"52:54:00:58:{self.number:02x}:00"', word)
 
     def _own_disk(self, node: dict[str, object]) -> str:
-        copy = self.home / Path(str(node["filename"])).name
+        """On the same file system as the domain's: both QEMUs write what is left of it while the guest is paused."""
+        path = Path(str(node["filename"]))
+        copy = path.with_name(f"bare-{path.name}")
         if not copy.exists():
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(copy), "64M"], check=True)
         return json.dumps({**node, "filename": str(copy)})
