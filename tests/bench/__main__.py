@@ -41,11 +41,12 @@ def measure(lab: Lab, name: str, file: Path | None) -> bool:
     run("python3", "-", stdin=REBUILD)
     print(f"== {name}", flush=True)
     items = []
+    about = results.machine()
     for item in PARTS[name]():
         print(item, flush=True)
         items.append(item)
-    if file is not None:
-        results.write(file, name, items, results.machine())
+        if file is not None:  # what is there is kept if a later measurement fails
+            results.write(file, name, items, about)
     return all(item.within for item in items if isinstance(item, Row))
 
 
