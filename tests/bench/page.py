@@ -31,7 +31,6 @@ against what else could be done: a restart of the daemon, bare QEMU, `virsh mana
 - p50 is the median, p99 the 99th percentile; of fewer than a hundred figures it is the greatest.
 - Before each move the daemon was restarted in the same way, for comparison. If libvirtd hung in its own shutdown, as
   version 11.3 does now and then, that restart was measured again, but virtcpr's blackout was not.
-- Before a batch was moved, twins had run in the other build, as an upgrade has them do. They are no part of any figure.
 """
 
 STEPS = """\

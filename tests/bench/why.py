@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 BARE = (
     "virtcpr's pause is longer by its look at both sides before it says `cont` (second part, above): bare QEMU runs "
     "the guest as soon as it is loaded, and can't go back. What QEMU does by itself takes about as long as all of bare "
-    "QEMU's pause, so that no change of virtcpr alone can reach this bound by QEMU's events"
+    "QEMU's pause, so that no change of virtcpr alone can reach this bound by QEMU's events. In the run that this page "
+    "shows, bare QEMU's disks were also in memory, and the domains' weren't"
 )
 
-P99 = "Single guests of a batch pause longer than the others; what held up which of them isn't known yet"
+P99 = (
+    "Single guests of a batch pause longer than the others; what held up which of them isn't known yet. In the run "
+    "that this page shows, no twin had tried the other build before"
+)
 
 # By part, or the part's first word, and the row's key; shown only if the figure is over its bound.
 WHY: Mapping[tuple[str, str], str] = {
