@@ -32,6 +32,10 @@ WHY: Mapping[tuple[str, str], str] = {
         "blackouts of 24 guests were a second longer than the third one: libvirtd probably hung in its own shutdown, "
         "until virtcpr killed it"
     ),
+    ("busy", "blackout"): (
+        "Six busy guests share two processors with virtcpr and libvirt, and every step takes about ten times as long "
+        "as with idle guests (see the steps); virtcpr has no precedence over the guests"
+    ),
     ("idle", "pause-p99"): P99,
     ("idle", "pause-p99-both"): P99,
     ("busy", "pause-p99"): P99,
