@@ -96,7 +96,7 @@ def page(results: Results, plots: Mapping[str, str], wanted: Iterable[str]) -> s
         return "".join(f"\n![{plots[name]}](performance/{name}.svg)\n" for name in names if name in plots)
 
     sections = [
-        HEAD.replace("{machine}", machine(results.data["machine"])),
+        HEAD.replace("{machine}", machine(results.data["machine"]) + "\n\n" + commits(results)),
         "## Every figure that has a bound\n\n" + bounded(results) + pictures("ways"),
         "## One guest and many\n\n" + many(results) + pictures("pause", "blackout"),
         "## The steps of a move\n\n" + STEPS + steps(results),
@@ -118,6 +118,15 @@ def machine(about: Mapping[str, Any]) -> str:
         "are ratios of medians, and both sides took turns."
     )
     return fill(text, 120, break_on_hyphens=False)
+
+
+def commits(results: Results) -> str:
+    """Which parts are of which commit: a part that was measured again is newer than the others."""
+    parts: dict[str, list[str]] = {}
+    for name, part in results.data["parts"].items():
+        parts.setdefault(part.get("commit") or "an older one", []).append(f"`{name}`")
+    listed = "; ".join(f"{commit}: {', '.join(names)}" for commit, names in parts.items())
+    return fill(f"Measured at these commits, by parts of the bench: {listed}.", 120, break_on_hyphens=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

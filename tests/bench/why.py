@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 BARE = (
     "virtcpr's pause is longer by its look at both sides before it says `cont` (second part, above): bare QEMU runs "
     "the guest as soon as it is loaded, and can't go back. What QEMU does by itself takes about as long as all of bare "
-    "QEMU's pause, so that no change of virtcpr alone can reach this bound by QEMU's events. In the run that this page "
-    "shows, bare QEMU's disks were also in memory, and the domains' weren't"
+    "QEMU's pause, so that no change of virtcpr alone can reach this bound by QEMU's events"
 )
 
-P99 = (
-    "Single guests of a batch pause longer than the others; what held up which of them isn't known yet. In the run "
-    "that this page shows, no twin had tried the other build before"
-)
+P99 = "Single guests of a batch pause longer than the others; what held up which of them isn't known yet"
 
 # By part, or the part's first word, and the row's key; shown only if the figure is over its bound.
 WHY: Mapping[tuple[str, str], str] = {
@@ -28,9 +24,8 @@ WHY: Mapping[tuple[str, str], str] = {
     ("idle", "blackout"): (
         "A guest takes 40 ms or more from `connect` to `commit`, half of it QEMU's, and its share of `machined` to "
         "`preflight` is another 20 ms or more: both together are over 60 ms. To be within the bound, the next guest's "
-        "`connect` would have to run beside the last guest's `commit`, or `preflight` to be cheaper. Two of the "
-        "blackouts of 24 guests were a second longer than the third one: libvirtd probably hung in its own shutdown, "
-        "until virtcpr killed it"
+        "`connect` would have to run beside the last guest's `commit`, or `preflight` to be cheaper. Where libvirtd "
+        "hung in its own shutdown, until virtcpr killed it, a blackout is a second longer"
     ),
     ("busy", "blackout"): (
         "Six busy guests share two processors with virtcpr and libvirt, and every step takes about ten times as long "
@@ -40,10 +35,6 @@ WHY: Mapping[tuple[str, str], str] = {
     ("idle", "pause-p99-both"): P99,
     ("busy", "pause-p99"): P99,
     ("busy", "pause-p99-both"): P99,
-    ("commands", "hook-qemu-prepare"): (
-        "The hook is a shell script that runs six programs (`grep`, `id` and four times `ls`), and each process takes "
-        "about 1 ms here. It is for the start of a domain only; the other operations take the path of 2 ms"
-    ),
 }
 
 # What no part measures.

@@ -84,11 +84,15 @@ def test_parts_are_added_to_the_file(tmp_path: Path) -> None:
 
 def test_the_page_names_what_is_over_and_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(why.WHY, ("idle", "pause"), "because")
-    text = page(written(tmp_path / "bench.json"), {"pause": "A picture"}, ["idle-8", "ram"])
+    found = written(tmp_path / "bench.json")
+    for part, commit in (("idle-8", ""), ("commands", "1234567")):
+        found.data["parts"][part]["commit"] = commit
+    text = page(found, {"pause": "A picture"}, ["idle-8", "ram"])
     assert "| pause of one (idle) | 25.0 : 10.0 ms | 2.50 | at most 1.5 | **no** |" in text
     assert "- **pause of one (idle)**: 2.50 instead of 1.5\n\nbecause.\n" in text
     assert "| --help | 0.20 s |  | at most 0.25 | yes |" in text
     assert "| quiet (idle) | 700 ms |  |" in text
+    assert "by parts of the bench: an older one: `idle-8`; 1234567: `commands`." in text
     assert "- the bench's part `ram`: it isn't in this run.\n" in text
     assert "- hugepages: there are none.\n" in text
     assert "![A picture](performance/pause.svg)" in text
