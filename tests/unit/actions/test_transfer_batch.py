@@ -150,3 +150,14 @@ def test_only_what_was_tried_is_noted(noted: list[str]) -> None:
     made.moves[1].result = Result.BLOCKED
     made.run(lambda _: None)
     assert noted == ["web0"]
+
+
+def test_a_guest_without_a_result_is_not_tried_again(noted: list[str]) -> None:
+    """That would be a defect; its guest may be in new QEMU."""
+
+    def forgets(group: FakeGroup, _number: int) -> None:
+        group.moves[0].result = None
+
+    FakeGroup.after = forgets
+    run(2)
+    assert FakeGroup.sizes == [2]

@@ -75,13 +75,15 @@ class Batch:
             for move in self.moves:
                 if move.result is not None:
                     watch(Progress(move.facts.name, "", result=move.result))
-            while left := [move for move in self.moves if move.result is None]:
-                part = left[: at_once([*self._seen, *self._blackouts], len(left), self._limit_ms)]
-                if why := self._stops(part):
-                    part = left
+            left = [move for move in self.moves if move.result is None]
+            while left:  # whatever becomes of a guest, it isn't tried twice
+                number = at_once([*self._seen, *self._blackouts], len(left), self._limit_ms)
+                if why := self._stops(number):
+                    part, left = left, []
                     for move in part:
                         move.turn_back(f"{move.facts.name}: {why}")
                 else:
+                    part, left = left[:number], left[number:]
                     self._together(part, watch)
                 for move in part:
                     moved.note(move.report())
@@ -95,8 +97,8 @@ class Batch:
             Blackouts(len(away), max(away)) if away else None,
         )
 
-    def _stops(self, part: list[Move]) -> str | None:
-        """Why the guests that are left aren't moved; ``part`` would be, next."""
+    def _stops(self, number: int) -> str | None:
+        """Why the guests that are left aren't moved; ``number`` of them would be, next."""
         unsettled = [move.facts.name for move in self.moves if move.result is Result.UNKNOWN]
         if self.interrupt.requested:
             return "interrupted"
@@ -104,7 +106,7 @@ class Batch:
             return f"the move of {', '.join(unsettled)} isn't settled"
         if self._down:
             return "libvirt's daemon isn't there"
-        return None if part else f"one more blackout is forecast to be longer than {self.request.max_blackout_s:g} s"
+        return None if number else f"one more blackout is forecast to be longer than {self.request.max_blackout_s:g} s"
 
     def _together(self, moves: list[Move], watch: Watch) -> None:
         """Move these in one blackout; the daemon is back afterwards, or ``_stops`` says why no others are moved."""
