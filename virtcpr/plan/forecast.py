@@ -51,7 +51,7 @@ def at_once(seen: Sequence[Blackout], left: int, limit_ms: float | None) -> int:
         return left
     if not seen:
         return min(left, 1)
-    most = min(left, GROWTH * max(one.guests for one in seen))
+    most = min(left, GROWTH * max(1, *(one.guests for one in seen)))  # in some, none could be moved
     fits = next((n for n in range(most, 0, -1) if (blackout(seen, n) or 0) <= limit_ms), 0)
     return fits if fits or len(seen) >= SURE else 1
 

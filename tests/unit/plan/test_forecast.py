@@ -40,6 +40,7 @@ def test_a_blackout(seen: tuple[Blackout, ...], guests: int, expected: float | N
         (SEEN, 200, 30_000, 96),  # four times what was ever done at once
         (SEEN, 60, 500, 0),
         (SEEN[:2], 60, 500, 1),  # not sure yet
+        ((Blackout(0, 500),) * 3, 60, 2000, 4),  # all were rolled back
     ],
 )
 def test_how_many_at_once(seen: tuple[Blackout, ...], left: int, limit_ms: float | None, number: int) -> None:
