@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,7 @@ class Over:
         self._do("make")
 
     async def hand_over(self) -> None:
+        assert not gc.isenabled(), "a guest would be paused for longer"
         self._do("hand over")
         self.committed = True
 
@@ -99,6 +101,7 @@ def swap(made: Group, *moves: Any) -> None:
 def test_new_qemu_is_made_before_the_daemon_is_away(done: list[str]) -> None:
     swap(group(), move(done))
     assert done == ["make", "away", "hand over", "finish", "adopt", "back"]
+    assert gc.isenabled()
 
 
 def test_the_daemon_stays_if_no_new_qemu_can_be_made(done: list[str]) -> None:
