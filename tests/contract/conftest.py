@@ -61,9 +61,10 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("NO_COLOR", "FORCE_COLOR", "JOURNAL_STREAM", "COLUMNS", "LIBVIRT_DEFAULT_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    handlers = logging.getLogger().handlers[:]
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger("virtcpr").level
     yield
     logging.getLogger().handlers[:] = handlers
+    logging.getLogger("virtcpr").setLevel(level)  # -q would silence the tests after this one
 
 
 @pytest.fixture
