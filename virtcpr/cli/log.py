@@ -54,7 +54,7 @@ class _Handler(logging.Handler):
 def set_up(verbosity: int = 0) -> None:
     """Log to stderr: errors only when quiet (-1), warnings (0), -v information (1), -vv debug with times (2).
 
-    The QMP library's own records are shown from -vvv (3) on: virtcpr logs what matters itself.
+    The QMP library's own records aren't shown: virtcpr logs what matters itself.
     """
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
@@ -65,4 +65,4 @@ def set_up(verbosity: int = 0) -> None:
     root.addHandler(handler)
     levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
     logging.getLogger("virtcpr").setLevel(levels.get(verbosity, logging.DEBUG))
-    logging.getLogger("qemu").setLevel(logging.DEBUG if verbosity > 2 else logging.CRITICAL)
+    logging.getLogger("qemu").setLevel(logging.CRITICAL)
