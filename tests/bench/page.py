@@ -35,7 +35,7 @@ against what else could be done: a restart of the daemon, bare QEMU, `virsh mana
 
 STEPS = """\
 Medians, ms, by the number of guests. Up to `place`, libvirt's daemon is there, and as many guests are worked on at once
-as there are processors. From `connect` on it is away: up to `commit` one guest after the other, then again several.
+as there are processors. From `connect` on it is away: from `incoming` to `commit` one guest after the other.
 
 """
 

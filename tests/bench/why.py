@@ -22,10 +22,9 @@ WHY: Mapping[tuple[str, str], str] = {
         "the first packet leaves. That hides what the two differ by"
     ),
     ("idle", "blackout"): (
-        "A guest takes 40 ms or more from `connect` to `commit`, half of it QEMU's, and its share of `machined` to "
-        "`preflight` is another 20 ms or more: both together are over 60 ms. To be within the bound, the next guest's "
-        "`connect` would have to run beside the last guest's `commit`, or `preflight` to be cheaper. Where libvirtd "
-        "hung in its own shutdown, until virtcpr killed it, a blackout is a second longer"
+        "A guest takes 30 ms or more from `incoming` to `commit`, most of it QEMU's, and its share of `connect` and of "
+        "`machined` to `preflight` is about as much. To be within the bound, `preflight` would have to be cheaper. "
+        "Where libvirtd hung in its own shutdown, until virtcpr killed it, a blackout is a second longer"
     ),
     ("busy", "blackout"): (
         "Six busy guests share two processors with virtcpr and libvirt, and every step takes about ten times as long "

@@ -58,9 +58,11 @@ MAKE_NEW = (
     Step("place", "place new QEMU's threads like old QEMU's"),
 )
 
-# The daemon is away; one guest after the other.
+# The daemon is away; the guests run.
+CONNECT = (Step("connect", "take over old QEMU's monitor and check that nothing has changed", undo="disconnect"),)
+
+# One guest after the other.
 HAND_OVER = (
-    Step("connect", "take over old QEMU's monitor and check that nothing has changed", undo="disconnect"),
     Step("incoming", "pause the guest and move its device state", announce=State.INCOMING),
     Step("received", "check that both sides are complete, the guest paused in new QEMU", announce=State.RECEIVED),
     Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
@@ -74,4 +76,4 @@ FINISH = (
     Step("preflight", "check that libvirt will accept new QEMU when its daemon starts", side=Side.AFTER),
 )
 
-TRANSFER = (SPAWN, *MAKE_NEW, *HAND_OVER, *FINISH)
+TRANSFER = (SPAWN, *MAKE_NEW, *CONNECT, *HAND_OVER, *FINISH)

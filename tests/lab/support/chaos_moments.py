@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Step
+from virtcpr.plan.steps import CONNECT, FINISH, HAND_OVER, MAKE_NEW, Step
 
 
 def _of(step: Step) -> Iterator[str]:
@@ -23,7 +23,7 @@ MOMENTS = (
     *(moment for step in MAKE_NEW for moment in _of(step)),
     "before stop",  # libvirt's daemon runs still
     "after stop",  # nothing keeps anybody yet from starting the daemon
-    *(moment for step in (*HAND_OVER, *FINISH) for moment in _of(step)),
+    *(moment for step in (*CONNECT, *HAND_OVER, *FINISH) for moment in _of(step)),
     "journal adopted",
     "before start",
     "after start",

@@ -71,6 +71,9 @@ class Over:
     async def make_new(self) -> None:
         self._do("make")
 
+    async def connect(self) -> None:
+        self._do("connect")
+
     async def hand_over(self) -> None:
         assert not gc.isenabled(), "a guest would be paused for longer"
         self._do("hand over")
@@ -100,7 +103,7 @@ def swap(made: Group, *moves: Any) -> None:
 
 def test_new_qemu_is_made_before_the_daemon_is_away(done: list[str]) -> None:
     swap(group(), move(done))
-    assert done == ["make", "away", "hand over", "finish", "adopt", "back"]
+    assert done == ["make", "away", "connect", "hand over", "finish", "adopt", "back"]
     assert gc.isenabled()
 
 
@@ -113,7 +116,13 @@ def test_the_daemon_stays_if_no_new_qemu_can_be_made(done: list[str]) -> None:
 
 def test_who_has_no_new_qemu_does_not_keep_the_others(done: list[str]) -> None:
     swap(group(), move(done, make=RolledBack("it isn't the machine")), move(done))
-    assert done == ["make", "make", "away", "hand over", "finish", "adopt", "back"]
+    assert done == ["make", "make", "away", "connect", "hand over", "finish", "adopt", "back"]
+
+
+def test_every_monitor_is_taken_over_before_the_first_guest_is_handed_over(done: list[str]) -> None:
+    """Several at once: one after the other they would prolong the blackout."""
+    swap(group(), move(done), move(done, connect=RolledBack("it has changed")), move(done))
+    assert done[done.index("away") + 1 : done.index("adopt")] == [*["connect"] * 3, *["hand over"] * 2, *["finish"] * 2]
 
 
 def test_what_cannot_be_handed_over_is_called_off_before_the_daemon_starts(

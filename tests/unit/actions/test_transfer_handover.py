@@ -24,7 +24,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Settled
 from virtcpr.plan.guest import Guest
-from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Side, State
+from virtcpr.plan.steps import CONNECT, FINISH, HAND_OVER, MAKE_NEW, Side, State
 
 
 def commands() -> int:
@@ -33,7 +33,7 @@ def commands() -> int:
 
 
 def test_every_step_is_bound(stage: Stage) -> None:
-    assert list(stage.hand_over._actions) == [step.name for step in (*MAKE_NEW, *HAND_OVER, *FINISH)]
+    assert list(stage.hand_over._actions) == [step.name for step in (*MAKE_NEW, *CONNECT, *HAND_OVER, *FINISH)]
 
 
 def test_when_nothing_fails(stage: Stage) -> None:
@@ -305,7 +305,7 @@ def test_a_watcher_that_fails_is_no_end_of_a_qemu(stage: Stage, monkeypatch: pyt
 
 def test_vcpus_are_in_their_place_before_the_guest_is_paused() -> None:
     """They would run on in the emulator's cgroup and on its processors: 128 of them on one."""
-    names = [step.name for step in (*MAKE_NEW, *HAND_OVER, *FINISH)]
+    names = [step.name for step in (*MAKE_NEW, *CONNECT, *HAND_OVER, *FINISH)]
     assert names.index("attach") < names.index("place") < names.index("incoming")
     assert names.index("commit") < names.index("machined") < names.index("end-old"), "both must be alive for it"
 
@@ -321,6 +321,7 @@ def test_a_guest_that_its_user_suspends_meanwhile_stays_suspended(stage: Stage, 
     async def both() -> None:
         await stage.hand_over.make_new()
         stage.world.old.status = "paused" if suspended else "running"
+        await stage.hand_over.connect()
         await stage.hand_over.hand_over()
 
     if not suspended:
@@ -348,6 +349,7 @@ def test_a_change_below_a_disk_turns_it_back(stage: Stage, monkeypatch: pytest.M
     async def both() -> None:
         await stage.hand_over.make_new()
         monkeypatch.setitem(RECORDED["old"], key("query-block-jobs", {}), [{"device": "virtio-disk0"}])
+        await stage.hand_over.connect()
         await stage.hand_over.hand_over()
 
     with pytest.raises(RolledBack, match="changed while new QEMU was made: block jobs: with virtio-disk0"):
@@ -368,6 +370,7 @@ def test_a_migration_that_somebody_cancelled_is_not_waited_for(stage: Stage) -> 
     async def both() -> None:
         await stage.hand_over.make_new()
         stage.world.old.migration = "cancelled"
+        await stage.hand_over.connect()
         await stage.hand_over.hand_over()
 
     with pytest.raises(RolledBack, match="old QEMU's migration is cancelled before the hand-over"):

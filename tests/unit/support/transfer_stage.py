@@ -145,6 +145,7 @@ class Stage:
     def run(self) -> VirtcprError | None:
         async def both() -> None:
             await self.hand_over.make_new()
+            await self.hand_over.connect()
             await self.hand_over.hand_over()
             await self.hand_over.finish()
 

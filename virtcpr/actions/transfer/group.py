@@ -168,6 +168,8 @@ class Group:
                     if move.result is Result.UNKNOWN:  # while the daemon was there nothing could be done about it
                         runner.run(self._settle(move))
                 self._refuse_interrupted()  # while the daemon was being stopped
+                runner.run(self._each(_left(ready), lambda move: move.there.connect()))
+                self._refuse_interrupted()
                 with _uncollected():
                     runner.run(self._each(_left(ready), lambda move: move.there.hand_over(), at_once=1))
                 self._refuse_interrupted()  # those that waited for their turn

@@ -24,7 +24,7 @@ from virtcpr.host.processes import oom
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.model import Phase, Progress
 from virtcpr.plan import reconnect
-from virtcpr.plan.steps import FINISH, HAND_OVER, MAKE_NEW, Side, State, Step
+from virtcpr.plan.steps import CONNECT, FINISH, HAND_OVER, MAKE_NEW, Side, State, Step
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class HandOver(WaysOut):
-    """The hand-over of one domain: ``make_new``, then ``hand_over`` and ``finish``, or else ``call_off``.
+    """The hand-over of one domain: ``make_new``, then ``connect``, ``hand_over`` and ``finish``, or else ``call_off``.
 
     Each of them raises RolledBack: the guest runs in old QEMU as before; new is dead.  Ended: the guest has ended; new
     is dead.  Unsettled: a step failed after the point of no return, or rolling back failed; the journal stays.
@@ -45,8 +45,12 @@ class HandOver(WaysOut):
         """Have new QEMU make its devices, and compare it with old; the guest runs."""
         await self._through(MAKE_NEW)
 
+    async def connect(self) -> None:
+        """Reach old QEMU without the daemon, which is away; the guest runs."""
+        await self._through(CONNECT)
+
     async def hand_over(self) -> None:
-        """Give new QEMU the guest.  The daemon is away, and nothing else is done: this guest alone is paused."""
+        """Give new QEMU the guest.  Nothing else is done meanwhile: this guest alone is paused."""
         await self._through(HAND_OVER)
 
     async def finish(self) -> None:
@@ -56,7 +60,7 @@ class HandOver(WaysOut):
 
     async def call_off(self, cause: Exception) -> None:
         """After ``make_new``: the guest stays in old QEMU.  Always raises."""
-        await self.leave(HAND_OVER[0], cause)
+        await self.leave(CONNECT[0], cause)
 
     async def _through(self, steps: Sequence[Step]) -> None:
         step = steps[0]
@@ -173,7 +177,6 @@ class HandOver(WaysOut):
         await reconnect_check.unchanged(self.plan.guest, self.old, monitor, self._expected or {})
         self._taps.note()
         self.journal.write(State.MIGRATING, taps=self._taps.settings)
-        await self._show()
 
     async def _show(self) -> None:
         """Give new QEMU the display's sockets: until now only old has accepted viewers."""
@@ -188,6 +191,7 @@ class HandOver(WaysOut):
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await guest_events.as_planned(self.plan, there(self._old))
+        await self._show()
         self._taps.hand_over()
         self._paused_after = time.monotonic()
         await cpr.incoming(there(self._new), self.plan.main_socket)
