@@ -104,6 +104,15 @@ def test_the_canary_goes_first(upgrades: Upgrades) -> None:
     assert (report.exit_code, report.blackout_ms, report.notes) == (ExitCode.DONE, 200.0, ("note 1", "note 2"))
 
 
+@pytest.mark.parametrize(("set_to", "asked"), [(5, 5), (0, None)])
+def test_no_wave_is_asked_for_a_longer_blackout_than_the_rules_allow(
+    upgrades: Upgrades, set_to: int, asked: float | None
+) -> None:
+    """0 means no limit there; `upgrade` would take it for a limit that nobody can keep."""
+    run(planned("a", "b"), replace(APPLY, max_blackout_s=set_to))
+    assert [request.max_blackout_s for request in upgrades.requests] == [asked, asked]
+
+
 @pytest.mark.parametrize(
     ("result", "code"),
     [
