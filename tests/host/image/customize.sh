@@ -42,7 +42,7 @@ done
 install --download-only -t trixie-backports libvirt-daemon-system libvirt-clients libvirt-daemon-config-network
 
 # The witness guest where AppArmor lets a guest read it.
-cp /usr/lib/virtcpr-lab/witness/vmlinuz /usr/lib/virtcpr-lab/witness/initrd /var/lib/libvirt/images/
+cp /usr/lib/virtcpr-lab/witness/vmlinu[xz] /usr/lib/virtcpr-lab/witness/initrd /var/lib/libvirt/images/
 
 echo virtcpr-host > /etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 virtcpr-host\n' > /etc/hosts

@@ -11,7 +11,7 @@ virsh -q net-list
 cat > /run/warm.xml <<XML
 <domain type='kvm'>
   <name>warm</name><memory unit='MiB'>256</memory>
-  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/var/lib/libvirt/images/vmlinuz</kernel>
+  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/var/lib/libvirt/images/vmlinux</kernel>
   <initrd>/var/lib/libvirt/images/initrd</initrd><cmdline>console=ttyS0 quiet panic=-1 witness.id=200</cmdline></os>
   <features><acpi/><apic/></features><cpu mode='host-passthrough'/>
   <devices><interface type='network'><source network='default'/><model type='virtio'/><driver name='vhost'/></interface></devices>

@@ -44,7 +44,7 @@ Q35 = f"""
 <sysinfo type='fwcfg'><entry name='opt/org.virtcpr.lab'>hello</entry></sysinfo>
 <os>
   <type arch='x86_64' machine='q35'>hvm</type>
-  <kernel>{WITNESS}/vmlinuz</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0 maxcpus=1</cmdline>
+  <kernel>{WITNESS}/vmlinux</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0 maxcpus=1</cmdline>
   <bootmenu enable='yes' timeout='1000'/><smbios mode='sysinfo'/><bios useserial='yes' rebootTimeout='5000'/>
 </os>
 <features><acpi/><apic/><vmcoreinfo state='on'/><vmport state='off'/></features>

@@ -29,7 +29,7 @@ DOMAIN = f"""
   <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{WITNESS}/vmlinuz</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0</cmdline>
+    <kernel>{WITNESS}/vmlinux</kernel><initrd>{WITNESS}/initrd</initrd><cmdline>console=ttyS0</cmdline>
   </os>
   <features><acpi/></features>
   <devices>

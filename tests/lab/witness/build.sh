@@ -13,5 +13,7 @@ python3 "$here/modules.py" "$kernel"/usr/lib/modules/* "$scratch/root/modules"
 
 # Not compressed: under emulation the guest unpacks slower than QEMU loads.
 (cd "$scratch/root" && find . | cpio --quiet -o -H newc -R 0:0) > "$to/initrd"
+# Nor is the kernel; UEFI alone starts the packed one.
 cp "$kernel"/boot/vmlinuz-* "$to/vmlinuz"
+python3 "$here/kernel.py" "$to/vmlinuz" | zstd -dqc > "$to/vmlinux"
 install -m 755 "$here/watch.py" "$to/watch.py"
