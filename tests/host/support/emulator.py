@@ -113,11 +113,13 @@ def command(kernel: str, *more: str) -> list[str]:
         "rtc": "base=utc",
         "serial": "file:/mnt/run/console.log",
         "qmp": "unix:/mnt/run/qmp,server=on,wait=off",
-        # a host that resets itself (a triple fault says nothing on its console) ends the emulator: then the log has why
+        # a host that resets itself ends the emulator, and a triple fault says nothing on its console: then the log has
+        # why (ShutdownCause in QEMU's qapi/run-state.json, by number)
         "d": "cpu_reset,guest_errors",
         "D": "/mnt/run/resets.log",
     }
     many = {
+        "trace": ("runstate_set", "qemu_system_shutdown_request"),
         "object": (
             f"memory-backend-ram,id=ram0,size={half}M",
             f"memory-backend-ram,id=ram1,size={half}M",
