@@ -24,7 +24,7 @@ class Backend(FakeBackend):
 # File → (transfer, reboot, the findings that concern either mode).
 EXPECTED = {
     "virtiofs": ("blocked", "ready", {"virtiofs"}),
-    "vnc-websocket-keymap": ("blocked", "ready", {"vnc-websocket"}),
+    "vnc-websocket-keymap": ("ready", "ready", set()),
     "spice-idle-redirdev": ("blocked", "ready", {"spice", "spice-channel"}),
     "migratable-off": ("blocked", "blocked", {"invtsc"}),
     "cpu-argument-invtsc": ("blocked", "blocked", {"invtsc"}),

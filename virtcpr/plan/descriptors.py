@@ -13,7 +13,7 @@ MOVING = 16  # of each guest that is being handed over: monitors, process files,
 
 def needed(plans: Sequence[Plan], parallel: int) -> int:
     """How many descriptors a batch of these guests has open at most."""
-    kept = sum(KEPT + len(plan.taps) + len(plan.displays) for plan in plans)
+    kept = sum(KEPT + len(plan.taps) + len(plan.displays) + 2 * len(plan.ports) for plan in plans)
     # One after the other.
     spawned = max((len(plan.carried) + 2 * len(plan.bound) + len(plan.opened) for plan in plans), default=0)
     return OWN + MOVING * parallel + kept + spawned

@@ -67,6 +67,7 @@ class Plan:
     opened: tuple[Opened, ...] = ()
     taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
+    ports: tuple[int, ...] = ()  # old QEMU's listening descriptors whose TCP ports new QEMU binds itself
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
     mode: Mode = Mode.TRANSFER
@@ -141,6 +142,7 @@ def plan(facts: DomainFacts) -> Plan:
         opened=tuple(resources.opened),
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
+        ports=tuple(resources.ports),
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
     )
@@ -184,6 +186,7 @@ class _Resources:
     bound: list[Bound] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     displays: list[int] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
 
     def replacement(self, option: Option) -> Option | None:
         """The option for new QEMU, or None if it stays as it is."""
@@ -287,7 +290,10 @@ class _Resources:
         return str(number)
 
     def _vnc(self, option: Option) -> Option:
-        """New QEMU starts without an address and gets old QEMU's sockets (``display-update``) before the hand-over."""
+        """New QEMU starts without an address and gets old QEMU's sockets (``display-update``) before the hand-over.
+
+        A websocket can't be given that way (vnc_display_update() in ui/vnc.c): then new binds all ports itself.
+        """
         if not self.vnc_listens:
             return option
         if self.vnc_sockets:
@@ -298,6 +304,9 @@ class _Resources:
         if not self.displays:
             raise Unplannable("the VNC display's socket")
         properties = option.properties()
+        if "websocket" in properties:
+            self.ports, self.displays = [*self.ports, *self.displays], []
+            return option
         return option.with_properties({"" if "" in properties else "vnc": "none"})
 
 

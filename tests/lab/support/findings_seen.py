@@ -41,7 +41,7 @@ SEEN = {
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format",
             "virtiofs", "not-yet-run", "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display",
-            "vnc-websocket", "interface", "iotune", "transient-disk", "chardev-client", "spice-channel",
+            "interface", "iotune", "transient-disk", "chardev-client", "spice-channel",
         ],
         "test_findings.py",
     ),

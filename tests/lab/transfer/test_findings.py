@@ -48,10 +48,6 @@ DEVICES: tuple[tuple[str, set[str]], ...] = (
     ),
     ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>", {"spice-channel"}),
     ("<graphics type='spice' autoport='yes' listen='127.0.0.1'/>", {"spice"}),
-    (
-        "<graphics type='vnc' port='-1' autoport='yes' websocket='-1' keymap='en-us'/>",
-        {"vnc-websocket"},
-    ),
     ("<interface type='user'><backend type='passt'/><model type='virtio'/></interface>", {"interface"}),
     ("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>", {"tpm"}),
 )
@@ -121,7 +117,7 @@ def moved() -> None:
 
 def test_what_only_mode_reboot_can_move() -> None:
     """The remedy of these findings; a TPM keeps its state, which is part of the guest's."""
-    names = {"virtiofs", "tpm", "redirdev", "chardev-client", "smartcard", "spice", "vnc-websocket", "spice-channel",
+    names = {"virtiofs", "tpm", "redirdev", "chardev-client", "smartcard", "spice", "spice-channel",
              "interface"}  # fmt: skip
     own = "".join(text for text, codes in DEVICES if codes <= names)
     start(device(own), replace(OWN, prepared=False, ram_file=True))

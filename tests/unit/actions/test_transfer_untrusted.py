@@ -88,7 +88,7 @@ def test_no_more_of_its_log_is_read_than_a_message_needs(old: Process, tmp_path:
     log = tmp_path / "log"
     line = "2026-05-04T03:02:01.000000Z qemu-system-x86_64: -device x: {}\n"
     log.write_text(line.format("first") + "x" * (2 * new_qemu.MAX_LOG) + "\n" + line.format("last"))
-    assert NewQemu(old, (), (), log, 0).words() == "-device x: last"
+    assert NewQemu(old, (), (), (), log, 0).words() == "-device x: last"
 
 
 def test_warnings_are_no_reason(old: Process, tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ def test_warnings_are_no_reason(old: Process, tmp_path: Path) -> None:
         "2026-05-04T03:02:01.0Z qemu-system-x86_64: warning: Machine type 'pc-q35-4.2' is deprecated\n"
         "2026-05-04T03:02:01.0Z qemu-system-x86_64: -cpu qemu64: warning: it is deprecated\n"
     )
-    assert NewQemu(old, (), (), log, 0).words() == "-device cirrus-vga: the cause"
+    assert NewQemu(old, (), (), (), log, 0).words() == "-device cirrus-vga: the cause"
 
 
 def test_secrets_that_it_quotes_are_stars(old: Process, tmp_path: Path) -> None:
     """QEMU's errors begin with the option that they are about."""
     log = tmp_path / "log"
     log.write_text("2026-05-04T03:02:01.0Z qemu-system-x86_64: -object secret,id=own,data=hunter2: odd\n")
-    assert NewQemu(old, (), (), log, 0).words() == "-object secret,id=own,data=***"
+    assert NewQemu(old, (), (), (), log, 0).words() == "-object secret,id=own,data=***"
 
 
 def test_threads_that_are_not_its_own_are_left_alone(old: Process, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,6 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("spice", (T, L, X), "SPICE display", device("<graphics type='spice'/>")),
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
-    ("vnc-websocket", (T, L, X), "websocket", device("<graphics type='vnc' websocket='5700'/>")),
     ("interface", (T, L, X), "of type 'vhostuser'", xml("<interface type='network'>", "<interface type='vhostuser'>")),
     ("interface-user", (T,), "through net0, QEMU's user-mode network",
      xml("<interface type='network'>", "<interface type='user'>")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -163,6 +164,19 @@ def test_the_display_starts_without_an_address_and_gets_olds_sockets() -> None:
     (vnc,) = CommandLine.parse(made.argv).named("vnc")
     assert vnc.value == "none,audiodev=audio1"
     assert facts.process().inet_listeners == made.displays
+
+
+def test_a_display_with_a_websocket_binds_its_ports_itself() -> None:
+    """display-update takes no address for a websocket: the option stays as it is, and old's ports are taken."""
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = [f"{word},websocket=5700" if before == "-vnc" else word for before, word in pairwise(domain.process.argv)]
+    process = replace(
+        domain.process, argv=(domain.process.argv[0], *argv), ports={51: 5900, 52: 5700}, inet_listeners=(51, 52)
+    )
+    made = plan(replace(domain, process=process))
+    assert (made.ports, made.displays) == ((51, 52), ())
+    assert list(CommandLine.parse(made.argv).named("vnc")) == list(process.line.named("vnc"))
 
 
 def test_a_display_that_only_libvirt_leads_to_has_no_sockets() -> None:

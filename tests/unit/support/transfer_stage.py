@@ -166,7 +166,14 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
     status.write_text(domain.status_xml)
     status.with_suffix(".pid").write_text(f"{old.pid}\n")
     made = replace(
-        plan(domain), pid=old.pid, started=old.started, status_path=str(status), taps=(), displays=(), replay=()
+        plan(domain),
+        pid=old.pid,
+        started=old.started,
+        status_path=str(status),
+        taps=(),
+        displays=(),
+        ports=(),
+        replay=(),
     )
     (tmp_path / "master-key.aes").write_bytes(bytes(32))
     monkeypatch.setattr(quarantine, "DIRECTORY", tmp_path / "held")
@@ -184,7 +191,7 @@ def stage(processes: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch:
         return FakeMonitor(qemu, name)
 
     monkeypatch.setattr(Monitor, "connect", connect)
-    launched = NewQemu(new, (), (), tmp_path / "log", 0)
+    launched = NewQemu(new, (), (), (), tmp_path / "log", 0)
     daemon: Any = FakeMonitor(world.old, "office (old QEMU)")
     return Stage(world, made, record, HandOver(made, launched, record, lambda _: None, daemon))
 

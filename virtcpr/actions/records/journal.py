@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 3
 DIRECTORY = RUN_DIR / "journal"
+SINCE_0_1: Mapping[str, object] = {"source": None, "target": None, "ports": ()}  # members that its journals don't have
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Entry:
     """What settling an interrupted swap needs: both processes by pid and start time, and the guest.
 
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
-    which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``expected``: old QEMU's answers to
-    libvirt's queries, None before they were read.  ``source`` and ``target`` are the versions of QEMU, for the history.
+    which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``ports``: the TCP ports taken from
+    old QEMU (``tcp_ports.Noted``).  ``expected``: old QEMU's answers to libvirt's queries, None before they were read.
+    ``source`` and ``target`` are the versions of QEMU, for the history.
     ``oom_score_adj``: whom the kernel kills first if memory runs out, as it was for old QEMU.
     """
 
@@ -47,6 +49,7 @@ class Entry:
     argv: tuple[str, ...] = ()
     daemon: Mapping[str, object] | None = None
     taps: tuple[tuple[int, ...], ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
     expected: Mapping[str, tuple[str, ...]] | None = None
     source: str | None = None
     target: str | None = None
@@ -124,7 +127,7 @@ def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
 def _entry(body: Any, uuid: str) -> Entry:
     document.expect_schema(body, SCHEMA)
     document.expect_uuid(body, uuid)
-    known = document.members({"source": None, "target": None, **body}, Entry)  # a journal of virtcpr 0.1 has neither
+    known = document.members({**SINCE_0_1, **body}, Entry)
     guest = {"listeners": (), **known["guest"]}
     guest |= {name: tuple(guest[name]) for name in ("taints", "listeners")}
     return Entry(
@@ -134,6 +137,7 @@ def _entry(body: Any, uuid: str) -> Entry:
             "guest": Guest(**guest),
             "argv": tuple(known["argv"]),
             "taps": tuple(tuple(int(number) for number in queue) for queue in known["taps"]),
+            "ports": tuple((int(source), int(socket)) for source, socket in known["ports"]),
             "expected": _expected(known["expected"]),
         }
     )

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import cpr, query
-from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, place_threads, reconnect_check, stale_fds
+from virtcpr.actions.transfer import (
+    guest_events,
+    libvirt_record,
+    ownership,
+    place_threads,
+    reconnect_check,
+    stale_fds,
+    tcp_ports,
+)
 from virtcpr.actions.transfer.new_qemu import unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
 from virtcpr.actions.transfer.taps import Taps
@@ -109,7 +117,8 @@ class HandOver(WaysOut):
         await cpr.arm(self._daemon, self.plan.name)
         # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
         self._taps = Taps(self.new.taps)
-        self.journal.write(State.SPAWNED, taps=self._taps.settings)
+        self._ports = tcp_ports.note(self.new.ports)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports)
 
     def _refuse_changed(self) -> None:
         """Raises Ended or HostError if it isn't the domain any more that was planned for."""
@@ -124,6 +133,7 @@ class HandOver(WaysOut):
     async def _migrate(self) -> None:
         self._filled = await stale_fds.fill(self._daemon, self.old)
         self._taps.keep()
+        self._taken = tcp_ports.take(self.new.ports)
         await cpr.migrate(self._daemon, self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:

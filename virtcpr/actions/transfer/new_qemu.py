@@ -43,6 +43,7 @@ class NewQemu:
     process: Process
     taps: tuple[tuple[int, int], ...]  # number in old, descriptor here
     displays: tuple[int, ...]
+    ports: tuple[tuple[int, int], ...]  # as taps
     log: Path
     log_start: int
 
@@ -64,9 +65,9 @@ class NewQemu:
 
     def release(self) -> None:
         """Close the descriptors held for it here."""
-        for fd in (*(fd for _, fd in self.taps), *self.displays):
+        for fd in (*(fd for _, fd in (*self.taps, *self.ports)), *self.displays):
             os.close(fd)
-        self.taps, self.displays = (), ()
+        self.taps, self.displays, self.ports = (), (), ()
 
 
 def spawn(plan: Plan) -> NewQemu:
@@ -94,9 +95,10 @@ def spawn(plan: Plan) -> NewQemu:
             held.callback(os.close, fds[opened.number])
         taps = tuple((source, clone(source, kept)) for source in plan.taps)
         displays = tuple(clone(source, kept) for source in plan.displays)
+        ports = tuple((source, clone(source, kept)) for source in plan.ports)
         process = launch(Launch(plan.argv, plan.pid, plan.started, fds))
         kept.pop_all()
-    new = NewQemu(process, taps, displays, log, start)
+    new = NewQemu(process, taps, displays, ports, log, start)
     try:
         _await_listening(new, plan)
     except BaseException:

@@ -11,7 +11,14 @@ from pathlib import Path
 from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import libvirt_record, ownership, place_threads, reconnect_check, settle_quarantined
+from virtcpr.actions.transfer import (
+    libvirt_record,
+    ownership,
+    place_threads,
+    reconnect_check,
+    settle_quarantined,
+    tcp_ports,
+)
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
@@ -208,6 +215,7 @@ class Settlement:
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
         moved = self.journal.entry.state not in RUNNING_IN_OLD
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
+        notes += tcp_ports.give_back(self.old, self.journal.entry.ports)
         path = Path(self.guest.status_path)
         self._give_back(self.old)
         if not path.exists():  # libvirt gave the guest up meanwhile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from dataclasses import replace
 from virtcpr.actions.monitor import query
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds, tcp_ports
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
 from virtcpr.actions.transfer.taps import Taps
@@ -60,6 +61,8 @@ class WaysOut:
         self._old: Monitor | None = None  # once the daemon is away
         self._new: Monitor | None = None
         self._taps = Taps()
+        self._ports: tcp_ports.Noted = ()
+        self._taken: list[int] = []  # descriptors of what old's ports are connected to meanwhile
         self._filled: tuple[str, ...] = ()
         self._expected: Answers | None = None
 
@@ -76,7 +79,7 @@ class WaysOut:
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
         output = self.new.words()
         name = self.plan.name
-        guest = "is untouched"
+        guest, problems = "is untouched", list[str]()
         try:
             await self._taps.let_go()
             if await self._is_news_alone():
@@ -92,6 +95,7 @@ class WaysOut:
                 guest = await self._resume(old)
                 self._measure()
                 await stale_fds.let_go(old, self._filled)
+            problems = tcp_ports.give_back(self.old, self._ports)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
             raise
@@ -106,7 +110,7 @@ class WaysOut:
             self.refusal += words
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         raise RolledBack(
-            f"{why}{words}; the guest {guest} in old QEMU (process {self.old.pid})",
+            "; ".join([f"{why}{words}", f"the guest {guest} in old QEMU (process {self.old.pid})", *problems]),
             hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again once the cause is removed",
         ) from cause
 
@@ -185,6 +189,8 @@ class WaysOut:
 
     async def close(self) -> None:
         await self._taps.let_go()
+        while self._taken:
+            os.close(self._taken.pop())
         for monitor in (self._old, self._new):
             if monitor is not None:
                 try:

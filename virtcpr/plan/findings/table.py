@@ -342,8 +342,6 @@ DEVICES = (
          "the domain has a display that isn't VNC", f"{REBOOTS}, or use VNC instead", OURS),
     Rule("virgl", ALL, DOCUMENT, has("devices/video/model/acceleration[@accel3d='yes']"),
          "the domain has 3D acceleration (virgl)", RESTART, "QEMU hw/display/virtio-gpu-base.c"),
-    Rule("vnc-websocket", RUNS_ON, DOCUMENT, has("devices/graphics[@websocket]"), "the domain has a VNC websocket",
-         f"{REBOOTS}, or {EDIT}", "QEMU ui/vnc.c vnc_display_update(), which takes no address for it"),
     Rule("vnc-password", RUNS_ON, RUNNING, devices.vnc_password,
          "the VNC display has a password that libvirt doesn't know: new QEMU wouldn't get it",
          "give libvirt one ('virsh update-device {name} FILE', with <graphics … passwd='…'/>)", "QEMU ui/vnc.c"),
