@@ -95,8 +95,14 @@ def kinds(host: Host) -> Iterator[Guests]:
 
 @pytest.mark.parametrize("to", ["NEW", "OLD", "NEXT", REBUILT])
 def test_every_kind_moves(kinds: Guests, to: str) -> None:
-    """10.0.2 → 10.0.13 → 10.0.2 → 11.1.3 → another build of that.  The clocks go on, and lose the pause at most."""
+    """10.0.2 → 10.0.13 → 10.0.2; 10.0.2 → 11.1.3 → another build of that.  The clocks go on, and lose the pause at
+    most."""
     names = [shape.name for shape in KINDS]
+    if to == "NEXT":  # it doesn't load guests that have been in 10.0.13, not even by way of 10.0.2
+        for name in names:
+            virsh("destroy", name)
+            virsh("start", name)
+        kinds.watch(*KINDS)
     emulator = EMULATOR
     if to == REBUILT:
         run("python3", "-", stdin=REBUILD)
