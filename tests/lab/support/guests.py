@@ -222,7 +222,8 @@ def _os(domain: ET.Element, shape: Shape) -> None:
         _text(element, "loader", OVMF_CODE, readonly="yes", type="pflash")
         _text(element, "nvram", shape.nvram_path, template=OVMF_VARS)
     kernels = IMAGES if shape.kvm else WITNESS  # AppArmor lets no guest read the other place
-    _text(element, "kernel", f"{kernels}/{'vmlinuz' if shape.firmware == 'ovmf' else 'vmlinux'}")
+    unpacked = shape.firmware == "bios" and shape.machine in ("q35", "pc")  # machines of old QEMUs start no such kernel
+    _text(element, "kernel", f"{kernels}/{'vmlinux' if unpacked else 'vmlinuz'}")
     _text(element, "initrd", f"{kernels}/initrd")
     _text(element, "cmdline", kernel_command_line(shape))
 
