@@ -25,7 +25,7 @@ class Backend(FakeBackend):
 EXPECTED = {
     "virtiofs": ("blocked", "ready", {"virtiofs"}),
     "vnc-websocket-keymap": ("ready", "ready", set()),
-    "spice-idle-redirdev": ("blocked", "ready", {"spice", "spice-channel"}),
+    "spice-idle-redirdev": ("ready", "ready", {"redirdev-spice"}),
     "migratable-off": ("blocked", "blocked", {"invtsc"}),
     "cpu-argument-invtsc": ("blocked", "blocked", {"invtsc"}),
     "hostdev-s3-off": ("blocked", "blocked", {"hostdev", "hostdev-s3"}),

@@ -199,6 +199,8 @@ class _Resources:
                 return self._netdev(option)
             case "vnc":
                 return self._vnc(option)
+            case "spice":
+                return self._spice(option)
             case _:
                 return None
 
@@ -300,6 +302,7 @@ class _Resources:
             self.displays += [fd for path, fd in self.process.listeners.items() if path in self.vnc_sockets]
         else:
             others = {fd for chardev in self.qemu.chardevs for fd in self._tcp(chardev.filename)}
+            others |= {fd for spice in self.line.named("spice") for fd in self._spice_listeners(spice)}
             self.displays += [fd for fd in self.process.inet_listeners if fd not in others]
         if not self.displays:
             raise Unplannable("the VNC display's socket")
@@ -308,6 +311,25 @@ class _Resources:
             self.ports, self.displays = [*self.ports, *self.displays], []
             return option
         return option.with_properties({"" if "" in properties else "vnc": "none"})
+
+    def _spice(self, option: Option) -> Option:
+        """New QEMU binds the port itself: spice-server takes no descriptor (qemu_spice_init() in ui/spice-core.c)."""
+        found = self._spice_listeners(option)
+        if not found and _spice_port(option):
+            raise Unplannable("the SPICE display's socket")
+        self.ports += found
+        return option
+
+    def _spice_listeners(self, option: Option) -> list[int]:
+        return [fd for fd, port in self.process.ports.items() if port == _spice_port(option)]
+
+
+def _spice_port(option: Option) -> int:
+    """0: it listens nowhere, and viewers come through libvirt alone (virDomainOpenGraphicsFD)."""
+    port = str(option.properties().get("port", 0))
+    if not port.isdecimal():
+        raise Unplannable("the SPICE display's port")
+    return int(port)
 
 
 # The properties of an option with descriptors that get new QEMU's own.

@@ -23,6 +23,7 @@ MACHINES = "test_machines.py::test_another_machine_moves_there_and_back"
 UPGRADE = "test_upgrade.py::test_all_move_in_one_blackout_and_virsh_works_on_all_of_them"
 DISPLAYS = "test_displays.py::test_passwords_and_tls_are_as_they_were"
 VIDEO = "test_kinds.py::test_every_kind_of_a_display"
+SPICE = "test_spice.py::test_it_moves_there_and_back"
 IDLE = "test_kinds.py::test_what_is_there_but_not_in_use"
 
 # Options of the command line.
@@ -32,6 +33,7 @@ OPTIONS: Tried = {
     KINDS_Q35: "audiodev blockdev chardev device fw_cfg global k netdev numa object smbios vnc watchdog-action",
     MACHINES: "bios serial",
     IDLE: "fsdev",
+    SPICE: "spice",
     "test_displays.py::test_links_actions_and_words_about_a_domain": "action",
 }
 # Drivers of -device, those that were attached included.
@@ -50,6 +52,7 @@ DEVICES: Tried = {
     IDLE: "ivshmem-plain virtio-9p-pci",
     VIDEO: "bochs-display qxl-vga virtio-vga vmware-svga virtio-iommu virtio-blk-pci-transitional "
     "virtio-blk-pci-non-transitional am53c974",
+    SPICE: "usb-redir",
 }
 # Kinds of -object.
 OBJECTS: Tried = {
@@ -66,8 +69,9 @@ BLOCKS: Tried = {
 CHARDEVS: Tried = {
     KINDS_Q35: "file null pty socket",
     HOTPLUG: "udp",
+    SPICE: "spicevmc spiceport",
 }
-AUDIO: Tried = {KINDS_Q35: "none"}
+AUDIO: Tried = {KINDS_Q35: "none", SPICE: "spice"}
 # Of -display: others are QEMU's own windows, or a helper's that shows the guest (libvirt 12.5 and its qemu-vnc).
 SCREENS: Tried = {UPGRADE: "none"}
 TARGETS: Tried = {UPGRADE: "x86_64", MACHINES: "aarch64 riscv64"}
@@ -77,17 +81,16 @@ FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks is
 ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
 # A finding of its own names these, in words that help more.
-JUDGED_OPTIONS = frozenset({"spice", "tpmdev"})
+JUDGED_OPTIONS = frozenset({"tpmdev"})
 JUDGED_DEVICES = re.compile(
-    r"vfio-.*|usb-host|usb-redir|vhost-.*|tpm-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
+    r"vfio-.*|usb-host|vhost-.*|tpm-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
     r"|virtio-(vga|gpu)-gl.*|amd-iommu|ivshmem-doorbell|.*-cpu"
 )
 PLAIN_RAM = "memory-backend-ram"  # of a guest that isn't prepared; nobody has moved it shared
 JUDGED_OBJECTS = re.compile(
     rf"{PLAIN_RAM}|monitor-.*|.*-guest|cryptodev-.*|input-linux|pr-manager-helper|memory-backend-epc|dbus-.*"
 )
-JUDGED_CHARDEVS = frozenset({"spicevmc", "spiceport"})
-JUDGED_AUDIO = frozenset({"spice", "dbus"})
+JUDGED_AUDIO = frozenset({"dbus"})
 JUDGED_BLOCKS = frozenset({"nvme", "virtio-blk-vhost-user", "virtio-blk-vhost-vdpa"})
 # Properties that have "fd" in their names, and name no descriptor.
 NO_DESCRIPTOR = frozenset({"fdtype", "fdtypeA", "fdtypeB", "fd-bootchk"})
@@ -109,7 +112,7 @@ def _of_line(line: CommandLine) -> Iterator[str]:
         match option.name:
             case "device":
                 yield from _device(kind(option))
-            case "chardev" if kind(option) not in names(CHARDEVS) | JUDGED_CHARDEVS:
+            case "chardev" if kind(option) not in names(CHARDEVS):
                 yield f"a character device of kind {kind(option)}"
             case "display" if kind(option) not in names(SCREENS):
                 yield f"a display by {kind(option)}"

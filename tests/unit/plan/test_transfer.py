@@ -179,6 +179,27 @@ def test_a_display_with_a_websocket_binds_its_ports_itself() -> None:
     assert list(CommandLine.parse(made.argv).named("vnc")) == list(process.line.named("vnc"))
 
 
+@pytest.mark.parametrize("port", [5950, 0])
+def test_a_spice_display_binds_its_port_itself(port: int) -> None:
+    """The VNC display beside it gets old's sockets as always.  Without a port only libvirt leads to it."""
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = (*domain.process.argv, "-spice", f"port={port},addr=127.0.0.1,disable-ticketing=on")
+    process = replace(domain.process, argv=argv, ports={51: 5900, 52: 5950}, inet_listeners=(51, 52) if port else (51,))
+    made = plan(replace(domain, process=process))
+    assert (made.ports, made.displays) == ((52,) if port else (), (51,))
+    assert list(CommandLine.parse(made.argv).named("spice")) == list(process.line.named("spice"))
+
+
+@pytest.mark.parametrize(("port", "what"), [("5950", "socket"), ("auto", "port")])
+def test_a_spice_display_whose_port_old_qemu_does_not_have_is_refused(port: str, what: str) -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = (*domain.process.argv, "-spice", f"port={port},disable-ticketing=on")
+    with pytest.raises(Unplannable, match=f"the SPICE display's {what}"):
+        plan(replace(domain, process=replace(domain.process, argv=argv)))
+
+
 def test_a_display_that_only_libvirt_leads_to_has_no_sockets() -> None:
     domain = facts.domain()
     graphics = "<graphics type='vnc'><listen type='none'/></graphics>"

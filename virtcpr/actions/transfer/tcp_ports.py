@@ -1,8 +1,8 @@
-"""The TCP ports that new QEMU binds itself when it makes its devices: taken from old for that, given back by whoever
-takes the guest back to old.
+"""The TCP ports of SPICE displays and websockets, which new QEMU binds itself when it makes its devices.
 
-From then on clients reach new; who connects in the moment between is refused.  What is taken is in the journal before:
-recovery gives it back without knowing more.
+They are taken from old for that, and given back by whoever takes the guest back to old.  From then on clients reach
+new; who connects in the moment between is refused.  What is taken is in the journal before: recovery gives it back
+without knowing more.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from virtcpr.domain.argv import CommandLine
 from virtcpr.plan.findings.rule import Hit, Subject, Test
 from virtcpr.plan.replay import wants_password
 
@@ -73,6 +74,26 @@ def invtsc(subject: Subject) -> Iterator[Hit]:
         on = "+invtsc" in given or given.get("invtsc") in ("on", "true", "yes", "y")
         if on and not {"tsc-frequency", "tsc-freq"} & given.keys():
             yield {"why": f"-cpu {argument.value}"}
+
+
+def spice(subject: Subject) -> Iterator[Hit]:
+    """What of a SPICE display mode transfer was never run with."""
+    for node in subject.live.all("devices/graphics[@type='spice']"):
+        kinds = {
+            "with OpenGL": node.find("gl[@enable='yes']") is not None,
+            "with TLS": node.get("tlsPort", "-1") != "-1",
+            "on a unix socket": node.find("listen[@type='socket']") is not None,
+            "with a password": node.get("passwd") is not None or _wants_ticket(subject.line),
+        }
+        for why, found in kinds.items():
+            if found:
+                yield {"why": why}
+
+
+def _wants_ticket(line: CommandLine | None) -> bool:
+    """A running guest's password may also be that of qemu.conf (spice_password)."""
+    options = line.named("spice") if line else ()
+    return any(option.properties().get("disable-ticketing") not in ("on", True) for option in options)
 
 
 def vnc_password(subject: Subject) -> Iterator[Hit]:
