@@ -24,6 +24,7 @@ class Backend(FakeBackend):
 # File → (transfer, reboot, the findings that concern either mode).
 EXPECTED = {
     "virtiofs": ("blocked", "ready", {"virtiofs"}),
+    "virtiofs-external": ("blocked", "blocked", {"virtiofs-external"}),
     "vnc-websocket-keymap": ("ready", "ready", set()),
     "spice-idle-redirdev": ("ready", "ready", {"redirdev-spice"}),
     "migratable-off": ("blocked", "blocked", {"invtsc"}),
@@ -31,6 +32,7 @@ EXPECTED = {
     "hostdev-s3-off": ("blocked", "blocked", {"hostdev", "hostdev-s3"}),
     "passt": ("blocked", "ready", {"interface"}),
     "tpm": ("blocked", "ready", {"tpm"}),
+    "tpm-external": ("blocked", "blocked", {"tpm-external"}),
     "shmem-master": ("ready", "ready", set()),
     "vdagent": ("ready", "ready", {"vdagent"}),
     "9p": ("ready", "ready", {"filesystem"}),

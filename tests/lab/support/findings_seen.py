@@ -42,7 +42,7 @@ SEEN = {
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format",
             "virtiofs", "not-yet-run", "tpm", "redirdev", "smartcard", "shmem", "crypto", "sound", "spice", "display",
-            "interface", "iotune", "transient-disk", "chardev-client",
+            "tpm-external", "virtiofs-external", "interface", "iotune", "transient-disk", "chardev-client",
         ],
         "test_findings.py",
     ),

@@ -153,6 +153,20 @@ def test_devices_that_cannot_follow() -> None:
     assert found() == {}
 
 
+def test_helpers_that_libvirt_does_not_start() -> None:
+    """No mode is offered for them, nor is it while the domain doesn't run."""
+    tpm = "<source type='unix' mode='connect' path='/run/tpm.sock'/>"
+    share = "<driver type='virtiofs' queue='1024'/><source socket='/run/fs.sock'/><target dir='y'/>"
+    every = f"<tpm model='tpm-crb'><backend type='external'>{tpm}</backend></tpm><filesystem>{share}</filesystem>"
+    define(device(every))
+
+    transfer, reboot = found(modes=frozenset({"transfer"})), found(modes=frozenset({"reboot"}))
+
+    assert {"tpm-external", "virtiofs-external"} <= transfer.keys() & reboot.keys()
+    assert not {"tpm", "virtiofs"} & transfer.keys()
+    assert not any("--mode reboot" in transfer[code]["remedy"] for code in ("tpm-external", "virtiofs-external"))
+
+
 @pytest.mark.parametrize(
     ("edit", "codes"),
     [
