@@ -16,7 +16,7 @@ from tests.lab.support.machine import Lab
 from tests.lab.support.reboots import define, nothing_left, reboot
 from tests.paths import INSIDE
 
-SLEEPER = replace(SMALL, name="sleeper", number=22, prepared=False, agent=True)
+SLEEPER = replace(SMALL, name="sleeper", number=22, prepared=False, agent=True, packed=True)
 # Each sleeps only once: the lab's kernel wakes up at once from its second sleep, moved or not.
 DREAMER = replace(SLEEPER, name="dreamer", number=23)
 NODDER = replace(SLEEPER, name="nodder", number=24)

@@ -83,6 +83,14 @@ def test_recovery_gives_them_back(guest: Guest, step: str) -> None:
     guest.assert_well(process)
 
 
+def test_the_guardian_gives_them_back(guest: Guest) -> None:
+    process = guest.is_watched()
+    virtcpr("upgrade", "small", "--yes", "--force", "--no-rehearse", at={"attach": "kill -9 $PPID"})
+    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
+    assert answers()
+    guest.assert_well(process)
+
+
 def test_a_port_that_somebody_else_took_meanwhile(guest: Guest) -> None:
     """The guest runs on, and the report says what doesn't answer; the next move has it answer again."""
     process = guest.is_watched()
