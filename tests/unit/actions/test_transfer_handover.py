@@ -19,6 +19,7 @@ from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import libvirt_record, new_qemu, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
 from virtcpr.actions.transfer.settle import Settlement
+from virtcpr.actions.transfer.taps import Taps
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
@@ -355,6 +356,40 @@ def test_a_change_below_a_disk_turns_it_back(stage: Stage, monkeypatch: pytest.M
     with pytest.raises(RolledBack, match="changed while new QEMU was made: block jobs: with virtio-disk0"):
         asyncio.run(both())
     assert stage.world.old.status == "running"
+
+
+def test_the_taps_are_as_the_guest_has_them_when_its_turn_comes(stage: Stage) -> None:
+    """Others are handed over after `connect`: what the guest changed meanwhile is what old must get back."""
+
+    class Changing(Taps):
+        def __init__(self) -> None:
+            self.seen = 0
+            self.at_hand_over: tuple[tuple[int, ...], ...] = ()
+
+        def note(self) -> None:
+            self.seen += 1
+
+        @property
+        def settings(self) -> tuple[tuple[int, ...], ...]:
+            return ((7, self.seen, 0, 1),)
+
+        def hand_over(self) -> None:
+            self.at_hand_over = stage.journal.entry.taps
+
+        async def let_go(self) -> None:
+            pass
+
+    async def both() -> tuple[int, Changing]:
+        await stage.hand_over.make_new()
+        taps = stage.hand_over._taps = Changing()
+        await stage.hand_over.connect()
+        connected = taps.seen
+        await stage.hand_over.hand_over()
+        return connected, taps
+
+    connected, taps = asyncio.run(both())
+    assert taps.seen > connected
+    assert taps.at_hand_over == taps.settings, "recovery must know it before new touches them"
 
 
 def test_a_guest_that_was_told_nothing_is_left_alone(stage: Stage) -> None:

@@ -202,6 +202,8 @@ class HandOver(WaysOut):
         # A guest that shuts itself down can be left alone until here.
         await guest_events.as_planned(self.plan, there(self._old))
         await self._show()
+        self._taps.note()  # since `connect` others were handed over, and the guest may have changed its taps
+        self.journal.write(State.INCOMING, taps=self._taps.settings)
         self._taps.hand_over()
         self._paused_after = time.monotonic()
         await cpr.incoming(there(self._new), self.plan.main_socket)
