@@ -308,6 +308,8 @@ class _Resources:
             raise Unplannable("the VNC display's socket")
         properties = option.properties()
         if "websocket" in properties:
+            if self.vnc_sockets:  # libvirt makes no such display (qemuBuildGraphicsVNCCommandLine)
+                raise Unplannable("the websocket of a VNC display on a unix socket")
             self.ports, self.displays = [*self.ports, *self.displays], []
             return option
         return option.with_properties({"" if "" in properties else "vnc": "none"})

@@ -179,6 +179,21 @@ def test_a_display_with_a_websocket_binds_its_ports_itself() -> None:
     assert list(CommandLine.parse(made.argv).named("vnc")) == list(process.line.named("vnc"))
 
 
+def test_a_websocket_beside_a_unix_socket_is_refused() -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    graphics = "<graphics type='vnc'><listen type='socket' socket='/run/vnc.sock'/></graphics>"
+    xml = re.sub(r"<graphics.*?</graphics>", graphics, domain.xml, flags=re.DOTALL)
+    argv = [f"{word},websocket=5700" if before == "-vnc" else word for before, word in pairwise(domain.process.argv)]
+    process = replace(
+        domain.process,
+        argv=(domain.process.argv[0], *argv),
+        listeners={**domain.process.listeners, "/run/vnc.sock": 51},
+    )
+    with pytest.raises(Unplannable, match="websocket of a VNC display on a unix socket"):
+        plan(replace(domain, xml=xml, process=process))
+
+
 @pytest.mark.parametrize("port", [5950, 0])
 def test_a_spice_display_binds_its_port_itself(port: int) -> None:
     """The VNC display beside it gets old's sockets as always.  Without a port only libvirt leads to it."""
