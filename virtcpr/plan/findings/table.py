@@ -25,7 +25,6 @@ DOCUMENT, STOPPED, LIBVIRT, EMULATOR, RUNNING = Needs
 PREPARE = "{how}"  # 'virtcpr prepare', or only the cold boot
 DETACH = f"{REBOOTS}, or detach it"
 UNDO = "undo the change, or restart the guest ('virsh shutdown {name}', 'virsh start {name}')"
-EDIT = "remove it from the domain ('virsh edit {name}'), then shut it down and start it"
 TRY_FIRST = "try it with an unimportant guest first; if its state can't be loaded, it waits on disk"
 CAPABILITY_OFF = (
     'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
