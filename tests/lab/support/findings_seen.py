@@ -12,7 +12,7 @@ SEEN = {
     "emulator-arch": "test_refusals.py",
     **dict.fromkeys(["emulator-forbidden", "emulator-confined"], "test_emulators.py"),
     "memory-limit": "test_tuned.py",
-    "redirdev-spice": "test_spice.py",
+    "redirdev-spice": "test_ports.py",
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
     **dict.fromkeys(["long-pause", "long-blackout"], "test_limits.py"),

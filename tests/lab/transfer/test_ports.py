@@ -1,36 +1,63 @@
-"""A display with a websocket: new QEMU binds the ports itself, and old has them back if it keeps the guest."""
+"""Displays whose TCP ports new QEMU binds itself, and old has them back if it keeps the guest.
+
+VNC with a websocket; and a desktop as virt-install and virt-manager make it: SPICE with its channels, sound, QXL and
+two USB redirectors.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.support.client import run, shell
+from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import Guest, new_process, said, upgrade, virtcpr
+from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
 
-VNC, WEBSOCKET = 5942, 5742
-DISPLAY = f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>"
+VNC, WEBSOCKET, SPICE = 5942, 5742, 5950
 # Greets each port as its clients do (RFC 6143, RFC 6455); fails where one doesn't answer like a display.
-CLIENT = f"""
+GREET_VNC = rf"""
 import socket
-UPGRADE = (b"GET / HTTP/1.1\\r\\nHost: lab\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
-           b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\nSec-WebSocket-Version: 13\\r\\n"
-           b"Sec-WebSocket-Protocol: binary\\r\\n\\r\\n")
+UPGRADE = (b"GET / HTTP/1.1\r\nHost: lab\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+           b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+           b"Sec-WebSocket-Protocol: binary\r\n\r\n")
 for port, hello, answer in (({VNC}, b"", b"RFB 003.008"), ({WEBSOCKET}, UPGRADE, b"HTTP/1.1 101")):
     with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
         peer.sendall(hello)
         said = peer.recv(len(answer), socket.MSG_WAITALL)
         assert said == answer, (port, said)
 """
-# Takes the websocket's port as soon as it is free.
-SQUATTER = f"""
-import signal, socket
+DESKTOP = f"""
+<controller type='usb' model='qemu-xhci' ports='15'/>
+<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>
+<channel type='spiceport'>
+  <source channel='org.spice-space.webdav.0'/><target type='virtio' name='org.spice-space.webdav.0'/>
+</channel>
+<graphics type='spice' port='{SPICE}' autoport='no' listen='127.0.0.1'><image compression='off'/></graphics>
+<sound model='ich9'/>
+<video><model type='qxl'/></video>
+<redirdev bus='usb' type='spicevmc'/>
+<redirdev bus='usb' type='spicevmc'/>
+"""
+# Opens the main channel as far as the server's answer (spice-protocol, SpiceLinkHeader and SpiceLinkMess).
+GREET_SPICE = f"""
+import socket, struct
+link = struct.pack("<IBBIII", 0, 1, 0, 0, 0, 18)
+with socket.create_connection(("127.0.0.1", {SPICE}), timeout=20) as peer:
+    peer.sendall(b"REDQ" + struct.pack("<III", 2, 2, len(link)) + link)
+    magic, major, minor, size = struct.unpack("<4sIII", peer.recv(16, socket.MSG_WAITALL))
+    assert magic == b"REDQ", magic
+    error, = struct.unpack("<I", peer.recv(size, socket.MSG_WAITALL)[:4])
+    assert error == 0, error
+"""
+# Takes a port as soon as it is free.
+SQUATTER = """
+import signal, socket, sys
 while True:
     try:
-        taken = socket.create_server(("127.0.0.1", {WEBSOCKET}))
+        taken = socket.create_server(("127.0.0.1", int(sys.argv[1])))
         break
     except OSError:
         pass
@@ -38,11 +65,31 @@ signal.pause()
 """
 
 
+@dataclass(frozen=True)
+class Display:
+    devices: str
+    client: str
+    warnings: tuple[str, ...] = ()
+
+
+DISPLAYS = {
+    "websocket": Display(
+        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>", GREET_VNC
+    ),
+    "spice": Display(DESKTOP, GREET_SPICE, ("redirdev-spice",)),
+}
+
+
+@pytest.fixture(scope="module", params=DISPLAYS)
+def display(request: pytest.FixtureRequest) -> Display:
+    return DISPLAYS[request.param]
+
+
 @pytest.fixture(scope="module")
-def guest(lab: Lab) -> Iterator[Guest]:
-    shell("cat > /root/client.py", stdin=CLIENT)
+def guest(lab: Lab, display: Display) -> Iterator[Guest]:
+    shell("cat > /root/client.py", stdin=display.client)
     shell("cat > /root/squatter.py", stdin=SQUATTER)
-    made = Guest(DISPLAY)
+    made = Guest(display.devices)
     yield made
     made.end()
 
@@ -51,13 +98,16 @@ def answers() -> bool:
     return run("python3", "/root/client.py", check=False).code == 0
 
 
-def test_it_moves_there_and_back(guest: Guest) -> None:
+def test_it_moves_there_and_back(guest: Guest, display: Display) -> None:
     """Clients are served while new QEMU is made, by new."""
     guest.is_watched()
+    before = virsh("domdisplay", NAME)
     for _ in range(2):
         report = upgrade(at={"compare": "python3 /root/client.py"})
-        assert (report["domains"][0]["result"], report["domains"][0]["findings"]) == ("upgraded", []), report
+        (domain,) = report["domains"]
+        assert (domain["result"], [f["code"] for f in domain["findings"]]) == ("upgraded", [*display.warnings]), report
         assert answers()
+        assert virsh("domdisplay", NAME) == before
         guest.assert_well(new_process(report))
 
 
@@ -76,7 +126,7 @@ def test_recovery_gives_them_back(guest: Guest, step: str) -> None:
     """virtcpr is killed, and what held old's sockets with it."""
     process = guest.is_watched()
     before = "systemctl stop virtcpr-guardian* || :; kill -9 $PPID"
-    assert virtcpr("upgrade", "small", "--yes", "--force", "--no-rehearse", at={step: before}).code != 0
+    assert virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={step: before}).code != 0
     settled = json.loads(run("virtcpr", "recover", "--all", "-o", "json").out)
     assert [domain["settled"] for domain in settled["domains"]] == ["back"], settled
     assert answers()
@@ -85,16 +135,37 @@ def test_recovery_gives_them_back(guest: Guest, step: str) -> None:
 
 def test_the_guardian_gives_them_back(guest: Guest) -> None:
     process = guest.is_watched()
-    virtcpr("upgrade", "small", "--yes", "--force", "--no-rehearse", at={"attach": "kill -9 $PPID"})
+    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={"attach": "kill -9 $PPID"})
+    assert killed.code != 0
     run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
     assert answers()
     guest.assert_well(process)
 
 
-def test_a_port_that_somebody_else_took_meanwhile(guest: Guest) -> None:
+def test_it_is_rehearsed(guest: Guest) -> None:
+    guest.is_watched()
+    planned = json.loads(run("virtcpr", "plan", NAME, "--force", "-o", "json", check=False).out)
+    (domain,) = planned["domains"]
+    assert domain["rehearsal"]["verdict"] == "go", planned
+
+
+def test_old_qemu_does_not_spin_while_its_ports_are_taken(guest: Guest) -> None:
+    """Its main thread, over two seconds in which new QEMU waits."""
+    guest.is_watched()
+    ticks = "awk '{print $14 + $15}' /proc/$OLD/task/$OLD/stat"
+    measured = f"{ticks} > /root/ticks; sleep 2; {ticks} >> /root/ticks"
+    report = upgrade(at={"attach": measured})
+    assert report["domains"][0]["result"] == "upgraded", report
+    first, last = map(int, run("cat", "/root/ticks").out.split())
+    assert last - first < 100, "half of two seconds"
+
+
+@pytest.mark.parametrize("display", ["websocket"], indirect=True)
+def test_a_port_that_somebody_else_took_meanwhile(guest: Guest, display: Display) -> None:
     """The guest runs on, and the report says what doesn't answer; the next move has it answer again."""
     process = guest.is_watched()
-    report = upgrade(at={"migrate": "python3 /root/squatter.py </dev/null >/dev/null 2>&1 & sleep 0.5"})
+    squat = f"python3 /root/squatter.py {WEBSOCKET} </dev/null >/dev/null 2>&1 & sleep 0.5"
+    report = upgrade(at={"migrate": squat})
     try:
         assert report["domains"][0]["result"] == "rolled-back", report
         assert f"nobody can connect to port {WEBSOCKET} of its displays: Address already in use" in said(report)
