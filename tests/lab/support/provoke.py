@@ -69,12 +69,14 @@ def daemon_with(setting: str) -> Iterator[None]:
 class Guest:
     """One guest for the tests of a module; it is started again only where a test has ended it."""
 
-    def __init__(self, devices: str = "") -> None:
-        """``devices``: XML of more of them."""
+    def __init__(self, devices: str = "", **different: Any) -> None:
+        """``devices``: XML of more of them.  ``different``: what of the guest isn't SMALL's."""
         run("python3", "-", stdin=REBUILD)
         for command in image_commands(SMALL):
             run(*command)
-        xml = domain_xml(replace(SMALL, agent=True)).replace("</devices>", f"<panic model='isa'/>{devices}</devices>")
+        xml = domain_xml(replace(SMALL, agent=True, **different)).replace(
+            "</devices>", f"<panic model='isa'/>{devices}</devices>"
+        )
         run("virsh", "-q", "define", "/dev/stdin", stdin=xml)
         self.witness = Witness()
 

@@ -34,6 +34,7 @@ static void take(const char *name, char *value)
     else if (IS("disks")) take_disks(value);
     else if (IS("disk_pause")) options.disk_pause_us = number;
     else if (IS("cdrom")) COPY(options.cdrom);
+    else if (IS("tpm")) options.tpm = number;
     else say("FAILED option witness.%s: unknown", name), counters.failures++;
 }
 
