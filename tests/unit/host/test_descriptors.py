@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,26 @@ def test_qemu_is_launched(many: None) -> None:
             os.close(null)
     os.kill(process.pid, signal.SIGKILL)
     assert process.goes(10)
+
+
+def test_a_pid_file_is_locked_as_long_as_the_process_lives(many: None, tmp_path: Path) -> None:
+    """As libvirt's are: only then does it end the process."""
+    path = tmp_path / "helper.pid"
+    null = os.open("/dev/null", os.O_RDWR)
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
+        try:
+            fds, started = {0: null, 1: null, 2: null}, Process.of(model.pid).started
+            process = launch(Launch(["/bin/sleep", "600"], model.pid, started, fds, pid_file=str(path)))
+        finally:
+            model.kill()
+            os.close(null)
+    with path.open("r+") as file:
+        assert file.read() == str(process.pid)
+        with pytest.raises(BlockingIOError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.goes(10)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_launch_that_fails_says_why(many: None) -> None:

@@ -25,6 +25,7 @@ def give(process: Process, value: int) -> None:
             (process.path / FILE).write_text(str(value))
 
 
-def offer_self() -> None:
-    """Until a new QEMU has the guest, it is the one that may be killed.  Raises OSError."""
-    Path("/proc/self", FILE).write_text(str(EXPENDABLE))
+def take(model: Process, *, expendable: bool) -> None:
+    """For this process, the score of another; or, for a new QEMU that hasn't the guest yet, the one that may be killed.
+    Raises OSError."""
+    Path("/proc/self", FILE).write_text(str(EXPENDABLE if expendable else score(model)))

@@ -120,6 +120,15 @@ class Process:
         finally:
             os.close(pidfd)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing happens if it is gone.  Raises HostError if it can't be reached."""
+        with contextlib.suppress(Gone, ProcessLookupError):
+            pidfd = self.open()
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
     def kill(self, timeout: float, *, gone: bool = True) -> bool:
         """SIGKILL it and wait until it is gone, ``timeout`` seconds and as long as its memory takes at most.
 

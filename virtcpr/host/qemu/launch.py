@@ -1,4 +1,4 @@
-"""Start new QEMU as old QEMU was started: a small program that takes over old's environment, then execs.
+"""Start a process as another was started, new QEMU as old: a small program that takes over its environment and execs.
 
 It is a process of its own because joining a mount namespace and dropping privileges can't be undone, and because the
 descriptors get fixed numbers.  virCommandExec and qemuProcessHook show what libvirt sets up for QEMU, and in which
@@ -39,12 +39,19 @@ HIGH = 1000  # descriptors wait above this number until those below are free
 @dataclass(frozen=True)
 class Launch:
     """What to start, and whose environment it gets.  ``model`` is old QEMU's pid; ``started`` distinguishes it from a
-    later process with that pid.  ``fds`` maps a descriptor number in new QEMU to a descriptor of this process."""
+    later process with that pid.  ``fds`` maps a descriptor number in new QEMU to a descriptor of this process.
+
+    ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it writes, and holds locked for as long
+    as it lives (virCommandSetPidFile).  ``expendable``: it is the first to be killed if memory runs out.
+    """
 
     argv: Sequence[str]
     model: int
     started: str
     fds: Mapping[int, int]
+    what: str = "new QEMU"
+    pid_file: str | None = None
+    expendable: bool = True
 
 
 def launch(order: Launch) -> Process:
@@ -69,12 +76,12 @@ def launch(order: Launch) -> Process:
     with os.fdopen(reader) as answer:
         if not readable(answer, SECONDS):
             _end_with_children(starter)
-            raise HostError(f"new QEMU couldn't be started within {SECONDS:g} s: {order.argv[0]} can't be executed")
+            raise HostError(f"{order.what} couldn't be started within {SECONDS:g} s: {order.argv[0]} can't be executed")
         pid = answer.read().strip()
     _, words = starter.communicate()
     if not pid.isdecimal():
         last = words.decode(errors="replace").strip().splitlines()
-        raise HostError(f"new QEMU couldn't be started: {last[-1] if last else 'the launcher ended'}")
+        raise HostError(f"{order.what} couldn't be started: {last[-1] if last else 'the launcher ended'}")
     return Process.of(int(pid))
 
 
@@ -115,7 +122,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
         _join_cgroup(model)
         _mirror_limits(order.model)
         _mirror_policies(order.model)
-        oom.offer_self()
+        oom.take(Process(order.model, order.started), expendable=order.expendable)
         label = _label(model)
         _join_mounts(order.model)
         os.chdir("/")
@@ -127,6 +134,8 @@ def _become(order: Launch, tell: int, report: int) -> None:
             raise HostError("virtcpr has ended")
         os.close(report)
         tell = _place(order.fds, tell)
+        if order.pid_file:
+            _hold(order.pid_file)
         _drop_privileges(status)
         if label:
             Path("/proc/self/attr/exec").write_text(label)
@@ -270,6 +279,15 @@ def _place(fds: Mapping[int, int], tell: int) -> int:
     if 0 not in fds:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0, inheritable=True)
     return tell
+
+
+def _hold(pid_file: str) -> None:
+    """Write the pid file and keep it locked: libvirt ends a process only if that holds the lock (virPidFileForceCleanup
+    in src/util/virpidfile.c).  The lock is this process's, as long as none of its descriptors of the file is closed."""
+    fd = os.open(pid_file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.write(fd, str(os.getpid()).encode())
+    os.set_inheritable(fd, True)
 
 
 def _drop_privileges(status: Mapping[str, str]) -> None:
