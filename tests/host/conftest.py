@@ -43,6 +43,7 @@ def pytest_runtest_makereport(
     if report.when != "teardown" and report.failed and item.get_closest_marker("host"):
         for title, script in (
             ("the guests' logs", "tail -n 5 /var/log/libvirt/qemu/*.log"),
+            ("the guests' consoles", "tail -n 60 /var/log/libvirt/qemu/*-serial.log"),
             ("the host's journal", "journalctl --no-pager -n 60 -o short-precise"),
         ):
             with client.on(MACHINE):
