@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from virtcpr.domain.sockets import beside
 from virtcpr.domain.status import StatusFile
+from virtcpr.domain.swtpm import Swtpm
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Guest:
     """What is needed to give a domain to either process; the journal stores it.
 
     ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.  ``listeners``:
-    the paths of unix sockets that new QEMU listens beside.
+    the paths of unix sockets that new QEMU listens beside.  ``swtpm``: the process that emulates its TPM for old QEMU.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Guest:
     return_path: bool
     taints: tuple[str, ...]
     listeners: tuple[str, ...] = ()
+    swtpm: Swtpm | None = None
 
     @classmethod
     def of(cls, record: StatusFile, path: str) -> Guest:

@@ -13,6 +13,7 @@ from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.sockets import fits
 from virtcpr.domain.status import StatusFile
+from virtcpr.domain.swtpm import Swtpm, socket_of
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
 from virtcpr.plan.findings.table import RESOURCE
@@ -68,6 +69,7 @@ class Plan:
     taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
     ports: tuple[int, ...] = ()  # old QEMU's listening descriptors whose TCP ports new QEMU binds itself
+    swtpm: Swtpm | None = None  # the process that emulates its TPM: new QEMU gets one of its own
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
     mode: Mode = Mode.TRANSFER
@@ -86,6 +88,7 @@ class Plan:
             return_path=self.return_path,
             taints=tuple(sorted(self.status.taints)),
             listeners=tuple(socket.path for socket in self.bound),
+            swtpm=self.swtpm,
         )
 
     @property
@@ -143,6 +146,7 @@ def plan(facts: DomainFacts) -> Plan:
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
         ports=tuple(resources.ports),
+        swtpm=facts.process.swtpm,
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
     )
@@ -223,6 +227,8 @@ class _Resources:
         if wanted.get("") != "socket":
             return None
         label = str(wanted.get("id"))
+        if "path" in wanted and wanted["path"] == socket_of(self.line):
+            return None  # there new QEMU finds a swtpm of its own
         name = next((c.filename for c in self.qemu.chardevs if c.label == label), "")
         path = _unix_path(name)
         source = self._tcp_listener(name) if path is None else self.process.listeners.get(path)

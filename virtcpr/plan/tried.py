@@ -23,6 +23,7 @@ MACHINES = "test_machines.py::test_another_machine_moves_there_and_back"
 UPGRADE = "test_upgrade.py::test_all_move_in_one_blackout_and_virsh_works_on_all_of_them"
 DISPLAYS = "test_displays.py::test_passwords_and_tls_are_as_they_were"
 VIDEO = "test_kinds.py::test_every_kind_of_a_display"
+TPM = "test_tpm.py::test_it_moves_there_and_back"
 SPICE = "test_ports.py::test_it_moves_there_and_back"
 IDLE = "test_kinds.py::test_what_is_there_but_not_in_use"
 
@@ -34,6 +35,7 @@ OPTIONS: Tried = {
     MACHINES: "bios serial",
     IDLE: "fsdev",
     SPICE: "spice",
+    TPM: "tpmdev",
     "test_displays.py::test_links_actions_and_words_about_a_domain": "action",
 }
 # Drivers of -device, those that were attached included.
@@ -53,6 +55,7 @@ DEVICES: Tried = {
     VIDEO: "bochs-display qxl-vga virtio-vga vmware-svga virtio-iommu virtio-blk-pci-transitional "
     "virtio-blk-pci-non-transitional am53c974",
     SPICE: "usb-redir",
+    TPM: "tpm-crb tpm-tis",
 }
 # Kinds of -object.
 OBJECTS: Tried = {
@@ -81,9 +84,8 @@ FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks is
 ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
 # A finding of its own names these, in words that help more.
-JUDGED_OPTIONS = frozenset({"tpmdev"})
 JUDGED_DEVICES = re.compile(
-    r"vfio-.*|usb-host|vhost-.*|tpm-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
+    r"vfio-.*|usb-host|vhost-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
     r"|virtio-(vga|gpu)-gl.*|amd-iommu|ivshmem-doorbell|.*-cpu"
 )
 PLAIN_RAM = "memory-backend-ram"  # of a guest that isn't prepared; nobody has moved it shared
@@ -107,7 +109,7 @@ def untried(line: CommandLine, qemu: QemuFacts) -> tuple[str, ...]:
 
 def _of_line(line: CommandLine) -> Iterator[str]:
     for option in line.options:
-        if option.name not in names(OPTIONS) | JUDGED_OPTIONS:
+        if option.name not in names(OPTIONS):
             yield f"-{option.name}"
         match option.name:
             case "device":

@@ -11,7 +11,7 @@ KEPT = f"{EMULATOR}-old"  # the binary of OLD beside the installed NEW: apt need
 def leftovers() -> str:
     """Whatever a swap leaves that it should not: sockets, journal entries, temporary files."""
     return shell(
-        "ls /run/virtcpr/journal 2>/dev/null || :; find /var/lib/libvirt/qemu /run/libvirt/qemu "
+        "ls /run/virtcpr/journal 2>/dev/null || :; find /var/lib/libvirt /run/libvirt/qemu "
         "-name 'cpr.sock' -o -name 'main.sock' -o -name '*.virtcpr'"
     )
 

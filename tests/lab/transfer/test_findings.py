@@ -17,6 +17,9 @@ from tests.lab.support.machine import Lab
 
 OWN = replace(SMALL, name="own", number=40)
 Edit = Callable[[str], str]
+# libvirt's secret with the key of a TPM's state.
+SECRET = "b0a1b3c4-5d6e-4f70-8192-a3b4c5d6e7f8"
+KEY = f"<secret private='yes'><uuid>{SECRET}</uuid><usage type='vtpm'><name>own</name></usage></secret>"
 
 # Devices that can't follow, and the codes of what is found.
 DEVICES: tuple[tuple[str, set[str]], ...] = (
@@ -49,7 +52,10 @@ DEVICES: tuple[tuple[str, set[str]], ...] = (
     ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>", set()),
     ("<graphics type='spice' autoport='yes' listen='127.0.0.1' passwd='own'/>", {"spice"}),
     ("<interface type='user'><backend type='passt'/><model type='virtio'/></interface>", {"interface"}),
-    ("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>", {"tpm"}),
+    (
+        f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{SECRET}'/></backend></tpm>",
+        {"tpm", "tpm-process"},
+    ),
 )
 NVME = "<qemu:arg value='-device'/><qemu:arg value='nvme,serial=virtcpr,addr=0x10'/>"
 
@@ -62,6 +68,8 @@ def device(text: str) -> Edit:
 def host(lab: Lab) -> Iterator[None]:
     """What the devices above need, and another build of QEMU, against which every guest is outdated."""
     run("python3", "-", stdin=REBUILD)
+    shell("virsh -q secret-define /dev/stdin", stdin=KEY)
+    shell(f"virsh -q secret-set-value {SECRET} $(printf key | base64)")
     shell("chmod 755 /srv; qemu-img create -q -f vmdk /srv/own.vmdk 64M")
     shell("systemd-run -q --unit=peer socat UNIX-LISTEN:/run/peer.sock,fork,mode=777 /dev/null")
     shell("systemd-run -q --unit=tcp-peer socat TCP-LISTEN:7777,fork,reuseaddr /dev/null")
@@ -69,6 +77,7 @@ def host(lab: Lab) -> Iterator[None]:
         run(*command)
     yield
     shell("systemctl stop peer tcp-peer")
+    virsh("secret-undefine", SECRET)
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +125,8 @@ def moved() -> None:
 
 
 def test_what_only_mode_reboot_can_move() -> None:
-    """The remedy of these findings; a TPM keeps its state, which is part of the guest's."""
-    names = {"virtiofs", "tpm", "redirdev", "chardev-client", "smartcard", "spice", "interface"}
+    """The remedy of these findings; a TPM keeps its state, which is part of the guest's, and gets its key again."""
+    names = {"virtiofs", "tpm", "tpm-process", "redirdev", "chardev-client", "smartcard", "spice", "interface"}
     own = "".join(text for text, codes in DEVICES if codes <= names)
     start(device(own), replace(OWN, prepared=False, ram_file=True))
     before = virsh("dumpxml", OWN.name)

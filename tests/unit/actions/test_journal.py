@@ -12,6 +12,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.records import journal
 from virtcpr.actions.records.journal import Entry, Journal
+from virtcpr.domain.swtpm import Swtpm
 from virtcpr.errors import HostError
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import plan
@@ -42,6 +43,12 @@ def test_it_is_read_as_it_was_written(written: Journal, directory: Path) -> None
     assert loaded.entry.state is State.MIGRATING
     loaded.close()
     assert journal.pending(directory) == []
+
+
+def test_the_process_of_a_tpm_is_read_as_it_was_written(written: Journal, directory: Path) -> None:
+    swtpm = Swtpm(33, "333", ("swtpm", "socket"), "/run/tpm.sock", "/var/lib/tpm")
+    written.write(State.RECEIVED, guest=replace(written.entry.guest, swtpm=swtpm))
+    assert journal.load(UUID, directory).entry.guest.swtpm == swtpm
 
 
 def test_it_is_private_and_leaves_nothing_beside(written: Journal, directory: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.Mon
     monkeypatch.setattr(Group, "_abandon", lambda _self, _move, _record, error: given_up.append(str(error)))
     move: Any = SimpleNamespace(
         facts=SimpleNamespace(name="web"),
-        plan=SimpleNamespace(guest=None),
+        plan=SimpleNamespace(guest=None, swtpm=None),
         journal=lambda _: SimpleNamespace(write=lambda *_: None),
     )
 

@@ -14,6 +14,7 @@ from tests.unit.support import facts
 from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
+from virtcpr.domain.swtpm import Swtpm
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.rule import apply, blocks
@@ -96,6 +97,14 @@ def status(old: str, new: str) -> Change:
 
 def emulator(**changes: Any) -> Change:
     return lambda domain: replace(domain, emulator=replace(domain.emulator, **changes))
+
+
+KEY = "<encryption secret='b0a1b3c4-5d6e-4f70-8192-a3b4c5d6e7f8'/>"
+EMULATED = "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"
+
+
+def tpm_process(problem: str) -> Change:
+    return process(swtpm=Swtpm(0, "", (), "/run/tpm.sock", "", problem))
 
 
 def whole(**changes: Any) -> Change:
@@ -202,7 +211,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("virtiofs-external", (T, L, R, X), "libvirt doesn't start",
      device("<filesystem><driver type='virtiofs'/><source socket='/run/fs.sock'/></filesystem>")),
     ("filesystem", (T, L, R, X), "9p", stopped(device("<filesystem type='mount'/>"))),
-    ("tpm", (T, L, X), "a TPM", device("<tpm model='tpm-crb'><backend type='emulator'/></tpm>")),
+    ("tpm", (T, L, X), "encrypted", device(f"<tpm model='tpm-crb'><backend type='emulator'>{KEY}</backend></tpm>")),
+    ("tpm-process", (T,), "no such", both(device(EMULATED), tpm_process("no such"))),
     ("tpm-external", (T, L, R, X), "libvirt doesn't start", device("<tpm><backend type='external'/></tpm>")),
     ("tpm-passthrough", (T, L, R, X), "host's TPM", device("<tpm><backend type='passthrough'/></tpm>")),
     ("redirdev", (T, L, X), "redirected", device("<redirdev bus='usb' type='tcp'/>")),
@@ -331,7 +341,8 @@ def test_vdagent_in_a_qemu_that_moves_it() -> None:
 
 
 def test_in_a_users_own_libvirt_no_remedy_sends_to_a_mode_that_it_lacks() -> None:
-    change = both(whole(session=True), both(device("<tpm><backend type='emulator'/></tpm>"), node("rbd")))
+    encrypted = f"<tpm><backend type='emulator'>{KEY}</backend></tpm>"
+    change = both(whole(session=True), both(device(encrypted), node("rbd")))
     found = {f.code: f.remedy for f in findings(change(facts.domain()))}
     assert {"session", "tpm", "not-yet-run"} <= found.keys()
     assert not any("--mode reboot" in remedy for remedy in found.values())

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.inspect import qom, ram_devices
+from virtcpr.actions.inspect import qom, ram_devices, tpm
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.records import saves
 from virtcpr.domain import qmp
@@ -42,8 +42,8 @@ PING_SECONDS = 1
 IDLE_JOBS = frozenset({"concluded", "null"})
 
 
-def process_facts(pid: int, package: str) -> ProcessFacts:
-    """``package`` is the package that QEMU reports in ``query-version``."""
+def process_facts(pid: int, package: str, line: CommandLine | None) -> ProcessFacts:
+    """``package`` is the package that QEMU reports in ``query-version``; ``line`` as in ``qemu_facts``."""
     process = Process.of(pid)
     targets = process.fd_targets()
     unix, inet = proc.listeners(process, targets)
@@ -62,6 +62,7 @@ def process_facts(pid: int, package: str) -> ProcessFacts:
         libraries=libraries.replaced(process),
         own_memory=proc.own_memory(process),
         memory_room=cgroup.memory_room(process.path),
+        swtpm=tpm.look(line),
     )
 
 
@@ -245,14 +246,15 @@ class Probe:
         # Before the first monitor command, which taints the domain.
         facts = replace(facts, status_path=str(path), status_xml=read_text(path))
         pid = facts.status.pid
-        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", _line(pid))
+        line = _line(pid)
+        qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", line)
         return replace(
             facts,
             ports=ports(facts.live),
             outputs=outputs(facts.live, qemu.fdsets, Process.of(pid).fd_targets()),
             agent=domain.agent_answers(PING_SECONDS) if self.ping and facts.live.has_agent() else None,
             busy=domain.job(),
-            process=replace(process_facts(pid, qemu.package), may_run=_may_run(pid, facts.emulator.path)),
+            process=replace(process_facts(pid, qemu.package, line), may_run=_may_run(pid, facts.emulator.path)),
             qemu=qemu,
             display_password=display_password(facts.status_xml, self.vnc_password),
         )

@@ -20,6 +20,7 @@ from virtcpr.actions.transfer import (
     reconnect_check,
     stale_fds,
     tcp_ports,
+    tpm,
 )
 from virtcpr.actions.transfer.new_qemu import unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
@@ -227,6 +228,7 @@ class HandOver(WaysOut):
             self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
+        tpm.stop(self.plan.swtpm)
 
     # The point of no return.
 
@@ -256,7 +258,7 @@ class HandOver(WaysOut):
         # If new is gone, only old has the guest.  A process that is being killed is still alive for a moment, but
         # doesn't answer.
         await query.run_state(there(self._new))
-        await asyncio.to_thread(ownership.end_old, self.old)
+        await asyncio.to_thread(ownership.end_old, self.plan.guest, self.old)
 
     async def _record(self) -> None:
         await libvirt_record.write(self.plan.guest, there(self._new), self.new.process)

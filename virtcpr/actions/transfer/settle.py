@@ -18,6 +18,7 @@ from virtcpr.actions.transfer import (
     reconnect_check,
     settle_quarantined,
     tcp_ports,
+    tpm,
 )
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
@@ -204,9 +205,9 @@ class Settlement:
         return f"old QEMU is process {self.old.pid}, new is {new}"
 
     async def _back(self, *, reset: bool) -> tuple[Settled, str]:
-        await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
+        notes = await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
         oom.give(self.old, self.journal.entry.oom_score_adj)
-        notes = self._restore_taps()
+        notes += self._restore_taps()
         monitor = self._monitors.get(self.old)
         if monitor is None:  # new may have taken the only session
             monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)
@@ -242,9 +243,12 @@ class Settlement:
                 failed.append(f"its network may be dead until it reboots: {error}")
         return failed
 
-    def _end_new(self) -> None:
+    def _end_new(self) -> list[str]:
+        """Raises HostError.  Returns what failed, and needn't keep old from resuming."""
+        problems = tpm.give_back(self.guest.swtpm)
         if self.new is not None and not self.new.kill(ownership.END_SECONDS):
             raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
+        return problems
 
     async def _forward(self) -> tuple[Settled, str]:
         """Kill old before new is told to run: if this is interrupted, the next recovery comes to the same verdict."""
@@ -255,7 +259,7 @@ class Settlement:
         if old is not None and new is not None:
             notes += (await place_threads.place((self.old, old), (self.new, new))).problems
             notes += await place_threads.lead_machine(self.old, self.new)
-        await asyncio.to_thread(ownership.end_old, self.old)
+        await asyncio.to_thread(ownership.end_old, self.guest, self.old)
         if new is None:
             self._record_blindly()
             return Settled.UNKNOWN, f"new QEMU (process {self.new.pid}) has the guest, and doesn't answer"
@@ -297,6 +301,7 @@ class Settlement:
         atomic.replace_durably(Path(self.guest.status_path), status.rewrite(libvirt_record.text(self.guest), change))
 
     async def _lost(self) -> tuple[Settled, str]:
+        await asyncio.to_thread(tpm.end, self.guest.swtpm)
         await asyncio.to_thread(self._end_new)
         if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from virtcpr.actions.monitor import query
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds, tcp_ports
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds, tcp_ports, tpm
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
 from virtcpr.actions.transfer.taps import Taps
@@ -84,7 +84,7 @@ class WaysOut:
             await self._taps.let_go()
             if await self._is_news_alone():
                 raise HostError("old QEMU is gone or doesn't answer, and new has all of the guest")
-            await asyncio.to_thread(self._end_new)
+            problems = await asyncio.to_thread(self._end_new)
             if self._old is None and (isinstance(cause, Ended) or not self.old.alive()):
                 raise cause if isinstance(cause, Ended) else guest_events.gone(self.plan)
             if not self.old.alive():
@@ -95,7 +95,7 @@ class WaysOut:
                 guest = await self._resume(old)
                 self._measure()
                 await stale_fds.let_go(old, self._filled)
-            problems = tcp_ports.give_back(self.old, self._ports)
+            problems += tcp_ports.give_back(self.old, self._ports)
             self.journal.note(State.ROLLED_BACK)
         except Ended:
             raise
@@ -157,13 +157,15 @@ class WaysOut:
             longest = time.monotonic() - self._paused_after
             self.pause_ms = guest_events.pause(old.happened("STOP"), old.happened("RESUME"), longest)
 
-    def _end_new(self) -> None:
-        """Kill new QEMU; if it may have opened the taps, put their settings back."""
+    def _end_new(self) -> list[str]:
+        """Kill new QEMU; give old back what new may have changed.  Returns what of it failed."""
+        problems = tpm.give_back(self.plan.swtpm)
         if not self.new.process.kill(END_SECONDS):
             raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
         self._taps.restore()
         end(self.new, self.plan)
         libvirt_record.clean_up(self.plan.guest)
+        return problems
 
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.
@@ -176,7 +178,7 @@ class WaysOut:
             problems.append(f"new QEMU has ended; old (process {self.old.pid}) must not resume if new ever ran")
         elif self._new is not None:  # else libvirt's record is written already
             try:
-                await asyncio.to_thread(ownership.end_old, self.old)
+                await asyncio.to_thread(ownership.end_old, self.plan.guest, self.old)
                 await ownership.run_new(self.plan.guest, there(self._new))
                 await libvirt_record.write(self.plan.guest, there(self._new), self.new.process)
             except Exception as error:

@@ -42,6 +42,13 @@ def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
         yield {}
 
 
+def tpm_process(subject: Subject) -> Iterator[Hit]:
+    found = subject.process.swtpm
+    emulated = subject.live.matches("devices/tpm/backend[@type='emulator']")  # else another finding says more
+    if found is not None and found.problem and emulated:
+        yield {"problem": found.problem}
+
+
 def clients(subject: Subject) -> Iterator[Hit]:
     """Clients of QEMU's sockets; not libvirt, which reconnects."""
     agents = subject.live.agents()

@@ -1,0 +1,27 @@
+"""The process that emulates a guest's TPM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from virtcpr.domain import swtpm
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.swtpm import Swtpm
+from virtcpr.errors import ParseError, VirtcprError
+from virtcpr.host.processes.proc import Process
+
+
+def look(line: CommandLine | None) -> Swtpm | None:
+    """The process behind the TPM of a QEMU with this command line; None if it has none that is emulated."""
+    socket = swtpm.socket_of(line) if line else None
+    if socket is None:
+        return None
+    path = swtpm.pid_file(socket)
+    try:
+        process = Process.of(int(Path(path).read_text()))
+        found = swtpm.read(process.pid, process.started, process.argv())
+        if found.socket != socket:
+            raise ParseError(f"process {process.pid} listens at {found.socket}")
+    except (VirtcprError, OSError, ValueError) as error:
+        return Swtpm(0, "", (), socket, "", f"{path}: {error}")
+    return found
