@@ -232,7 +232,7 @@ class DomainFacts:
     ``xml`` is the live XML, or the persistent XML if it doesn't run.  ``offline``: only that document is known, no
     libvirt and no emulator.  ``problem`` says why a running domain could not be examined.  ``ports`` are its
     interfaces on the host; ``outputs`` are the targets of its logs, as /proc names them; ``agent``: whether the guest
-    agent answers, None if it wasn't asked; ``display_password``: of the VNC display, None if libvirt knows none;
+    agent answers, None if it wasn't asked; ``display_passwords``: those that libvirt knows, by protocol;
     ``ram_devices``: those in ``xml``, which `prepare` looks at.
     """
 
@@ -254,7 +254,7 @@ class DomainFacts:
     ports: Mapping[str, Port] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     agent: bool | None = None
-    display_password: DisplayPassword | None = None
+    display_passwords: Mapping[str, DisplayPassword] = field(default_factory=dict)
     ram_devices: tuple[RamDevice, ...] = ()
     session: bool = False  # it belongs to qemu:///session
     saved: bool = False  # the next start restores a managed save

@@ -72,19 +72,20 @@ def read(text: str) -> StatusFile:
 
 @dataclass(frozen=True)
 class DisplayPassword:
-    """The password of a VNC display.  ``expires`` as QEMU's expire_password takes it."""
+    """The password of a display.  ``expires`` as QEMU's expire_password takes it."""
 
     word: str = field(repr=False)
     expires: str = "never"
 
 
-def display_password(text: str, default: str | None) -> DisplayPassword | None:
-    """The VNC display's password in libvirt's record, or in qemu.conf (``default``); None if neither has one.
+def display_password(text: str, kind: str, default: str | None) -> DisplayPassword | None:
+    """The password of the display of this kind (vnc or spice) in libvirt's record, or in qemu.conf (``default``); None
+    if neither has one.
 
     The record has the password that QEMU got; the password in qemu.conf may have changed since.  An empty password
     locks the display (qemuDomainChangeGraphicsPasswords, src/qemu/qemu_hotplug.c).
     """
-    node = parse(text).find("domain/devices/graphics[@type='vnc']")
+    node = parse(text).find(f"domain/devices/graphics[@type='{kind}']")
     word = default if node is None else node.get("passwd", default)
     if word is None:
         return None

@@ -35,7 +35,7 @@ def commands(line: CommandLine, facts: DomainFacts) -> Iterator[Command]:
     yield from links(facts.live)
     yield from limits(facts.qemu)
     yield from actions(line, facts.live)
-    yield from password(line, facts.display_password)
+    yield from passwords(line, facts.display_passwords)
 
 
 def links(live: LiveDomain) -> Iterator[Command]:
@@ -63,17 +63,18 @@ def limits(qemu: QemuFacts) -> Iterator[Command]:
             yield Command("block-set-write-threshold", {"node-name": node.name, "write-threshold": node.threshold})
 
 
-def wants_password(line: CommandLine) -> bool:
-    """Whether the VNC display needs a password by QMP: without it no viewer can connect."""
-    return any(option.properties().get("password") in ("on", True) for option in line.named("vnc"))
+def protected(line: CommandLine) -> frozenset[str]:
+    """The displays that need a password by QMP, by protocol: without it no viewer can connect."""
+    vnc = any(option.properties().get("password") in ("on", True) for option in line.named("vnc"))
+    spice = any(option.properties().get("disable-ticketing") not in ("on", True) for option in line.named("spice"))
+    return frozenset(kind for kind, wanted in (("vnc", vnc), ("spice", spice)) if wanted)
 
 
-def password(line: CommandLine, known: DisplayPassword | None) -> Iterator[Command]:
-    """As libvirt sets it, at the start and for `virsh update-device` (qemuDomainChangeGraphicsPasswords)."""
-    if known is None or not wants_password(line):
-        return
-    yield Command("set_password", {"protocol": "vnc", "password": known.word})
-    yield Command("expire_password", {"protocol": "vnc", "time": known.expires})
+def passwords(line: CommandLine, known: Mapping[str, DisplayPassword]) -> Iterator[Command]:
+    """As libvirt sets them, at the start and for `virsh update-device` (qemuDomainChangeGraphicsPasswords)."""
+    for kind in sorted(protected(line) & known.keys()):
+        yield Command("set_password", {"protocol": kind, "password": known[kind].word})
+        yield Command("expire_password", {"protocol": kind, "time": known[kind].expires})
 
 
 def actions(line: CommandLine, live: LiveDomain) -> Iterator[Command]:

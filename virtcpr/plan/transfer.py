@@ -323,21 +323,23 @@ class _Resources:
     def _spice(self, option: Option) -> Option:
         """New QEMU binds the port itself: spice-server takes no descriptor (qemu_spice_init() in ui/spice-core.c)."""
         found = self._spice_listeners(option)
-        if not found and _spice_port(option):
+        if {self.process.ports[fd] for fd in found} != _spice_ports(option):
             raise Unplannable("the SPICE display's socket")
         self.ports += found
         return option
 
     def _spice_listeners(self, option: Option) -> list[int]:
-        return [fd for fd, port in self.process.ports.items() if port == _spice_port(option)]
+        ports = _spice_ports(option)
+        return [fd for fd, port in self.process.ports.items() if port in ports]
 
 
-def _spice_port(option: Option) -> int:
-    """0: it listens nowhere, and viewers come through libvirt alone (virDomainOpenGraphicsFD)."""
-    port = str(option.properties().get("port", 0))
-    if not port.isdecimal():
+def _spice_ports(option: Option) -> frozenset[int]:
+    """The plain port and that of TLS; none: it listens nowhere, and viewers come through libvirt alone
+    (virDomainOpenGraphicsFD)."""
+    ports = [str(option.properties().get(key, 0)) for key in ("port", "tls-port")]
+    if not all(port.isdecimal() for port in ports):
         raise Unplannable("the SPICE display's port")
-    return int(port)
+    return frozenset(map(int, ports)) - {0}
 
 
 # The properties of an option with descriptors that get new QEMU's own.

@@ -23,6 +23,7 @@ SEEN = {
     "room": "test_reboot.py",
     "disk-untold": "test_save_disks.py",
     "vnc-password": "test_displays.py",
+    "spice-password": "test_spice.py",
     "session": "test_session.py",
     "libraries": "test_builds.py",
     "transient": "test_prepare.py",

@@ -15,8 +15,10 @@ import pytest
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
+from tests.paths import INSIDE
 
-VNC, WEBSOCKET, SPICE = 5942, 5742, 5950
+VNC, WEBSOCKET, SPICE, SPICE_TLS = 5942, 5742, 5950, 5951
+OWN, LATER = "sesame", "opensesame"
 # Greets each port as its clients do (RFC 6143, RFC 6455); fails where one doesn't answer like a display.
 GREET_VNC = rf"""
 import socket
@@ -41,17 +43,8 @@ DESKTOP = f"""
 <redirdev bus='usb' type='spicevmc'/>
 <redirdev bus='usb' type='spicevmc'/>
 """
-# Opens the main channel as far as the server's answer (spice-protocol, SpiceLinkHeader and SpiceLinkMess).
-GREET_SPICE = f"""
-import socket, struct
-link = struct.pack("<IBBIII", 0, 1, 0, 0, 0, 18)
-with socket.create_connection(("127.0.0.1", {SPICE}), timeout=20) as peer:
-    peer.sendall(b"REDQ" + struct.pack("<III", 2, 2, len(link)) + link)
-    magic, major, minor, size = struct.unpack("<4sIII", peer.recv(16, socket.MSG_WAITALL))
-    assert magic == b"REDQ", magic
-    error, = struct.unpack("<I", peer.recv(size, socket.MSG_WAITALL)[:4])
-    assert error == 0, error
-"""
+FUTURE = "from __future__ import annotations\n"
+SPICE_CLIENT = (INSIDE / "spice_client.py").read_text()
 # Takes a port as soon as it is free.
 SQUATTER = """
 import signal, socket, sys
@@ -69,6 +62,7 @@ signal.pause()
 class Display:
     devices: str
     client: str
+    words: tuple[str, ...] = ()  # of the client's command line
     warnings: tuple[str, ...] = ()
 
 
@@ -76,7 +70,7 @@ DISPLAYS = {
     "websocket": Display(
         f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>", GREET_VNC
     ),
-    "spice": Display(DESKTOP, GREET_SPICE, ("redirdev-spice",)),
+    "spice": Display(DESKTOP, SPICE_CLIENT, (str(SPICE), ""), ("redirdev-spice",)),
 }
 
 
@@ -87,7 +81,8 @@ def display(request: pytest.FixtureRequest) -> Display:
 
 @pytest.fixture(scope="module")
 def guest(lab: Lab, display: Display) -> Iterator[Guest]:
-    shell("cat > /root/client.py", stdin=display.client)
+    client = f"import sys; sys.argv[1:] = {list(display.words)!r}\n" + display.client.replace(FUTURE, "")
+    shell("cat > /root/client.py", stdin=client)
     shell("cat > /root/squatter.py", stdin=SQUATTER)
     made = Guest(display.devices)
     yield made

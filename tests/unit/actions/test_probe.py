@@ -21,13 +21,13 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_settings_in_any_quotes(conf: Path) -> None:
-    conf.write_bytes(b"# \xe9\nlock_manager = 'lockd'\nvnc_password = '\xe9'\n")
+    conf.write_bytes(b"# \xe9\nlock_manager = 'lockd'\nvnc_password = '\xe9'\nspice_password = \"x\"\n")
     assert Probe().lock_manager == "lockd"
-    assert Probe().vnc_password == "\udce9"
+    assert Probe().passwords == {"vnc": "\udce9", "spice": "x"}
 
 
 def test_without_a_file_nothing_is_set(conf: Path) -> None:
-    assert (Probe().lock_manager, Probe().vnc_password) == (None, None)
+    assert (Probe().lock_manager, Probe().passwords) == (None, {"vnc": None, "spice": None})
 
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(conf: Path) -> None:

@@ -225,9 +225,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("input-evdev", (T, L, X), "evdev", device("<input type='evdev'/>")),
     ("iommu", (T, L, R, X), "AMD IOMMU", device("<iommu model='amd'/>")),
     ("spice", (T, L, X), "SPICE display with OpenGL", device("<graphics type='spice'><gl enable='yes'/></graphics>")),
-    ("spice", (T, L, X), "SPICE display with TLS", device("<graphics type='spice' tlsPort='5901'/>")),
     ("spice", (T, L, X), "on a unix socket", device("<graphics type='spice'><listen type='socket'/></graphics>")),
-    ("spice", (T, L, X), "SPICE display with a password", device("<graphics type='spice' passwd='x'/>")),
     ("redirdev-spice", (T,), "USB devices of a SPICE client", device("<redirdev bus='usb' type='spicevmc'/>")),
     ("display", (T, L, X), "isn't VNC", device("<graphics type='dbus'/>")),
     ("virgl", (T, L, R, X), "virgl", device("<video><model><acceleration accel3d='yes'/></model></video>")),
@@ -290,6 +288,7 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
 # is asked for: test_reboot_plan.py.
 ELSEWHERE = {
     "vnc-password",
+    "spice-password",
     "resource",
     "descriptors",
     "long-pause",
@@ -417,14 +416,16 @@ def test_all_are_reported() -> None:
     assert {"aux-ram-share", "ram-private", "qemu-old"} <= {f.code for f in findings(bad)}
 
 
-def test_a_vnc_password_that_libvirt_does_not_know() -> None:
+@pytest.mark.parametrize(
+    ("kind", "option"), [("vnc", ("-vnc", "127.0.0.1:1,password=on")), ("spice", ("-spice", "port=5950"))]
+)
+def test_a_password_that_libvirt_does_not_know(kind: str, option: tuple[str, str]) -> None:
     domain = facts.domain()
     assert domain.process is not None
-    argv = tuple("127.0.0.1:0,password=on" if word == "127.0.0.1:0" else word for word in domain.process.argv)
-    given = process(argv=(*argv, "-vnc", "127.0.0.1:1,password=on"))(domain)
+    given = process(argv=(*domain.process.argv, *option))(domain)
     (finding,) = findings(given)
-    assert finding.code == "vnc-password"
-    assert findings(replace(given, display_password=DisplayPassword("sesame"))) == ()
+    assert finding.code == f"{kind}-password"
+    assert findings(replace(given, display_passwords={kind: DisplayPassword("sesame")})) == ()
 
 
 def test_an_image_that_the_guest_no_longer_uses_blocks() -> None:

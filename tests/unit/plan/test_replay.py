@@ -11,14 +11,15 @@ from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword, display_password
 from virtcpr.errors import ParseError
-from virtcpr.plan.replay import Command, actions, password
+from virtcpr.plan.replay import Command, actions, passwords
 
 STATUS = facts.domain().status_xml
 LOCKED = CommandLine("qemu", (Option("vnc", "127.0.0.1:0,password=on"),))
 
 
-def recorded(attributes: str, default: str | None = None) -> DisplayPassword | None:
-    return display_password(STATUS.replace("<graphics type='vnc'", f"<graphics type='vnc' {attributes}", 1), default)
+def recorded(attributes: str, default: str | None = None, kind: str = "vnc") -> DisplayPassword | None:
+    text = STATUS.replace("<graphics type='vnc'", f"<graphics type='{kind}' {attributes}", 1)
+    return display_password(text, kind, default)
 
 
 def test_the_record_holds_a_vnc_display() -> None:
@@ -38,7 +39,7 @@ def test_the_record_holds_a_vnc_display() -> None:
 def test_a_password_is_the_records_or_that_of_qemu_conf(
     attributes: str, default: str | None, known: DisplayPassword | None
 ) -> None:
-    assert recorded(attributes, default) == known
+    assert recorded(attributes, default) == recorded(attributes, default, "spice") == known
 
 
 def test_a_time_that_is_none() -> None:
@@ -47,7 +48,7 @@ def test_a_time_that_is_none() -> None:
 
 
 def test_the_password_is_told_as_libvirt_does_and_shown_to_nobody() -> None:
-    told = list(password(LOCKED, DisplayPassword("hunter2", "1924992000")))
+    told = list(passwords(LOCKED, {"vnc": DisplayPassword("hunter2", "1924992000")}))
     assert told[0].arguments == {"protocol": "vnc", "password": "hunter2"}
     assert [command.describe for command in told] == [
         "set_password protocol=vnc password=***",
@@ -58,8 +59,17 @@ def test_the_password_is_told_as_libvirt_does_and_shown_to_nobody() -> None:
 
 def test_a_display_without_a_password_gets_none() -> None:
     """QEMU refuses it; qemu.conf's is for displays that are started after."""
-    assert list(password(facts.line(), DisplayPassword("of qemu.conf"))) == []
-    assert list(password(LOCKED, None)) == []
+    both = dict.fromkeys(("vnc", "spice"), DisplayPassword("of qemu.conf"))
+    assert list(passwords(facts.line(), both)) == []
+    assert list(passwords(CommandLine("qemu", (Option("spice", "port=1,disable-ticketing=on"),)), both)) == []
+    assert list(passwords(LOCKED, {})) == []
+
+
+def test_each_display_gets_its_own() -> None:
+    line = CommandLine("qemu", (*LOCKED.options, Option("spice", "port=5900,addr=127.0.0.1")))
+    known = {"vnc": DisplayPassword("one"), "spice": DisplayPassword("other")}
+    told = [command.arguments for command in passwords(line, known) if command.name == "set_password"]
+    assert {told["protocol"]: told["password"] for told in told} == {"vnc": "one", "spice": "other"}
 
 
 def line(*values: str) -> CommandLine:

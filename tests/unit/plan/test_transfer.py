@@ -206,13 +206,24 @@ def test_a_spice_display_binds_its_port_itself(port: int) -> None:
     assert list(CommandLine.parse(made.argv).named("spice")) == list(process.line.named("spice"))
 
 
-@pytest.mark.parametrize(("port", "what"), [("5950", "socket"), ("auto", "port")])
-def test_a_spice_display_whose_port_old_qemu_does_not_have_is_refused(port: str, what: str) -> None:
+def test_a_spice_display_binds_its_port_for_tls_too() -> None:
     domain = facts.domain()
     assert domain.process is not None
-    argv = (*domain.process.argv, "-spice", f"port={port},disable-ticketing=on")
+    argv = (*domain.process.argv, "-spice", "port=5950,tls-port=5951,x509-dir=/etc/pki/libvirt-spice")
+    process = replace(domain.process, argv=argv, ports={51: 5900, 52: 5950, 53: 5951}, inet_listeners=(51, 52, 53))
+    made = plan(replace(domain, process=process))
+    assert (made.ports, made.displays) == ((52, 53), (51,))
+
+
+@pytest.mark.parametrize(
+    ("ports", "what"), [("port=5950", "socket"), ("port=5900,tls-port=5951", "socket"), ("port=auto", "port")]
+)
+def test_a_spice_display_whose_port_old_qemu_does_not_have_is_refused(ports: str, what: str) -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = (*domain.process.argv, "-spice", f"{ports},disable-ticketing=on")
     with pytest.raises(Unplannable, match=f"the SPICE display's {what}"):
-        plan(replace(domain, process=replace(domain.process, argv=argv)))
+        plan(replace(domain, process=replace(domain.process, argv=argv, ports={51: 5900})))
 
 
 def test_a_display_that_only_libvirt_leads_to_has_no_sockets() -> None:

@@ -26,7 +26,7 @@ from virtcpr.domain.facts import (
 from virtcpr.domain.libvirt_conf import setting
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.sockets import final
-from virtcpr.domain.status import display_password
+from virtcpr.domain.status import DisplayPassword, display_password
 from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.files.atomic import kind_of, read_text
 from virtcpr.host.libvirt.connection import Domain
@@ -39,6 +39,7 @@ from virtcpr.host.system.paths import PATHS, SYSTEM
 
 Ask = Callable[..., object]
 PING_SECONDS = 1
+DISPLAYS = ("vnc", "spice")  # QEMU's names of the protocols
 IDLE_JOBS = frozenset({"concluded", "null"})
 
 
@@ -183,7 +184,7 @@ class Probe:
         self.emulators = Emulators()
         self.conf = _qemu_conf()
         self.lock_manager = setting(self.conf, "lock_manager")
-        self.vnc_password = setting(self.conf, "vnc_password")
+        self.passwords = {kind: setting(self.conf, f"{kind}_password") for kind in DISPLAYS}
         self.waiting = _waiting()
         self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
 
@@ -237,6 +238,10 @@ class Probe:
             session=PATHS is not SYSTEM,
         )
 
+    def _display_passwords(self, status_xml: str) -> dict[str, DisplayPassword]:
+        found = {kind: display_password(status_xml, kind, default) for kind, default in self.passwords.items()}
+        return {kind: password for kind, password in found.items() if password is not None}
+
     def _emulator(self, xml: str) -> Emulator:
         """The emulator that the domain should run in.  Raises ParseError."""
         return self.emulators.get(self.emulator or LiveDomain.of(xml).emulator)
@@ -256,5 +261,5 @@ class Probe:
             busy=domain.job(),
             process=replace(process_facts(pid, qemu.package, line), may_run=_may_run(pid, facts.emulator.path)),
             qemu=qemu,
-            display_password=display_password(facts.status_xml, self.vnc_password),
+            display_passwords=self._display_passwords(facts.status_xml),
         )

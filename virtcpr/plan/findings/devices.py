@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from virtcpr.domain.argv import CommandLine
 from virtcpr.plan.findings.rule import Hit, Subject, Test
-from virtcpr.plan.replay import wants_password
+from virtcpr.plan.replay import protected
 
 CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "direct", "user"})
 
@@ -88,22 +87,18 @@ def spice(subject: Subject) -> Iterator[Hit]:
     for node in subject.live.all("devices/graphics[@type='spice']"):
         kinds = {
             "with OpenGL": node.find("gl[@enable='yes']") is not None,
-            "with TLS": node.get("tlsPort", "-1") != "-1",
             "on a unix socket": node.find("listen[@type='socket']") is not None,
-            "with a password": node.get("passwd") is not None or _wants_ticket(subject.line),
         }
         for why, found in kinds.items():
             if found:
                 yield {"why": why}
 
 
-def _wants_ticket(line: CommandLine | None) -> bool:
-    """A running guest's password may also be that of qemu.conf (spice_password)."""
-    options = line.named("spice") if line else ()
-    return any(option.properties().get("disable-ticketing") not in ("on", True) for option in options)
+def password_of(kind: str) -> Test:
+    """The display of this kind has a password that libvirt didn't set or no longer knows; QEMU doesn't reveal it."""
 
+    def test(subject: Subject) -> Iterator[Hit]:
+        if subject.line and kind in protected(subject.line) - subject.facts.display_passwords.keys():
+            yield {}
 
-def vnc_password(subject: Subject) -> Iterator[Hit]:
-    """A password that libvirt didn't set or no longer knows; QEMU doesn't reveal it."""
-    if subject.line and wants_password(subject.line) and subject.facts.display_password is None:
-        yield {}
+    return test
