@@ -90,6 +90,20 @@ def test_a_pid_file_is_locked_as_long_as_the_process_lives(many: None, tmp_path:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_a_pid_file_that_somebody_has_laid_out_is_not_written(many: None, tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "helper.pid"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
+        try:
+            started = Process.of(model.pid).started
+            with pytest.raises(HostError, match="a second swtpm couldn't be started: FileExistsError"):
+                launch(Launch(["/bin/true"], model.pid, started, {}, "a second swtpm", str(link)))
+        finally:
+            model.kill()
+    assert victim.read_text() == "precious"
+
+
 def test_a_launch_that_fails_says_why(many: None) -> None:
     with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
         started = Process.of(model.pid).started

@@ -36,16 +36,17 @@ def start(swtpm: Swtpm | None) -> None:
     if swtpm is None:
         return
     try:
-        owner, label = os.stat(swtpm.socket), _label(swtpm.socket)
+        owner, label = os.lstat(swtpm.socket), _label(swtpm.socket)
         for path in swtpm.set_aside:
             with suppress(FileNotFoundError):
                 os.rename(path, beside(path))
         second = _launch(swtpm)
         if not wait_until(lambda: _listens(second, swtpm.socket), LISTEN_SECONDS):
             raise HostError(f"a second swtpm doesn't listen at {swtpm.socket}; its log may say why")
-        os.chown(swtpm.socket, owner.st_uid, owner.st_gid)
+        # QEMU's user owns the directory: no link of its is followed.
+        os.chown(swtpm.socket, owner.st_uid, owner.st_gid, follow_symlinks=False)
         if label is not None:
-            os.setxattr(swtpm.socket, LABEL, label)
+            os.setxattr(swtpm.socket, LABEL, label, follow_symlinks=False)
     except BaseException as error:
         give_back(swtpm)
         if isinstance(error, OSError):
@@ -54,6 +55,7 @@ def start(swtpm: Swtpm | None) -> None:
 
 
 def _launch(swtpm: Swtpm) -> Process:
+    atomic.remove(beside(swtpm.pid_file))
     with open(os.devnull, "r+b") as null:
         fds = {1: null.fileno(), 2: null.fileno()}
         order = Launch(
@@ -64,7 +66,7 @@ def _launch(swtpm: Swtpm) -> Process:
 
 def _label(path: str) -> bytes | None:
     with suppress(OSError):  # no SELinux
-        return os.getxattr(path, LABEL)
+        return os.getxattr(path, LABEL, follow_symlinks=False)
     return None
 
 

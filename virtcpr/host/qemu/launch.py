@@ -41,8 +41,9 @@ class Launch:
     """What to start, and whose environment it gets.  ``model`` is old QEMU's pid; ``started`` distinguishes it from a
     later process with that pid.  ``fds`` maps a descriptor number in new QEMU to a descriptor of this process.
 
-    ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it writes, and holds locked for as long
-    as it lives (virCommandSetPidFile).  ``expendable``: it is the first to be killed if memory runs out.
+    ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it makes, and holds locked for as long as
+    it lives (virCommandSetPidFile); there must be none yet.  ``expendable``: it is the first to be killed if memory
+    runs out.
     """
 
     argv: Sequence[str]
@@ -284,7 +285,8 @@ def _place(fds: Mapping[int, int], tell: int) -> int:
 def _hold(pid_file: str) -> None:
     """Write the pid file and keep it locked: libvirt ends a process only if that holds the lock (virPidFileForceCleanup
     in src/util/virpidfile.c).  The lock is this process's, as long as none of its descriptors of the file is closed."""
-    fd = os.open(pid_file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    # The directory may be writable to others, whose link isn't followed: this is root still.
+    fd = os.open(pid_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(fd, str(os.getpid()).encode())
     os.set_inheritable(fd, True)
