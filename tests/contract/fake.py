@@ -137,6 +137,7 @@ class FakeBackend(FakeAuto):
     discards: list[bool] = field(default_factory=list)
     closed: int = 0
     refreshed: list[tuple[str | None, int | None]] = field(default_factory=list)
+    not_refreshed: str | None = None
     named: list[tuple[str | None, str]] = field(default_factory=list)
 
     def names(self, uri: str | None, which: str) -> list[str]:
@@ -211,10 +212,10 @@ class FakeBackend(FakeAuto):
         finally:
             self.closed += 1
 
-    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
+    def refresh(self, uri: str | None, exit_code: int | None) -> str | None:
         assert self.closed or self.recoveries or exit_code is None, "the lock is free"
         self.refreshed.append((uri, exit_code))
-        return True
+        return self.not_refreshed
 
     @contextmanager
     def open_save(self, request: Request) -> Iterator[FakeKeeping[SaveReport]]:

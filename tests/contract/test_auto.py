@@ -42,6 +42,9 @@ def test_metrics_alone(cli: Cli) -> None:
     outcome = cli("auto", "--metrics", backend=backend)
     assert (outcome.code, outcome.out) == (0, "the file for Prometheus was written\n")
     assert backend.refreshed == [(None, None)]
+    backend.not_refreshed = "only root may write it"
+    said = cli("auto", "--metrics", backend=backend).out
+    assert said == "no file was written for Prometheus: only root may write it\n"
     refused = cli("auto", "--metrics", "--pending", backend=backend)
     assert (refused.code, "--metrics moves nothing: leave out --pending" in refused.err) == (2, True)
 

@@ -211,8 +211,8 @@ class Backend(Protocol):
         """
         ...
 
-    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
-        """Write Prometheus' file anew, if one is configured; returns whether it was written.  Raises nothing.
+    def refresh(self, uri: str | None, exit_code: int | None) -> str | None:
+        """Write Prometheus' file anew, if one is configured; returns why it wasn't written.  Raises nothing.
 
         ``exit_code`` is that of a command that changed what is in the file; None leaves the last one's there.
         """
@@ -300,7 +300,7 @@ class RealBackend:
 
         return report(uri, domains, last)
 
-    def refresh(self, uri: str | None, exit_code: int | None) -> bool:
+    def refresh(self, uri: str | None, exit_code: int | None) -> str | None:
         from virtcpr.actions.auto.prometheus import refresh
 
         return refresh(uri, exit_code)

@@ -241,12 +241,16 @@ def test_a_command_by_hand_refreshes_prometheus(tmp_path: Path, monkeypatch: pyt
     assert 'virtcpr_domains{result="told"} 1' in lines
     assert 'virtcpr_pause_seconds{domain="web"} 0.04125' in lines
     assert "virtcpr_last_exit_code 3" in lines
-    assert prometheus.refresh(None, None), "the daily timer knows of no other run"
+    assert prometheus.refresh(None, None) is None, "the daily timer knows of no other run"
     assert "virtcpr_last_exit_code 3" in path.read_text()
 
     path.unlink()
     monkeypatch.setattr(prometheus, "configured", lambda: Policy(auto=Auto.OFF, prometheus=str(path)))
-    assert not prometheus.refresh(None, 0)
+    assert prometheus.refresh(None, 0) == 'virtcpr.toml says auto = "off"'
+    monkeypatch.setattr(prometheus, "configured", Policy)
+    assert prometheus.refresh(None, 0) == "virtcpr.toml names none (results.prometheus)"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert prometheus.refresh(None, 0) == "only root may write it"
     assert not path.exists()
 
 
@@ -258,7 +262,7 @@ def test_what_keeps_prometheus_from_being_refreshed_is_only_logged(
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(prometheus, "configured", fails)
-    prometheus.refresh(None, 0)
+    assert prometheus.refresh(None, 0) == "virtcpr.toml can't be read"
     assert "the file for Prometheus is out of date until the next run: virtcpr.toml can't be read" in caplog.text
 
 

@@ -21,23 +21,25 @@ from virtcpr.plan.policy import Auto, Policy
 log = logging.getLogger(__name__)
 
 
-def refresh(uri: str | None, exit_code: int | None) -> bool:
+def refresh(uri: str | None, exit_code: int | None) -> str | None:
     """Look at the running domains, and write the file anew if one is configured.  A failure is only logged.
 
-    ``exit_code`` None leaves the last run's in it.  Returns whether the file was written.
+    ``exit_code`` None leaves the last run's in it.  Returns why the file wasn't written, None if it was.
     """
     if os.geteuid() != 0:
-        return False
+        return "only root may write it"
     try:
         rules = configured()
-        if not rules.prometheus or rules.auto is Auto.OFF:
-            return False
+        if not rules.prometheus:
+            return "virtcpr.toml names none (results.prometheus)"
+        if rules.auto is Auto.OFF:
+            return 'virtcpr.toml says auto = "off"'
         code = _last_exit_code(Path(rules.prometheus)) if exit_code is None else exit_code
         write(rules, _look(uri, rules, code))
     except (VirtcprError, OSError) as error:
         log.warning("the file for Prometheus is out of date until the next run: %s", error)
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def _last_exit_code(path: Path) -> int:

@@ -49,6 +49,6 @@ def auto(
 def _metrics(session: Session, more: bool) -> AutoReport:
     if more:
         raise UsageError("--metrics moves nothing: leave out --pending and --dry-run", hint="try: virtcpr auto --help")
-    written = session.backend.refresh(session.uri, None)
-    note = "the file for Prometheus was written" if written else "no file was written for Prometheus"
+    why = session.backend.refresh(session.uri, None)
+    note = f"no file was written for Prometheus: {why}" if why else "the file for Prometheus was written"
     return AutoReport((), ExitCode.DONE, notes=(note,))
