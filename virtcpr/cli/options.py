@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -119,6 +120,34 @@ def request(session: Session, domains: list[str] | None, every: bool, emulator: 
     if not every and not domains:
         raise UsageError("which domains? Name them, or give --all", hint=hint)
     return Request(tuple(domains or ()), every, session.uri, emulator)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What `plan` and `upgrade` are both told about the moves."""
+
+    mode: UpgradeMode
+    fallback: FallbackChoice
+    max_pause: float | None
+    max_blackout: float | None
+    rehearse: bool
+    force: bool
+    trying: bool
+
+    def request(self, session: Session, domains: list[str] | None, every: bool, emulator: str | None) -> Request:
+        """:raise UsageError: for options that contradict each other."""
+        refuse_trying_several(session, domains, self.trying)
+        refuse_limits(self.max_pause, self.max_blackout, self.mode)
+        return replace(
+            request(session, domains, every, emulator),
+            mode=self.mode.mode,
+            fallback=fallback(session, self.mode, self.fallback),
+            rehearse=self.rehearse,
+            force=self.force,
+            trying=self.trying,
+            max_pause_ms=self.max_pause,
+            max_blackout_s=self.max_blackout,
+        )
 
 
 def fallback(session: Session, mode: UpgradeMode, choice: FallbackChoice) -> Mode | None:

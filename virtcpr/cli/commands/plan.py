@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from virtcpr.cli import options
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
@@ -16,6 +15,7 @@ from virtcpr.cli.options import (
     ForceOption,
     MaxBlackoutOption,
     MaxPauseOption,
+    Moving,
     RehearseOption,
     RunningDomain,
     TryOption,
@@ -53,21 +53,8 @@ def plan(
     """
     session: Session = ctx.obj
     session.output = output
-    options.refuse_trying_several(session, domain, trying)
-    options.refuse_limits(max_pause, max_blackout, mode)
-    asked = options.request(session, domain, every, emulator)
-    then = options.fallback(session, mode, fallback)
-    request = replace(
-        asked,
-        mode=mode.mode,
-        fallback=then,
-        rehearse=rehearse,
-        force=force,
-        trying=trying,
-        max_pause_ms=max_pause,
-        max_blackout_s=max_blackout,
-    )
-    report = session.backend.plan(request)
+    moving = Moving(mode, fallback, max_pause, max_blackout, rehearse, force, trying)
+    report = session.backend.plan(moving.request(session, domain, every, emulator))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

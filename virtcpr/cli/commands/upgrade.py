@@ -16,6 +16,7 @@ from virtcpr.cli.options import (
     ForceOption,
     MaxBlackoutOption,
     MaxPauseOption,
+    Moving,
     RehearseOption,
     RunningDomain,
     TryOption,
@@ -62,21 +63,8 @@ def upgrade(
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
     if suspend and UpgradeMode.REBOOT.mode not in (mode.mode, fallback.mode):
         raise UsageError("--suspend-guest needs --mode reboot or --fallback reboot", hint=hint)
-    options.refuse_trying_several(session, domain, trying)
-    options.refuse_limits(max_pause, max_blackout, mode)
-    asked = options.request(session, domain, every, emulator)
-    request = replace(
-        asked,
-        parallel=parallel,
-        mode=mode.mode,
-        fallback=options.fallback(session, mode, fallback),
-        rehearse=rehearse,
-        suspend=suspend,
-        force=force,
-        trying=trying,
-        max_pause_ms=max_pause,
-        max_blackout_s=max_blackout,
-    )
+    moves = Moving(mode, fallback, max_pause, max_blackout, rehearse, force, trying)
+    request = replace(moves.request(session, domain, every, emulator), parallel=parallel, suspend=suspend)
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode, planned.forecast)):
