@@ -21,12 +21,13 @@ VNC, WEBSOCKET, SPICE, SPICE_TLS = 5942, 5742, 5950, 5951
 OWN, LATER = "sesame", "opensesame"
 # Greets each port as its clients do (RFC 6143, RFC 6455); fails where one doesn't answer like a display.
 GREET_VNC = rf"""
-import socket
+import socket, sys
 UPGRADE = (b"GET / HTTP/1.1\r\nHost: lab\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
            b"Sec-WebSocket-Protocol: binary\r\n\r\n")
+host, *_ = sys.argv[1:]
 for port, hello, answer in (({VNC}, b"", b"RFB 003.008"), ({WEBSOCKET}, UPGRADE, b"HTTP/1.1 101")):
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
+    with socket.create_connection((host, port), timeout=20) as peer:
         peer.sendall(hello)
         said = peer.recv(len(answer), socket.MSG_WAITALL)
         assert said == answer, (port, said)
@@ -48,6 +49,7 @@ SPICE_CLIENT = (INSIDE / "spice_client.py").read_text()
 # Takes a port as soon as it is free.
 SQUATTER = """
 import signal, socket, sys
+open("/root/squatting", "w").close()
 while True:
     try:
         taken = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -68,13 +70,21 @@ class Display:
 
 DISPLAYS = {
     "websocket": Display(
-        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>", GREET_VNC
+        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>",
+        GREET_VNC,
+        ("127.0.0.1",),
+    ),
+    "every IPv6": Display(
+        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='::'/>", GREET_VNC, ("::1",)
+    ),
+    "every IPv4": Display(
+        f"<graphics type='spice' port='{SPICE}' autoport='no' listen='0.0.0.0'/>", SPICE_CLIENT, (str(SPICE), "")
     ),
     "spice": Display(DESKTOP, SPICE_CLIENT, (str(SPICE), ""), ("redirdev-spice",)),
 }
 
 
-@pytest.fixture(scope="module", params=DISPLAYS)
+@pytest.fixture(scope="module", params=("websocket", "spice"))
 def display(request: pytest.FixtureRequest) -> Display:
     return DISPLAYS[request.param]
 
@@ -155,11 +165,26 @@ def test_old_qemu_does_not_spin_while_its_ports_are_taken(guest: Guest) -> None:
     assert last - first < 100, "half of two seconds"
 
 
+@pytest.mark.parametrize("display", ["every IPv6", "every IPv4"], indirect=True)
+def test_a_display_at_every_address(guest: Guest) -> None:
+    process = guest.is_watched()
+    report = upgrade(at={"compare": "kill -9 $NEW"})
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert answers()
+    guest.assert_well(process)
+    report = upgrade()
+    assert report["domains"][0]["result"] == "upgraded", report
+    assert answers()
+
+
 @pytest.mark.parametrize("display", ["websocket"], indirect=True)
 def test_a_port_that_somebody_else_took_meanwhile(guest: Guest, display: Display) -> None:
     """The guest runs on, and the report says what doesn't answer; the next move has it answer again."""
     process = guest.is_watched()
-    squat = f"python3 /root/squatter.py {WEBSOCKET} </dev/null >/dev/null 2>&1 & sleep 0.5"
+    squat = (
+        f"rm -f /root/squatting; python3 /root/squatter.py {WEBSOCKET} </dev/null >/dev/null 2>&1 & "
+        "until [ -e /root/squatting ]; do sleep 0.05; done"
+    )
     report = upgrade(at={"migrate": squat})
     try:
         assert report["domains"][0]["result"] == "rolled-back", report
