@@ -10,6 +10,7 @@ from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.swtpm import Swtpm
 from virtcpr.errors import HostError, ParseError, VirtcprError
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.system.paths import PATHS, SYSTEM
 
 
 def look(line: CommandLine | None) -> Swtpm | None:
@@ -19,6 +20,8 @@ def look(line: CommandLine | None) -> Swtpm | None:
         return None
     path = swtpm.pid_file(socket)
     try:
+        if PATHS is not SYSTEM:
+            raise HostError("a user's own libvirt has started it")
         process = Process.of(int(Path(path).read_text()))
         found = swtpm.read(process.pid, process.started, process.argv())
         if found.socket != socket:

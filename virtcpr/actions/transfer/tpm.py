@@ -20,12 +20,12 @@ from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import listeners
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.wait import wait_until
 
 LISTEN_SECONDS = 10.0
 END_SECONDS = 10.0
-LABEL = "security.selinux"
 
 
 def start(swtpm: Swtpm | None) -> None:
@@ -36,17 +36,18 @@ def start(swtpm: Swtpm | None) -> None:
     if swtpm is None:
         return
     try:
-        owner, label = os.lstat(swtpm.socket), _label(swtpm.socket)
         for path in swtpm.set_aside:
             with suppress(FileNotFoundError):
                 os.rename(path, beside(path))
         second = _launch(swtpm)
-        if not wait_until(lambda: _listens(second, swtpm.socket), LISTEN_SECONDS):
+        number = wait_until(lambda: _listener(second, swtpm.socket), LISTEN_SECONDS)
+        if number is None:
             raise HostError(f"a second swtpm doesn't listen at {swtpm.socket}; its log may say why")
-        # QEMU's user owns the directory: no link of its is followed.
-        os.chown(swtpm.socket, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        if label is not None:
-            os.setxattr(swtpm.socket, LABEL, label, follow_symlinks=False)
+        listener = second.clone_fd(number)
+        try:
+            listeners.look_like(listener, swtpm.socket, beside(swtpm.socket))
+        finally:
+            os.close(listener)
     except BaseException as error:
         give_back(swtpm)
         if isinstance(error, OSError):
@@ -64,19 +65,16 @@ def _launch(swtpm: Swtpm) -> Process:
         return launch(order)
 
 
-def _label(path: str) -> bytes | None:
-    with suppress(OSError):  # no SELinux
-        return os.getxattr(path, LABEL, follow_symlinks=False)
-    return None
+def _listener(second: Process, path: str) -> int | None:
+    """Its descriptor of the socket at which it listens; None if it doesn't yet.  Raises HostError if it has ended.
 
-
-def _listens(second: Process, path: str) -> bool:
-    """Not by connecting: it takes one client.  Raises HostError if it has ended."""
+    Not by connecting: it takes one client.
+    """
     if not second.alive():
         raise HostError("a second swtpm ended at once; its log may say why")
     with suppress(OSError):
-        return path in proc.listeners(second, second.fd_targets())[0]
-    return False
+        return proc.listeners(second, second.fd_targets())[0].get(path)
+    return None
 
 
 def stop(swtpm: Swtpm | None) -> None:

@@ -24,7 +24,7 @@ def bind(path: str, model: str) -> int:
         with suppress(FileNotFoundError):
             os.unlink(path)
         made.bind(path)
-        _look_like(made, path, model)
+        look_like(made.fileno(), path, model)
         made.listen(1)
     except OSError as error:
         made.close()
@@ -32,13 +32,17 @@ def bind(path: str, model: str) -> int:
     return made.detach()
 
 
-def _look_like(made: socket.socket, path: str, model: str) -> None:
-    """By descriptor: its directory may be QEMU's own, which could put another file in the place of this one."""
+def look_like(listener: int, path: str, model: str) -> None:
+    """Give the file of a socket, which is bound at ``path``, the owner, mode and label of the file ``model``.
+
+    By descriptor: its directory may be QEMU's own, which could put another file in the place of this one.  Raises
+    OSError.
+    """
     wanted = os.stat(model, follow_symlinks=False)
     if os.geteuid() != 0:
         os.chmod(path, wanted.st_mode & 0o7777)
         return
-    file = _file(made.fileno())
+    file = _file(listener)
     try:
         here = f"/proc/self/fd/{file}"
         os.chown(here, wanted.st_uid, wanted.st_gid)
