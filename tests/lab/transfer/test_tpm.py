@@ -103,7 +103,8 @@ def test_libvirt_ends_it_with_the_guest_and_starts_another(guest: Guest) -> None
     watched(guest)
     virsh("destroy", NAME)
     assert run("pgrep", "-x", "swtpm", check=False).out == ""
-    assert shell("ls /run/libvirt/qemu/swtpm") == ""
+    # Its socket may stay: libvirt asks it to end, and then doesn't wait for that.
+    assert shell("ls /run/libvirt/qemu/swtpm | grep -v '[.]sock$' || :") == ""
     process = watched(guest)
     assert_served(guest, process)
 
