@@ -17,7 +17,7 @@ import pytest
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer import group as group_module
-from virtcpr.actions.transfer import libvirt_record
+from virtcpr.actions.transfer import libvirt_record, tpm
 from virtcpr.actions.transfer.group import Group
 from virtcpr.errors import HostError, RolledBack
 from virtcpr.host.processes.proc import Process
@@ -309,3 +309,21 @@ def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.Mon
     group()._spawn(move, lambda _: None)
 
     assert given_up == ["ValueError: filedescriptor out of range in select()"]
+
+
+def test_a_guest_whose_tpm_cannot_be_given_back_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up before the hand-over: it runs on, and its report has more than the cause."""
+    monkeypatch.setattr(tpm, "give_back", lambda _: ["its TPM may not work: x"])
+    monkeypatch.setattr(libvirt_record, "clean_up", lambda _: None)
+    said: list[str] = []
+    own = Process.of(os.getpid())
+    move: Any = SimpleNamespace(
+        plan=SimpleNamespace(guest=None, swtpm=None, pid=own.pid, started=own.started),
+        new=None,
+        turn_back=lambda reason, _: said.append(reason),
+    )
+    record: Any = SimpleNamespace(close=lambda: None)
+
+    group()._abandon(move, record, HostError("new QEMU ended at once"))
+
+    assert said == ["new QEMU ended at once; its TPM may not work: x"]

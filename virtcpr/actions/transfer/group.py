@@ -122,7 +122,7 @@ class Group:
         """Give up a move before the hand-over: end new QEMU.  The guest hasn't noticed anything."""
         assert move.plan is not None
         try:
-            tpm.give_back(move.plan.swtpm)
+            problems = tpm.give_back(move.plan.swtpm)
             if move.new is not None:
                 end(move.new, move.plan)
             libvirt_record.clean_up(move.plan.guest)
@@ -133,7 +133,7 @@ class Group:
         if not Process(move.plan.pid, move.plan.started).alive():
             move.fail(guest_events.gone(move.plan))
             return
-        move.turn_back(str(cause), getattr(cause, "hint", None))
+        move.turn_back("; ".join([str(cause), *problems]), getattr(cause, "hint", None))
 
     def _close(self, record: journal.Journal) -> None:
         try:

@@ -90,7 +90,7 @@ class Settlement:
         try:
             if self.new is None:  # the launcher of a virtcpr that was just killed may execute it yet
                 self.new = wait_until(self._find_new, LAUNCH_SECONDS)
-            self._end_new()
+            problems = self._end_new()
             libvirt_record.clean_up(self.guest)
             self.journal.close()
         except (VirtcprError, OSError) as error:
@@ -98,7 +98,8 @@ class Settlement:
         settled, text = Settled.NOTHING, "the guest has ended; its new QEMU, which never had it, has ended, too"
         if self.old.alive():
             does = "runs on" if self.guest.runs else "is suspended as before"
-            settled, text = Settled.BACK, f"the guest {does} in old QEMU (process {self.old.pid})"
+            settled = Settled.BACK
+            text = "; ".join([f"the guest {does} in old QEMU (process {self.old.pid})", *problems])
         return Recovered(entry.name, entry.uuid, entry.state.value, "", "", settled, text)
 
     def _stranger(self) -> int | None:
