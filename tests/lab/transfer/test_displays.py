@@ -12,6 +12,7 @@ import pytest
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support.certificates import give_displays
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL, domain_xml, image_commands
 from tests.lab.support.machine import Lab
@@ -22,24 +23,6 @@ SEEN = replace(SMALL, name="seen", number=42, nics=2)
 HIDDEN = replace(SMALL, name="hidden", number=43, nics=0)
 OWN, LATER, COMMON, WRONG = "sesame", "opensesame"[:8], "wall", "guess"
 SOCKET = "/srv/displays/hidden.sock"  # in its own directories libvirt takes one for a name that it made up
-# A certificate for the host's displays, as an administrator gives libvirt one.
-TLS = f"""
-install -d -o libvirt-qemu /srv/displays
-chmod 755 /srv
-directory=/etc/pki/libvirt-vnc
-mkdir -p $directory
-cd $directory
-openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=lab-ca -keyout ca-key.pem -out ca-cert.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=lab -keyout server-key.pem -out lab.csr
-openssl x509 -req -in lab.csr -CA ca-cert.pem -CAkey ca-key.pem -days 30 -out server-cert.pem
-chown -R libvirt-qemu: $directory
-cat >> /etc/libvirt/qemu.conf <<END
-vnc_tls = 1
-vnc_tls_x509_cert_dir = "$directory"
-vnc_password = "{COMMON}"
-END
-systemctl restart libvirtd
-"""
 
 
 def view(where: str, *words: str) -> dict[str, Any]:
@@ -63,7 +46,8 @@ def moved(emulator: str) -> None:
 def displays(lab: Lab) -> Iterator[str]:
     """Two guests with displays; the port of the first one's."""
     run("python3", "-", stdin=REBUILD)
-    shell(TLS)
+    shell("install -d -o libvirt-qemu /srv/displays; chmod 755 /srv")
+    give_displays("vnc", COMMON)
     given = f"<graphics type='vnc' port='5942' passwd='{OWN}' passwdValidTo='2099-01-01T00:00:00'/></devices>"
     local = f"<graphics type='vnc'><listen type='socket' socket='{SOCKET}'/></graphics></devices>"
     for shape, display in ((SEEN, given), (HIDDEN, local)):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.support import client
+from tests.lab.support.certificates import give_displays
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, upgrade
@@ -20,26 +21,11 @@ DISPLAY = (
     f"<graphics type='spice' port='5950' tlsPort='5951' autoport='no' listen='127.0.0.1' passwd='{OWN}' "
     "passwdValidTo='2099-01-01T00:00:00'/><video><model type='virtio'/></video>"
 )
-CERTIFICATE = f"""
-directory=/etc/pki/libvirt-spice
-mkdir -p $directory
-cd $directory
-openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=lab-ca -keyout ca-key.pem -out ca-cert.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=lab -keyout server-key.pem -out lab.csr
-openssl x509 -req -in lab.csr -CA ca-cert.pem -CAkey ca-key.pem -days 30 -out server-cert.pem
-chown -R libvirt-qemu: $directory
-cat >> /etc/libvirt/qemu.conf <<END
-spice_tls = 1
-spice_tls_x509_cert_dir = "$directory"
-spice_password = "{COMMON}"
-END
-systemctl restart libvirtd
-"""
 
 
 @pytest.fixture(scope="module")
 def guest(lab: Lab) -> Iterator[Guest]:
-    shell(CERTIFICATE)
+    give_displays("spice", COMMON)
     made = Guest(DISPLAY)
     yield made
     made.end()
