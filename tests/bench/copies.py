@@ -16,7 +16,13 @@ from tests.lab.support.guests import SMALL
 TURNS = 3
 # Written once, and then it lies still: ordinary migration has nothing to send twice.
 WRITTEN = replace(
-    SMALL, name="written", number=45, memory_mib=2560, ram_mib=2048, kernel_options="witness.ram_pause=1000000"
+    SMALL,
+    name="written",
+    number=45,
+    memory_mib=2560,
+    ram_mib=2048,
+    interval_us=2000,
+    kernel_options="witness.ram_pause=1000000",
 )
 BARE = replace(WRITTEN, name="bare", number=46)
 WHAT = "with 2 GiB written"

@@ -11,7 +11,15 @@ from tests.lab.support import client
 from tests.lab.support.client import Witness, shell
 from tests.lab.support.guests import IMAGES, SMALL, Shape
 
-PROBE = replace(SMALL, name="probe", number=12, memory_mib=160, ram_mib=16, kernel_options="witness.ram_pause=1000000")
+PROBE = replace(
+    SMALL,
+    name="probe",
+    number=12,
+    memory_mib=160,
+    ram_mib=16,
+    interval_us=2000,
+    kernel_options="witness.ram_pause=1000000",
+)
 BUSY = replace(PROBE, interval_us=5000, kernel_options="witness.ram_pause=0")  # it keeps a processor busy with its RAM
 IDLE_PART, CALM_SECONDS = 0.8, 90.0
 MEMFD = "<source type='memfd'/><access mode='shared'/>"

@@ -19,7 +19,7 @@ from tests.lab.support.reboots import define
 WRITTEN = "witness.ram_pause=0"  # the guest fills its RAM as fast as it can
 SIZED = {
     mib: replace(SMALL, name=f"placed{mib}", number=40 + n, memory_mib=mib, ram_mib=ram, prepared=False,
-                 kernel_options=WRITTEN)
+                 interval_us=2000, kernel_options=WRITTEN)
     for n, (mib, ram) in enumerate(((256, 128), (1024, 832), (4096, 3584)))
 }  # fmt: skip
 TEN = tuple(

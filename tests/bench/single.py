@@ -13,26 +13,27 @@ from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness
 from tests.lab.support.guests import SMALL
 
-BARE = replace(SMALL, name="bare", number=30)
+OURS = replace(SMALL, interval_us=2000)
+BARE = replace(OURS, name="bare", number=30)
 
 
 def rows() -> Iterator[Item]:
-    client.start(SMALL)
+    client.start(OURS)
     witness = Witness()
-    witness.watch(SMALL)
+    witness.watch(OURS)
     yield from against_bare(witness)
     yield blackout(witness)
     witness.close()
-    client.remove(SMALL.name)
+    client.remove(OURS.name)
 
 
 def against_bare(witness: Witness) -> Iterator[Row]:
-    bare = BareGuests([(SMALL.name, BARE.number)])
+    bare = BareGuests([(OURS.name, BARE.number)])
     bare.start()
     witness.watch(BARE)
     ours, theirs, ours_outside, theirs_outside = [], [], [], []
     for turn in range(TURNS):
-        ours_outside.append(pause(witness, SMALL, lambda: ours.append(moved(SMALL.name))))
+        ours_outside.append(pause(witness, OURS, lambda: ours.append(moved(OURS.name))))
         build = (REBUILT, EMULATOR)[turn % 2]
         theirs_outside.append(pause(witness, BARE, lambda build=build: theirs.extend(bare.swap(build))))  # type: ignore[misc]
     bare.end()
@@ -43,8 +44,8 @@ def against_bare(witness: Witness) -> Iterator[Row]:
 def blackout(witness: Witness) -> Row:
     ours, theirs = [], []
     for _ in range(TURNS):
-        witness.beats(SMALL, 500)
-        ours.append(float(upgrade(SMALL.name)["blackout_ms"]))
-        witness.beats(SMALL, 500)
+        witness.beats(OURS, 500)
+        ours.append(float(upgrade(OURS.name)["blackout_ms"]))
+        witness.beats(OURS, 500)
         theirs.append(restart(1))
     return Row("blackout", "blackout, against a restart of libvirtd", ours, theirs, 1.15)

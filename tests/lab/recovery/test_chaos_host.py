@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.support import client
 from tests.lab.support.builds import REBUILT, STOP_DAEMON, UNITS
-from tests.lab.support.chaos import BOTH_MS, FULL, Case, Host, strike
+from tests.lab.support.chaos import BOTH_MS, FULL, LIVELY, Case, Host, strike
 from tests.lab.support.chaos_matrix import SEEN
 from tests.lab.support.chaos_moments import NEW, OLD
 from tests.lab.support.client import Witness, run, shell, virsh
@@ -47,7 +47,7 @@ def test_the_guardian_without_systemd(plain: Host, moment: str) -> None:
 def test_two_owners_would_be_seen(host: Host) -> None:
     """What every other test of chaos relies on, shown on a guest that has no disk: QEMU's own lock on images would
     keep a second owner from running."""
-    diskless = replace(SMALL, name="diskless", number=14, disks=())
+    diskless = replace(LIVELY, name="diskless", number=14, disks=())
     client.start(diskless)
     host.witness.watch(diskless, timeout=120)
     case = Case("before end-old", ("virtcpr", "both"), "recover")

@@ -19,9 +19,9 @@ from tests.lab.support.client import LAB
 from tests.lab.support.guests import DATABASE, Disk
 from tests.lab.support.machine import Lab
 
-SWAPS = 100 if FULL else 6
+SWAPS = 100 if FULL else 3
 SEED = int(os.environ.get("VIRTCPR_CHAOS_SEED") or random.randrange(1 << 32))
-# Four times the heartbeats and some ten times the disk writes of the other guests.
+# Twenty times the heartbeats and some ten times the disk writes of the other guests.
 BUSY = replace(
     DATABASE,
     name="busy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.lab.support import client
@@ -18,6 +18,7 @@ SCRIPTS = "/root/chaos"
 # What the vCPUs of a process use that has given the guest away is next to nothing, and some ms on a busy host where it
 # is killed and they end; a guest takes far more in the time that virtcpr stands still.
 BOTH_MS = 20.0
+LIVELY = replace(SMALL, interval_us=2000)  # two owners show by the CPU time that both take
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
 
@@ -51,7 +52,7 @@ def strike(domain: str, case: Case, **more: object) -> dict[str, Any]:
 class Host:
     """The lab's host with one guest on it, which is brought back only where it was lost."""
 
-    def __init__(self, shape: Shape = SMALL, witness: Witness | None = None) -> None:
+    def __init__(self, shape: Shape = LIVELY, witness: Witness | None = None) -> None:
         """Everything is put in its place, the guest started, and saved as it is then: booting takes much longer."""
         run("python3", "-", stdin=REBUILD)
         run("virtcpr", "hooks", "install")
@@ -115,7 +116,7 @@ class Host:
     def assert_well(self) -> int:
         """The guest beats and all that it checks is right; how often it booted since the mark."""
         try:
-            self.witness.beats(self.shape, 300, timeout=20)
+            self.witness.beats(self.shape, 60, timeout=20)
         except LabCommandError:  # it boots
             self.watch()
         report = self.witness.report(self.shape)

@@ -172,9 +172,9 @@ class Witness:
         for shape in shapes:
             self.ask(**watch_request(shape))
         for shape in shapes:
-            self.beats(shape, 200, timeout)
+            self.beats(shape, 40, timeout)
 
-    def beats(self, shape: Shape, count: int = 200, timeout: float = 30) -> None:
+    def beats(self, shape: Shape, count: int = 40, timeout: float = 30) -> None:
         """Wait for this many more heartbeats of a guest."""
         self.ask(op="wait", id=shape.number, beats=count, timeout=timeout * _machine.slowness)
 

@@ -58,7 +58,7 @@ class Shape:
     prepared: bool = True  # for mode transfer: its RAM is a shared memfd, as is QEMU's own
     ram_file: bool = False  # its RAM is a shared file of libvirt's instead, which mode reboot leaves in place
     ram_mib: int = 64  # how much of the memory the witness verifies
-    interval_us: int = 2000  # between two heartbeats
+    interval_us: int = 10_000  # between two heartbeats; at 2000 they cost an emulated guest half a processor
     kernel_options: str = ""
     packed: bool = False  # its kernel unpacks itself, as everybody's does, which takes a second under emulation
 

@@ -106,7 +106,7 @@ class Guest:
         assert client.monitor(NAME, "query-status")["running"] is True
         assert client.monitor(NAME, "query-migrate-parameters")["mode"] == "normal"
         assert leftovers() == ""
-        self.witness.beats(SMALL, 300, timeout=60)
+        self.witness.beats(SMALL, 60, timeout=60)
         report = self.witness.report(SMALL)
         assert report["ram_errors"] == report["disk_errors"] == report["failures"] == 0, report
         assert report["duplicates_or_reordered"] == 0, report

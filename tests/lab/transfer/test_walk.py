@@ -23,7 +23,7 @@ from tests.lab.support.guests import DATABASE, IMAGES, domain_xml, image_command
 from tests.lab.support.leftovers import KEPT, leftovers
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
-WALKS, STEPS = (8, 40) if FULL else (2, 9)
+WALKS, STEPS = (8, 40) if FULL else (1, 12)
 WALKER = replace(DATABASE, name="walker", vcpus=1)
 NAME = WALKER.name
 PORTS = 12  # for what is attached
