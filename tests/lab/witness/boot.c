@@ -51,6 +51,7 @@ static void start_parts(void)
     for (intptr_t number = 0; number < options.disk_count; number++) start(disk, (void *)number, NORMAL);
     if (*options.cdrom) start(cdrom, NULL, NORMAL);
     if (options.tpm) start(tpm, NULL, NORMAL);
+    if (*options.share) start(share, NULL, NORMAL);
 }
 
 int main(void)

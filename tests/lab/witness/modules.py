@@ -10,7 +10,7 @@ from pathlib import Path
 # The network first: a guest is seen as early as it can be.
 NETWORK = ("virtio_net",)
 STORAGE = ("virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix")
-OTHERS = ("virtio_balloon", "virtio_rng", "i6300esb", "button", "evdev")
+OTHERS = ("virtio_balloon", "virtio_rng", "i6300esb", "button", "evdev", "virtiofs")
 
 
 def plain(name: str) -> str:

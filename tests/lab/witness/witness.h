@@ -20,6 +20,7 @@ struct options {
     uint32_t disk_pause_us;   /* between two writes to a disk */
     char cdrom[32];
     uint32_t tpm;             /* version of the TPM: 1 or 2; 0: none */
+    char share[32];           /* tag of a shared directory */
 };
 
 /* What a heartbeat tells.  Each counter has one or more writers and no lock. */
@@ -64,6 +65,7 @@ void ram(void *unused);
 void disk(void *number);
 void cdrom(void *unused);
 void tpm(void *unused);
+void share(void *unused);
 uint32_t disk_age_ms(void);     /* since the slowest disk's last completed round */
 void agent(void *unused);
 void power_button(void *unused);
