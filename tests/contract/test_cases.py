@@ -23,7 +23,7 @@ class Backend(FakeBackend):
 
 # File → (transfer, reboot, the findings that concern either mode).
 EXPECTED = {
-    "virtiofs": ("blocked", "ready", {"virtiofs"}),
+    "virtiofs": ("ready", "ready", set()),
     "virtiofs-external": ("blocked", "blocked", {"virtiofs-external"}),
     "vnc-websocket-keymap": ("ready", "ready", set()),
     "spice-idle-redirdev": ("ready", "ready", {"redirdev-spice"}),

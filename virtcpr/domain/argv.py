@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from virtcpr.errors import ParseError
@@ -149,6 +149,11 @@ class CommandLine:
 
     def named(self, *names: str) -> Iterator[Option]:
         return (option for option in self.options if option.name in names)
+
+    def chardev_paths(self, labels: Collection[str]) -> dict[str, str]:
+        """Label → path of the unix socket, of the character devices among ``labels`` that have one."""
+        chardevs = [option.properties() for option in self.named("chardev")]
+        return {str(c["id"]): str(c["path"]) for c in chardevs if c.get("path") and str(c.get("id")) in labels}
 
     def ids(self, *names: str, key: str = "id") -> frozenset[str]:
         """The ids of all options of these names that have an id."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.helper import Helper
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword, StatusFile, read
-from virtcpr.domain.swtpm import Swtpm
 
 PERIPHERAL = "/machine/peripheral/"
 
@@ -57,7 +57,7 @@ class ProcessFacts:
     own_memory: int = 0  # KiB that are its alone: not the guest's RAM, if that is shared
     may_run: bool = True  # whether the guest's AppArmor profile lets its emulator be run, now or after its next start
     memory_room: int | None = None  # KiB that the limits of its cgroups leave; None: there are none
-    swtpm: Swtpm | None = None  # the process that emulates its TPM, if it has one
+    helpers: tuple[Helper, ...] = ()  # the processes that serve it
 
     @cached_property
     def line(self) -> CommandLine:

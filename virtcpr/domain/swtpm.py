@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.sockets import beside
+from virtcpr.domain.helper import Helper
 from virtcpr.errors import ParseError
 
+WHAT = "swtpm"
 SOCKET = ".sock"
 # What mode transfer was run with: argument → its value.
 ARGUMENTS = {
@@ -20,55 +20,23 @@ ARGUMENTS = {
 FLAGS = frozenset({"--tpm2", "--terminate"})
 
 
-@dataclass(frozen=True)
-class Swtpm:
-    """``started`` distinguishes it from a later process with its pid.  ``socket`` is where QEMU finds it, ``state`` the
-    directory with what the TPM stores.  ``problem``: why no second one can be started."""
-
-    pid: int
-    started: str
-    argv: tuple[str, ...]
-    socket: str
-    state: str
-    problem: str = ""
-
-    @property
-    def pid_file(self) -> str:
-        """libvirt's (qemuTPMEmulatorPidFileBuildPath)."""
-        return pid_file(self.socket)
-
-    @property
-    def lock(self) -> str:
-        """Locked as long as a process may write the state (swtpm, src/swtpm/swtpm_nvstore_dir.c)."""
-        return f"{self.state}/.lock"
-
-    @property
-    def set_aside(self) -> tuple[str, ...]:
-        """The first process's files that are at ``beside`` their paths while there is a second."""
-        return self.socket, self.lock
-
-    @property
-    def leftovers(self) -> tuple[str, ...]:
-        """What stands beside the process's files while there are two."""
-        return tuple(map(beside, (*self.set_aside, self.pid_file)))
-
-
 def pid_file(socket: str) -> str:
+    """libvirt's (qemuTPMEmulatorPidFileBuildPath)."""
     return f"{socket.removesuffix(SOCKET)}.pid"
 
 
-def socket_of(line: CommandLine) -> str | None:
-    """Where QEMU finds the process of its TPM, from its command line; None if it has no emulated TPM."""
-    chardevs = {str(o.properties().get("chardev")) for o in line.named("tpmdev") if "chardev" in o.properties()}
-    for option in line.named("chardev"):
-        properties = option.properties()
-        if str(properties.get("id")) in chardevs and properties.get("path"):
-            return str(properties["path"])
-    return None
+def sockets_of(line: CommandLine, chardevs: Collection[str]) -> dict[str, str]:
+    """Where QEMU finds the process of its TPM: socket → pid file; at most one.
+
+    From its command line, and from which of the ``chardevs`` there it has still.
+    """
+    used = {str(o.properties().get("chardev")) for o in line.named("tpmdev")} & set(chardevs)
+    return {path: pid_file(path) for path in line.chardev_paths(used).values()}
 
 
-def read(pid: int, started: str, argv: Sequence[str]) -> Swtpm:
-    """The process with this command line.  Raises ParseError if it has an argument that nothing was run with."""
+def read(pid: int, started: str, argv: Sequence[str], socket: str) -> Helper:
+    """The process with this command line.  Raises ParseError if it isn't the one that listens at ``socket``, or has an
+    argument that nothing was run with."""
     found: dict[str, str] = {}
     words = iter(argv[2:])
     for word in words:
@@ -77,8 +45,12 @@ def read(pid: int, started: str, argv: Sequence[str]) -> Swtpm:
         value = next(words, "")
         matched = ARGUMENTS[word].fullmatch(value) if word in ARGUMENTS else None
         if matched is None:
-            raise ParseError(f"swtpm has the argument {word}{f' {value}' if word in ARGUMENTS else ''}")
+            raise ParseError(f"{WHAT} has the argument {word}{f' {value}' if word in ARGUMENTS else ''}")
         found |= matched.groupdict()
     if argv[1:2] != ("socket",) or found.keys() != {"socket", "state"}:
-        raise ParseError("swtpm wasn't started as libvirt starts it")
-    return Swtpm(pid, started, tuple(argv), found["socket"], found["state"])
+        raise ParseError(f"{WHAT} wasn't started as libvirt starts it")
+    if found["socket"] != socket:
+        raise ParseError(f"process {pid} listens at {found['socket']}")
+    # Locked as long as a process may write the state (swtpm, src/swtpm/swtpm_nvstore_dir.c).
+    lock = f"{found['state']}/.lock"
+    return Helper(WHAT, pid, started, tuple(argv), socket, pid_file(socket), lock, writes=True)

@@ -26,6 +26,8 @@ UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager"
 # Opening these again takes them from the guest, or fails; some have no substitute.
 HOSTS_OBJECTS = ("dbus-vmstate", "can-host", "vhost-user-backend")
 HOSTS_DEVICES = ("vfio-", "usb-host", "vhost-", "virtio-input-host", "ccid-card-emulated", "u2f-passthru")
+# A process of the host's is their back end: the twin does without.
+SERVED_DEVICES = ("tpm-", "vhost-user-fs-")
 # Properties of a device that identify the guest and don't matter for its state.
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Options that may name a resource of the host which can't be replaced here.
@@ -111,8 +113,8 @@ def _stand_in(option: Option, number: int, used: set[str], images: Mapping[str, 
                 yield Option("chardev", f"null,id={properties['id']}")
         case "audiodev":
             yield _option("audiodev", {"driver": "none", "id": properties.get("id")})
-        case "device" if _driver(option).startswith("tpm-"):
-            return  # its back end is a process of the host's
+        case "device" if _driver(option).startswith(SERVED_DEVICES):
+            return
         case "device":
             yield _device(option, number)
         case "machine" | "M" if WRITES in properties:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from virtcpr.domain.helper import Helper
 from virtcpr.domain.sockets import beside
 from virtcpr.domain.status import StatusFile
-from virtcpr.domain.swtpm import Swtpm
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Guest:
     """What is needed to give a domain to either process; the journal stores it.
 
     ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.  ``listeners``:
-    the paths of unix sockets that new QEMU listens beside.  ``swtpm``: the process that emulates its TPM for old QEMU.
+    the paths of unix sockets that new QEMU listens beside.  ``helpers``: the processes that serve old QEMU.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Guest:
     return_path: bool
     taints: tuple[str, ...]
     listeners: tuple[str, ...] = ()
-    swtpm: Swtpm | None = None
+    helpers: tuple[Helper, ...] = ()
 
     @classmethod
     def of(cls, record: StatusFile, path: str) -> Guest:

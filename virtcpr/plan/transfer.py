@@ -10,10 +10,10 @@ from itertools import count
 from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
+from virtcpr.domain.helper import Helper
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.sockets import fits
 from virtcpr.domain.status import StatusFile
-from virtcpr.domain.swtpm import Swtpm, socket_of
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
 from virtcpr.plan.findings.table import RESOURCE
@@ -69,7 +69,7 @@ class Plan:
     taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
     ports: tuple[int, ...] = ()  # old QEMU's listening descriptors whose TCP ports new QEMU binds itself
-    swtpm: Swtpm | None = None  # the process that emulates its TPM: new QEMU gets one of its own
+    helpers: tuple[Helper, ...] = ()  # the processes that serve old QEMU: new gets others
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
     mode: Mode = Mode.TRANSFER
@@ -88,7 +88,7 @@ class Plan:
             return_path=self.return_path,
             taints=tuple(sorted(self.status.taints)),
             listeners=tuple(socket.path for socket in self.bound),
-            swtpm=self.swtpm,
+            helpers=self.helpers,
         )
 
     @property
@@ -146,7 +146,7 @@ def plan(facts: DomainFacts) -> Plan:
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
         ports=tuple(resources.ports),
-        swtpm=facts.process.swtpm,
+        helpers=facts.process.helpers,
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
     )
@@ -227,8 +227,8 @@ class _Resources:
         if wanted.get("") != "socket":
             return None
         label = str(wanted.get("id"))
-        if "path" in wanted and wanted["path"] == socket_of(self.line):
-            return None  # there new QEMU finds a swtpm of its own
+        if wanted.get("path") in {helper.socket for helper in self.process.helpers}:
+            return None  # there new QEMU finds a process of its own
         name = next((c.filename for c in self.qemu.chardevs if c.label == label), "")
         path = _unix_path(name)
         source = self._tcp_listener(name) if path is None else self.process.listeners.get(path)

@@ -31,6 +31,7 @@ SEEN = {
     "network-boot": "test_prepare.py",
     "managed-save": "test_prepare.py",
     "machine-unversioned": "test_machines.py",
+    "virtiofs-files": "test_virtiofs.py",
     **dict.fromkeys(["interface-user", "interface-queues", "chardev-connected"], "test_hotplug.py"),
     **dict.fromkeys(
         ["other-template", "ram-file-taken", "ram-backend-cells", "ram-backend-twice", "ram-nameless"],
@@ -42,7 +43,8 @@ SEEN = {
             "emulator-exec", "machine-gone", "qemu-old-exec", "sandbox", "modules-gone", "ram-private",
             "aux-ram-share", "discard-data", "host-memory", "cold-boot-pending", "next-boot-unprepared", "qemu-blocked",
             "qemu-blocked-live", "capability", "capability-stream", "mode-left", "format",
-            "virtiofs", "not-yet-run", "tpm", "tpm-process", "redirdev", "smartcard", "shmem", "crypto", "sound",
+            "virtiofs", "virtiofs-process", "not-yet-run", "tpm", "tpm-process", "redirdev", "smartcard", "shmem",
+            "crypto", "sound",
             "spice", "display", "tpm-external", "virtiofs-external", "interface", "iotune", "transient-disk",
             "chardev-client",
         ],

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.records import journal
 from virtcpr.actions.records.journal import Entry, Journal
-from virtcpr.domain.swtpm import Swtpm
+from virtcpr.domain.helper import Helper
 from virtcpr.errors import HostError
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import plan
@@ -46,9 +46,9 @@ def test_it_is_read_as_it_was_written(written: Journal, directory: Path) -> None
 
 
 def test_the_process_of_a_tpm_is_read_as_it_was_written(written: Journal, directory: Path) -> None:
-    swtpm = Swtpm(33, "333", ("swtpm", "socket"), "/run/tpm.sock", "/var/lib/tpm")
-    written.write(State.RECEIVED, guest=replace(written.entry.guest, swtpm=swtpm))
-    assert journal.load(UUID, directory).entry.guest.swtpm == swtpm
+    helper = Helper("swtpm", 33, "333", ("swtpm", "socket"), "/run/tpm.sock", "/run/tpm.pid")
+    written.write(State.RECEIVED, guest=replace(written.entry.guest, helpers=(helper,)))
+    assert journal.load(UUID, directory).entry.guest.helpers == (helper,)
 
 
 def test_it_is_private_and_leaves_nothing_beside(written: Journal, directory: Path) -> None:

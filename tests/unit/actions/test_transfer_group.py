@@ -17,7 +17,7 @@ import pytest
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer import group as group_module
-from virtcpr.actions.transfer import libvirt_record, tpm
+from virtcpr.actions.transfer import helpers, libvirt_record
 from virtcpr.actions.transfer.group import Group
 from virtcpr.errors import HostError, RolledBack
 from virtcpr.host.processes.proc import Process
@@ -302,7 +302,7 @@ def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.Mon
     monkeypatch.setattr(Group, "_abandon", lambda _self, _move, _record, error: given_up.append(str(error)))
     move: Any = SimpleNamespace(
         facts=SimpleNamespace(name="web"),
-        plan=SimpleNamespace(guest=None, swtpm=None),
+        plan=SimpleNamespace(guest=None, helpers=()),
         journal=lambda _: SimpleNamespace(write=lambda *_: None),
     )
 
@@ -313,12 +313,12 @@ def test_a_defect_in_one_spawn_gives_up_that_guest_alone(monkeypatch: pytest.Mon
 
 def test_a_guest_whose_tpm_cannot_be_given_back_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up before the hand-over: it runs on, and its report has more than the cause."""
-    monkeypatch.setattr(tpm, "give_back", lambda _: ["its TPM may not work: x"])
+    monkeypatch.setattr(helpers, "give_back", lambda _: ["its TPM may not work: x"])
     monkeypatch.setattr(libvirt_record, "clean_up", lambda _: None)
     said: list[str] = []
     own = Process.of(os.getpid())
     move: Any = SimpleNamespace(
-        plan=SimpleNamespace(guest=None, swtpm=None, pid=own.pid, started=own.started),
+        plan=SimpleNamespace(guest=None, helpers=(), pid=own.pid, started=own.started),
         new=None,
         turn_back=lambda reason, _: said.append(reason),
     )

@@ -18,7 +18,7 @@ from tests.unit.support.transfer_stage import UUID, FakeMonitor, Stage, dies_soo
 from virtcpr.actions import recover
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.records import journal, quarantine
-from virtcpr.actions.transfer import settle_all, tpm
+from virtcpr.actions.transfer import helpers, settle_all
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.libvirt import daemon
@@ -332,7 +332,7 @@ def test_before_the_blackout_only_new_qemu_is_ended(interrupted: Stage) -> None:
 
 
 def test_what_could_not_be_given_back_is_said(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tpm, "give_back", lambda _: ["its TPM may not work: x"])
+    monkeypatch.setattr(helpers, "give_back", lambda _: ["its TPM may not work: x"])
     outcome = Settlement(interrupted.journal).end_spawned()
     assert outcome.settled is Settled.BACK
     assert outcome.text.endswith("; its TPM may not work: x")

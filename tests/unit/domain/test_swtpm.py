@@ -19,8 +19,8 @@ ARGV = (
 
 
 def test_its_files() -> None:
-    read = swtpm.read(7, "70", ARGV)
-    assert (read.socket, read.state, read.problem) == (SOCKET, STATE, "")
+    read = swtpm.read(7, "70", ARGV, SOCKET)
+    assert (read.socket, read.problem) == (SOCKET, "")
     assert read.pid_file == "/run/libvirt/qemu/swtpm/1-guest-swtpm.pid"
     assert read.set_aside == (SOCKET, f"{STATE}/.lock")
     assert read.leftovers == tuple(f"{path}.virtcpr" for path in (*read.set_aside, read.pid_file))
@@ -38,19 +38,25 @@ def test_its_files() -> None:
 )
 def test_an_argument_that_nothing_was_run_with(change: tuple[str, ...], words: str) -> None:
     with pytest.raises(ParseError, match=words):
-        swtpm.read(7, "70", (*ARGV, *change))
+        swtpm.read(7, "70", (*ARGV, *change), SOCKET)
 
 
 @pytest.mark.parametrize("argv", [ARGV[:1], ("/usr/bin/swtpm", "chardev", *ARGV[2:]), ARGV[:4]])
 def test_another_program(argv: tuple[str, ...]) -> None:
     with pytest.raises(ParseError, match="wasn't started as libvirt starts it"):
-        swtpm.read(7, "70", argv)
+        swtpm.read(7, "70", argv, SOCKET)
 
 
 def test_where_qemu_finds_it() -> None:
     options = ["-chardev", f"socket,id=chrtpm,path={SOCKET}", "-tpmdev", "emulator,id=tpm-tpm0,chardev=chrtpm"]
     other = ["-chardev", "socket,id=other,path=/run/other.sock"]
-    assert swtpm.socket_of(CommandLine.parse(["qemu", *other, *options])) == SOCKET
-    assert swtpm.socket_of(CommandLine.parse(["qemu", *other])) is None
+    found = {SOCKET: "/run/libvirt/qemu/swtpm/1-guest-swtpm.pid"}
+    assert swtpm.sockets_of(CommandLine.parse(["qemu", *other, *options]), ["chrtpm", "other"]) == found
+    assert swtpm.sockets_of(CommandLine.parse(["qemu", *other]), ["other"]) == {}
     host = ["-tpmdev", "passthrough,id=tpm-tpm0,path=/dev/tpm0"]
-    assert swtpm.socket_of(CommandLine.parse(["qemu", *other, *host])) is None
+    assert swtpm.sockets_of(CommandLine.parse(["qemu", *other, *host]), ["other"]) == {}
+
+
+def test_it_listens_elsewhere() -> None:
+    with pytest.raises(ParseError, match="process 7 listens at"):
+        swtpm.read(7, "70", ARGV, "/run/other.sock")

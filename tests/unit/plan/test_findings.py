@@ -12,9 +12,9 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
+from virtcpr.domain.helper import Helper
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
-from virtcpr.domain.swtpm import Swtpm
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.rule import apply, blocks
@@ -100,11 +100,12 @@ def emulator(**changes: Any) -> Change:
 
 
 KEY = "<encryption secret='b0a1b3c4-5d6e-4f70-8192-a3b4c5d6e7f8'/>"
+SHARE = "<filesystem><driver type='virtiofs'/></filesystem>"
 EMULATED = "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"
 
 
-def tpm_process(problem: str) -> Change:
-    return process(swtpm=Swtpm(0, "", (), "/run/tpm.sock", "", problem))
+def helper(what: str, problem: str) -> Change:
+    return process(helpers=(Helper(what, 0, "", (), "/run/x.sock", "/run/x.pid", problem=problem),))
 
 
 def whole(**changes: Any) -> Change:
@@ -207,12 +208,16 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("hostdev", (T, L, X), "passthrough", device("<hostdev mode='subsystem' type='usb'/>")),
     ("hostdev", (T, L, X), "passthrough", device("<interface type='hostdev'/>")),
     ("hostdev-awake", (R,), "isn't suspended", device("<hostdev mode='subsystem' type='pci'/>")),
-    ("virtiofs", (T, L, X), "virtiofs", device("<filesystem><driver type='virtiofs'/></filesystem>")),
+    ("virtiofs", (T, L, X), "virtiofs",
+     device("<filesystem><driver type='virtiofs'/><binary><cache mode='none'/></binary></filesystem>")),
+    ("virtiofs-files", (T,), "by about 75 ms",
+     process(helpers=(Helper("virtiofsd", 1, "1", (), "/run/x.sock", "/run/x.pid", files=3000),))),
+    ("virtiofs-process", (T,), "no such", both(device(SHARE), helper("virtiofsd", "no such"))),
     ("virtiofs-external", (T, L, R, X), "libvirt doesn't start",
      device("<filesystem><driver type='virtiofs'/><source socket='/run/fs.sock'/></filesystem>")),
     ("filesystem", (T, L, R, X), "9p", stopped(device("<filesystem type='mount'/>"))),
     ("tpm", (T, L, X), "encrypted", device(f"<tpm model='tpm-crb'><backend type='emulator'>{KEY}</backend></tpm>")),
-    ("tpm-process", (T,), "no such", both(device(EMULATED), tpm_process("no such"))),
+    ("tpm-process", (T,), "no such", both(device(EMULATED), helper("swtpm", "no such"))),
     ("tpm-external", (T, L, R, X), "libvirt doesn't start", device("<tpm><backend type='external'/></tpm>")),
     ("tpm-passthrough", (T, L, R, X), "host's TPM", device("<tpm><backend type='passthrough'/></tpm>")),
     ("redirdev", (T, L, X), "redirected", device("<redirdev bus='usb' type='tcp'/>")),

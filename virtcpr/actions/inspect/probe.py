@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.inspect import qom, ram_devices, tpm
+from virtcpr.actions.inspect import helpers, qom, ram_devices
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.records import saves
 from virtcpr.domain import qmp
@@ -43,8 +43,8 @@ DISPLAYS = ("vnc", "spice")  # QEMU's names of the protocols
 IDLE_JOBS = frozenset({"concluded", "null"})
 
 
-def process_facts(pid: int, package: str, line: CommandLine | None) -> ProcessFacts:
-    """``package`` is the package that QEMU reports in ``query-version``; ``line`` as in ``qemu_facts``."""
+def process_facts(pid: int, qemu: QemuFacts, line: CommandLine | None) -> ProcessFacts:
+    """``qemu`` is what it reports; ``line`` as in ``qemu_facts``."""
     process = Process.of(pid)
     targets = process.fd_targets()
     unix, inet = proc.listeners(process, targets)
@@ -53,7 +53,7 @@ def process_facts(pid: int, package: str, line: CommandLine | None) -> ProcessFa
         started=process.started,
         argv=process.argv(),
         build=proc.build_of(process.path / "exe"),
-        modules=proc.has_modules(process, package),
+        modules=proc.has_modules(process, qemu.package),
         taps=proc.taps(process, targets),
         listeners={final(name): number for name, number in unix.items()},
         inet_listeners=tuple(inet),
@@ -63,7 +63,7 @@ def process_facts(pid: int, package: str, line: CommandLine | None) -> ProcessFa
         libraries=libraries.replaced(process),
         own_memory=proc.own_memory(process),
         memory_room=cgroup.memory_room(process.path),
-        swtpm=tpm.look(line),
+        helpers=helpers.look(line, [chardev.label for chardev in qemu.chardevs]),
     )
 
 
@@ -259,7 +259,7 @@ class Probe:
             outputs=outputs(facts.live, qemu.fdsets, Process.of(pid).fd_targets()),
             agent=domain.agent_answers(PING_SECONDS) if self.ping and facts.live.has_agent() else None,
             busy=domain.job(),
-            process=replace(process_facts(pid, qemu.package, line), may_run=_may_run(pid, facts.emulator.path)),
+            process=replace(process_facts(pid, qemu, line), may_run=_may_run(pid, facts.emulator.path)),
             qemu=qemu,
             display_passwords=self._display_passwords(facts.status_xml),
         )

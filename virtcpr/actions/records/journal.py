@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from virtcpr.actions.records import document
-from virtcpr.domain.swtpm import Swtpm
+from virtcpr.domain.helper import Helper
 from virtcpr.errors import SETTLE, HostError
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.system.lock import RUN_DIR
@@ -129,10 +129,9 @@ def _entry(body: Any, uuid: str) -> Entry:
     document.expect_schema(body, SCHEMA)
     document.expect_uuid(body, uuid)
     known = document.members({**SINCE_0_1, **body}, Entry)
-    guest = {"listeners": (), "swtpm": None, **known["guest"]}
+    guest = {"listeners": (), "helpers": (), **known["guest"]}
     guest |= {name: tuple(guest[name]) for name in ("taints", "listeners")}
-    if guest["swtpm"] is not None:
-        guest["swtpm"] = Swtpm(**{**guest["swtpm"], "argv": tuple(guest["swtpm"]["argv"])})
+    guest["helpers"] = tuple(Helper(**{**helper, "argv": tuple(helper["argv"])}) for helper in guest["helpers"])
     return Entry(
         **{
             **known,

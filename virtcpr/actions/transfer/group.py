@@ -16,7 +16,7 @@ from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records import journal
 from virtcpr.actions.rehearsal.rehearse import remember_refusal
-from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, tpm, verify
+from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel
 from virtcpr.actions.transfer.new_qemu import end, spawn
@@ -95,7 +95,7 @@ class Group:
         try:
             record.write(State.PLANNED)
             libvirt_record.reserve(move.plan.guest)
-            tpm.start(move.plan.swtpm)
+            helpers.start(move.plan.helpers)
             move.new = spawn(move.plan)
             process = move.new.process
             record.write(State.PLANNED, new_pid=process.pid, new_started=process.started)
@@ -122,7 +122,7 @@ class Group:
         """Give up a move before the hand-over: end new QEMU.  The guest hasn't noticed anything."""
         assert move.plan is not None
         try:
-            problems = tpm.give_back(move.plan.swtpm)
+            problems = helpers.give_back(move.plan.helpers)
             if move.new is not None:
                 end(move.new, move.plan)
             libvirt_record.clean_up(move.plan.guest)

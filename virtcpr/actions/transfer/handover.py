@@ -14,13 +14,13 @@ from typing import TypeVar
 from virtcpr.actions.monitor import cpr, query
 from virtcpr.actions.transfer import (
     guest_events,
+    helpers,
     libvirt_record,
     ownership,
     place_threads,
     reconnect_check,
     stale_fds,
     tcp_ports,
-    tpm,
 )
 from virtcpr.actions.transfer.new_qemu import unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
@@ -228,7 +228,7 @@ class HandOver(WaysOut):
             self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
-        tpm.stop(self.plan.swtpm)
+        helpers.stop(self.plan.helpers)
 
     # The point of no return.
 

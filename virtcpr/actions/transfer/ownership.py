@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtcpr.actions.monitor.query import run_state, set_capabilities
-from virtcpr.actions.transfer import tpm
+from virtcpr.actions.transfer import helpers
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
@@ -78,6 +78,6 @@ def end_old(guest: Guest, old: Process) -> None:
     Afterwards it runs nothing any more.  A big guest's process is there for seconds still: nobody waits for that, as
     new has its images and nothing of old's is written on (it was at rest).
     """
-    tpm.hand_over(guest.swtpm)
+    helpers.hand_over(guest.helpers)
     if not old.kill(END_SECONDS, gone=False):
         raise HostError(f"old QEMU (process {old.pid}) can't be killed")

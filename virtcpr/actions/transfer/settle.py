@@ -12,13 +12,13 @@ from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import (
+    helpers,
     libvirt_record,
     ownership,
     place_threads,
     reconnect_check,
     settle_quarantined,
     tcp_ports,
-    tpm,
 )
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
@@ -246,7 +246,7 @@ class Settlement:
 
     def _end_new(self) -> list[str]:
         """Raises HostError.  Returns what failed, and needn't keep old from resuming."""
-        problems = tpm.give_back(self.guest.swtpm)
+        problems = helpers.give_back(self.guest.helpers)
         if self.new is not None and not self.new.kill(ownership.END_SECONDS):
             raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
         return problems
@@ -302,7 +302,7 @@ class Settlement:
         atomic.replace_durably(Path(self.guest.status_path), status.rewrite(libvirt_record.text(self.guest), change))
 
     async def _lost(self) -> tuple[Settled, str]:
-        await asyncio.to_thread(tpm.end, self.guest.swtpm)
+        await asyncio.to_thread(helpers.end, self.guest.helpers)
         await asyncio.to_thread(self._end_new)
         if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
             raise HostError(f"old QEMU (process {self.old.pid}) can't be killed")

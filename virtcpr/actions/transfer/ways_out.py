@@ -12,7 +12,7 @@ from dataclasses import replace
 from virtcpr.actions.monitor import query
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds, tcp_ports, tpm
+from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, stale_fds, tcp_ports
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
 from virtcpr.actions.transfer.taps import Taps
@@ -159,7 +159,7 @@ class WaysOut:
 
     def _end_new(self) -> list[str]:
         """Kill new QEMU; give old back what new may have changed.  Returns what of it failed."""
-        problems = tpm.give_back(self.plan.swtpm)
+        problems = helpers.give_back(self.plan.helpers)
         if not self.new.process.kill(END_SECONDS):
             raise HostError(f"{self.plan.name}: new QEMU (process {self.new.process.pid}) can't be killed")
         self._taps.restore()

@@ -183,6 +183,18 @@ class Process:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(self.path / "cmdline"))
         return tuple(map(os.fsdecode, words))
 
+    def children(self) -> tuple[Process, ...]:
+        """The processes that its threads have started, and that are there still."""
+        pids: list[str] = []
+        with contextlib.suppress(OSError):
+            for task in self._tasks():
+                pids += (task / "children").read_text().split()
+        found = []
+        for pid in pids:
+            with contextlib.suppress(HostError):
+                found.append(Process.of(int(pid)))
+        return tuple(found)
+
     def user(self) -> User:
         """Raises OSError if it is gone."""
         lines = (line.partition(":") for line in (self.path / "status").read_text().splitlines())

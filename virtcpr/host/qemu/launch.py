@@ -43,7 +43,8 @@ class Launch:
 
     ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it makes, and holds locked for as long as
     it lives (virCommandSetPidFile); there must be none yet.  ``expendable``: it is the first to be killed if memory
-    runs out.
+    runs out.  ``confined``: it gets the model's view of the file system, and no more rights than the model has; else
+    it confines itself, as the model did.
     """
 
     argv: Sequence[str]
@@ -53,6 +54,7 @@ class Launch:
     what: str = "new QEMU"
     pid_file: str | None = None
     expendable: bool = True
+    confined: bool = True
 
 
 def launch(order: Launch) -> Process:
@@ -88,9 +90,8 @@ def launch(order: Launch) -> Process:
 
 def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
     """Kill a launcher that hangs, and its child, which must not become QEMU later."""
-    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text().split()
-    for child in children:
-        Process.of(int(child)).kill(0)
+    for child in Process.of(starter.pid).children():
+        child.kill(0)
     starter.kill()
     starter.wait()
 
@@ -125,7 +126,8 @@ def _become(order: Launch, tell: int, report: int) -> None:
         _mirror_policies(order.model)
         oom.take(Process(order.model, order.started), expendable=order.expendable)
         label = _label(model)
-        _join_mounts(order.model)
+        if order.confined:
+            _join_mounts(order.model)
         os.chdir("/")
         os.umask(int(status["Umask"], 8))
         # Else all of the above may come from another process, maybe root's.
@@ -137,7 +139,8 @@ def _become(order: Launch, tell: int, report: int) -> None:
         tell = _place(order.fds, tell)
         if order.pid_file:
             _hold(order.pid_file)
-        _drop_privileges(status)
+        if order.confined:
+            _drop_privileges(status)
         if label:
             Path("/proc/self/attr/exec").write_text(label)
         os.execve(order.argv[0], list(order.argv), environment)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from virtcpr.plan.findings.rule import Hit, Subject, Test
 from virtcpr.plan.replay import protected
 
+MANY_FILES, MS_PER_FILE = 2000, 0.025  # measured in the lab: 20 to 25 µs a file, on two busy cores
 CARRIED_INTERFACES = frozenset({"network", "bridge", "ethernet", "direct", "user"})
 
 
@@ -41,11 +42,21 @@ def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
         yield {}
 
 
-def tpm_process(subject: Subject) -> Iterator[Hit]:
-    found = subject.process.swtpm
-    emulated = subject.live.matches("devices/tpm/backend[@type='emulator']")  # else another finding says more
-    if found is not None and found.problem and emulated:
-        yield {"problem": found.problem}
+def helper(what: str, device: str) -> Test:
+    """A process of this kind can't be had twice; without such a ``device`` (an XPath) another finding says more."""
+
+    def test(subject: Subject) -> Iterator[Hit]:
+        problems = [one.problem for one in subject.process.helpers if one.what == what and one.problem]
+        if problems and subject.live.matches(device):
+            yield {"problem": "; ".join(problems)}
+
+    return test
+
+
+def known_files(subject: Subject) -> Iterator[Hit]:
+    files = sum(one.files for one in subject.process.helpers)
+    if files > MANY_FILES:
+        yield {"files": str(files), "ms": f"{files * MS_PER_FILE:.0f}"}
 
 
 def clients(subject: Subject) -> Iterator[Hit]:

@@ -1,4 +1,4 @@
-"""The process of a TPM as the probe finds it: none that isn't libvirt's is ever taken for it."""
+"""The processes that serve a guest, as the probe finds them: none that isn't libvirt's is ever taken for one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.actions.inspect import tpm
-from virtcpr.domain import swtpm
+from virtcpr.actions.inspect import helpers
+from virtcpr.domain import swtpm, virtiofsd
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.swtpm import Swtpm
+from virtcpr.domain.helper import Helper
+from virtcpr.host.processes.proc import Process, User
 
 
 def line(directory: Path) -> CommandLine:
@@ -30,14 +31,13 @@ def sleeper() -> Iterator[int]:
 
 
 def problem(directory: Path) -> str:
-    found = tpm.look(line(directory))
-    assert found is not None
+    (found,) = helpers.look(line(directory), ["chrtpm"])
     return found.problem
 
 
 def test_a_guest_without_one() -> None:
-    assert tpm.look(CommandLine.parse(["qemu"])) is None
-    assert tpm.look(None) is None
+    assert helpers.look(CommandLine.parse(["qemu"]), []) == ()
+    assert helpers.look(None, []) == ()
 
 
 def test_a_process_that_is_gone_or_another(tmp_path: Path, sleeper: int) -> None:
@@ -52,15 +52,30 @@ def test_a_process_that_is_gone_or_another(tmp_path: Path, sleeper: int) -> None
 
 
 def test_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tpm, "SYSTEM", object())
+    monkeypatch.setattr(helpers, "SYSTEM", object())
     assert "a user's own libvirt has started it" in problem(tmp_path)
 
 
 def test_one_that_sees_other_files(tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tpm.pid").write_text(str(sleeper))
-    found = Swtpm(sleeper, "1", ("swtpm",), f"{tmp_path}/tpm.sock", str(tmp_path))
+    found = Helper("swtpm", sleeper, "1", ("swtpm",), f"{tmp_path}/tpm.sock", f"{tmp_path}/tpm.pid")
     monkeypatch.setattr(swtpm, "read", lambda *_: found)
-    assert tpm.look(line(tmp_path)) == found
+    assert helpers.look(line(tmp_path), ["chrtpm"]) == (found,)
     readlink = os.readlink
     monkeypatch.setattr(os, "readlink", lambda path: readlink(path) if "self" in str(path) else "mnt:[1]")
     assert "doesn't see the host's files" in problem(tmp_path)
+
+
+def test_one_with_a_sandbox_that_is_not_roots(tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another is given root's rights, to give them up as the first one did."""
+    socket, pid_file = tmp_path / "domain-1-web/fs0-fs.sock", tmp_path / "1-web-fs0-fs.pid"
+    pid_file.write_text(str(sleeper))
+    monkeypatch.setattr(virtiofsd, "PID_FILES", str(tmp_path))
+    found = Helper("virtiofsd", sleeper, "1", ("virtiofsd",), str(socket), str(pid_file), sandbox=True)
+    monkeypatch.setattr(virtiofsd, "read", lambda *_: found)
+    chardev = f"socket,id=chr-vu-fs0,path={socket}"
+    line = CommandLine.parse(["qemu", "-chardev", chardev, "-device", "vhost-user-fs-pci,chardev=chr-vu-fs0,tag=x"])
+    monkeypatch.setattr(Process, "user", lambda _: User(0, 0))
+    assert helpers.look(line, ["chr-vu-fs0"]) == (found,)
+    monkeypatch.setattr(Process, "user", lambda _: User(1000, 1000))
+    assert "is user 1000's" in helpers.look(line, ["chr-vu-fs0"])[0].problem

@@ -1,0 +1,88 @@
+"""A guest that processes of the host serve: a TPM, shared directories; and whether they serve it as before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.lab.support.client import run, shell
+from tests.lab.support.guests import SMALL
+from tests.lab.support.provoke import Guest
+
+CONSOLE = replace(SMALL, serial="file").serial_path
+HELPERS = "swtpm|virtiofsd"
+TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+SHARES = """
+<filesystem type='mount'><driver type='virtiofs' queue='1024'/>
+<source dir='/srv/share'/><target dir='share'/></filesystem>
+<filesystem type='mount'><driver type='virtiofs'/><binary xattr='on'><cache mode='always'/></binary>
+<source dir='/srv/other'/><target dir='other'/></filesystem>
+"""
+# Of each process: of a sandboxed one's parent and child.
+STATE = f"""
+for pid in $(for pid in $(pgrep -x '{HELPERS}'); do echo $pid $(tr '\\0' ' ' < /proc/$pid/cmdline); done |
+        sort -k 2 -k 1,1n | cut -d ' ' -f 1); do
+    tr '\\0' ' ' < /proc/$pid/cmdline; echo
+    grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs):' /proc/$pid/status
+    grep ^0: /proc/$pid/cgroup; cat /proc/$pid/oom_score_adj
+    for ns in mnt net pid ipc; do
+        [ $(readlink /proc/$pid/ns/$ns) = $(readlink /proc/1/ns/$ns) ] && echo "the host's $ns"
+    done
+    readlink /proc/$pid/exe
+    readlink /proc/$pid/fd/* | grep -E '^(/run|/var|/memfd)' | sort -u
+done
+stat -c '%U:%G %a %n' $(find /run/libvirt/qemu /var/lib/libvirt/qemu /var/lib/libvirt/swtpm \
+    -path '*swtpm*' -type f -o -path '*swtpm*' -type s -o -name '*-fs.*' | sort)
+for file in /run/libvirt/qemu/*-fs.pid /run/libvirt/qemu/swtpm/*.pid; do
+    [ -e $file ] && grep -q "POSIX .* WRITE $(cat $file) " /proc/locks && echo "$file is locked by its process"
+done
+true
+"""
+
+
+def made(*, tpm: str = "", shares: str = "") -> Guest:
+    """A guest that uses its TPM (XML), if it has one, and the first of its shared directories."""
+    run("mkdir", "-p", "/srv/share", "/srv/other")
+    options = [f"witness.tpm={1 if '1.2' in tpm else 2}"] if tpm else []
+    options += ["witness.share=share"] if shares else []
+    # The BIOS's table of the TPM is where a kernel that isn't packed goes.
+    return Guest(tpm + shares, kernel_options=" ".join(options), packed=bool(tpm), serial="file")
+
+
+def processes() -> str:
+    """Those that serve guests, each on a line."""
+    return run("pgrep", "-x", HELPERS, check=False).out
+
+
+def picture() -> list[str]:
+    """What shows of the processes, but their numbers, and those of their descriptors."""
+    return shell(STATE).splitlines()
+
+
+class Served:
+    """What the witness uses tells its rounds on the console: ``tpm``, ``share``."""
+
+    def __init__(self, guest: Guest, *uses: str) -> None:
+        self.guest, self.uses = guest, uses
+
+    def watched(self) -> int:
+        """It runs, and has used what it is served; its process."""
+        process = self.guest.is_watched()
+        for use in self.uses:
+            run("timeout", "60", "sh", "-c", f"until grep -q '{use} round' {CONSOLE}; do sleep 0.1; done")
+        return process
+
+    def rounds(self) -> dict[str, int]:
+        last = "grep -o '{} round [0-9]*' {} | tail -n 1 | tr -dc 0-9 | grep ."
+        return {use: int(shell(last.format(use, CONSOLE))) for use in self.uses}
+
+    def assert_served(self, process: int) -> None:
+        """By this process, and as many others as a guest has that was just started; all is in use."""
+        seen = self.rounds()
+        try:
+            self.guest.assert_well(process)
+        except AssertionError as error:
+            complaints = shell(f"grep -aE 'ERROR|FAILED' {CONSOLE} || :")
+            raise AssertionError(f"{complaints}{error}") from error
+        for use, number in seen.items():
+            more = f"until grep -q '{use} round {number + 8}' {CONSOLE}; do sleep 0.1; done"
+            run("timeout", "20", "sh", "-c", more)
