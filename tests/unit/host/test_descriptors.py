@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from virtcpr.errors import HostError
 from virtcpr.host.processes import descriptors
-from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.launch import Launch, launch
+from virtcpr.host.processes.proc import Process, lock_owner
+from virtcpr.host.qemu.launch import HIGH, Launch, launch
 from virtcpr.host.system.wait import readable
 
 MANY = 1100
@@ -90,6 +91,22 @@ def test_a_pid_file_is_locked_as_long_as_the_process_lives(many: None, tmp_path:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_a_number_above_those_that_wait(tmp_path: Path) -> None:
+    """libvirtd's own, of a host with many guests, is where a helper expects its socket."""
+    files = {number: tmp_path / str(number) for number in (HIGH, HIGH + 1, HIGH + 2)}
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model, ExitStack() as opened:
+        try:
+            started = Process.of(model.pid).started
+            fds = {number: opened.enter_context(path.open("w")).fileno() for number, path in files.items()}
+            null = opened.enter_context(open("/dev/null", "w")).fileno()
+            process = launch(Launch(["/bin/sleep", "600"], model.pid, started, {**fds, 1: null, 2: null}))
+        finally:
+            model.kill()
+    targets = process.fd_targets()
+    process.kill(10)
+    assert {number: targets.get(number) for number in files} == {number: str(path) for number, path in files.items()}
+
+
 def test_a_pid_file_that_somebody_has_laid_out_is_not_written(many: None, tmp_path: Path) -> None:
     victim, link = tmp_path / "victim", tmp_path / "helper.pid"
     victim.write_text("precious")
@@ -102,6 +119,21 @@ def test_a_pid_file_that_somebody_has_laid_out_is_not_written(many: None, tmp_pa
         finally:
             model.kill()
     assert victim.read_text() == "precious"
+
+
+def test_who_holds_a_lock_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    """A directory may be another user's: what is laid out there is neither followed nor waited for."""
+    held, link, fifo = tmp_path / "held", tmp_path / "link", tmp_path / "fifo"
+    link.symlink_to(held)
+    os.mkfifo(fifo)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        owners = [lock_owner(path) for path in (held, link, fifo)]
+        holder.kill()
+    assert owners == [holder.pid, None, None]
 
 
 def test_a_launch_that_fails_says_why(many: None) -> None:

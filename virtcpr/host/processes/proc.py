@@ -398,11 +398,17 @@ def own_memory(process: Process) -> int:
 
 
 def lock_owner(path: Path) -> int | None:
-    """The process that holds a POSIX write lock on the first byte of a file, as libvirt's virPidFile takes it."""
+    """The process that holds a POSIX write lock on the first byte of a file, as libvirt's virPidFile takes it.
+
+    What somebody else may have put in its place is neither followed nor waited for.
+    """
     try:
-        with path.open("rb") as file:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
             query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
-            kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, query))
+            kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, query))
+        finally:
+            os.close(fd)
     except OSError:
         return None
     return pid if kind != fcntl.F_UNLCK else None

@@ -275,9 +275,10 @@ def _join_mounts(pid: int) -> None:
 
 def _place(fds: Mapping[int, int], tell: int) -> int:
     """Put every descriptor at its number and /dev/null on stdin; only ``tell``, at a new number, stays open besides."""
-    high = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for number, fd in fds.items()}
-    tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, HIGH)
-    os.closerange(3, HIGH)
+    above = max(HIGH, *fds) + 1 if fds else HIGH  # libvirt's own numbers may be high, too
+    high = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in fds.items()}
+    tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, above)
+    os.closerange(3, above)
     for number, fd in high.items():
         os.dup2(fd, number, inheritable=True)
     if 0 not in fds:
