@@ -143,6 +143,7 @@ def test_what_only_mode_reboot_can_move() -> None:
     before = virsh("dumpxml", OWN.name)
     remedies = {code: finding["remedy"] for code, finding in found().items() if code in names}
     assert remedies.keys() == names
+    assert "helpers" in found(modes=frozenset({"live"}))
     assert all(f"'virtcpr upgrade --mode reboot {OWN.name}'" in remedy for remedy in remedies.values())
     mode = ("--mode", "reboot", "--emulator", REBUILT)
     planned = json.loads(run("virtcpr", "plan", *mode, "-o", "json", OWN.name, check=False).out)

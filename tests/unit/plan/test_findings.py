@@ -210,6 +210,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
     ("hostdev-awake", (R,), "isn't suspended", device("<hostdev mode='subsystem' type='pci'/>")),
     ("virtiofs", (T, L, X), "virtiofs",
      device("<filesystem><driver type='virtiofs'/><binary><cache mode='none'/></binary></filesystem>")),
+    ("helpers", (L, X), "never moved so", device(EMULATED)),
+    ("helpers", (L, X), "never moved so", device(SHARE)),
     ("virtiofs-files", (T,), "by about 75 ms",
      process(helpers=(Helper("virtiofsd", 1, "1", (), "/run/x.sock", "/run/x.pid", files=3000),))),
     ("virtiofs-process", (T,), "no such", both(device(SHARE), helper("virtiofsd", "no such"))),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from virtcpr.domain import swtpm, virtiofsd
 from virtcpr.domain.argv import CommandLine
@@ -29,7 +28,7 @@ def _look(line: CommandLine, chardevs: Collection[str]) -> Iterator[Helper]:
             try:
                 if PATHS is not SYSTEM:
                     raise HostError("a user's own libvirt has started it")
-                process = Process.of(int(Path(pid_file).read_text()))
+                process = Process.of(_pid(pid_file))
                 found = kind.read(process.pid, process.started, process.argv(), socket)
                 _refuse_stranger(process, found)
                 yield replace(found, files=_files(process)) if found.sandbox else found
@@ -37,9 +36,15 @@ def _look(line: CommandLine, chardevs: Collection[str]) -> Iterator[Helper]:
                 yield Helper(kind.WHAT, 0, "", (), socket, pid_file, problem=f"{pid_file}: {error}")
 
 
+def _pid(file: str) -> int:
+    """What somebody else may have put in the file's place is neither followed nor waited for."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as opened:
+        return int(opened.read(16))
+
+
 def _files(virtiofsd: Process) -> int:
     """It keeps a descriptor of each file that the guest knows (--inode-file-handles=never, which is its default)."""
-    return max((len(child.fd_targets()) for child in virtiofsd.children()), default=0)
+    return max((len(os.listdir(child.path / "fd")) for child in virtiofsd.children()), default=0)
 
 
 def _refuse_stranger(process: Process, helper: Helper) -> None:
