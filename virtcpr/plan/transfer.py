@@ -12,7 +12,7 @@ from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
 from virtcpr.domain.helper import Helper
 from virtcpr.domain.reconcile import reconcile
-from virtcpr.domain.sockets import fits
+from virtcpr.domain.sockets import beside, final, fits
 from virtcpr.domain.status import StatusFile
 from virtcpr.model import Finding, Mode
 from virtcpr.plan import replay
@@ -69,6 +69,7 @@ class Plan:
     taps: tuple[int, ...] = ()  # old QEMU's descriptors of tap queues
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
     ports: tuple[int, ...] = ()  # old QEMU's listening descriptors whose TCP ports new QEMU binds itself
+    binds: tuple[str, ...] = ()  # paths of old QEMU's unix sockets that new QEMU binds itself, beside them
     helpers: tuple[Helper, ...] = ()  # the processes that serve old QEMU: new gets others
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
@@ -87,7 +88,7 @@ class Plan:
             runs=self.runs,
             return_path=self.return_path,
             taints=tuple(sorted(self.status.taints)),
-            listeners=tuple(socket.path for socket in self.bound),
+            listeners=(*(socket.path for socket in self.bound), *self.binds),
             helpers=self.helpers,
         )
 
@@ -146,6 +147,7 @@ def plan(facts: DomainFacts) -> Plan:
         taps=tuple(queue for queues in facts.process.taps.values() for queue in queues),
         displays=tuple(resources.displays),
         ports=tuple(resources.ports),
+        binds=tuple(resources.binds),
         helpers=facts.process.helpers,
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
@@ -191,6 +193,7 @@ class _Resources:
     opened: list[Opened] = field(default_factory=list)
     displays: list[int] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
+    binds: list[str] = field(default_factory=list)
 
     def replacement(self, option: Option) -> Option | None:
         """The option for new QEMU, or None if it stays as it is."""
@@ -322,6 +325,13 @@ class _Resources:
 
     def _spice(self, option: Option) -> Option:
         """New QEMU binds the port itself: spice-server takes no descriptor (qemu_spice_init() in ui/spice-core.c)."""
+        properties = option.properties()
+        if properties.get("unix") in ("on", True):
+            path = final(str(properties.get("addr", "")))
+            if path not in self.process.listeners or not fits(path):
+                raise Unplannable("the SPICE display's socket")
+            self.binds.append(path)
+            return option.with_properties({"addr": beside(path)})
         found = self._spice_listeners(option)
         if {self.process.ports[fd] for fd in found} != _spice_ports(option):
             raise Unplannable("the SPICE display's socket")

@@ -1,7 +1,7 @@
 """A SPICE client as far as the password (spice-protocol, spice/protocol.h), over TLS if it is told so.
 
-`spice_client.py [tls:]PORT WORD…` prints a JSON object: for each password whether it lets the client in.  Fails where
-nothing answers like a SPICE server.
+`spice_client.py [tls:]PORT|PATH WORD…` prints a JSON object: for each password whether it lets the client in.  Fails
+where nothing answers like a SPICE server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ ENCRYPT = ["openssl", "pkeyutl", "-encrypt", "-pubin", "-keyform", "DER", "-pkey
 
 
 def connect(where: str) -> socket.socket:
+    if where.startswith("/"):
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(20)
+        peer.connect(where)
+        return peer
     peer = socket.create_connection(("127.0.0.1", int(where.removeprefix("tls:"))), timeout=20)
     if not where.startswith("tls:"):
         return peer

@@ -51,7 +51,7 @@ DEVICES: tuple[tuple[str, set[str]], ...] = (
         {"qemu-blocked", "not-yet-run"},
     ),
     ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>", set()),
-    ("<graphics type='spice'><listen type='socket'/></graphics>", {"spice"}),
+    ("<graphics type='spice'><listen type='socket' socket='/tmp/own.sock'/></graphics>", {"spice"}),
     ("<interface type='user'><backend type='passt'/><model type='virtio'/></interface>", {"interface"}),
     (
         f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{SECRET}'/></backend></tpm>",

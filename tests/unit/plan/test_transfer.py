@@ -215,6 +215,27 @@ def test_a_spice_display_binds_its_port_for_tls_too() -> None:
     assert (made.ports, made.displays) == ((52, 53), (51,))
 
 
+def test_a_spice_display_on_a_unix_socket_is_beside_olds() -> None:
+    """Old's may have been beside another's itself, when it was new."""
+    domain = facts.domain()
+    assert domain.process is not None
+    listeners = {**domain.process.listeners, "/run/spice.sock": 60}
+    for addr in ("/run/spice.sock", "/run/spice.sock.virtcpr"):
+        argv = (*domain.process.argv, "-spice", f"unix=on,addr={addr},disable-ticketing=on")
+        made = plan(replace(domain, process=replace(domain.process, argv=argv, listeners=listeners)))
+        assert (made.binds, made.guest.listeners[-1]) == (("/run/spice.sock",), "/run/spice.sock")
+        (spice,) = CommandLine.parse(made.argv).named("spice")
+        assert spice.properties()["addr"] == "/run/spice.sock.virtcpr"
+
+
+def test_a_spice_display_on_a_unix_socket_that_is_gone_is_refused() -> None:
+    domain = facts.domain()
+    assert domain.process is not None
+    argv = (*domain.process.argv, "-spice", "unix=on,addr=/run/spice.sock,disable-ticketing=on")
+    with pytest.raises(Unplannable, match="the SPICE display's socket"):
+        plan(replace(domain, process=replace(domain.process, argv=argv)))
+
+
 @pytest.mark.parametrize(
     ("ports", "what"), [("port=5950", "socket"), ("port=5900,tls-port=5951", "socket"), ("port=auto", "port")]
 )
