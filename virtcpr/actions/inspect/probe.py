@@ -33,6 +33,7 @@ from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.libvirt.daemon import STATE_DIR
 from virtcpr.host.network import ports as bridge
 from virtcpr.host.processes import libraries, proc
+from virtcpr.host.processes.build import build_of
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import apparmor, cgroup, memory
 from virtcpr.host.system.paths import PATHS, SYSTEM
@@ -52,7 +53,7 @@ def process_facts(pid: int, qemu: QemuFacts, line: CommandLine | None) -> Proces
         pid=pid,
         started=process.started,
         argv=process.argv(),
-        build=proc.build_of(process.path / "exe"),
+        build=build_of(process.path / "exe"),
         modules=proc.has_modules(process, qemu.package),
         taps=proc.taps(process, targets),
         listeners={final(name): number for name, number in unix.items()},

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from virtcpr.host.processes.proc import Process, build_of
+from virtcpr.host.processes.build import build_of
+from virtcpr.host.processes.proc import Process
 
 DELETED = " (deleted)"
 # Mappings that have no file on disk, or none of code (proc_pid_maps(5)).

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host.processes.proc import Process, User, build_of, leaves
+from virtcpr.host.processes.build import build_of
+from virtcpr.host.processes.proc import Process, User, leaves
 from virtcpr.host.processes.run import run
 from virtcpr.host.qemu.scratch import Scratch, as_user
 
