@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from virtcpr.actions.transfer import helpers
 from virtcpr.domain.helper import Helper
+from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.wait import wait_until
 
@@ -122,6 +124,29 @@ def test_who_holds_the_pid_file_and_is_another_program(two: Two) -> None:
 def test_their_children_end_with_them(two: Two) -> None:
     helpers.hand_over([two.helper])
     assert [child.alive() for child in two.children] == [False, True]
+
+
+def test_leftovers_of_an_earlier_move_do_not_replace_what_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first helper can't be started twice, and both are given back."""
+
+    def refused(helper: Helper) -> None:
+        raise HostError("no")
+
+    monkeypatch.setattr(helpers, "_start", refused)
+    own = Process.of(os.getpid())
+    names = [str(tmp_path / name) for name in ("one.sock", "other.sock")]
+    both = [Helper("virtiofsd", own.pid, own.started, (), name, f"{name}.pid", sandbox=True) for name in names]
+    for name in names:
+        Path(name).write_text("in use")
+        Path(f"{name}.virtcpr").write_text("left over")
+    with pytest.raises(HostError, match="no"):
+        helpers.start(both)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "one.sock": "in use",
+        "other.sock": "in use",
+    }
 
 
 def test_a_guest_without_one() -> None:

@@ -49,7 +49,8 @@ def _files(virtiofsd: Process) -> int:
 
 def _refuse_stranger(process: Process, helper: Helper) -> None:
     """The pid file may be QEMU's user's to write: no process may be followed into files of its own making, nor given
-    root's rights.  Raises HostError and OSError."""
+    root's rights.  Of a process with a sandbox it is the parent, which waits for the one in it, and takes nothing from
+    the guest: its command line is as libvirt wrote it.  Raises HostError and OSError."""
     if helper.sandbox:
         if (owner := process.user().uid) != 0:
             raise HostError(f"process {process.pid} is user {owner}'s")

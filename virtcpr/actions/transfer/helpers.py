@@ -36,8 +36,10 @@ OUTPUT = (1, 2)
 def start(helpers: Sequence[Helper]) -> None:
     """Start the second processes, as libvirt started the first, and wait until they listen at the first ones' paths.
 
-    Raises HostError; the first ones are as they were then.
+    Raises HostError and OSError; the first ones are as they were then.
     """
+    # Else giving back would put an earlier move's leftovers in the place of the first ones' files.
+    atomic.remove(*(path for helper in helpers for path in helper.leftovers))
     try:
         for helper in helpers:
             _start(helper)
@@ -51,7 +53,6 @@ def _start(helper: Helper) -> None:
         for path in helper.set_aside:
             with suppress(FileNotFoundError):
                 os.rename(path, beside(path))
-        atomic.remove(beside(helper.pid_file))
         if helper.listener is None:
             _wait_for_its_socket(helper, _launch(helper, {}))
         else:
