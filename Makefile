@@ -42,7 +42,7 @@ host: $(STAMP)
 # Again with the same kills: VIRTCPR_CHAOS_SEED=, which the run prints.
 chaos: $(STAMP) lab
 	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/recovery/test_chaos.py tests/lab/recovery/test_chaos_reboot.py tests/lab/recovery/test_chaos_host.py \
-	    tests/lab/recovery/test_chaos_swaps.py tests/lab/transfer/test_repeat.py tests/lab/auto/test_by_itself.py tests/lab/transfer/test_walk.py tests/lab/reboot/test_save.py
+	    tests/lab/recovery/test_chaos_swaps.py tests/lab/transfer/test_repeat.py tests/lab/auto/test_by_itself.py tests/lab/transfer/test_walk.py tests/lab/transfer/test_helpers.py tests/lab/reboot/test_save.py
 
 unit: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.lab.support.client import run, shell
 from tests.lab.support.guests import SMALL
-from tests.lab.support.provoke import Guest
+from tests.lab.support.provoke import Guest, new_process, upgrade
 
 CONSOLE = replace(SMALL, serial="file").serial_path
 HELPERS = "swtpm|virtiofsd"
@@ -74,6 +74,18 @@ class Served:
     def rounds(self) -> dict[str, int]:
         last = "grep -o '{} round [0-9]*' {} | tail -n 1 | tr -dc 0-9 | grep ."
         return {use: int(shell(last.format(use, CONSOLE))) for use in self.uses}
+
+    def assert_moves_there_and_back(self) -> None:
+        """Each time by processes that are new, and look like the first ones."""
+        self.watched()
+        before, first = picture(), processes().split()
+        for _ in range(2):
+            report = upgrade()
+            (domain,) = report["domains"]
+            assert (domain["result"], domain["findings"]) == ("upgraded", []), report
+            self.assert_served(new_process(report))
+            assert picture() == before
+        assert not set(processes().split()) & set(first)
 
     def assert_served(self, process: int) -> None:
         """By this process, and as many others as a guest has that was just started; all is in use."""

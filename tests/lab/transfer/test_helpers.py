@@ -8,10 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.support import served
+from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
 from tests.lab.support.served import CONSOLE, SHARES, TPM, Served, picture, processes
+
+KILLED_AT = (
+    "migrate",
+    "connect",
+    "incoming",
+    "received",
+    "commit",
+    "end-old",
+    *(("arm", "attach", "record") if FULL else ()),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +37,7 @@ def use(guest: Guest) -> Served:
     return Served(guest, "tpm", "share")
 
 
-@pytest.mark.parametrize("step", ["attach", "received"])
+@pytest.mark.parametrize("step", ["attach", "compare", "incoming", "received"] if FULL else ["attach", "received"])
 def test_old_has_its_own_again(use: Served, step: str) -> None:
     process, before, first = use.watched(), picture(), processes()
     report = upgrade(at={step: "kill -9 $NEW"})
@@ -61,7 +72,7 @@ def test_a_second_one_dies(use: Served, step: str, which: str) -> None:
     assert picture() == before
 
 
-@pytest.mark.parametrize("step", ["migrate", "connect", "incoming", "received", "commit", "end-old"])
+@pytest.mark.parametrize("step", KILLED_AT)
 def test_virtcpr_is_killed(use: Served, step: str) -> None:
     """The guardian settles it, either way."""
     use.watched()

@@ -16,7 +16,7 @@ from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
-from tests.lab.support.served import SHARES, Served, picture, processes
+from tests.lab.support.served import SHARES, Served
 
 OTHER = SHARES[SHARES.index("\n<filesystem", 1) :]  # not mounted
 
@@ -34,15 +34,7 @@ def use(guest: Guest) -> Served:
 
 
 def test_it_moves_there_and_back(use: Served) -> None:
-    use.watched()
-    before, first = picture(), processes()
-    for _ in range(2):
-        report = upgrade()
-        (domain,) = report["domains"]
-        assert (domain["result"], domain["findings"]) == ("upgraded", []), report
-        use.assert_served(new_process(report))
-        assert picture() == before
-    assert not set(processes().split()) & set(first.split())
+    use.assert_moves_there_and_back()
 
 
 def test_it_can_be_taken_out_after_a_move(use: Served) -> None:
