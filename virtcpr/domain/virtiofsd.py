@@ -20,6 +20,17 @@ ARGUMENTS = {
     "--xattr": None,
     "--cache": re.compile("always"),
 }
+# QEMU says this (hw/virtio/vhost-user-fs.c vuf_load_state), and the process itself why.
+_REFUSED = "Error loading back-end state of virtio-user-fs device"
+
+
+def has_refused(words: str) -> bool:
+    """Whether QEMU's ``words`` say that the process didn't take over what the guest knows of the directory.
+
+    It can't find a file that the guest deleted: while the guest has it open, and for some milliseconds after
+    (virtiofsd src/passthrough/device_state/serialization.rs).
+    """
+    return _REFUSED in words
 
 
 def sockets_of(line: CommandLine, chardevs: Collection[str]) -> dict[str, str]:

@@ -96,5 +96,6 @@ class Served:
             complaints = shell(f"grep -aE 'ERROR|FAILED' {CONSOLE} || :")
             raise AssertionError(f"{complaints}{error}") from error
         for use, number in seen.items():
-            more = f"until grep -q '{use} round {number + 8}' {CONSOLE}; do sleep 0.1; done"
-            run("timeout", "20", "sh", "-c", more)
+            # A line may be mixed with another one, so any that is later will do.
+            last = f"grep -o '{use} round [0-9]*' {CONSOLE} | tail -n 1 | tr -dc 0-9"
+            run("timeout", "20", "sh", "-c", f'until [ "$({last})" -ge {number + 8} ]; do sleep 0.1; done')

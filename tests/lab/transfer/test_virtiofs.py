@@ -15,7 +15,7 @@ from tests.lab.support import served
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
+from tests.lab.support.provoke import DELETED, NAME, Guest, new_process, said, upgrade, virtcpr
 from tests.lab.support.served import SHARES, Served
 
 OTHER = SHARES[SHARES.index("\n<filesystem", 1) :]  # not mounted
@@ -40,7 +40,8 @@ def test_it_moves_there_and_back(use: Served) -> None:
 def test_it_can_be_taken_out_after_a_move(use: Served) -> None:
     """libvirt ends the process that its pid file names; and the guest moves on without it."""
     use.watched()
-    assert upgrade()["domains"][0]["result"] == "upgraded"
+    report = upgrade()
+    assert report["domains"][0]["result"] == "upgraded", report
     run("virsh", "-q", "detach-device", NAME, "/dev/stdin", "--live", stdin=OTHER)
     run("timeout", "20", "sh", "-c", f"while virsh dumpxml {NAME} | grep -q /srv/other; do sleep 0.1; done")
     run("timeout", "20", "sh", "-c", "while pgrep -f '[/]srv/other'; do sleep 0.1; done")
@@ -86,11 +87,15 @@ def test_many_files_are_told_of_before(use: Served) -> None:
 
 
 def test_an_open_file_that_is_deleted_on_the_host(use: Served) -> None:
-    """virtiofsd can't find it again: the guest stays where it is."""
+    """virtiofsd can't find it again: the guest stays where it is, and isn't refused the next time."""
     process = use.watched()
     shell("rm /srv/share/rounds-*")
     report = upgrade()
-    assert report["domains"][0]["result"] == "rolled-back", report
+    (domain,) = report["domains"]
+    assert domain["result"] == "rolled-back", report
+    assert domain["findings"][0]["remedy"].startswith(DELETED)
+    planned = json.loads(run("virtcpr", "plan", NAME, "--force", "-o", "json").out)
+    assert planned["domains"][0]["findings"] == []
     use.assert_served(process)
 
 

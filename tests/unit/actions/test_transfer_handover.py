@@ -115,6 +115,25 @@ def test_a_guest_that_new_refuses_was_paused_and_is_told_so(stage: Stage, monkey
     assert error.hint == "shut the domain down and start it, or wait for a QEMU build that accepts it"
 
 
+def test_a_file_that_virtiofsd_cannot_find_is_no_refusal_of_the_guest(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't remembered: the next move may go well."""
+
+    async def migration_end(monitor: FakeMonitor, timeout: float) -> str:
+        return "failed" if monitor.qemu.side == "new" else "completed"
+
+    monkeypatch.setattr(FakeMonitor, "migration_end", migration_end)
+    words = 'Error loading back-end state of virtio-user-fs device fs0 (tag: "share"): Back-end failed to process'
+    monkeypatch.setattr(type(stage.hand_over.new), "words", lambda _: words)
+
+    error = stage.run()
+
+    assert isinstance(error, RolledBack)
+    assert stage.hand_over.refusal is None
+    assert str(error.hint).startswith("try again: in a shared directory (virtiofs) the guest had a file open")
+
+
 def test_a_cont_that_is_refused_gives_the_guest_back(stage: Stage) -> None:
     world = stage.world
 

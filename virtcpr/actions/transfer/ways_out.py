@@ -16,6 +16,7 @@ from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, owne
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
 from virtcpr.actions.transfer.taps import Taps
+from virtcpr.domain import virtiofsd
 from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.processes import oom
 from virtcpr.host.processes.proc import Process
@@ -28,6 +29,11 @@ from virtcpr.plan.steps import State, Step
 from virtcpr.plan.transfer import Plan
 
 log = logging.getLogger(__name__)
+
+DELETED = (
+    "try again: in a shared directory (virtiofs) the guest had a file open that was deleted, or had deleted one a "
+    "moment before; if it is so each time, 'lsof +L1' in the guest shows who has one open"
+)
 
 
 class WaysOut:
@@ -106,9 +112,11 @@ class WaysOut:
                 hint=SETTLE,
             ) from cause
         words = f"; QEMU said: {output}" if output and output not in why else ""
+        hint = cause.hint if isinstance(cause, VirtcprError) else None
         if self.refusal is not None:  # its log says more than its answer
             self.refusal += words
-        hint = cause.hint if isinstance(cause, VirtcprError) else None
+            if virtiofsd.has_refused(self.refusal):
+                self.refusal, hint = None, DELETED
         raise RolledBack(
             "; ".join([f"{why}{words}", f"the guest {guest} in old QEMU (process {self.old.pid})", *problems]),
             hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again once the cause is removed",
