@@ -11,17 +11,16 @@ from tests.bench.reboot import forward_at_once
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness, virsh
-from tests.lab.support.guests import SMALL
+from tests.lab.support.guests import SMALL, lively
 
 TURNS = 3
 # Written once, and then it lies still: ordinary migration has nothing to send twice.
 WRITTEN = replace(
-    SMALL,
+    lively(SMALL),
     name="written",
     number=45,
     memory_mib=2560,
     ram_mib=2048,
-    interval_us=2000,
     kernel_options="witness.ram_pause=1000000",
 )
 BARE = replace(WRITTEN, name="bare", number=46)

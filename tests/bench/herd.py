@@ -9,15 +9,14 @@ from pathlib import Path
 
 from tests.lab.support import client
 from tests.lab.support.client import Witness, shell
-from tests.lab.support.guests import IMAGES, SMALL, Shape
+from tests.lab.support.guests import IMAGES, SMALL, Shape, lively
 
 PROBE = replace(
-    SMALL,
+    lively(SMALL),
     name="probe",
     number=12,
     memory_mib=160,
     ram_mib=16,
-    interval_us=2000,
     kernel_options="witness.ram_pause=1000000",
 )
 BUSY = replace(PROBE, interval_us=5000, kernel_options="witness.ram_pause=0")  # it keeps a processor busy with its RAM

@@ -12,14 +12,14 @@ from tests.bench.measure import TURNS, pause
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness, run, virsh
-from tests.lab.support.guests import SMALL, Shape
+from tests.lab.support.guests import SMALL, Shape, lively
 from tests.lab.support.kept import LabError
 from tests.lab.support.reboots import define
 
 WRITTEN = "witness.ram_pause=0"  # the guest fills its RAM as fast as it can
 SIZED = {
-    mib: replace(SMALL, name=f"placed{mib}", number=40 + n, memory_mib=mib, ram_mib=ram, prepared=False,
-                 interval_us=2000, kernel_options=WRITTEN)
+    mib: replace(lively(SMALL), name=f"placed{mib}", number=40 + n, memory_mib=mib, ram_mib=ram, prepared=False,
+                 kernel_options=WRITTEN)
     for n, (mib, ram) in enumerate(((256, 128), (1024, 832), (4096, 3584)))
 }  # fmt: skip
 TEN = tuple(

@@ -11,9 +11,9 @@ from tests.bench.measure import TURNS, BareGuests, moved, pause, upgrade
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness
-from tests.lab.support.guests import SMALL
+from tests.lab.support.guests import SMALL, lively
 
-OURS = replace(SMALL, interval_us=2000)
+OURS = lively(SMALL)
 BARE = replace(OURS, name="bare", number=30)
 
 

@@ -14,11 +14,11 @@ from tests.bench.memory import MemoryWatch
 from tests.lab.support import client
 from tests.lab.support.builds import REBUILT
 from tests.lab.support.client import Witness, run
-from tests.lab.support.guests import SMALL
+from tests.lab.support.guests import SMALL, lively
 
 # Nearly all of it is written once, and then lies still: a busy guest's pause shows its load, not its size.
 SIZED = {
-    mib: replace(SMALL, name=f"ram{mib}", number=40 + n, memory_mib=mib, ram_mib=ram,
+    mib: replace(lively(SMALL), name=f"ram{mib}", number=40 + n, memory_mib=mib, ram_mib=ram,
                  kernel_options="witness.ram_pause=1000000")
     for n, (mib, ram) in enumerate(((256, 128), (4096, 3584), (8192, 7424)))
 }  # fmt: skip

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tests.lab.support import client
 from tests.lab.support.client import Witness, virsh
-from tests.lab.support.guests import OFFICE
+from tests.lab.support.guests import OFFICE, lively
 from tests.lab.support.kept import LabError
 from tests.lab.support.machine import Lab, default_store
 
-GUEST = replace(OFFICE, interval_us=2000)
+GUEST = lively(OFFICE)
 
 
 def say(text: str) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
 from tests.lab.support.chaos_moments import LOST, NEW, OLD, RESET
 from tests.lab.support.client import LabCommandError, Witness, run, shell, virsh
-from tests.lab.support.guests import SMALL, Shape
+from tests.lab.support.guests import SMALL, Shape, lively
 from tests.paths import INSIDE
 
 SCRIPTS = "/root/chaos"
 # What the vCPUs of a process use that has given the guest away is next to nothing, and some ms on a busy host where it
 # is killed and they end; a guest takes far more in the time that virtcpr stands still.
 BOTH_MS = 20.0
-LIVELY = replace(SMALL, interval_us=2000)  # two owners show by the CPU time that both take
+LIVELY = lively(SMALL)  # two owners show by the CPU time that both take
 
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 WITNESS = "/usr/lib/virtcpr-lab/witness"
@@ -58,7 +58,10 @@ class Shape:
     prepared: bool = True  # for mode transfer: its RAM is a shared memfd, as is QEMU's own
     ram_file: bool = False  # its RAM is a shared file of libvirt's instead, which mode reboot leaves in place
     ram_mib: int = 64  # how much of the memory the witness verifies
-    interval_us: int = 10_000  # between two heartbeats; at 2000 they cost an emulated guest half a processor
+    # The witness's pauses; with those of a lively guest an emulated one takes more than half a processor.
+    interval_us: int = 10_000  # between two heartbeats
+    ram_pause_us: int = 60_000  # between two MiB of RAM
+    disk_pause_us: int = 100_000  # between two rounds of a disk
     kernel_options: str = ""
     packed: bool = False  # its kernel unpacks itself, as everybody's does, which takes a second under emulation
 
@@ -148,6 +151,11 @@ def domain_xml(shape: Shape) -> str:
     return ET.tostring(domain, encoding="unicode") + "\n"
 
 
+def lively(shape: Shape) -> Shape:
+    """One whose heartbeats show each millisecond that it is paused, and what two owners take of the processors."""
+    return replace(shape, interval_us=2000, ram_pause_us=20_000, disk_pause_us=30_000)
+
+
 def kernel_command_line(shape: Shape) -> str:
     options = {
         "id": str(shape.number),
@@ -156,6 +164,8 @@ def kernel_command_line(shape: Shape) -> str:
         "peer": f"{FIRST_SUBNET}.1",
         "interval": str(shape.interval_us),
         "ram": str(shape.ram_mib),
+        "ram_pause": str(shape.ram_pause_us),
+        "disk_pause": str(shape.disk_pause_us),
         "disks": ",".join(_devices_seen_inside(shape)),
         "cdrom": "/dev/sr0" if shape.cdrom else "",
     }
