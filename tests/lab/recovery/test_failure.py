@@ -32,7 +32,7 @@ def test_a_build_that_cannot_load_the_guest_is_rolled_back(guests: Guests) -> No
         assert domain["findings"][0]["remedy"].startswith("shut the domain down and start it, or wait for a QEMU build")
         assert domain["pause_ms"] > 0
     for shape in shapes:
-        guests.assert_well(shape, beats=1000)
+        guests.assert_well(shape, beats=200)
         assert virsh("domstate", shape.name).strip() == "running"
         assert client.monitor(shape.name, "query-migrate-parameters")["mode"] == "normal"
     assert [client.pid(shape.name) for shape in shapes] == pids
