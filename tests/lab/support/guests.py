@@ -11,6 +11,7 @@ IMAGES = "/var/lib/libvirt/images"
 LOGS = "/var/log/libvirt/qemu"
 NVRAM = "/var/lib/libvirt/qemu/nvram"
 OVMF_CODE, OVMF_VARS = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+OVMF_SECURE = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 # What the kernel does as it boots that only takes time under emulation, by `initcall_debug`: a second in all.
@@ -53,7 +54,7 @@ class Shape:
     memory_mib: int = 256
     vcpus: int = 1
     machine: str = "q35"
-    firmware: Literal["bios", "ovmf"] = "bios"
+    firmware: Literal["bios", "ovmf", "secboot"] = "bios"  # "secboot": for Secure Boot, with keys for nobody
     disks: tuple[Disk, ...] = (Disk(),)
     cdrom: str = ""  # the path of its image
     nics: int = 1
@@ -97,7 +98,7 @@ class Shape:
 
     @property
     def nvram_path(self) -> str:
-        return f"{NVRAM}/{self.name}_VARS.fd" if self.firmware == "ovmf" else ""
+        return f"{NVRAM}/{self.name}_VARS.fd" if self.firmware != "bios" else ""
 
     def disk_path(self, index: int) -> str:
         disk = self.disks[index]
@@ -148,7 +149,7 @@ def domain_xml(shape: Shape) -> str:
         _text(domain, "iothreads", str(shape.iothreads))
     _memory_backing(domain, shape)
     _os(domain, shape)
-    _tree(domain, "features", "acpi", "apic")
+    _tree(domain, "features", "acpi", "apic", *([("smm", {"state": "on"})] if shape.firmware == "secboot" else []))
     if shape.kvm:
         ET.SubElement(domain, "cpu", mode="host-passthrough", check="none", migratable="on")
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
@@ -239,12 +240,15 @@ def _memory_backing(domain: ET.Element, shape: Shape) -> None:
 def _os(domain: ET.Element, shape: Shape) -> None:
     element = ET.SubElement(domain, "os")
     _text(element, "type", "hvm", arch="x86_64", machine=shape.machine)
-    if shape.firmware == "ovmf":
+    if shape.firmware == "secboot":
+        _text(element, "loader", OVMF_SECURE, readonly="yes", type="pflash", secure="yes")
+    elif shape.firmware == "ovmf":
         _text(element, "loader", OVMF_CODE, readonly="yes", type="pflash")
+    if shape.firmware != "bios":
         _text(element, "nvram", shape.nvram_path, template=OVMF_VARS)
     kernels = IMAGES if shape.kvm else WITNESS  # AppArmor lets no guest read the other place
     # UEFI and machines of old QEMUs start no other; a guest that the other wakes from S3 reboots.
-    packed = shape.packed or shape.firmware == "ovmf" or shape.machine not in ("q35", "pc")
+    packed = shape.packed or shape.firmware != "bios" or shape.machine not in ("q35", "pc")
     _text(element, "kernel", f"{kernels}/{'vmlinuz' if packed else 'vmlinux'}")
     _text(element, "initrd", f"{kernels}/initrd")
     _text(element, "cmdline", kernel_command_line(shape))

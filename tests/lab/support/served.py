@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tests.lab.support.client import run, shell
 from tests.lab.support.guests import SMALL
@@ -39,13 +40,17 @@ true
 """
 
 
-def made(*, tpm: str = "", shares: str = "") -> Guest:
-    """A guest that uses its TPM (XML), if it has one, and the first of its shared directories."""
+def made(*, tpm: str = "", shares: str = "", devices: str = "", **different: Any) -> Guest:
+    """A guest that uses its TPM (XML), if it has one, and the first of its shared directories.
+
+    ``devices``: XML of more of them.  ``different``: what else of the guest isn't SMALL's.
+    """
     run("mkdir", "-p", "/srv/share", "/srv/other")
     options = [f"witness.tpm={1 if '1.2' in tpm else 2}"] if tpm else []
     options += ["witness.share=share"] if shares else []
     # The BIOS's table of the TPM is where a kernel that isn't packed goes.
-    return Guest(tpm + shares, kernel_options=" ".join(options), packed=bool(tpm), serial="file")
+    told = {"kernel_options": " ".join(options), "packed": bool(tpm), "serial": "file"}
+    return Guest(devices + tpm + shares, **told | different)
 
 
 def processes() -> str:

@@ -13,39 +13,14 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.support.client import run, shell, virsh
+from tests.lab.support.desktops import DESKTOP, SPICE, VNC, WEBSOCKET
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
 from tests.paths import INSIDE
 
-VNC, WEBSOCKET, SPICE, SPICE_TLS = 5942, 5742, 5950, 5951
-OWN, LATER = "sesame", "opensesame"
-# Greets each port as its clients do (RFC 6143, RFC 6455); fails where one doesn't answer like a display.
-GREET_VNC = rf"""
-import socket, sys
-UPGRADE = (b"GET / HTTP/1.1\r\nHost: lab\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-           b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-           b"Sec-WebSocket-Protocol: binary\r\n\r\n")
-host, *_ = sys.argv[1:]
-for port, hello, answer in (({VNC}, b"", b"RFB 003.008"), ({WEBSOCKET}, UPGRADE, b"HTTP/1.1 101")):
-    with socket.create_connection((host, port), timeout=20) as peer:
-        peer.sendall(hello)
-        said = peer.recv(len(answer), socket.MSG_WAITALL)
-        assert said == answer, (port, said)
-"""
-DESKTOP = f"""
-<controller type='usb' model='qemu-xhci' ports='15'/>
-<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>
-<channel type='spiceport'>
-  <source channel='org.spice-space.webdav.0'/><target type='virtio' name='org.spice-space.webdav.0'/>
-</channel>
-<graphics type='spice' port='{SPICE}' autoport='no' listen='127.0.0.1'><image compression='off'/></graphics>
-<sound model='ich9'/>
-<video><model type='qxl'/></video>
-<redirdev bus='usb' type='spicevmc'/>
-<redirdev bus='usb' type='spicevmc'/>
-"""
+PORTS = (str(VNC), str(WEBSOCKET))
 FUTURE = "from __future__ import annotations\n"
-SPICE_CLIENT = (INSIDE / "spice_client.py").read_text()
+SPICE_CLIENT, VNC_CLIENT = ((INSIDE / name).read_text() for name in ("spice_client.py", "greet_vnc.py"))
 # Takes a port as soon as it is free.
 SQUATTER = """
 import signal, socket, sys
@@ -71,11 +46,11 @@ class Display:
 DISPLAYS = {
     "websocket": Display(
         f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='127.0.0.1' keymap='en-us'/>",
-        GREET_VNC,
-        ("127.0.0.1",),
+        VNC_CLIENT,
+        ("127.0.0.1", *PORTS),
     ),
     "every IPv6": Display(
-        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='::'/>", GREET_VNC, ("::1",)
+        f"<graphics type='vnc' port='{VNC}' websocket='{WEBSOCKET}' listen='::'/>", VNC_CLIENT, ("::1", *PORTS)
     ),
     "every IPv4": Display(
         f"<graphics type='spice' port='{SPICE}' autoport='no' listen='0.0.0.0'/>", SPICE_CLIENT, (str(SPICE), "")
