@@ -30,7 +30,7 @@ EXPECTED = {
     "migratable-off": ("blocked", "blocked", {"invtsc"}),
     "cpu-argument-invtsc": ("blocked", "blocked", {"invtsc"}),
     "hostdev-s3-off": ("blocked", "blocked", {"hostdev", "hostdev-s3"}),
-    "passt": ("blocked", "ready", {"interface"}),
+    "passt": ("ready", "ready", set()),
     "tpm": ("ready", "ready", set()),
     "tpm-encrypted": ("blocked", "ready", {"tpm"}),
     "tpm-external": ("blocked", "blocked", {"tpm-external"}),

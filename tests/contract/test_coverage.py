@@ -18,7 +18,6 @@ DOMAINS = {
     "virt-install-uefi": "virt-install 4.1, the same with UEFI, and so a TPM",
     "virt-install-windows": "virt-install 4.1, Windows 11: UEFI, a TPM, Hyper-V enlightenments",
     "virt-install-virtiofs": "virt-install 4.1, a desktop with a shared directory (virtiofs)",
-    "virt-install-passt": "virt-install 4.1, a desktop with a network by passt",
     "vagrant": "Vagrant (vagrant-libvirt), with a VNC websocket",
     "terraform": "Terraform (terraform-provider-libvirt): SPICE",
     "nova": "OpenStack (nova), a server with a local disk",

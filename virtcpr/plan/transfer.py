@@ -259,6 +259,8 @@ class _Resources:
     def _netdev(self, option: Option) -> Option | None:
         wanted = option.properties()
         kind = _kind(option)
+        if kind == "stream" and self._helpers_socket(wanted):
+            return None  # there new QEMU finds a process of its own
         if kind == "user" and not {"hostfwd", "guestfwd"} & wanted.keys():
             return None
         if kind != "tap":
@@ -275,6 +277,10 @@ class _Resources:
         if _is_attached(option) and self._vhost(str(wanted.get("id"))):
             changes["vhostfds" if key == "fds" else "vhostfd"] = ":".join(self._open("/dev/vhost-net") for _ in queues)
         return option.with_properties(changes)
+
+    def _helpers_socket(self, netdev: Mapping[str, object]) -> bool:
+        address = netdev.get("addr")
+        return isinstance(address, dict) and address.get("path") in {helper.socket for helper in self.process.helpers}
 
     def _vhost(self, netdev: str) -> bool:
         """Whether an attached interface uses vhost-net: only the number of descriptors shows it.

@@ -10,7 +10,7 @@ from tests.lab.support.guests import SMALL
 from tests.lab.support.provoke import Guest, new_process, upgrade
 
 CONSOLE = replace(SMALL, serial="file").serial_path
-HELPERS = "swtpm|virtiofsd"
+HELPERS = "swtpm|virtiofsd|passt(.avx2)?"
 TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
 SHARES = """
 <filesystem type='mount'><driver type='virtiofs' queue='1024'/>
@@ -32,7 +32,7 @@ for pid in $(for pid in $(pgrep -x '{HELPERS}'); do echo $pid $(tr '\\0' ' ' < /
     readlink /proc/$pid/fd/* | grep -E '^(/run|/var|/memfd)' | sort -u
 done
 stat -c '%U:%G %a %n' $(find /run/libvirt/qemu /var/lib/libvirt/qemu /var/lib/libvirt/swtpm \
-    -path '*swtpm*' -type f -o -path '*swtpm*' -type s -o -name '*-fs.*' | sort)
+    '(' -path '*swtpm*' -o -path '*passt*' ')' '(' -type f -o -type s ')' -o -name '*-fs.*' | sort)
 for file in /run/libvirt/qemu/*-fs.pid /run/libvirt/qemu/swtpm/*.pid; do
     [ -e $file ] && grep -q "POSIX .* WRITE $(cat $file) " /proc/locks && echo "$file is locked by its process"
 done

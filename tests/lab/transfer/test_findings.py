@@ -52,7 +52,16 @@ DEVICES: tuple[tuple[str, set[str]], ...] = (
     ),
     ("<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>", set()),
     ("<graphics type='spice'><listen type='socket' socket='/tmp/own.sock'/></graphics>", {"spice"}),
-    ("<interface type='user'><backend type='passt'/><model type='virtio'/></interface>", {"interface"}),
+    (
+        "<interface type='user'><backend type='passt'/><model type='virtio'/><portForward proto='tcp'>"
+        "<range start='2222' to='22'/></portForward></interface>",
+        {"passt", "passt-process"},
+    ),
+    (
+        "<interface type='udp'><source address='127.0.0.1' port='7778'>"
+        "<local address='127.0.0.1' port='7779'/></source><model type='virtio'/></interface>",
+        {"interface"},
+    ),
     (
         f"<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='{SECRET}'/></backend></tpm>",
         {"tpm", "tpm-process"},
@@ -137,6 +146,8 @@ def test_what_only_mode_reboot_can_move() -> None:
         "smartcard",
         "spice",
         "interface",
+        "passt",
+        "passt-process",
     }
     own = "".join(text for text, codes in DEVICES if codes <= names)
     start(device(own), replace(OWN, prepared=False, ram_file=True))
@@ -163,7 +174,7 @@ def test_devices_that_cannot_follow() -> None:
     checked = found()
 
     expected = set().union(*(codes for _, codes in DEVICES))
-    assert checked.keys() == expected | {"redirdev-spice"}, "that is a warning"
+    assert checked.keys() == expected | {"redirdev-spice", "interface-user"}, "those are warnings"
     assert all(f["remedy"] and f["source"] for f in checked.values())
     assert refused() == expected
 

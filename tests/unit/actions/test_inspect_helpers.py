@@ -79,3 +79,24 @@ def test_one_with_a_sandbox_that_is_not_roots(tmp_path: Path, sleeper: int, monk
     assert helpers.look(line, ["chr-vu-fs0"]) == (found,)
     monkeypatch.setattr(Process, "user", lambda _: User(1000, 1000))
     assert "is user 1000's" in helpers.look(line, ["chr-vu-fs0"])[0].problem
+
+
+def test_one_that_detaches_and_may_be_anybodys(tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pid file is QEMU's user's to write: what is named there gives another no rights but that user's, and what is
+    run is nobody else's than root's."""
+    socket, pid_file, binary = tmp_path / "1-web-net0.socket", tmp_path / "1-web-net0-passt.pid", tmp_path / "passt"
+    pid_file.write_text(str(sleeper))
+    binary.touch(0o755)
+    words = (str(binary), "--one-off", "--socket", str(socket), "--pid", str(pid_file))
+    netdev = f'{{"type":"stream","addr":{{"type":"unix","path":"{socket}"}},"server":false,"id":"hostnet0"}}'
+    line = CommandLine.parse(["qemu", "-netdev", netdev])
+    monkeypatch.setattr(Process, "argv", lambda _: words)
+    monkeypatch.setattr(Process, "user", lambda _: User(1000, 1000))
+    (found,) = helpers.look(line, ["hostnet0"])
+    assert (found.pid, found.detaches, found.problem) == (sleeper, True, "")
+    binary.chmod(0o775)
+    (found,) = helpers.look(line, ["hostnet0"])
+    assert f"others than root can write to {binary}" in found.problem
+    monkeypatch.setattr(Process, "user", lambda _: User(0, 0))
+    (found,) = helpers.look(line, ["hostnet0"])
+    assert f"process {sleeper} is root's" in found.problem

@@ -155,3 +155,47 @@ def test_a_guest_without_one() -> None:
     helpers.hand_over([])
     helpers.end([])
     assert helpers.give_back([]) == []
+
+
+@pytest.fixture
+def detached(tmp_path: Path) -> Iterator[tuple[Helper, Process, Process]]:
+    """As ``start`` leaves two that write their pid files themselves: the helper, the first, the second."""
+    argv = (sys.executable, "-c", "import time; time.sleep(600)")
+    with subprocess.Popen(argv) as one, subprocess.Popen(argv) as other:
+        try:
+            first, second = Process.of(one.pid), Process.of(other.pid)
+            assert wait_until(lambda: first.argv() == second.argv() == argv, 10)
+            socket, pid_file = f"{tmp_path}/net.socket", f"{tmp_path}/net.pid"
+            for path, content in ((f"{socket}.virtcpr", "first"), (socket, "second")):
+                Path(path).write_text(content)
+            for path, process in ((f"{pid_file}.virtcpr", one), (pid_file, other)):
+                Path(path).write_text(f"{process.pid}\n")
+            yield Helper("passt", first.pid, first.started, argv, socket, pid_file, detaches=True), first, second
+        finally:
+            one.kill()
+            other.kill()
+
+
+def named(helper: Helper) -> tuple[set[str], str, int]:
+    """The files there are, whose the socket is, and who is named in the pid file."""
+    names = {path.name for path in Path(helper.socket).parent.iterdir()}
+    return names, Path(helper.socket).read_text(), int(Path(helper.pid_file).read_text())
+
+
+def test_one_that_detaches_is_given_back(detached: tuple[Helper, Process, Process]) -> None:
+    helper, first, second = detached
+    helpers.there([helper])
+    for _ in range(2):
+        assert helpers.give_back([helper]) == []
+        assert (first.alive(), second.alive()) == (True, False)
+        assert named(helper) == ({"net.socket", "net.pid"}, "first", first.pid)
+    with pytest.raises(HostError, match="the second passt has ended"):
+        helpers.there([helper])
+
+
+def test_one_that_detaches_is_handed_over(detached: tuple[Helper, Process, Process]) -> None:
+    helper, first, second = detached
+    for _ in range(2):
+        helpers.hand_over([helper])
+        assert (first.alive(), second.alive()) == (False, True)
+        assert named(helper) == ({"net.socket", "net.pid"}, "second", second.pid)

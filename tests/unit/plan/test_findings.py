@@ -101,6 +101,7 @@ def emulator(**changes: Any) -> Change:
 
 KEY = "<encryption secret='b0a1b3c4-5d6e-4f70-8192-a3b4c5d6e7f8'/>"
 SHARE = "<filesystem><driver type='virtiofs'/></filesystem>"
+PASST = "<interface type='user'><backend type='passt'/></interface>"
 EMULATED = "<tpm model='tpm-crb'><backend type='emulator'/></tpm>"
 
 
@@ -245,6 +246,9 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
          "</qemu:commandline><os><boot dev='network'/></os><qemu:commandline><qemu:arg value='-machine'/>")),
     ("interface-queues", (T,), "macvtap interface with several queues",
      device("<interface type='direct'><driver queues='2'/></interface>")),
+    ("interface-user", (T,), "passt", device(PASST)),
+    ("passt", (T, L, X), "settings that nothing was run with", device(PASST.replace("/>", "/><mtu/>"))),
+    ("passt-process", (T,), "no such", both(device(PASST), helper("passt", "no such"))),
     ("interface", (T, L, X), "(passt)", device("<interface type='network'><backend type='passt'/></interface>")),
     ("disk", (T, L, X), "NVMe", device("<disk type='nvme'/>")),
     ("iotune", (L, X), "throttling", device("<disk type='file'><iotune/></disk>")),

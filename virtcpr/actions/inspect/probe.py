@@ -25,6 +25,7 @@ from virtcpr.domain.facts import (
 )
 from virtcpr.domain.libvirt_conf import setting
 from virtcpr.domain.live import LiveDomain
+from virtcpr.domain.reconcile.devices import used
 from virtcpr.domain.sockets import final
 from virtcpr.domain.status import DisplayPassword, display_password
 from virtcpr.errors import HostError, ParseError, VirtcprError
@@ -64,8 +65,14 @@ def process_facts(pid: int, qemu: QemuFacts, line: CommandLine | None) -> Proces
         libraries=libraries.replaced(process),
         own_memory=proc.own_memory(process),
         memory_room=cgroup.memory_room(process.path),
-        helpers=helpers.look(line, [chardev.label for chardev in qemu.chardevs]),
+        helpers=helpers.look(line, _back_ends(qemu, line)),
     )
+
+
+def _back_ends(qemu: QemuFacts, line: CommandLine | None) -> list[str]:
+    """The character devices and network back ends that QEMU has; of these it reports who uses them."""
+    netdevs = used(line, qemu, "netdev") if line else {}
+    return [*(chardev.label for chardev in qemu.chardevs), *netdevs]
 
 
 def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:

@@ -228,6 +228,7 @@ class HandOver(WaysOut):
             self.journal.write(State.RECEIVED, guest=replace(self.plan.guest, runs=False))
         if states[0] not in ("finish-migrate", "postmigrate") or states[1] not in ("paused", self.stopped):
             raise HostError(f"{self.plan.name}: old QEMU is {states[0]} and new {states[1]} after the hand-over")
+        helpers.there(self.plan.helpers)
         helpers.stop(self.plan.helpers)
 
     # The point of no return.

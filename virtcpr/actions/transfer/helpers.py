@@ -53,7 +53,9 @@ def _start(helper: Helper) -> None:
         for path in helper.set_aside:
             with suppress(FileNotFoundError):
                 os.rename(path, beside(path))
-        if helper.listener is None:
+        if helper.detaches:
+            _wait_for_its_socket(helper, _detached(helper, _launch(helper, {})))
+        elif helper.listener is None:
             _wait_for_its_socket(helper, _launch(helper, {}))
         else:
             listener = listeners.bind(helper.socket, beside(helper.socket))
@@ -73,9 +75,10 @@ def _launch(helper: Helper, fds: dict[int, int]) -> Process:
             helper.started,
             {**output, **fds},
             f"a second {helper.what}",
-            beside(helper.pid_file),
+            None if helper.detaches else beside(helper.pid_file),
             expendable=False,
-            confined=not helper.sandbox,
+            view=not (helper.sandbox or helper.detaches),
+            rights=not helper.sandbox,
         )
         return launch(order)
 
@@ -92,6 +95,16 @@ def _output(helper: Helper) -> Iterator[dict[int, int]]:
     finally:
         for fd in output.values():
             os.close(fd)
+
+
+def _detached(helper: Helper, starter: Process) -> Process:
+    """The process that one leaves behind which goes to the background: it listens by then."""
+    wait_until(lambda: not starter.alive(), LISTEN_SECONDS)
+    second = _second(helper)
+    if second is None:
+        starter.kill(END_SECONDS)
+        raise HostError(f"a second {helper.what} ended at once")
+    return second
 
 
 def _wait_for_its_socket(helper: Helper, second: Process) -> None:
@@ -112,6 +125,16 @@ def _listener(helper: Helper, second: Process) -> int | None:
     with suppress(OSError):
         return proc.listeners(second, second.fd_targets())[0].get(helper.socket)
     return None
+
+
+def there(helpers: Sequence[Helper]) -> None:
+    """All second processes live whose end QEMU doesn't notice: it would try to reach one again and again.
+
+    Raises HostError.
+    """
+    for helper in helpers:
+        if helper.detaches and _second(helper) is None:
+            raise HostError(f"the second {helper.what} has ended")
 
 
 def stop(helpers: Sequence[Helper]) -> None:
@@ -150,8 +173,9 @@ def hand_over(helpers: Sequence[Helper]) -> None:
     """
     for helper in helpers:
         _kill(_first(helper))
-        with suppress(FileNotFoundError):  # it was renamed already
-            os.rename(beside(helper.pid_file), helper.pid_file)
+        if not helper.detaches:  # which has written it at its place
+            with suppress(FileNotFoundError):  # it was renamed already
+                os.rename(beside(helper.pid_file), helper.pid_file)
         with suppress(OSError):  # in nobody's way: the next move replaces them
             atomic.remove(*map(beside, helper.set_aside))
 
@@ -169,10 +193,11 @@ def _first(helper: Helper) -> Process:
 
 
 def _second(helper: Helper) -> Process | None:
-    """Who holds the pid file, and has the first one's command line: the file may be another user's to replace."""
+    """Who holds the pid file, or is named there, and has the first one's command line: the file may be another user's
+    to replace."""
     for path in (beside(helper.pid_file), helper.pid_file):
-        pid = proc.lock_owner(Path(path))
-        with suppress(HostError, OSError):
+        with suppress(HostError, OSError, ValueError):
+            pid = proc.pid_in(path) if helper.detaches else proc.lock_owner(Path(path))
             if pid not in (None, helper.pid) and (found := Process.of(pid)).argv() == helper.argv:
                 return found
     return None

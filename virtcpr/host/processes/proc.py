@@ -378,6 +378,15 @@ def lock_owner(path: Path) -> int | None:
     return pid if kind != fcntl.F_UNLCK else None
 
 
+def pid_in(file: str) -> int:
+    """The number in a pid file.  Raises OSError and ValueError.
+
+    What somebody else may have put in its place is neither followed nor waited for.
+    """
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as opened:
+        return int(opened.read(16))
+
+
 def owner_of_thread(thread: int) -> int:
     """The process that a thread belongs to, 0 if it is gone."""
     try:

@@ -43,8 +43,8 @@ class Launch:
 
     ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it makes, and holds locked for as long as
     it lives (virCommandSetPidFile); there must be none yet.  ``expendable``: it is the first to be killed if memory
-    runs out.  ``confined``: it gets the model's view of the file system, and no more rights than the model has; else
-    it confines itself, as the model did.
+    runs out.  ``view``: it gets the model's view of the file system, and ``rights``: no more rights than the model has;
+    else it gives up this process's by itself, as the model did.
     """
 
     argv: Sequence[str]
@@ -54,7 +54,8 @@ class Launch:
     what: str = "new QEMU"
     pid_file: str | None = None
     expendable: bool = True
-    confined: bool = True
+    view: bool = True
+    rights: bool = True
 
 
 def launch(order: Launch) -> Process:
@@ -126,7 +127,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
         _mirror_policies(order.model)
         oom.take(Process(order.model, order.started), expendable=order.expendable)
         label = _label(model)
-        if order.confined:
+        if order.view:
             _join_mounts(order.model)
         os.chdir("/")
         os.umask(int(status["Umask"], 8))
@@ -139,7 +140,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
         tell = _place(order.fds, tell)
         if order.pid_file:
             _hold(order.pid_file)
-        if order.confined:
+        if order.rights:
             _drop_privileges(status)
         if label:
             Path("/proc/self/attr/exec").write_text(label)

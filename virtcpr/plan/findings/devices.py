@@ -26,15 +26,16 @@ def has(xpath: str) -> Test:
 def interface_kind(subject: Subject) -> Iterator[Hit]:
     for interface in subject.live.interfaces():
         passt = interface.backend == "passt"
-        if interface.kind not in CARRIED_INTERFACES or passt:
+        if interface.kind not in CARRIED_INTERFACES or (passt and interface.kind != "user"):
             kind = f"'{interface.kind}'" + (" (passt)" if passt else "")
             yield {"interface": interface.alias or interface.mac or "", "kind": kind, "type": interface.kind}
 
 
 def user_interface(subject: Subject) -> Iterator[Hit]:
     for interface in subject.live.interfaces():
-        if interface.kind == "user" and interface.backend != "passt":
-            yield {"interface": interface.alias or interface.mac or ""}
+        if interface.kind == "user":
+            network = "passt" if interface.backend == "passt" else "QEMU's user-mode network"
+            yield {"interface": interface.alias or interface.mac or "", "network": network}
 
 
 def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
