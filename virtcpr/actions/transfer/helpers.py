@@ -25,7 +25,7 @@ from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import listeners
-from virtcpr.host.qemu.launch import Launch, launch
+from virtcpr.host.qemu.launch import Launch, begin
 from virtcpr.host.system.wait import wait_until
 
 LISTEN_SECONDS = 10.0
@@ -54,9 +54,9 @@ def _start(helper: Helper) -> None:
             with suppress(FileNotFoundError):
                 os.rename(path, beside(path))
         if helper.detaches:
-            _wait_for_its_socket(helper, _detached(helper, _launch(helper, {})))
+            _wait_for_its_socket(helper, _detached(helper))
         elif helper.listener is None:
-            _wait_for_its_socket(helper, _launch(helper, {}))
+            _wait_for_its_socket(helper, Process.of(_launch(helper, {})))
         else:
             listener = listeners.bind(helper.socket, beside(helper.socket))
             try:
@@ -67,7 +67,7 @@ def _start(helper: Helper) -> None:
         raise HostError(f"a second {helper.what} can't be started: {error}") from error
 
 
-def _launch(helper: Helper, fds: dict[int, int]) -> Process:
+def _launch(helper: Helper, fds: dict[int, int]) -> int:
     with _output(helper) as output:
         order = Launch(
             helper.argv,
@@ -80,7 +80,7 @@ def _launch(helper: Helper, fds: dict[int, int]) -> Process:
             view=not (helper.sandbox or helper.detaches),
             rights=not helper.sandbox,
         )
-        return launch(order)
+        return begin(order)
 
 
 @contextmanager
@@ -97,12 +97,15 @@ def _output(helper: Helper) -> Iterator[dict[int, int]]:
             os.close(fd)
 
 
-def _detached(helper: Helper, starter: Process) -> Process:
-    """The process that one leaves behind which goes to the background: it listens by then."""
-    wait_until(lambda: not starter.alive(), LISTEN_SECONDS)
+def _detached(helper: Helper) -> Process:
+    """Start one that goes to the background, where it listens by then."""
+    pid = _launch(helper, {})
+    with suppress(HostError):  # the process that was started is gone already
+        starter = Process.of(pid)
+        if not wait_until(lambda: not starter.alive(), LISTEN_SECONDS):
+            starter.kill(END_SECONDS)
     second = _second(helper)
     if second is None:
-        starter.kill(END_SECONDS)
         raise HostError(f"a second {helper.what} ended at once")
     return second
 

@@ -63,6 +63,11 @@ def launch(order: Launch) -> Process:
 
     It isn't a child of this process: it has a session of its own, and init reaps it.  Raises HostError.
     """
+    return Process.of(begin(order))
+
+
+def begin(order: Launch) -> int:
+    """The same of a program that goes to the background: its pid, which may be gone already.  Raises HostError."""
     reader, writer = os.pipe()
     passed = (*order.fds.values(), writer)
     command = [sys.executable, "-I", "-m", "virtcpr.host.qemu.launch", json.dumps(asdict(order)), str(writer)]
@@ -86,7 +91,7 @@ def launch(order: Launch) -> Process:
     if not pid.isdecimal():
         last = words.decode(errors="replace").strip().splitlines()
         raise HostError(f"{order.what} couldn't be started: {last[-1] if last else 'the launcher ended'}")
-    return Process.of(int(pid))
+    return int(pid)
 
 
 def _end_with_children(starter: subprocess.Popen[bytes]) -> None:
