@@ -16,6 +16,7 @@ class Helper:
     which it keeps others off its state, if it does.  ``writes``: it may write what it knows, asked by no QEMU.
     ``sandbox``: it has given up its rights and the host's view by itself, which another must have to do the same.
     ``detaches``: the same of its view alone; and it writes its pid file itself, and goes to the background.
+    ``program``: the file that is run, if ``argv`` doesn't begin with it.
     ``files``: about how many of a shared directory's the guest knows.  ``problem``: why no second one can be started.
     """
 
@@ -30,6 +31,7 @@ class Helper:
     writes: bool = False
     sandbox: bool = False
     detaches: bool = False
+    program: str = ""
     files: int = 0
     problem: str = ""
 

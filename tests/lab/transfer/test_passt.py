@@ -10,17 +10,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.support.client import run, virsh
+from tests.lab.support.guests import SECOND_HOST_ADDRESS, SECOND_SUBNET
 from tests.lab.support.machine import Lab
 from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
 from tests.lab.support.served import picture, processes
 
 PASST = "<interface type='user'><backend type='passt'/><model type='virtio'/></interface>"
-# What passt gives a guest, and where it takes what is for the host, if the host has no network itself.
-OWN, HOST = "169.254.2.1", "169.254.2.2"
+# An address of the host's in a subnet that the guest's first NIC isn't in.
+OWN, HOST = f"{SECOND_SUBNET}.11", f"{SECOND_SUBNET}.1"
 
 
 @pytest.fixture(scope="module")
 def guest(lab: Lab) -> Iterator[Guest]:
+    run("ip", "address", "replace", SECOND_HOST_ADDRESS, "dev", "virbr0")
     made = Guest(PASST, kernel_options=f"witness.ip2={OWN} witness.peer={HOST}")
     yield made
     made.end()

@@ -87,16 +87,20 @@ def test_one_that_detaches_and_may_be_anybodys(tmp_path: Path, sleeper: int, mon
     socket, pid_file, binary = tmp_path / "1-web-net0.socket", tmp_path / "1-web-net0-passt.pid", tmp_path / "passt"
     pid_file.write_text(str(sleeper))
     binary.touch(0o755)
-    words = (str(binary), "--one-off", "--socket", str(socket), "--pid", str(pid_file))
+    monkeypatch.setattr(helpers, "PATH", str(tmp_path))
+    words = ("passt", "--one-off", "--socket", str(socket), "--pid", str(pid_file))
     netdev = f'{{"type":"stream","addr":{{"type":"unix","path":"{socket}"}},"server":false,"id":"hostnet0"}}'
     line = CommandLine.parse(["qemu", "-netdev", netdev])
     monkeypatch.setattr(Process, "argv", lambda _: words)
     monkeypatch.setattr(Process, "user", lambda _: User(1000, 1000))
     (found,) = helpers.look(line, ["hostnet0"])
-    assert (found.pid, found.detaches, found.problem) == (sleeper, True, "")
+    assert (found.pid, found.program, found.problem) == (sleeper, str(binary), "")
     binary.chmod(0o775)
     (found,) = helpers.look(line, ["hostnet0"])
     assert f"others than root can write to {binary}" in found.problem
+    binary.unlink()
+    (found,) = helpers.look(line, ["hostnet0"])
+    assert f"there is no passt in {tmp_path}" in found.problem
     monkeypatch.setattr(Process, "user", lambda _: User(0, 0))
     (found,) = helpers.look(line, ["hostnet0"])
     assert f"process {sleeper} is root's" in found.problem

@@ -10,7 +10,7 @@ from virtcpr.errors import ParseError
 
 SOCKET, PID_FILE = "/run/libvirt/qemu/passt/1-guest-net1.socket", "/run/libvirt/qemu/passt/1-guest-net1-passt.pid"
 # As libvirt 11.3 starts it, recorded in the lab.
-ARGV = ("/usr/bin/passt", "--one-off", "--socket", SOCKET, "--pid", PID_FILE)
+ARGV = ("passt", "--one-off", "--socket", SOCKET, "--pid", PID_FILE)
 
 
 def test_its_files() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
 KINDS = (swtpm, virtiofsd, passt)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's default
 
 
 def look(line: CommandLine | None, present: Collection[str]) -> tuple[Helper, ...]:
@@ -33,9 +35,27 @@ def _look(line: CommandLine, present: Collection[str]) -> Iterator[Helper]:
                 process = Process.of(proc.pid_in(pid_file))
                 found = kind.read(process.pid, process.started, process.argv(), socket)
                 _refuse_stranger(process, found)
-                yield replace(found, files=_files(process)) if found.sandbox else found
+                yield _completed(found, process)
             except (VirtcprError, OSError, ValueError) as error:
                 yield Helper(kind.WHAT, 0, "", (), socket, pid_file, problem=f"{pid_file}: {error}")
+
+
+def _completed(found: Helper, process: Process) -> Helper:
+    """With what its command line doesn't say.  Raises HostError and OSError."""
+    if found.sandbox:
+        return replace(found, files=_files(process))
+    return replace(found, program=_program(found.argv[0])) if found.detaches else found
+
+
+def _program(name: str) -> str:
+    """The program of this name that libvirt's daemon would run (virFindFileInPath)."""
+    path = shutil.which(name, path=PATH)
+    if path is None:
+        raise HostError(f"there is no {name} in {PATH}")
+    kind = os.stat(path)
+    if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise HostError(f"others than root can write to {path}")
+    return path
 
 
 def _files(virtiofsd: Process) -> int:
@@ -50,9 +70,6 @@ def _refuse_stranger(process: Process, helper: Helper) -> None:
     if helper.detaches:
         if process.user().uid == 0:
             raise HostError(f"process {process.pid} is root's")
-        binary = os.stat(helper.argv[0])  # what the second one will run
-        if binary.st_uid != 0 or binary.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise HostError(f"others than root can write to {helper.argv[0]}")
     elif helper.sandbox:
         if (owner := process.user().uid) != 0:
             raise HostError(f"process {process.pid} is user {owner}'s")

@@ -79,6 +79,7 @@ def _launch(helper: Helper, fds: dict[int, int]) -> int:
             expendable=False,
             view=not (helper.sandbox or helper.detaches),
             rights=not helper.sandbox,
+            program=helper.program,
         )
         return begin(order)
 

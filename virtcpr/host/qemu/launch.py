@@ -44,7 +44,8 @@ class Launch:
     ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it makes, and holds locked for as long as
     it lives (virCommandSetPidFile); there must be none yet.  ``expendable``: it is the first to be killed if memory
     runs out.  ``view``: it gets the model's view of the file system, and ``rights``: no more rights than the model has;
-    else it gives up this process's by itself, as the model did.
+    else it gives up this process's by itself, as the model did.  ``program``: the file that is run, if ``argv`` doesn't
+    begin with it.
     """
 
     argv: Sequence[str]
@@ -56,6 +57,7 @@ class Launch:
     expendable: bool = True
     view: bool = True
     rights: bool = True
+    program: str = ""
 
 
 def launch(order: Launch) -> Process:
@@ -149,7 +151,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
             _drop_privileges(status)
         if label:
             Path("/proc/self/attr/exec").write_text(label)
-        os.execve(order.argv[0], list(order.argv), environment)
+        os.execve(order.program or order.argv[0], list(order.argv), environment)
     except BaseException as error:
         os.write(tell, f"{type(error).__name__}: {error}".encode())
         os._exit(1)
