@@ -24,7 +24,7 @@ UPGRADE = "test_upgrade.py::test_all_move_in_one_blackout_and_virsh_works_on_all
 DISPLAYS = "test_displays.py::test_passwords_and_tls_are_as_they_were"
 VIDEO = "test_kinds.py::test_every_kind_of_a_display"
 TPM = "test_tpm.py::test_it_moves_there_and_back"
-VIRTIOFS = "test_virtiofs.py::test_it_moves_there_and_back"
+VIRTIOFS = "test_desktop.py::test_it_moves_there_and_back"
 SPICE = "test_ports.py::test_it_moves_there_and_back"
 IDLE = "test_kinds.py::test_what_is_there_but_not_in_use"
 

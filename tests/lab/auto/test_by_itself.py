@@ -185,6 +185,7 @@ def test_where_the_canary_fails_no_other_is_touched(guests: Guests) -> None:
     assert run("systemctl", "is-active", "killer", check=False).out == "inactive\n"
 
 
+@pytest.mark.thorough
 def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
     """QEMU and libvirt in one run, QEMU in a second, then dpkg is busy on: the guests are moved once, after it.
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.client import run
@@ -38,6 +40,7 @@ def assert_nothing_left(*shapes: Shape) -> None:
     assert run("find", "/run/virtcpr", "-name", "scratch-*").out == ""
 
 
+@pytest.mark.thorough
 def test_go_for_guests_of_all_kinds(guests: Guests) -> None:
     client.install_qemu("OLD")
     shapes = (SMALL, OFFICE, DATABASE, LEGACY, PRIVATE)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.inside.die_in_blackout import MOMENTS
 from tests.lab.support import client
-from tests.lab.support.chaos import SCRIPTS
+from tests.lab.support.chaos import FULL, SCRIPTS
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.machine import Lab
@@ -28,6 +28,8 @@ COMMANDS = {
     "upgrade": ("upgrade", "--mode", "reboot", "--yes", "--no-rehearse"),
     "save": ("save", "--yes"),
 }
+EVERY = [(moment, command) for command in COMMANDS for moment in MOMENTS]
+CASES = [case for case in EVERY if FULL or case[1] == "upgrade" or case[0] == "in stop"]
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +68,7 @@ def await_guardian() -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "command"), CASES, ids=["-".join(case) for case in CASES])
 def test_the_daemon_comes_back(dark: str, moment: str, command: str) -> None:
     unknown_hook()
     slowly("3" if moment == "in stop" else "0")

@@ -29,6 +29,7 @@ def plain(host: Host) -> Iterator[Host]:
     shell(f"while kill $(pidof libvirtd); do sleep 0.1; done; virtcpr hooks install; systemctl start {UNITS}")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", MOMENTS if FULL else ("before received", "before end-old"))
 def test_the_guardian_without_systemd(plain: Host, moment: str) -> None:
     """A child of virtcpr, which outlives it, and whoever read what they say: a terminal that is closed, a pipe."""
@@ -59,6 +60,7 @@ def test_two_owners_would_be_seen(host: Host) -> None:
     assert seen["both_ms"] > BOTH_MS, seen
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["before commit", "before record", "journal adopted"] if FULL else ["before record"])
 def test_power_fails(lab: Lab, host: Host, moment: str) -> None:
     """Both QEMUs and /run are gone: nothing of the swap may be in the way of the next boot, guest or swap."""

@@ -78,12 +78,9 @@ SOME = (
     Case("save", "in save", ("virtcpr",), "guardian", "in-file"),
     Case("save", "old stopped", ("virtcpr",), "recover", "in-place"),
     Case("save", "record saved", ("virtcpr", "old"), "guardian", "in-place"),
-    Case("restore", "before create", ("virtcpr",), "guardian", "in-place"),
     Case("upgrade", "in create", ("virtcpr",), "guardian", "in-place"),
     Case("restore", "in load", ("virtcpr", "new"), "restore", "in-file"),
-    Case("upgrade", "after end-old", ("virtcpr",), "guardian", "in-file"),
     Case("upgrade", "after create", ("libvirtd",), "", "in-file"),
-    Case("upgrade", "in finish", ("virtcpr",), "recover", "in-place"),
     Case("upgrade", "in strip", ("virtcpr",), "guardian", "in-file"),
 )
 CASES = list(everything() if FULL else SOME)

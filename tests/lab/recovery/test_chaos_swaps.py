@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.lab.support.chaos import FULL, SCRIPTS, Case, Host
+from tests.lab.support.chaos import SCRIPTS, Case, Host
 from tests.lab.support.chaos_matrix import SEEN
 from tests.lab.support.client import LAB
 from tests.lab.support.guests import DATABASE, Disk
 from tests.lab.support.machine import Lab
 
-SWAPS = 100 if FULL else 3
+SWAPS = 100
 SEED = int(os.environ.get("VIRTCPR_CHAOS_SEED") or random.randrange(1 << 32))
 # Twenty times the heartbeats and some ten times the disk writes of the other guests.
 BUSY = replace(
@@ -43,6 +43,7 @@ def stream(ip: str) -> Iterator[dict[str, object]]:
         found |= json.loads(out)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(4 * 3600)
 def test_swaps_in_a_row_under_load_and_kills(lab: Lab) -> None:
     """In a third of the swaps, drawn with a seed, virtcpr is killed at a moment drawn with it."""

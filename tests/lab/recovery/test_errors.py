@@ -139,7 +139,7 @@ def test_old_qemu_that_hangs_while_new_is_made(guest: Guest) -> None:
     guest.assert_well(process)
 
 
-@pytest.mark.parametrize("step", ["connect", "incoming"])
+@pytest.mark.parametrize("step", ["connect", pytest.param("incoming", marks=pytest.mark.thorough)])
 def test_old_qemu_that_hangs_in_the_swap_is_settled_when_it_answers_again(guest: Guest, step: str) -> None:
     process = guest.is_watched()
 

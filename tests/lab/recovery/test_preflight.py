@@ -60,7 +60,9 @@ def test_a_machine_that_is_another_is_seen_while_the_guest_runs_in_old(guest: Gu
     assert guest.witness.report(SMALL)["longest_gap_ms"] < 1000
 
 
-@pytest.mark.parametrize("transient", [False, True], ids=["persistent", "transient"])
+@pytest.mark.parametrize(
+    "transient", [pytest.param(False, id="persistent", marks=pytest.mark.thorough), pytest.param(True, id="transient")]
+)
 def test_a_guest_that_libvirt_would_kill_is_held(guest: Guests, *, transient: bool) -> None:
     """Its key is spoiled: libvirtd 11.3 kills such a guest when it starts, and removes its directory."""
     old, identity = client.pid(SMALL.name), virsh("domid", SMALL.name)

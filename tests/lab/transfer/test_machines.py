@@ -89,12 +89,11 @@ def rebuilt(lab: Lab) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("machine", "other", "expected"),
     [
-        (MICROVM, REBUILT, ["machine-unversioned"]),
-        (ARM, f"{AARCH64}-2", []),
-        (RISCV, f"{RISCV64}-2", ["machine-unversioned"]),
-        (SECURE, REBUILT, []),
+        pytest.param(MICROVM, REBUILT, ["machine-unversioned"], id="microvm"),
+        pytest.param(ARM, f"{AARCH64}-2", [], id="aarch64"),
+        pytest.param(RISCV, f"{RISCV64}-2", ["machine-unversioned"], id="riscv64", marks=pytest.mark.thorough),
+        pytest.param(SECURE, REBUILT, [], id="secure boot", marks=pytest.mark.thorough),
     ],
-    ids=["microvm", "aarch64", "riscv64", "secure boot"],
 )
 def test_another_machine_moves_there_and_back(machine: dict[str, str], other: str, expected: list[str]) -> None:
     """What isn't stopped stays: the same devices and images, the vCPUs where they were, and virsh works on it."""

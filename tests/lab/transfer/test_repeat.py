@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.lab.conftest import Guests
@@ -13,10 +11,10 @@ from tests.lab.support.client import run, virsh
 from tests.lab.support.guests import DATABASE
 from tests.lab.support.leftovers import KEPT
 
-FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
-SWAPS = 20 if FULL else 8  # the rest in `make chaos`
+SWAPS = 20
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_swaps_up_and_down(guests: Guests) -> None:
     guests.start(DATABASE)

@@ -33,10 +33,6 @@ def use(guest: Guest) -> Served:
     return Served(guest, "share")
 
 
-def test_it_moves_there_and_back(use: Served) -> None:
-    use.assert_moves_there_and_back()
-
-
 def test_it_can_be_taken_out_after_a_move(use: Served) -> None:
     """libvirt ends the process that its pid file names; and the guest moves on without it."""
     use.watched()

@@ -5,7 +5,6 @@ In `make test` the walk is a short one, the same every time; in `make chaos` it 
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import ClassVar
 
@@ -22,8 +21,7 @@ from tests.lab.support.compare import differences, picture
 from tests.lab.support.guests import DATABASE, IMAGES, domain_xml, image_commands
 from tests.lab.support.leftovers import KEPT, leftovers
 
-FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
-WALKS, STEPS = (8, 40) if FULL else (1, 12)
+WALKS, STEPS = 8, 40
 WALKER = replace(DATABASE, name="walker", vcpus=1)
 NAME = WALKER.name
 PORTS = 12  # for what is attached
@@ -222,7 +220,8 @@ def walker_xml() -> str:
     return xml.replace("</devices>", f"{MORE}</devices>")
 
 
-@pytest.mark.timeout(1800 if FULL else 300)
+@pytest.mark.thorough
+@pytest.mark.timeout(1800)
 def test_whatever_virsh_did_a_swap_carries(guests: Guests) -> None:
     for command in image_commands(WALKER):
         run(*command)
@@ -237,7 +236,6 @@ def test_whatever_virsh_did_a_swap_carries(guests: Guests) -> None:
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        derandomize=not FULL,
         phases=[Phase.generate],
         print_blob=True,
         suppress_health_check=list(HealthCheck),
