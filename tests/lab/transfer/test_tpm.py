@@ -51,6 +51,7 @@ def test_it_moves_there_and_back(use: Served) -> None:
     use.assert_moves_there_and_back()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("guest", ["crb-2.0"], indirect=True)
 def test_libvirt_ends_it_with_the_guest_and_starts_another(use: Served) -> None:
     use.watched()

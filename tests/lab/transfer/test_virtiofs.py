@@ -56,6 +56,7 @@ def test_one_that_was_attached_is_refused(use: Served) -> None:
     use.assert_served(process)
 
 
+@pytest.mark.thorough
 def test_libvirt_ends_it_with_the_guest_and_starts_another(use: Served) -> None:
     virsh("destroy", NAME)
     use.watched()

@@ -75,6 +75,19 @@ def test_the_launcher_of_a_virtcpr_that_was_killed_starts_no_qemu(
     assert become(monkeypatch, order, heard=False) == b"HostError: virtcpr has ended"
 
 
+def test_who_sees_more_of_the_host_takes_on_no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """passt's model sees nothing of the host; what is in its memory could name a library."""
+    words = ["sh", "-c", f"echo $LD_PRELOAD$GIVEN > {tmp_path}/given"]
+    with subprocess.Popen(["sleep", "600"], env={"GIVEN": "by its model"}) as model:
+        try:
+            for view, seen in ((True, "by its model"), (False, "")):
+                order = Launch(words, model.pid, Process.of(model.pid).started, {}, view=view, program="/bin/sh")
+                assert become(monkeypatch, order) == b""
+                assert (tmp_path / "given").read_text().strip() == seen
+        finally:
+            model.kill()
+
+
 def test_a_file_that_only_its_command_line_names_is_not_opened_for_it(old: Process, tmp_path: Path) -> None:
     """/dev/vhost-net, of a domain that has no vhost."""
     os.close(new_qemu._open(str(tmp_path / "opened"), old))

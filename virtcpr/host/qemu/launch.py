@@ -33,6 +33,9 @@ CAPABILITY_VERSION_3 = 0x20080522
 SECONDS = 30.0  # until QEMU is executed
 SELINUX = Path("/sys/fs/selinux/enforce")
 NO_LABEL = (errno.ENOENT, errno.EINVAL)  # of /proc/PID/attr/current, if no security module has labels
+# For a process that sees more of the host than its model, which a guest may have taken over: it would name a library of
+# its own to be loaded (LD_PRELOAD).
+CLEAN = {b"PATH": b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", b"LC_ALL": b"C"}
 HIGH = 1000  # descriptors wait above this number until those below are free
 
 
@@ -44,7 +47,8 @@ class Launch:
     ``what`` it is called in messages.  ``pid_file``: of libvirt's kind, which it makes, and holds locked for as long as
     it lives (virCommandSetPidFile); there must be none yet.  ``expendable``: it is the first to be killed if memory
     runs out.  ``view``: it gets the model's view of the file system, and ``rights``: no more rights than the model has;
-    else it gives up this process's by itself, as the model did.  ``program``: the file that is run, if ``argv`` doesn't
+    else it gives up this process's by itself, as the model did; with ``rights`` alone it gets none of the model's
+    environment variables.  ``program``: the file that is run, if ``argv`` doesn't
     begin with it.
     """
 
@@ -128,7 +132,7 @@ def _become(order: Launch, tell: int, report: int) -> None:
         fcntl.fcntl(tell, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
         model = Path(f"/proc/{order.model}")
         status = _status(model)
-        environment = _environment(model)
+        environment = _environment(model) if order.view or not order.rights else dict(CLEAN)
         _join_cgroup(model)
         _mirror_limits(order.model)
         _mirror_policies(order.model)
