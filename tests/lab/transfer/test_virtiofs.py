@@ -54,11 +54,11 @@ def test_one_that_was_attached_is_refused(use: Served) -> None:
     assert report["domains"][0]["result"] == "blocked", report
     assert "character device chr-vu-fs1 was added since the guest started" in said(report)
     use.assert_served(process)
+    virsh("destroy", NAME)
 
 
 @pytest.mark.thorough
 def test_libvirt_ends_it_with_the_guest_and_starts_another(use: Served) -> None:
-    virsh("destroy", NAME)
     use.watched()
     assert upgrade()["domains"][0]["result"] == "upgraded"
     virsh("reset", NAME)
