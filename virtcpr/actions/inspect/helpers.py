@@ -14,10 +14,10 @@ from virtcpr.domain.helper import Helper
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.launch import PATH
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
 KINDS = (swtpm, virtiofsd, passt)
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's default
 
 
 def look(line: CommandLine | None, present: Collection[str]) -> tuple[Helper, ...]:

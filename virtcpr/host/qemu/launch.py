@@ -33,9 +33,10 @@ CAPABILITY_VERSION_3 = 0x20080522
 SECONDS = 30.0  # until QEMU is executed
 SELINUX = Path("/sys/fs/selinux/enforce")
 NO_LABEL = (errno.ENOENT, errno.EINVAL)  # of /proc/PID/attr/current, if no security module has labels
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's default
 # For a process that sees more of the host than its model, which a guest may have taken over: it would name a library of
 # its own to be loaded (LD_PRELOAD).
-CLEAN = {b"PATH": b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", b"LC_ALL": b"C"}
+CLEAN = {b"PATH": PATH.encode(), b"LC_ALL": b"C"}
 HIGH = 1000  # descriptors wait above this number until those below are free
 
 
