@@ -131,7 +131,9 @@ def test_a_file_that_virtiofsd_cannot_find_is_no_refusal_of_the_guest(
 
     assert isinstance(error, RolledBack)
     assert stage.hand_over.refusal is None
-    assert str(error.hint).startswith("try again: in a shared directory (virtiofs) the guest had a file open")
+    assert str(error.hint).startswith(
+        "try again: in a shared directory (virtiofs) the guest most likely had a file open"
+    )
 
 
 def test_a_cont_that_is_refused_gives_the_guest_back(stage: Stage) -> None:

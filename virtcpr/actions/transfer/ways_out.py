@@ -31,8 +31,9 @@ from virtcpr.plan.transfer import Plan
 log = logging.getLogger(__name__)
 
 DELETED = (
-    "try again: in a shared directory (virtiofs) the guest had a file open that was deleted, or had deleted one a "
-    "moment before; if it is so each time, 'lsof +L1' in the guest shows who has one open"
+    "try again: in a shared directory (virtiofs) the guest most likely had a file open that was deleted, or had "
+    "deleted one a moment before; virtiofsd's log says which; if it is so each time, 'lsof +L1' in the guest shows who "
+    "has it open"
 )
 
 
