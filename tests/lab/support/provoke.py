@@ -56,6 +56,21 @@ def _upgrade(emulator: str | None, **meanwhile: Any) -> Any:
         raise AssertionError(done) from error
 
 
+def rehearsed() -> str:
+    """What comes of a rehearsal of its move."""
+    planned = json.loads(run("virtcpr", "plan", NAME, "--force", "-o", "json", check=False).out)
+    return str(planned["domains"][0]["rehearsal"]["verdict"])
+
+
+def killed_at(step: str) -> int:
+    """virtcpr is killed there, and the guardian has settled it; the one process that runs the guest."""
+    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={step: "kill -9 $PPID"})
+    assert killed.code != 0
+    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
+    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
+    return int(run("pgrep", "qemu-system").out)
+
+
 def said(report: Any) -> str:
     """What the report says of the guest."""
     (domain,) = report["domains"]

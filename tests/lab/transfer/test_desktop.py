@@ -13,7 +13,7 @@ from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run, virsh
 from tests.lab.support.desktops import REDIRECTOR, SPICE, VNC, WEBSOCKET
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, new_process, upgrade
+from tests.lab.support.provoke import NAME, Guest, new_process, rehearsed, upgrade
 from tests.lab.support.served import Served, picture
 from tests.paths import INSIDE
 
@@ -45,6 +45,7 @@ def assert_viewed() -> None:
 
 def test_it_moves_there_and_back(use: Served) -> None:
     use.watched()
+    assert rehearsed() == "go"
     before, displays = picture(), virsh("domdisplay", "--all", NAME)
     for _ in range(MOVES):
         report = upgrade()

@@ -11,7 +11,7 @@ from tests.lab.support import served
 from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
+from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade
 from tests.lab.support.served import CONSOLE, SHARES, TPM, Served, picture, processes
 
 KILLED_AT = ("connect", "received", "end-old")
@@ -70,11 +70,7 @@ def test_virtcpr_is_killed(use: Served, step: str) -> None:
     """The guardian settles it, either way."""
     use.watched()
     before = picture()
-    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={step: "kill -9 $PPID"})
-    assert killed.code != 0
-    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
-    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
-    use.assert_served(int(run("pgrep", "qemu-system").out))
+    use.assert_served(killed_at(step))
     assert picture() == before
 
 

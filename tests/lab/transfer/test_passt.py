@@ -13,7 +13,7 @@ from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run, virsh
 from tests.lab.support.guests import SECOND_HOST_ADDRESS, SECOND_SUBNET
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, new_process, said, upgrade, virtcpr
+from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, rehearsed, said, upgrade
 from tests.lab.support.served import picture, processes
 
 PASST = "<interface type='user'><backend type='passt'/><model type='virtio'/></interface>"
@@ -31,6 +31,7 @@ def guest(lab: Lab) -> Iterator[Guest]:
 
 def test_it_moves_there_and_back(guest: Guest) -> None:
     guest.is_watched()
+    assert rehearsed() == "go"
     before, first = picture(), processes().split()
     for _ in range(2):
         report = upgrade()
@@ -66,11 +67,7 @@ def test_virtcpr_is_killed(guest: Guest, step: str) -> None:
     """The guardian settles it, either way."""
     guest.is_watched()
     before = picture()
-    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={step: "kill -9 $PPID"})
-    assert killed.code != 0
-    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
-    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
-    guest.assert_well(int(run("pgrep", "qemu-system").out))
+    guest.assert_well(killed_at(step))
     assert picture() == before
 
 

@@ -6,16 +6,15 @@ about anything that isn't as it left it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests.lab.support import served
-from tests.lab.support.client import run, shell, virsh
+from tests.lab.support.client import shell, virsh
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, upgrade
+from tests.lab.support.provoke import NAME, Guest, rehearsed, upgrade
 from tests.lab.support.served import Served, processes
 
 
@@ -46,8 +45,7 @@ def use(guest: Guest) -> Served:
 
 def test_it_moves_there_and_back(use: Served) -> None:
     use.watched()
-    planned = json.loads(run("virtcpr", "plan", NAME, "--force", "-o", "json", check=False).out)
-    assert planned["domains"][0]["rehearsal"]["verdict"] == "go", planned
+    assert rehearsed() == "go"
     use.assert_moves_there_and_back()
 
 

@@ -199,3 +199,16 @@ def test_one_that_detaches_is_handed_over(detached: tuple[Helper, Process, Proce
         helpers.hand_over([helper])
         assert (first.alive(), second.alive()) == (False, True)
         assert named(helper) == ({"net.socket", "net.pid"}, "second", second.pid)
+
+
+def test_one_that_detaches_and_ends_at_once(
+    detached: tuple[Helper, Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's files are where they were."""
+    helper, first, second = detached
+    assert helpers.give_back([helper]) == []
+    monkeypatch.setattr(helpers, "_launch", lambda *_: second.pid)
+    with pytest.raises(HostError, match="a second passt ended at once"):
+        helpers.start([helper])
+    assert first.alive()
+    assert named(helper) == ({"net.socket", "net.pid"}, "first", first.pid)
