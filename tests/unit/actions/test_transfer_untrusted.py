@@ -42,7 +42,7 @@ def become(monkeypatch: pytest.MonkeyPatch, order: Launch, *, heard: bool = True
     """
     for name in ("_join_cgroup", "_mirror_limits", "_mirror_policies", "_join_mounts", "_drop_privileges", "_label"):
         monkeypatch.setattr(launch, name, lambda _: None)
-    monkeypatch.setattr(launch, "_place", lambda _, tell: tell)
+    monkeypatch.setattr(launch, "_place", lambda _, tell, go: (tell, go))
     reader, writer = os.pipe()
     virtcpr, report = os.pipe()
     if not heard:

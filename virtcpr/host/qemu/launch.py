@@ -50,7 +50,8 @@ class Launch:
     runs out.  ``view``: it gets the model's view of the file system, and ``rights``: no more rights than the model has;
     else it gives up this process's by itself, as the model did; with ``rights`` alone it gets none of the model's
     environment variables.  ``program``: the file that is run, if ``argv`` doesn't
-    begin with it.
+    begin with it.  ``go``: a pipe, or none: the file isn't run before a byte comes from there, and never if the other
+    end is closed before that.
     """
 
     argv: Sequence[str]
@@ -63,6 +64,7 @@ class Launch:
     view: bool = True
     rights: bool = True
     program: str = ""
+    go: int | None = None
 
 
 def launch(order: Launch) -> Process:
@@ -76,7 +78,7 @@ def launch(order: Launch) -> Process:
 def begin(order: Launch) -> int:
     """The same of a program that goes to the background: its pid, which may be gone already.  Raises HostError."""
     reader, writer = os.pipe()
-    passed = (*order.fds.values(), writer)
+    passed = (*order.fds.values(), writer, *(() if order.go is None else (order.go,)))
     command = [sys.executable, "-I", "-m", "virtcpr.host.qemu.launch", json.dumps(asdict(order)), str(writer)]
     try:
         starter = subprocess.Popen(
@@ -149,16 +151,30 @@ def _become(order: Launch, tell: int, report: int) -> None:
         if _unheard(report):
             raise HostError("virtcpr has ended")
         os.close(report)
-        tell = _place(order.fds, tell)
+        tell, go = _place(order.fds, tell, order.go)
         if order.pid_file:
             _hold(order.pid_file)
         if order.rights:
             _drop_privileges(status)
         if label:
             Path("/proc/self/attr/exec").write_text(label)
+        if go is not None:
+            os.close(tell)
+            _wait(go)
         os.execve(order.program or order.argv[0], list(order.argv), environment)
     except BaseException as error:
-        os.write(tell, f"{type(error).__name__}: {error}".encode())
+        words = f"{type(error).__name__}: {error}"
+        try:
+            os.write(tell, words.encode())
+        except OSError:  # it has waited: then its words go to QEMU's log
+            os.write(2, f"qemu: can't be executed: {words}\n".encode())
+        finally:
+            os._exit(1)
+
+
+def _wait(go: int) -> None:
+    """Return once a byte has come; end if none will."""
+    if not os.read(go, 1):
         os._exit(1)
 
 
@@ -286,17 +302,19 @@ def _join_mounts(pid: int) -> None:
     os.close(namespace)
 
 
-def _place(fds: Mapping[int, int], tell: int) -> int:
-    """Put every descriptor at its number and /dev/null on stdin; only ``tell``, at a new number, stays open besides."""
+def _place(fds: Mapping[int, int], tell: int, go: int | None) -> tuple[int, int | None]:
+    """Put every descriptor at its number and /dev/null on stdin; only ``tell`` and ``go``, at new numbers, which are
+    returned, stay open besides."""
     above = max(HIGH, *fds) + 1 if fds else HIGH  # libvirt's own numbers may be high, too
     high = {number: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for number, fd in fds.items()}
     tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, above)
+    go = None if go is None else fcntl.fcntl(go, fcntl.F_DUPFD_CLOEXEC, above)
     os.closerange(3, above)
     for number, fd in high.items():
         os.dup2(fd, number, inheritable=True)
     if 0 not in fds:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0, inheritable=True)
-    return tell
+    return tell, go
 
 
 def _hold(pid_file: str) -> None:
