@@ -70,22 +70,26 @@ class Option:
             return _json_object(self.value)
         return dict(_pairs(self.value))
 
-    def with_properties(self, changes: Mapping[str, str]) -> Option:
+    def with_properties(self, changes: Mapping[str, object]) -> Option:
         """The same option with these properties set, in the syntax that it already has."""
+        return self._of({**self.properties(), **changes})
+
+    def with_kind(self, kind: str, changes: Mapping[str, object]) -> Option:
+        """The same, of an object or device, which becomes one of this kind."""
+        word = next((key for key in ("qom-type", "driver") if key in self.properties()), "")
+        return self.with_properties({word: kind, **changes})
+
+    def _of(self, properties: Properties) -> Option:
         if self.value is not None and self.value.startswith("{"):
-            return replace(self, value=json.dumps({**self.properties(), **changes}, separators=(",", ":")))
-        kept = {**dict(_pairs(self.value or "")), **changes}
-        words = [_escape(v) if k == "" else f"{k}={_escape(v)}" for k, v in kept.items()]
-        return replace(self, value=",".join(words))
+            return replace(self, value=json.dumps(properties, separators=(",", ":")))
+        written = ((key, _escape(_word(value))) for key, value in properties.items())
+        return replace(self, value=",".join(word if key == "" else f"{key}={word}" for key, word in written))
 
     def without(self, *names: str) -> Option:
         """The same option without these properties."""
         if self.value is None or not set(names) & self.properties().keys():
             return self
-        kept = {key: value for key, value in self.properties().items() if key not in names}
-        if self.value.startswith("{"):
-            return replace(self, value=json.dumps(kept, separators=(",", ":")))
-        return replace(self, value="").with_properties({key: str(value) for key, value in kept.items()})
+        return self._of({key: value for key, value in self.properties().items() if key not in names})
 
 
 def _json_object(text: str) -> Properties:
@@ -108,6 +112,10 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield "", name
         elif name:
             yield name, "on"
+
+
+def _word(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def _escape(value: str) -> str:
@@ -161,17 +169,18 @@ class CommandLine:
         return frozenset(value for value in values if isinstance(value, str))
 
 
-def successor(old: CommandLine, emulator: str, replaced: Mapping[Option, Option], cpr_socket: str) -> CommandLine:
+def successor(
+    old: CommandLine, emulator: str, replaced: Mapping[Option, Option], cpr_socket: str | None, *more: Option
+) -> CommandLine:
     """The command line of the QEMU that takes over from ``old``.
 
     ``replaced`` maps options whose file descriptors or addresses change to their replacements.  New QEMU waits (``-S``,
-    ``-incoming defer``) on the CPR channel at ``cpr_socket``; options that an earlier swap added are dropped.
+    ``-incoming defer``), if ``cpr_socket`` is given on the CPR channel there; options that an earlier swap added are
+    dropped.
     """
     kept = [replaced.get(option, option) for option in old.options if option.name not in DROPPED]
-    channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}
-    waiting = (
-        Option("S"),
-        Option("incoming", "defer"),
-        Option("incoming", json.dumps(channel, separators=(",", ":"))),
-    )
-    return CommandLine(emulator, (*kept, *waiting))
+    waiting = [Option("S"), Option("incoming", "defer")]
+    if cpr_socket is not None:
+        channel = {"channel-type": "cpr", "addr": {"transport": "socket", "type": "unix", "path": cpr_socket}}
+        waiting.append(Option("incoming", json.dumps(channel, separators=(",", ":"))))
+    return CommandLine(emulator, (*kept, *more, *waiting))

@@ -176,9 +176,18 @@ class QemuFacts:
     mode: str
     capabilities: frozenset[str]  # those that are on
     drives: tuple[Drive, ...] = ()
+    limits: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of its migrations: max-bandwidth (bytes/s), downtime-limit
     legacy: frozenset[str] | None = (
         None  # the files in drives of ``-drive``, which libvirt has none of; None: not asked
     )
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether new QEMU can take over its RAM."""
+        shared = all(memdev.share and memdev.place != "directory" for memdev in self.memdevs)
+        return self.aux_ram_share and bool(self.memdevs) and shared
 
     @property
     def attached(self) -> frozenset[str]:

@@ -197,6 +197,14 @@ def capabilities(answer: Json) -> frozenset[str]:
     return frozenset(text(obj(c)["capability"]) for c in items(answer) if obj(c)["state"])
 
 
+LIMITS = ("max-bandwidth", "downtime-limit", "multifd-channels")  # bytes/s, ms
+
+
+def limits(answer: Json) -> dict[str, int]:
+    """query-migrate-parameters → those that mode live changes."""
+    return {name: value for name in LIMITS if isinstance(value := obj(answer).get(name), int)}
+
+
 def blocked_reasons(answer: Json) -> tuple[str, ...]:
     return tuple(text(r) for r in items(obj(answer).get("blocked-reasons", [])))
 

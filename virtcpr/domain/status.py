@@ -6,7 +6,7 @@ src/conf/domain_conf.c).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -150,6 +150,18 @@ def _changes(first: etree._Element, second: etree._Element, path: str) -> Iterat
         return
     for before, after in zip(old, new, strict=True):
         yield from _changes(before, after, f"{path}/{before.tag!s}".lstrip("/"))
+
+
+def with_domain(text: str, edit: Callable[[str], str]) -> str:
+    """The status file with its domain's XML edited.  Raises ParseError."""
+    root = parse(text)
+    domain = root.find("domain")
+    if domain is None:
+        raise ParseError("libvirt's status file has no <domain>")
+    edited = parse(edit(etree.tostring(domain, encoding="unicode", with_tail=False)))
+    edited.tail = domain.tail
+    root.replace(domain, edited)
+    return etree.tostring(root.getroottree(), encoding="unicode") + "\n"
 
 
 @dataclass(frozen=True)

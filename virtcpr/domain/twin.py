@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import BlockNode
+from virtcpr.domain.shared_ram import AUX, FILE, MEMFD, NAMED_BY_PATH, RAM
 
 # The guest's identity, its monitors, and what makes QEMU wait or load something; irrelevant for its state.
 LEFT_OUT = frozenset(
@@ -45,7 +46,6 @@ SHAPE = frozenset(
 OBJECTS = ("iothread", "rng-", "can-bus", "cryptodev-backend-builtin", "acpi-generic-initiator", "acpi-generic-port")
 WRITES = "dumpdtb"  # of a machine: the file to which QEMU writes its device tree
 MEMORY = "memory-backend-"
-MEMFD, FILE = f"{MEMORY}memfd", f"{MEMORY}file"
 
 
 class NoTwin(Exception):
@@ -77,6 +77,23 @@ def in_files(line: CommandLine, prefix: str) -> CommandLine:
         for number, option in enumerate(line.options)
     )
     return CommandLine(line.emulator, tuple(options))
+
+
+def copied_from(line: CommandLine) -> CommandLine:
+    """The same twin with memory of its own, whose pages can be read without taking memory."""
+    options = (
+        option.without("share").with_kind(RAM, {}) if _kind(option) == MEMFD else option for option in line.options
+    )
+    return CommandLine(line.emulator, tuple(options))
+
+
+def copied_to(line: CommandLine) -> CommandLine:
+    """The same twin with shared memory of the same names as that of ``copied_from``."""
+    options = (
+        option.with_properties({NAMED_BY_PATH: False, **option.properties()}) if _kind(option) == MEMFD else option
+        for option in line.options
+    )
+    return CommandLine(line.emulator, (*options, AUX))
 
 
 def _used_nodes(line: CommandLine) -> Iterator[str]:
@@ -143,8 +160,7 @@ def _kind(option: Option) -> str:
 
 
 def _in_file(option: Option, path: str) -> Option:
-    kind = "qom-type" if "qom-type" in option.properties() else ""
-    return option.with_properties({kind: FILE, "mem-path": path})
+    return option.with_kind(FILE, {"mem-path": path})
 
 
 def _object(option: Option) -> Iterator[Option]:

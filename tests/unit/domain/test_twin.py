@@ -10,7 +10,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import BlockNode
-from virtcpr.domain.twin import NoTwin, in_files, twin
+from virtcpr.domain.twin import NoTwin, copied_from, copied_to, in_files, twin
 
 PARTS = ("device", "netdev", "chardev", "audiodev")
 
@@ -92,6 +92,26 @@ def test_memory_is_of_the_same_size_and_costs_nothing(given: str) -> None:
     assert str(made["size"]) == "4096"
     assert made["share"] in (True, "on")
     assert not {"mem-path", "prealloc", "hugetlb", "host-nodes", "policy"} & made.keys()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"qom-type":"memory-backend-ram","id":"ram1","size":4096,"x-use-canonical-path-for-ramblock-id":false}',
+        "memory-backend-ram,id=ram1,size=4096,x-use-canonical-path-for-ramblock-id=false",
+    ],
+)
+def test_memory_that_is_copied_is_private_before_and_shared_after(given: str) -> None:
+    """Its name must be the same; what was never written has no pages in either."""
+    plain = twin_of(Option("object", given))
+    (before,) = (o.properties() for o in copied_from(plain).named("object") if o.properties()["id"] == "ram1")
+    (after,) = (o.properties() for o in copied_to(plain).named("object") if o.properties()["id"] == "ram1")
+    assert before.get("qom-type", before.get("")) == "memory-backend-ram"
+    assert "share" not in before
+    assert after.get("qom-type", after.get("")) == "memory-backend-memfd"
+    assert after["share"] in (True, "on")
+    assert after["x-use-canonical-path-for-ramblock-id"] in (False, "off", "false")
+    assert copied_to(plain).options[-1] == Option("machine", "aux-ram-share=on")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,14 @@ def prepare(text: str, fragment: str, mode: str, name: str | None = None) -> Edi
     return Edited(_with_record(document, noted).text, tuple(change.described() for change in made if _matters(change)))
 
 
+def ensured(text: str, fragment: str) -> str:
+    """The document with everything that the fragment asks for, without a record of it.  Raises ParseError."""
+    document = parse_domain(text)
+    for step in ensure(document, template.filled(template.read(fragment), document.root)):
+        document = step.after
+    return document.text
+
+
 def undo(text: str) -> Edited:
     """The document as it was before ``prepare``, except for later changes; unchanged if it has no record.
 
