@@ -175,6 +175,10 @@ class FakeBackend(FakeAuto):
         self.opening()
         return HOOKS
 
+    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
+        self.requests.append(request)
+        return replace(done, moves=self.result)
+
     def prepare_document(
         self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool
     ) -> PrepareReport:

@@ -28,7 +28,8 @@ def test_the_schema_is_one() -> None:
         *(group.name for group in app.registered_groups),
     ]
     assert SCHEMA["properties"]["command"]["enum"] == [*commands, None]
-    assert " and ".join(modes) in SCHEMA["$defs"]["checked"]["properties"]["modes"]["description"]
+    named = f"{', '.join(modes[:-1])} and {modes[-1]}"
+    assert named in SCHEMA["$defs"]["checked"]["properties"]["modes"]["description"]
 
 
 def test_upgrade(cli: Cli) -> None:

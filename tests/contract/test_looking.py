@@ -46,7 +46,7 @@ def test_domains_that_do_not_run_are_counted_apart(cli: Cli) -> None:
 
 def test_brackets_are_for_what_this_version_does_not_have(cli: Cli) -> None:
     row = cli("check", "--all").out.splitlines()[1].split()
-    assert row[-4:] == ["ready", "(ready)", "ready", "(blocked)"]
+    assert row[-4:] == ["ready", "ready", "ready", "(blocked)"]
 
 
 def test_help_of_check_says_what_the_exit_code_means(cli: Cli) -> None:
@@ -154,6 +154,41 @@ def test_the_change_is_shown_before_the_question(cli: Cli, answer: str, runs: in
     assert backend.preparations[0].runs == runs
     assert backend.closed == 1
     assert ("nothing done" in outcome.out) == (not runs)
+
+
+def test_prepare_live_makes_the_running_ones_ready_at_once(cli: Cli) -> None:
+    """It says so in the question, and shows both results."""
+    backend = FakeBackend()
+    outcome = cli("prepare", "--all", "--live", backend=backend, typed="y\n")
+    question = (
+        "Change 1 domain now? 1 domain running: each that isn't ready is moved, the daemon away meanwhile. [y/N] "
+    )
+    assert question in outcome.err
+    assert "it takes effect when" not in outcome.out
+    assert [line.split()[:2] for line in outcome.out.splitlines() if line.startswith("web ")] == [
+        ["web", "prepared"],
+        ["web", "upgraded"],
+    ]
+    document = checked(cli("prepare", "--all", "--live", "--yes", "-o", "json"))
+    assert [domain["result"] for domain in document["moves"]["domains"]] == ["upgraded"]
+
+
+@pytest.mark.parametrize("other", [("--undo",), ("--dry-run",), ("--mode", "reboot"), ("--xml", "-")])
+def test_prepare_live_is_for_running_domains_alone(cli: Cli, other: tuple[str, ...]) -> None:
+    backend = FakeBackend()
+    outcome = cli("prepare", *(() if "--xml" in other else ("web",)), "--live", *other, backend=backend)
+    assert (outcome.code, backend.requests) == (ExitCode.USAGE, [])
+    assert "--live is for mode transfer, and for domains that are to be changed now" in outcome.err
+    assert "virtcpr plan --mode live --force DOMAIN" in outcome.err
+
+
+def test_what_timeout_is_for(cli: Cli) -> None:
+    backend = FakeBackend()
+    assert cli("upgrade", "web", "--yes", "--mode", "live", "--timeout", "90", backend=backend).code == 0
+    assert [(request.mode, request.timeout_s) for request in backend.requests] == [(Mode.LIVE, 90)]
+    for words in (("--timeout", "90"), ("--mode", "live", "--timeout", "0"), ("--mode", "live", "--timeout", "inf")):
+        refused = cli("upgrade", "web", *words)
+        assert (refused.code, "--timeout needs --mode live, and more than 0 seconds" in refused.err) == (2, True)
 
 
 def test_the_diff_is_coloured_and_harmless(cli: Cli) -> None:

@@ -79,10 +79,10 @@ def test_the_question_says_whose_qemu_is_ended(
 
 def test_help_of_mode_reboot(cli: Cli) -> None:
     said = " ".join(cli("upgrade", "--help").out.split())
-    assert "auto|transfer|reboot" in said
+    assert "auto|transfer|live|reboot" in said
     assert "guests suspend themselves to RAM before, and are woken up after; needs the guest agent" in said
     assert "With --mode reboot each is ended and started again in place" in said
-    assert "auto|transfer|reboot" in cli("plan", "--help").out
+    assert "auto|transfer|live|reboot" in cli("plan", "--help").out
 
 
 def test_the_modes_that_can_be_asked_for_are_those_there_are() -> None:

@@ -6,7 +6,7 @@ from virtcpr.actions.records import history
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.upgrade import outlooks
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.model import Mode, PlanReport, Request
+from virtcpr.model import AVAILABLE, Mode, PlanReport, Request
 from virtcpr.plan.forecast import blackouts, with_forecast
 
 
@@ -19,7 +19,7 @@ def plan(request: Request) -> PlanReport:
     with Connection(request.uri) as connection:
         planned = outlooks(connection, request)
         uri = connection.uri
-    pauses = {mode: history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT)}
+    pauses = {mode: history.pauses(mode) for mode in AVAILABLE}
     asked = request.mode or Mode.TRANSFER
     by_transfer = sum(outlook.moves and (outlook.mode or asked) is Mode.TRANSFER for outlook in planned)
     limit = None if request.max_blackout_s is None else request.max_blackout_s * 1000

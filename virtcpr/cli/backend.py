@@ -179,6 +179,14 @@ class Backend(Protocol):
         """
         ...
 
+    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
+        """Move the running domains that were prepared, and aren't ready as they run; the report with what became of
+        them.  SIGINT is handled: it ends with a report, too.
+
+        :raise VirtcprError: as for ``open_upgrade``; the domains' XML is prepared then.
+        """
+        ...
+
     def open_preparation(
         self, request: Request, template: str | None, *, undo: bool
     ) -> AbstractContextManager[Preparation]:
@@ -284,6 +292,11 @@ class RealBackend:
         from virtcpr.actions.prepare import open_preparation
 
         return open_preparation(request, template, undo=undo)
+
+    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
+        from virtcpr.actions.prepare_live import make_ready
+
+        return make_ready(request, done, watch)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
         from virtcpr.actions.upgrade import open_upgrade

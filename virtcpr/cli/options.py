@@ -34,6 +34,7 @@ class UpgradeMode(StrEnum):
 
     AUTO = "auto"
     TRANSFER = "transfer"
+    LIVE = "live"
     REBOOT = "reboot"
 
     @property
@@ -93,7 +94,13 @@ TryOption = Annotated[
     bool, typer.Option("--try", help="Move the one DOMAIN even with what mode transfer was never run with.")
 ]
 UpgradeModeOption = Annotated[
-    UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, reboot must be asked for.")
+    UpgradeMode, typer.Option("--mode", help="How to move them; auto is transfer, the others must be asked for.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="With mode live: give up if a guest's RAM isn't copied by then (600)."
+    ),
 ]
 FallbackOption = Annotated[
     FallbackChoice,
@@ -151,11 +158,11 @@ class Moving:
 
 
 def fallback(session: Session, mode: UpgradeMode, choice: FallbackChoice) -> Mode | None:
-    """:raise UsageError: if ``--mode reboot`` leaves nothing to fall back from."""
-    if choice is FallbackChoice.REBOOT and mode is UpgradeMode.REBOOT:
+    """:raise UsageError: unless there is mode transfer to fall back from."""
+    if choice is FallbackChoice.REBOOT and mode not in (UpgradeMode.AUTO, UpgradeMode.TRANSFER):
         hint = f"try: virtcpr {session.command} --help"
         raise UsageError(
-            "--fallback reboot is for domains that mode transfer can't move, not for --mode reboot", hint=hint
+            f"--fallback reboot is for domains that mode transfer can't move, not for --mode {mode.value}", hint=hint
         )
     return choice.mode
 

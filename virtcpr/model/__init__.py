@@ -188,7 +188,8 @@ class Request:
     ``disks_unchanged``: the administrator says that nothing has written to disks of which virtcpr can't tell that
     (`restore`).  ``trying``: also with what mode transfer was never run with.  A domain whose forecast pause is longer
     than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
-    ``max_blackout_s``.
+    ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
+    ``unready``: only those that mode transfer can't take over as they run now.
     """
 
     domains: tuple[str, ...] = ()
@@ -205,6 +206,8 @@ class Request:
     trying: bool = False
     max_pause_ms: float | None = None
     max_blackout_s: float | None = None
+    timeout_s: float | None = None
+    unready: bool = False
 
 
 class Readying(Enum):
@@ -240,7 +243,8 @@ class PreparedDomain:
 class PrepareReport:
     """What ``prepare`` did, or with ``dry_run`` would do.
 
-    ``offline``: XML was given instead of a domain; ``document`` is then the new XML, None if it is blocked.
+    ``offline``: XML was given instead of a domain; ``document`` is then the new XML, None if it is blocked.  ``moves``:
+    what became of the running domains, which were to be made ready at once.
     """
 
     domains: tuple[PreparedDomain, ...]
@@ -249,6 +253,7 @@ class PrepareReport:
     offline: bool = False
     document: str | None = None
     notes: tuple[str, ...] = ()
+    moves: UpgradeReport | None = None
 
 
 class Keeping(Enum):

@@ -28,7 +28,7 @@ class Mode(Enum):
     EXEC = "exec"
 
 
-AVAILABLE = (Mode.TRANSFER, Mode.REBOOT)  # implemented in this version; the others are only checked
+AVAILABLE = (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT)  # implemented in this version; the others are only checked
 
 
 class Severity(Enum):

@@ -16,13 +16,14 @@ from virtcpr.plan.transfer import Plan, Unplannable, plan
 class Decision:
     """The base of ``check``, ``plan`` and ``upgrade``.  ``findings`` are for all modes.
 
-    ``force``: a domain that runs the installed build is moved, too.
+    ``plan`` is for ``mode``: transfer or live.  ``force``: a domain that runs the installed build is moved, too.
     """
 
     facts: DomainFacts
     findings: tuple[Finding, ...]
     plan: Plan | None
     force: bool = False
+    mode: Mode = Mode.TRANSFER
 
     def blocked(self, mode: Mode) -> bool:
         return blocks(self.findings, mode)
@@ -44,8 +45,8 @@ class Decision:
         return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
-def decide(facts: DomainFacts, *, force: bool = False, trying: bool = False) -> Decision:
-    """Apply every rule; plan mode ``transfer`` if none blocks it.  Pure.
+def decide(facts: DomainFacts, *, mode: Mode = Mode.TRANSFER, force: bool = False, trying: bool = False) -> Decision:
+    """Apply every rule; plan this mode, transfer or live, if none blocks it.  Pure.
 
     ``trying``: what was never run is no reason to leave the domain alone.  A domain that can't be parsed gets a
     finding; other domains are still judged.
@@ -53,13 +54,13 @@ def decide(facts: DomainFacts, *, force: bool = False, trying: bool = False) -> 
     try:
         findings = tuple(_tried(finding) if trying else finding for finding in apply(RULES, facts))
     except ParseError as error:
-        return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None, force)
-    if facts.process is None or blocks(findings, Mode.TRANSFER):
-        return Decision(facts, findings, None, force)
+        return Decision(facts, (UNREADABLE.finding(facts.name, {"problem": error.message}),), None, force, mode)
+    if facts.process is None or blocks(findings, mode):
+        return Decision(facts, findings, None, force, mode)
     try:
-        return Decision(facts, findings, plan(facts), force)
+        return Decision(facts, findings, plan(facts, mode), force, mode)
     except Unplannable as problem:
-        return Decision(facts, (*findings, problem.finding(facts.name)), None, force)
+        return Decision(facts, (*findings, problem.finding(facts.name)), None, force, mode)
 
 
 def _tried(finding: Finding) -> Finding:

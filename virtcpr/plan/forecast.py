@@ -70,6 +70,12 @@ def blackouts(seen: Sequence[Blackout], guests: int, limit_ms: float | None) -> 
     return Blackouts(times, round(longest, 1)) if times else None
 
 
+def one_by_one(seen: Sequence[Blackout], guests: int) -> Blackouts | None:
+    """The same if each guest has a blackout of its own."""
+    expected = blackout(seen, 1)
+    return None if expected is None or not guests else Blackouts(guests, round(expected, 1))
+
+
 def refuse_long_pauses(
     outcomes: Iterable[Outcome], limit_ms: float | None, pauses: Mapping[str, Sequence[float]]
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from virtcpr.domain.helper import Helper
 from virtcpr.domain.sockets import beside
@@ -15,6 +16,7 @@ class Guest:
 
     ``runs`` is False if the user suspended it; ``return_path`` and ``taints`` are from before the swap.  ``listeners``:
     the paths of unix sockets that new QEMU listens beside.  ``helpers``: the processes that serve old QEMU.
+    ``limits``: in mode live the parameters of old QEMU's migrations that the move changes, as they were; else empty.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Guest:
     taints: tuple[str, ...]
     listeners: tuple[str, ...] = ()
     helpers: tuple[Helper, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: StatusFile, path: str) -> Guest:
@@ -48,6 +51,11 @@ class Guest:
     def sockets(self) -> tuple[str, str]:
         """The sockets of the CPR channel and the main channel."""
         return f"{self.lib_dir}/cpr.sock", f"{self.lib_dir}/main.sock"
+
+    @property
+    def copied(self) -> bool:
+        """Whether new QEMU gets a copy of the guest's RAM (mode live)."""
+        return bool(self.limits)
 
     @property
     def new_monitor(self) -> str:

@@ -77,3 +77,22 @@ FINISH = (
 )
 
 TRANSFER = (SPAWN, *MAKE_NEW, *CONNECT, *HAND_OVER, *FINISH)
+
+# Mode live: RAM is copied while the daemon is there.
+MAKE_COPY = (
+    Step("arm", "set old QEMU up to copy the guest and ask it what blocks it", undo="disarm", announce=State.SPAWNED),
+    Step("make", "let new QEMU make its devices", undo="end-new", announce=State.MIGRATING),
+    *MAKE_NEW[2:],
+    Step("copy", "copy the guest's RAM while it runs", undo="cancel"),
+)
+SWITCH = (
+    Step(
+        "switch",
+        "copy what is left, pause the guest and move its device state",
+        undo="resume-old",
+        announce=State.INCOMING,
+    ),
+    *HAND_OVER[1:],
+)
+
+LIVE = (SPAWN, *MAKE_COPY, *CONNECT, *SWITCH, *FINISH)

@@ -1,4 +1,4 @@
-"""The plan of a swap in mode ``transfer`` for one domain, from facts alone."""
+"""The plan of a swap in mode ``transfer`` or ``live`` for one domain, from facts alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
+from virtcpr.domain import shared_ram
 from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
@@ -19,7 +20,7 @@ from virtcpr.plan import replay
 from virtcpr.plan.findings.table import RESOURCE
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.replay import Command
-from virtcpr.plan.steps import TRANSFER, Step
+from virtcpr.plan.steps import LIVE, TRANSFER, Step
 from virtcpr.plan.tried import descriptors
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
@@ -73,6 +74,7 @@ class Plan:
     helpers: tuple[Helper, ...] = ()  # the processes that serve old QEMU: new gets others
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
+    limits: Mapping[str, int] = field(default_factory=dict)  # as ``Guest.limits``
     mode: Mode = Mode.TRANSFER
     steps: tuple[Step, ...] = TRANSFER
 
@@ -90,6 +92,7 @@ class Plan:
             taints=tuple(sorted(self.status.taints)),
             listeners=(*(socket.path for socket in self.bound), *self.binds),
             helpers=self.helpers,
+            limits=self.limits,
         )
 
     @property
@@ -112,8 +115,8 @@ class Unplannable(Exception):
         return RESOURCE.finding(name, {"what": str(self)})
 
 
-def plan(facts: DomainFacts) -> Plan:
-    """The plan for a domain without blockers.  Raises Unplannable if a resource can't be identified."""
+def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
+    """The plan for a domain without blockers in this mode.  Raises Unplannable if a resource can't be identified."""
     assert facts.process is not None
     assert facts.qemu is not None
     status, live = facts.status, facts.live
@@ -130,13 +133,19 @@ def plan(facts: DomainFacts) -> Plan:
     replaced = {option: new for option in line.options if (new := resources.replacement(option)) is not None}
     refuse_unknown(line.options, replaced)
     replaced |= {option: later(option, facts.process.age) for option in line.named("rtc")}
+    copies = mode is Mode.LIVE
+    if copies:
+        ram = [memdev.id or "" for memdev in facts.qemu.memdevs]
+        replaced |= shared_ram.replacements(line, ram, live.hugepage_kib())
+    more = () if facts.qemu.aux_ram_share or not copies else (shared_ram.AUX,)
+    cpr_socket = None if copies else f"{status.lib_dir}/cpr.sock"
     return Plan(
         name=facts.name,
         uuid=facts.uuid,
         pid=facts.process.pid,
         started=facts.process.started,
         emulator=facts.emulator.path,
-        argv=successor(line, facts.emulator.path, replaced, f"{status.lib_dir}/cpr.sock").argv(),
+        argv=successor(line, facts.emulator.path, replaced, cpr_socket, *more).argv(),
         status_path=facts.status_path,
         status_xml=facts.status_xml,
         status=status,
@@ -151,6 +160,9 @@ def plan(facts: DomainFacts) -> Plan:
         helpers=facts.process.helpers,
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
+        limits=facts.qemu.limits if copies else {},
+        mode=mode,
+        steps=LIVE if copies else TRANSFER,
     )
 
 

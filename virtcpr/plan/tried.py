@@ -1,4 +1,4 @@
-"""What mode transfer was run with for real, each by a test in tests/lab.  Anything else is ``not-yet-run``.
+"""What modes transfer and live were run with for real, by tests in tests/lab.  Anything else is ``not-yet-run``.
 
 A list of what was seen to fail would let through what nobody has tried: a disk on Ceph, a new property of a device.
 """
@@ -12,6 +12,7 @@ from itertools import chain
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import QemuFacts
 from virtcpr.domain.live import LiveDomain
+from virtcpr.model import Mode
 
 Tried = Mapping[str, str]  # the test → names, separated by spaces
 
@@ -26,6 +27,7 @@ VIDEO = "test_kinds.py::test_every_kind_of_a_display"
 TPM = "test_tpm.py::test_it_moves_there_and_back"
 VIRTIOFS = "test_desktop.py::test_it_moves_there_and_back"
 SPICE = "test_ports.py::test_it_moves_there_and_back"
+LINKS = "test_displays.py::test_links_actions_and_words_about_a_domain"
 IDLE = "test_kinds.py::test_what_is_there_but_not_in_use"
 
 # Options of the command line.
@@ -37,7 +39,7 @@ OPTIONS: Tried = {
     IDLE: "fsdev",
     SPICE: "spice",
     TPM: "tpmdev",
-    "test_displays.py::test_links_actions_and_words_about_a_domain": "action",
+    LINKS: "action",
 }
 # Drivers of -device, those that were attached included.
 DEVICES: Tried = {
@@ -85,6 +87,9 @@ PROTOCOLS: Tried = {IMAGES: "nbd"}
 FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks iso"}
 ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
+# The tests that mode live was run with, too (VIRTCPR_MODE=live).
+BY_LIVE = frozenset({UPGRADE, KINDS_Q35, KINDS_PC, VIDEO, IMAGES, HOTPLUG, MACHINES, DISPLAYS, LINKS})
+
 # A finding of its own names these, in words that help more.
 JUDGED_DEVICES = re.compile(
     r"vfio-.*|usb-host|vhost-.*|ccid-card-.*|usb-ccid|virtio-crypto.*|virtio-sound.*|usb-audio|virtio-input-host.*"
@@ -100,27 +105,29 @@ JUDGED_BLOCKS = frozenset({"nvme", "virtio-blk-vhost-user", "virtio-blk-vhost-vd
 NO_DESCRIPTOR = frozenset({"fdtype", "fdtypeA", "fdtypeB", "fd-bootchk"})
 
 
-def names(tried: Tried) -> frozenset[str]:
-    return frozenset(chain.from_iterable(group.split() for group in tried.values()))
+def names(tried: Tried, mode: Mode = Mode.TRANSFER) -> frozenset[str]:
+    """What was run in this mode, transfer or live."""
+    groups = (group for test, group in tried.items() if mode is Mode.TRANSFER or test in BY_LIVE)
+    return frozenset(chain.from_iterable(group.split() for group in groups))
 
 
-def untried(line: CommandLine, qemu: QemuFacts) -> tuple[str, ...]:
-    """What of a running guest was never moved by mode transfer, in words."""
-    return tuple(dict.fromkeys((*_of_line(line), *_of_qemu(qemu))))
+def untried(line: CommandLine, qemu: QemuFacts, mode: Mode = Mode.TRANSFER) -> tuple[str, ...]:
+    """What of a running guest was never moved in this mode, in words."""
+    return tuple(dict.fromkeys((*_of_line(line, mode), *_of_qemu(qemu, mode))))
 
 
-def _of_line(line: CommandLine) -> Iterator[str]:
+def _of_line(line: CommandLine, mode: Mode) -> Iterator[str]:
     for option in line.options:
-        if option.name not in names(OPTIONS):
+        if option.name not in names(OPTIONS, mode):
             yield f"-{option.name}"
         match option.name:
             case "device":
-                yield from _device(kind(option))
-            case "chardev" if kind(option) not in names(CHARDEVS):
+                yield from _device(kind(option), mode)
+            case "chardev" if kind(option) not in names(CHARDEVS, mode):
                 yield f"a character device of kind {kind(option)}"
-            case "display" if kind(option) not in names(SCREENS):
+            case "display" if kind(option) not in names(SCREENS, mode):
                 yield f"a display by {kind(option)}"
-            case "audiodev" if kind(option) not in names(AUDIO) | JUDGED_AUDIO:
+            case "audiodev" if kind(option) not in names(AUDIO, mode) | JUDGED_AUDIO:
                 yield f"sound through {kind(option)}"
             case "blockdev" if str(option.properties().get("filename")).startswith("/dev/fdset/"):
                 yield "an image that libvirt opened (fdgroup)"
@@ -128,24 +135,24 @@ def _of_line(line: CommandLine) -> Iterator[str]:
                 yield f"{kind(option)} with TLS"
 
 
-def _of_qemu(qemu: QemuFacts) -> Iterator[str]:
+def _of_qemu(qemu: QemuFacts, mode: Mode) -> Iterator[str]:
     for device in qemu.devices.values():
         if device.attached:
-            yield from _device(device.driver)
+            yield from _device(device.driver, mode)
     for sort in qemu.objects.values():
-        if sort not in names(OBJECTS) and not JUDGED_OBJECTS.fullmatch(sort):
+        if sort not in names(OBJECTS, mode) and not JUDGED_OBJECTS.fullmatch(sort):
             yield f"an object of kind {sort}"
     if any(memdev.kind == PLAIN_RAM and memdev.share for memdev in qemu.memdevs):
         yield f"an object of kind {PLAIN_RAM}"
     for node in qemu.nodes:
-        if node.driver not in names(BLOCKS) | JUDGED_BLOCKS:
+        if node.driver not in names(BLOCKS, mode) | JUDGED_BLOCKS:
             yield f"disks by {node.driver}"
-    if qemu.target not in names(TARGETS):
+    if qemu.target not in names(TARGETS, mode):
         yield f"guests of architecture {qemu.target}"
 
 
-def _device(driver: str) -> Iterator[str]:
-    if driver not in names(DEVICES) and not JUDGED_DEVICES.fullmatch(driver):
+def _device(driver: str, mode: Mode) -> Iterator[str]:
+    if driver not in names(DEVICES, mode) and not JUDGED_DEVICES.fullmatch(driver):
         yield f"device {driver}"
 
 

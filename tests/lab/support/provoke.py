@@ -36,19 +36,19 @@ def virtcpr(
     return run("python3", "-c", MEANWHILE, json.dumps(order), *arguments, check=False, timeout=240)
 
 
-def upgrade(*, emulator: str | None = None, **meanwhile: Any) -> Any:
+def upgrade(*, emulator: str | None = None, more: tuple[str, ...] = (), **meanwhile: Any) -> Any:
     """Move the guest to the other build, or to ``emulator``, which may run the same one; the report.
 
     No rehearsal: what fails here is the swap.  A guest that had just deleted a file in a shared directory gets a second
     try, as the report says.
     """
-    report = _upgrade(emulator, **meanwhile)
-    return _upgrade(emulator, **meanwhile) if DELETED in str(report) else report
+    report = _upgrade(emulator, more, **meanwhile)
+    return _upgrade(emulator, more, **meanwhile) if DELETED in str(report) else report
 
 
-def _upgrade(emulator: str | None, **meanwhile: Any) -> Any:
+def _upgrade(emulator: str | None, more: tuple[str, ...], **meanwhile: Any) -> Any:
     other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    arguments = ("--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other)
+    arguments = ("--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
     done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
@@ -62,9 +62,9 @@ def rehearsed() -> str:
     return str(planned["domains"][0]["rehearsal"]["verdict"])
 
 
-def killed_at(step: str) -> int:
+def killed_at(step: str, *more: str) -> int:
     """virtcpr is killed there, and the guardian has settled it; the one process that runs the guest."""
-    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", at={step: "kill -9 $PPID"})
+    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", *more, at={step: "kill -9 $PPID"})
     assert killed.code != 0
     run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
     run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
@@ -128,7 +128,7 @@ class Guest:
         assert client.monitor(NAME, "query-status")["running"] is True
         assert client.monitor(NAME, "query-migrate-parameters")["mode"] == "normal"
         assert leftovers() == ""
-        self.witness.beats(SMALL, 60, timeout=60)
+        self.witness.beats(SMALL, 30, timeout=60)
         report = self.witness.report(SMALL)
         assert report["ram_errors"] == report["disk_errors"] == report["failures"] == 0, report
         assert report["duplicates_or_reordered"] == 0, report

@@ -15,7 +15,7 @@ from virtcpr.actions.transfer.move import Move
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import QmpError
 from virtcpr.host.qemu import emulator
-from virtcpr.model import Mode, Rehearsal, Result, Severity, Trial
+from virtcpr.model import Mode, Rehearsal, Request, Result, Severity, Trial
 
 GO, NO_GO = Rehearsal(Trial.GO), Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exceeds allocated max 256")
 
@@ -132,7 +132,7 @@ def test_a_guest_that_new_qemu_refused_is_not_tried_again(runs: list[str]) -> No
     refused = part(domain)
     rehearse.rehearse([refused])
     assert (refused.result.trial, refused.result.words, runs) == (Trial.NO_GO, "VQ 0 vring.num 1024", [])
-    move = Move.of(domain)
+    move = Move.of(domain, Request())
     move.rehearsed(refused.result)
     (finding,) = move.findings
     assert (move.result, finding.code) == (Result.BLOCKED, "refused-before")
@@ -172,7 +172,7 @@ def test_a_command_line_that_cannot_be_understood_is_unsure(runs: list[str]) -> 
 
 
 def test_no_go_blocks_and_unsure_warns() -> None:
-    refused, doubtful, sure = (Move.of(facts.domain()) for _ in range(3))
+    refused, doubtful, sure = (Move.of(facts.domain(), Request()) for _ in range(3))
     refused.rehearsed(NO_GO)
     doubtful.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
     sure.rehearsed(GO)
@@ -186,14 +186,14 @@ def test_no_go_blocks_and_unsure_warns() -> None:
     )
     assert "'virtcpr upgrade --no-rehearse d1' tries anyway" in no.remedy
     assert "mode reboot leaves the guest down, its state on disk" in no.remedy
-    assert no.modes == maybe.modes == (Mode.TRANSFER, Mode.REBOOT)
+    assert no.modes == maybe.modes == (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT)
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
     assert "could not be rehearsed: it took more than 30 s" in maybe.message
     assert "in mode reboot it would be down, its state on disk" in maybe.remedy
 
 
 def test_a_doubt_is_not_told_after_a_success() -> None:
-    moved, failed = (Move.of(facts.domain()) for _ in range(2))
+    moved, failed = (Move.of(facts.domain(), Request()) for _ in range(2))
     for move, result in ((moved, Result.UPGRADED), (failed, Result.ROLLED_BACK)):
         move.rehearsed(Rehearsal(Trial.UNSURE, "it took more than 30 s"))
         move.end(result)

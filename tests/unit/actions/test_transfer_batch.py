@@ -69,7 +69,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def batch(guests: int, limit_s: float | None = None, seen: tuple[Blackout, ...] = ()) -> Any:
     made: Any = object.__new__(Batch)
-    made.request = SimpleNamespace(max_blackout_s=limit_s)
+    made.request = SimpleNamespace(max_blackout_s=limit_s, mode=None)
     made.connection, made.interrupt, made.notes = None, Interruption(), []
     made.moves = [FakeMove(number) for number in range(guests)]
     made._seen, made._blackouts, made._down = list(seen), [], False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +67,7 @@ class Qemu:
     mode: str = "normal"
     migration: str = "none"
     iothreads: tuple[str, ...] = ("iothread1",)
+    ram: Mapping[str, int] = field(default_factory=lambda: {"remaining": 1 << 20, "total": 1 << 30})
     world: World = field(init=False)
 
     def answer(self, command: str, arguments: Mapping[str, Any]) -> object:
@@ -77,17 +78,26 @@ class Qemu:
             case "query-status":
                 return {"status": self.status}
             case "query-migrate":
-                return {"status": self.migration}
+                return {"status": self.migration, **({"ram": self.ram} if self.migration == "active" else {})}
             case "query-iothreads":
                 return [{"id": name, "thread-id": self.process.pid} for name in self.iothreads]
             case "migrate-set-parameters":
-                self.mode = arguments["mode"]
+                self.mode = arguments.get("mode", self.mode)
+                if self.migration == "active" and arguments.get("downtime-limit", 1) > 1:  # mode live: all is copied
+                    self.status, self.migration = "finish-migrate", "pre-switchover"
             case "migrate":
-                self.migration = "setup"
+                self.migration = "active" if "uri" in arguments else "setup"
+            case "migrate-incoming" if other.migration != "setup":  # mode live: RAM is still to come
+                pass
+            case "migrate-continue":
+                self.status, self.migration = "postmigrate", "completed"
+                other.status, other.migration = "paused", "completed"
             case "migrate-incoming":
                 other.status, other.migration = "postmigrate", "completed"
                 self.status, self.migration = "paused", "completed"
             case "migrate_cancel":
+                if self.migration == "pre-switchover":
+                    self.status = "running"
                 self.migration = "cancelled"
             case "cont":
                 self.status = "running"
@@ -113,6 +123,11 @@ class FakeMonitor:
         return self.qemu.answer(command, arguments or {})
 
     async def migration_end(self, timeout: float) -> str:
+        return self.qemu.migration
+
+    async def migration_is(self, wanted: Collection[str], timeout: float) -> str:
+        if self.qemu.migration not in wanted:
+            raise QmpError(f"{self.name}: the migration isn't {' or '.join(wanted)} after {timeout:g} s")
         return self.qemu.migration
 
     def happened(self, name: str) -> float | None:

@@ -85,6 +85,7 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
     block = ask("query-block")
     objects = qmp.children(ask("qom-list", {"path": "/objects"}))
     devices = qom.devices(ask, line)
+    parameters = qmp.obj(ask("query-migrate-parameters"))
     jobs = [qmp.obj(job) for job in qmp.items(ask("query-jobs"))]
     return QemuFacts(
         version=qmp.version_text(version, package),
@@ -103,7 +104,8 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
         jobs=tuple(qmp.text(job["id"]) for job in jobs if qmp.text(job["status"]) not in IDLE_JOBS),
         aux_ram_share=_aux_ram_share(ask),
         blocked_reasons=qmp.blocked_reasons(ask("query-migrate")),
-        mode=qmp.text(qmp.obj(ask("query-migrate-parameters")).get("mode")) or "normal",  # the only one before 8.2
+        mode=qmp.text(parameters.get("mode")) or "normal",  # the only one before 8.2
+        limits=qmp.limits(parameters),
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
         drives=qom.drives(ask, qmp.drives(block), devices),
         legacy=qmp.legacy_drives(block),

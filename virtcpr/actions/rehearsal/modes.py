@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from virtcpr.actions.monitor import cpr, query, reboot
+from virtcpr.actions.monitor import cpr, precopy, query, reboot
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine, successor
 from virtcpr.domain.facts import Emulator
-from virtcpr.domain.twin import in_files
+from virtcpr.domain.twin import copied_from, copied_to, in_files
 from virtcpr.errors import HostError, QmpError, QmpRefused
-from virtcpr.host.qemu.qmp import Monitor
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Monitor
 from virtcpr.host.qemu.scratch import Directory, Scratch
 from virtcpr.model import Mode
 
@@ -65,6 +65,31 @@ class Transfer:
             raise HostError(await cpr.reason(old))
 
 
+class Live:
+    """An ordinary migration, into shared RAM: side by side, by a socket.  RAM, never touched, has no pages."""
+
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
+        self._line = line
+        self._main = place.path("main.sock")
+
+    def before(self) -> Sequence[str]:
+        return (*copied_from(self._line).argv()[1:], "-S")
+
+    def after(self) -> Sequence[str]:
+        return successor(copied_to(self._line), "", {}, None).argv()[1:]
+
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        await precopy.arm(old, "its twin")
+        new = await after.monitor(timeout)
+        await precopy.begin(old, new, self._main, held=False)
+        if await old.migration_is(("pre-switchover", *MIGRATION_ENDS), timeout) == "pre-switchover":
+            await precopy.go_on(old)
+        if await new.migration_end(timeout) != "completed":
+            raise QmpRefused(await cpr.reason(new))
+        if await old.migration_end(timeout) != "completed":
+            raise HostError(await cpr.reason(old))
+
+
 class Reboot:
     """cpr-reboot: by a file.  RAM, never touched, is in files of its own, so that the save takes no time."""
 
@@ -101,4 +126,4 @@ async def _execute(side: Monitor, commands: Iterable[reboot.Command]) -> None:
         await side.execute(command, arguments)
 
 
-MODES: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.REBOOT: Reboot}
+MODES: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.LIVE: Live, Mode.REBOOT: Reboot}

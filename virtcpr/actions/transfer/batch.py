@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from virtcpr.actions.records import history, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.transfer.group import Group
-from virtcpr.actions.transfer.move import Move, planned
+from virtcpr.actions.transfer.move import Move, moved_by, planned
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
@@ -16,7 +16,7 @@ from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Progress, Request, Result, UpgradeReport, Watch
-from virtcpr.plan.forecast import at_once, blackouts, with_forecast
+from virtcpr.plan.forecast import at_once, blackouts, one_by_one, with_forecast
 from virtcpr.plan.outcome import exit_code
 
 
@@ -48,7 +48,7 @@ class Batch:
         self.interrupt = Interrupt()
         self.notes: list[str] = []
         self.moves = planned(connection, request, ping=True)
-        self._pauses = history.pauses(Mode.TRANSFER)
+        self._pauses = history.pauses(moved_by(request))
         self._seen = history.blackouts()
         self._blackouts: list[Blackout] = []  # of this run
         self._down = False  # libvirt's daemon couldn't be started again
@@ -60,7 +60,15 @@ class Batch:
     @property
     def forecast(self) -> Blackouts | None:
         """How often and how long libvirt's daemon will be away; None if that can't be told."""
-        return blackouts(self._seen, sum(move.result is None for move in self.moves), self._limit_ms)
+        moving = sum(move.result is None for move in self.moves)
+        if self._one_by_one:
+            return one_by_one(self._seen, moving)
+        return blackouts(self._seen, moving, self._limit_ms)
+
+    @property
+    def _one_by_one(self) -> bool:
+        """The host has one guest's RAM twice at a time."""
+        return moved_by(self.request) is Mode.LIVE
 
     @property
     def _limit_ms(self) -> float | None:
@@ -77,7 +85,8 @@ class Batch:
                     watch(Progress(move.facts.name, "", result=move.result))
             left = [move for move in self.moves if move.result is None]
             while left:  # whatever becomes of a guest, it isn't tried twice
-                number = at_once([*self._seen, *self._blackouts], len(left), self._limit_ms)
+                most = 1 if self._one_by_one else len(left)
+                number = at_once([*self._seen, *self._blackouts], most, self._limit_ms)
                 if why := self._stops(number):
                     part, left = left, []
                     for move in part:

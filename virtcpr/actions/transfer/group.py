@@ -17,6 +17,7 @@ from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records import journal
 from virtcpr.actions.rehearsal.rehearse import remember_refusal
 from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, verify
+from virtcpr.actions.transfer.copying import COPY_SECONDS, Copying
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel
 from virtcpr.actions.transfer.new_qemu import end, spawn
@@ -108,7 +109,11 @@ class Group:
         move.phases.append(Phase(SPAWN.name, round((time.monotonic() - begun) * 1000, 2)))
         uuid = move.facts.uuid
         daemon = Passthrough(f"{move.facts.name} (old QEMU)", lambda: self._domain(uuid))
-        move.hand_over = HandOver(move.plan, move.new, record, watch, daemon)
+        if move.plan.mode is Mode.LIVE:
+            move.hand_over = copying = Copying(move.plan, move.new, record, watch, daemon)
+            copying.timeout_s = self.request.timeout_s or COPY_SECONDS
+        else:
+            move.hand_over = HandOver(move.plan, move.new, record, watch, daemon)
 
     def _domain(self, uuid: str) -> Domain:
         """By a connection that works: the daemon may have started anew.  Raises HostError."""
@@ -228,7 +233,7 @@ class Group:
         elif move.result not in (None, Result.UNKNOWN):
             self._close(over.journal)
             if over.refusal and move.result is Result.ROLLED_BACK:
-                remember_refusal(move.facts, Mode.TRANSFER, over.refusal)
+                remember_refusal(move.facts, over.plan.mode, over.refusal)
 
     async def _finish(self, move: Move) -> None:
         await move.there.finish()
@@ -280,7 +285,7 @@ class Group:
             domain = self.connection.lookup(move.facts.uuid)
             if domain.state()[0] == "in shutdown":
                 raise guest_events.ended_in_new(move.facts.name, move.new.process.pid)
-            problems += verify.verify(domain, move.facts, move.new.process.pid, move.hand_over.placement)
+            problems += verify.verify(domain, move.expected, move.new.process.pid, move.hand_over.placement)
             record.note(State.DONE)
         except (VirtcprError, OSError, KeyError, ValueError, TypeError) as error:
             # If new has ended, nothing is left to settle.  A QEMU that libvirt kills closes its monitor before it ends.

@@ -50,9 +50,12 @@ class HandOver(WaysOut):
     is dead.  Unsettled: a step failed after the point of no return, or rolling back failed; the journal stays.
     """
 
+    making: Sequence[Step] = MAKE_NEW
+    handing_over: Sequence[Step] = HAND_OVER
+
     async def make_new(self) -> None:
         """Have new QEMU make its devices, and compare it with old; the guest runs."""
-        await self._through(MAKE_NEW)
+        await self._through(self.making)
 
     async def connect(self) -> None:
         """Reach old QEMU without the daemon, which is away; the guest runs."""
@@ -60,7 +63,7 @@ class HandOver(WaysOut):
 
     async def hand_over(self) -> None:
         """Give new QEMU the guest.  Nothing else is done meanwhile: this guest alone is paused."""
-        await self._through(HAND_OVER)
+        await self._through(self.handing_over)
 
     async def finish(self) -> None:
         """The guest runs in new QEMU: end old, and tell libvirt and systemd-machined."""

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from virtcpr.domain import qmp, status
+from virtcpr.domain import qmp, shared_ram, status
 from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host.files import atomic
@@ -54,13 +54,14 @@ def put_sockets(guest: Guest) -> None:
 
 
 def text(guest: Guest) -> str:
-    """libvirt's record of the guest; if it is gone or can't be read, the record from before the swap."""
+    """libvirt's record of the guest for new QEMU's, and with the RAM that new QEMU has; if it is gone or can't be
+    read, the record from before the swap."""
     try:
         record = atomic.read_text(Path(guest.status_path))
         status.read(record)
     except (HostError, ParseError, ValueError):
-        return guest.status_xml
-    return record
+        record = guest.status_xml
+    return status.with_domain(record, shared_ram.readied) if guest.copied else record
 
 
 def reserve(guest: Guest) -> None:

@@ -13,6 +13,7 @@ from virtcpr.actions.records.journal import Entry, Journal
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.new_qemu import NewQemu
+from virtcpr.domain import shared_ram
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import descriptors, oom
@@ -49,10 +50,13 @@ class Move(Outcome):
     hand_over: HandOver | None = None
 
     @classmethod
-    def of(cls, facts: DomainFacts, *, force: bool = False, trying: bool = False) -> Move:
+    def of(cls, facts: DomainFacts, request: Request) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
-        decision = decide(facts, force=force, trying=trying)
-        findings = () if decision.current else decision.reasons(Mode.TRANSFER)
+        if request.unready and facts.qemu is not None and facts.qemu.handed_over:
+            return cls(facts, result=Result.CURRENT)
+        mode = moved_by(request)
+        decision = decide(facts, mode=mode, force=request.force, trying=request.trying)
+        findings = () if decision.current else decision.reasons(mode)
         return cls(facts, findings, decision.verdict, plan=None if decision.verdict else decision.plan)
 
     def recovered(self, recovered: Recovered) -> None:
@@ -84,6 +88,12 @@ class Move(Outcome):
                 oom_score_adj=oom.score(Process(self.plan.pid, self.plan.started)),
             )
         )
+
+    @property
+    def expected(self) -> DomainFacts:
+        """The domain as it must be after the move, but for its QEMU."""
+        copied = self.plan is not None and self.plan.mode is Mode.LIVE
+        return replace(self.facts, xml=shared_ram.readied(self.facts.xml)) if copied else self.facts
 
     @property
     def there(self) -> HandOver:
@@ -131,12 +141,18 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     """
     pairs = probed(connection, request, ping=ping)
     moves = [move for _, move in pairs]
-    refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.TRANSFER))
+    mode = moved_by(request)
+    refuse_long_pauses(moves, request.max_pause_ms, history.pauses(mode))
     refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts())
     _fit([move for move in moves if move.result is None], parallel(request))
     if request.rehearse:
-        rehearse_outcomes(pairs, Mode.TRANSFER)
+        rehearse_outcomes(pairs, mode)
     return moves
+
+
+def moved_by(request: Request) -> Mode:
+    """The mode of the request: two processes side by side."""
+    return request.mode or Mode.TRANSFER
 
 
 def _fit(moves: list[Move], parallel: int) -> None:
@@ -157,7 +173,4 @@ def parallel(request: Request) -> int:
 def probed(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:
     """Each domain of the request with its move, not rehearsed yet."""
     probe = Probe(request.emulator, ping=ping)
-    return [
-        (domain, Move.of(probe.facts(domain), force=request.force, trying=request.trying))
-        for domain in chosen(connection, request)
-    ]
+    return [(domain, Move.of(probe.facts(domain), request)) for domain in chosen(connection, request)]

@@ -1,4 +1,4 @@
-"""New QEMU, started beside the old one and waiting on the CPR channel; nothing of the guest is touched yet."""
+"""New QEMU, started beside the old one; it makes no device yet, and nothing of the guest is touched."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from virtcpr.host.qemu import listeners
 from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
 from virtcpr.host.system.wait import wait_until
+from virtcpr.model import Mode
 from virtcpr.plan.transfer import Bound, Plan
 
 READY_SECONDS = 30.0
@@ -38,7 +39,10 @@ T = TypeVar("T")
 
 @dataclass
 class NewQemu:
-    """The process that will take over, the descriptors held for it, and where its output in the domain's log begins."""
+    """The process that will take over, the descriptors held for it, and where its output in the domain's log begins.
+
+    ``go``: in mode live the pipe on which it waits before QEMU is executed; it ends if virtcpr does.
+    """
 
     process: Process
     taps: tuple[tuple[int, int], ...]  # number in old, descriptor here
@@ -46,6 +50,13 @@ class NewQemu:
     ports: tuple[tuple[int, int], ...]  # as taps
     log: Path
     log_start: int
+    go: int | None = None
+
+    def begin(self) -> None:
+        """Mode live: execute QEMU, which makes its devices at once."""
+        assert self.go is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: whoever connects to it will say so
+            os.write(self.go, b"!")
 
     def words(self) -> str:
         """QEMU's last errors in the domain's log since new was started, or nothing; old's are among them.
@@ -68,10 +79,13 @@ class NewQemu:
         for fd in (*(fd for _, fd in (*self.taps, *self.ports)), *self.displays):
             os.close(fd)
         self.taps, self.displays, self.ports = (), (), ()
+        if self.go is not None:
+            os.close(self.go)
+            self.go = None
 
 
 def spawn(plan: Plan) -> NewQemu:
-    """Start new QEMU and wait until it listens on the CPR channel.
+    """Start new QEMU and wait until it listens on the CPR channel; in mode live, until it waits for ``begin``.
 
     Raises HostError, with QEMU's own words, if it doesn't; new is dead then, and nothing is left of it.
     """
@@ -96,11 +110,16 @@ def spawn(plan: Plan) -> NewQemu:
         taps = tuple((source, clone(source, kept)) for source in plan.taps)
         displays = tuple(clone(source, kept) for source in plan.displays)
         ports = tuple((source, clone(source, kept)) for source in plan.ports)
-        process = launch(Launch(plan.argv, plan.pid, plan.started, fds))
+        waits, go = os.pipe() if plan.mode is Mode.LIVE else (None, None)
+        if waits is not None and go is not None:
+            held.callback(os.close, waits)
+            kept.callback(os.close, go)
+        process = launch(Launch(plan.argv, plan.pid, plan.started, fds, go=waits))
         kept.pop_all()
-    new = NewQemu(process, taps, displays, ports, log, start)
+    new = NewQemu(process, taps, displays, ports, log, start, go)
     try:
-        _await_listening(new, plan)
+        if go is None:
+            _await_listening(new, plan)
     except BaseException:
         end(new, plan)
         raise

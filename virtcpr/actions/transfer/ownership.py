@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from virtcpr.actions.monitor import precopy
 from virtcpr.actions.monitor.query import run_state, set_capabilities
 from virtcpr.actions.transfer import helpers
 from virtcpr.domain import qmp
@@ -41,6 +42,8 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
         raise HostError(f"{old.name} is {state} and doesn't resume")
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await set_capabilities(old, {"return-path": guest.return_path})
+    if guest.copied:
+        await precopy.put_back(old, guest.limits)
     if not guest.runs:
         return "is suspended as before"
     return "runs on" if state == "running" else f"is stopped ({state})"

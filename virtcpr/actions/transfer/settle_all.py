@@ -80,7 +80,7 @@ def _note(journals: list[Journal], settled: list[Recovered]) -> None:
     entries = {record.entry.uuid: record.entry for record in journals}
     for outcome in settled:
         if entry := entries.get(outcome.uuid):
-            moved.note_settled(outcome, Mode.TRANSFER, entry.source, entry.target)
+            moved.note_settled(outcome, Mode.LIVE if entry.guest.copied else Mode.TRANSFER, entry.source, entry.target)
 
 
 def _unhooked(outcome: Recovered) -> Recovered:

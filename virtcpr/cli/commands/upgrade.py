@@ -19,6 +19,7 @@ from virtcpr.cli.options import (
     Moving,
     RehearseOption,
     RunningDomain,
+    TimeoutOption,
     TryOption,
     UpgradeMode,
     UpgradeModeOption,
@@ -44,6 +45,7 @@ def upgrade(
     parallel: Annotated[int | None, typer.Option(metavar="N", help="Make at most N new QEMUs at a time.")] = None,
     max_pause: MaxPauseOption = None,
     max_blackout: MaxBlackoutOption = None,
+    timeout: TimeoutOption = None,
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
@@ -52,6 +54,7 @@ def upgrade(
 ) -> UpgradeReport:
     """Move running domains onto the installed QEMU.  Their guests keep running, except for a pause of milliseconds.
 
+    With --mode live RAM is copied while the guests run, so that they need not be prepared; they are afterwards.
     With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  With
     --fallback reboot only those are that can't be moved otherwise.  A domain that can't be moved, or already runs the
     installed QEMU, is left alone: the result says why.
@@ -63,8 +66,12 @@ def upgrade(
         raise UsageError(f"--parallel must be at least 1, not {parallel}", hint=hint)
     if suspend and UpgradeMode.REBOOT.mode not in (mode.mode, fallback.mode):
         raise UsageError("--suspend-guest needs --mode reboot or --fallback reboot", hint=hint)
+    if timeout is not None and (mode is not UpgradeMode.LIVE or not 0 < timeout < float("inf")):
+        raise UsageError("--timeout needs --mode live, and more than 0 seconds", hint=hint)
     moves = Moving(mode, fallback, max_pause, max_blackout, rehearse, force, trying)
-    request = replace(moves.request(session, domain, every, emulator), parallel=parallel, suspend=suspend)
+    request = replace(
+        moves.request(session, domain, every, emulator), parallel=parallel, suspend=suspend, timeout_s=timeout
+    )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode, planned.forecast)):

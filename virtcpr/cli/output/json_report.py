@@ -94,6 +94,8 @@ def _(outcome: PrepareReport) -> dict[str, Any]:
         extra["xml"] = outcome.document
     if outcome.notes:
         extra["notes"] = list(outcome.notes)
+    if outcome.moves is not None:
+        extra["moves"] = document(outcome.moves)
     return {**_envelope("prepare", outcome.exit_code, domains), **extra}
 
 

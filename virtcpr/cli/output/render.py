@@ -49,7 +49,8 @@ def report(session: Session, outcome: Report) -> str:
         case PrepareReport():
             if outcome.dry_run:
                 return changes(session, outcome.domains, sys.stdout)
-            return _draw(session, tables.prepare(outcome))
+            drawn = _draw(session, tables.prepare(outcome))
+            return drawn if outcome.moves is None else f"{drawn}\n{_draw(session, tables.upgrade(outcome.moves))}"
         case RecoverReport():
             return _draw(session, tables.recover(outcome))
         case HookReport():

@@ -137,7 +137,7 @@ def _prepared(domain: PreparedDomain, *, dry_run: bool) -> Row:
 
 def _next_step(report: PrepareReport) -> tuple[str, ...]:
     running = [domain for domain in report.domains if domain.running and domain.result in CHANGED]
-    if not running or report.dry_run:
+    if not running or report.dry_run or report.moves is not None:
         return ()
     return ("it takes effect when the domain is shut down and started",)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -118,17 +118,21 @@ class Monitor:
         Needs the capability ``events``.  Raises QmpError at the time-out (seconds), and at once if the monitor is
         lost.
         """
+        return await self.migration_is(MIGRATION_ENDS, timeout)
+
+    async def migration_is(self, wanted: Collection[str], timeout: float) -> str:
+        """Wait until the migration had one of these states since this session began; which.  As ``migration_end``."""
 
         def status() -> str | None:
             payloads = (event.get("data") for event in self._events.get("MIGRATION", []))
             words = (str(data.get("status")) for data in payloads if isinstance(data, dict))
-            return next((word for word in words if word in MIGRATION_ENDS), None)
+            return next((word for word in words if word in wanted), None)
 
         try:
             async with asyncio.timeout(timeout), self._arrived:
                 await self._arrived.wait_for(lambda: self._lost or status())
         except TimeoutError as error:
-            raise QmpError(f"{self.name}: the migration didn't end within {timeout:g} s") from error
+            raise QmpError(f"{self.name}: the migration isn't {' or '.join(wanted)} after {timeout:g} s") from error
         ended = status()
         if ended is None:
             raise QmpError(f"{self.name}: QEMU's monitor was lost during the migration")

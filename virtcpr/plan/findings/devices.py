@@ -38,6 +38,13 @@ def user_interface(subject: Subject) -> Iterator[Hit]:
             yield {"interface": interface.alias or interface.mac or "", "network": network}
 
 
+def staying_boot_roms(subject: Subject) -> Iterator[Hit]:
+    """Until now QEMU made nothing of them: only with aux-ram-share it does."""
+    models = subject.live.boot_roms()
+    if models and not subject.qemu.aux_ram_share:
+        yield {"models": ", ".join(sorted(models))}
+
+
 def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
     """Now, or after the next start."""
     if any(document.lost_boot_roms() for document in (subject.live, subject.stored) if document is not None):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import QemuFacts
 from virtcpr.domain.reconcile import reconcile
+from virtcpr.model import Mode
 from virtcpr.plan import tried
 from virtcpr.plan.findings.rule import Hit, Subject
 
@@ -17,9 +18,19 @@ def unreadable(subject: Subject) -> Iterator[Hit]:
 
 
 def not_yet_run(subject: Subject) -> Iterator[Hit]:
-    what = () if subject.line is None else tried.untried(subject.line, subject.qemu)
-    if what:
+    if what := _untried(subject, Mode.TRANSFER):
         yield {"what": ", ".join(what)}
+
+
+def not_yet_copied(subject: Subject) -> Iterator[Hit]:
+    """What mode transfer was run with, and mode live wasn't."""
+    neither = _untried(subject, Mode.TRANSFER)
+    if what := [name for name in _untried(subject, Mode.LIVE) if name not in neither]:
+        yield {"what": ", ".join(what)}
+
+
+def _untried(subject: Subject, mode: Mode) -> tuple[str, ...]:
+    return () if subject.line is None else tried.untried(subject.line, subject.qemu, mode)
 
 
 def not_yet_run_in_document(subject: Subject) -> Iterator[Hit]:

@@ -95,6 +95,38 @@ def no_room_for_two(subject: Subject) -> Iterator[Hit]:
             yield {"wanted": _mib(wanted), "free": _mib(max(free, default=0)), "kind": "hugepages"}
 
 
+def in_file(subject: Subject) -> Iterator[Hit]:
+    """In a directory it is one that new QEMU doesn't see."""
+    for memdev in subject.qemu.memdevs:
+        if memdev.kind == "memory-backend-file" and memdev.place != "directory":
+            yield {"id": memdev.id or "", "path": memdev.path or ""}
+
+
+def of_several_sizes(subject: Subject) -> Iterator[Hit]:
+    """The XML says less simply than one ``<page>`` of what size each backend's pages are."""
+    private = any(memdev.kind == "memory-backend-file" for memdev in subject.qemu.memdevs)
+    several = "memoryBacking/hugepages[page/@nodeset or page[2]] | devices/memory/source/pagesize"
+    if private and (subject.live.hugepage_kib() is None or subject.live.matches(several)):
+        yield {}
+
+
+def without_backend(subject: Subject) -> Iterator[Hit]:
+    memdevs = subject.qemu.memdevs
+    if not memdevs or any(memdev.id is None for memdev in memdevs):
+        yield {}
+
+
+def no_room_for_two_below_the_limit(subject: Subject) -> Iterator[Hit]:
+    process = subject.facts.process
+    if process is None or process.memory_room is None:
+        return
+    in_memfd = all(memdev.share for memdev in subject.qemu.memdevs)  # else its own memory has RAM in it
+    wanted = process.own_memory + (subject.live.memory_kib() if in_memfd else 0)
+    if wanted > process.memory_room:
+        more = wanted - process.memory_room
+        yield {"room": _mib(process.memory_room), "wanted": _mib(wanted), "more": _mib(more + 1024)}
+
+
 def no_room_below_the_limit(subject: Subject) -> Iterator[Hit]:
     """New QEMU is in the cgroups of the old one, and takes as much memory of its own; RAM is shared."""
     process = subject.facts.process
@@ -112,15 +144,10 @@ def _mib(kib: int) -> str:
 
 def next_boot_is_ready(subject: Subject) -> Iterator[Hit]:
     """The running process isn't prepared, the persistent XML is."""
-    if _stored_ready(subject) and not _running_ready(subject):
+    if _stored_ready(subject) and not subject.qemu.handed_over:
         yield {}
 
 
 def next_boot_is_not_ready(subject: Subject) -> Iterator[Hit]:
-    if subject.stored is not None and _running_ready(subject) and not _stored_ready(subject):
+    if subject.stored is not None and subject.qemu.handed_over and not _stored_ready(subject):
         yield {}
-
-
-def _running_ready(subject: Subject) -> bool:
-    memdevs = subject.qemu.memdevs
-    return subject.qemu.aux_ram_share and bool(memdevs) and all(m.share and m.place != "directory" for m in memdevs)

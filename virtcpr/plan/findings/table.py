@@ -34,6 +34,8 @@ HOSTDEV = "devices/hostdev or devices/interface/@type='hostdev'"
 NO_S3 = "pm/suspend-to-mem/@enabled='no'"
 NOT_YET_RUN = "not-yet-run"
 NOT_RUN = "mode transfer was never run with: {what}"
+NOT_RUN_LIVE = "mode live was never run with: {what}"
+TRY_LIVE = f"{REBOOTS}; or 'virtcpr upgrade --mode live --try {{name}}' tries it: only if the domain can be lost"
 TRY = f"{REBOOTS}; or 'virtcpr upgrade --try {{name}}' tries it on this domain: only if it can be lost"
 CPR_DOC = "QEMU docs/devel/migration/CPR.rst"
 BLOCKERS = "QEMU migrate_add_blocker*()"
@@ -47,49 +49,49 @@ def _told_by_the_plan(subject: Subject) -> Iterator[Hit]:
 
 # fmt: off
 RESOURCE = Rule(
-    "resource", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "resource", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "QEMU's open file for {what} can't be identified, so it can't be handed over",
     "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
 )
 
 DESCRIPTORS = Rule(
-    "descriptors", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "descriptors", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "virtcpr may have {limit} files open, and needs more to move this domain together with the others of the batch",
     "move it in a batch of its own afterwards ('virtcpr upgrade {name}'), or raise the hard limit of open files "
     "('ulimit -Hn')", "plan/descriptors.py",
 )
 
 LONG_PAUSE = Rule(
-    "long-pause", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "long-pause", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a pause of {forecast} ms is forecast, by its last moves; --max-pause allows {limit} ms",
     "allow more, or move it at a quieter time; 'virtcpr history {name}' shows its last pauses", "plan/forecast.py",
 )
 
 LONG_BLACKOUT = Rule(
-    "long-blackout", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "long-blackout", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "libvirt's daemon would be away for {forecast} s for one guest, by the last times; --max-blackout allows {limit} s",
     "allow more; or find out why the daemon takes so long, and move one domain without --max-blackout: the forecast is "
     "the median of the last ten times", "plan/forecast.py",
 )
 
 NO_GO = Rule(
-    "rehearsal", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
     "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
-    "'virtcpr upgrade --no-rehearse {name}' tries anyway: if that fails, mode transfer rolls back, and mode reboot "
-    "leaves the guest down, its state on disk, until a QEMU accepts it", "actions/rehearsal/rehearse.py",
+    "'virtcpr upgrade --no-rehearse {name}' tries anyway: if that fails, modes transfer and live roll back, and mode "
+    "reboot leaves the guest down, its state on disk, until a QEMU accepts it", "actions/rehearsal/rehearse.py",
 )
 
 UNSURE = Rule(
-    "rehearsal-unsure", (TRANSFER, REBOOT), RUNNING, _told_by_the_plan,
+    "rehearsal-unsure", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "whether {version} can take over this machine could not be rehearsed: {words}",
-    "in mode transfer the guest keeps running in old QEMU if new QEMU can't; in mode reboot it would be down, its "
-    "state on disk, until a QEMU accepts it: move an unimportant guest first",
+    "in modes transfer and live the guest keeps running in old QEMU if new QEMU can't; in mode reboot it would be "
+    "down, its state on disk, until a QEMU accepts it: move an unimportant guest first",
     "actions/rehearsal/rehearse.py", WARNING,
 )
 
 REFUSED = Rule(
-    "refused-before", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "refused-before", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "{version} refused this guest at {time}: {words}",
     "shut it down and start it ('virsh shutdown {name}', 'virsh start {name}'), or wait for a QEMU build that accepts "
     "it; 'virtcpr upgrade --no-rehearse {name}' tries again", "actions/rehearsal/rehearse.py",
@@ -171,7 +173,7 @@ EMULATORS = (
     Rule("emulator-arch", ALL, RUNNING, state.emulator_of_another_target,
          "the emulator {path} runs {target} guests, this guest is {wanted}",
          "name an emulator of the guest's architecture", "QEMU query-target"),
-    Rule("emulator-cpr", (TRANSFER,), EMULATOR, state.emulator_without("cpr-transfer"),
+    Rule("emulator-cpr", (TRANSFER, LIVE), EMULATOR, state.emulator_without("cpr-transfer"),
          "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
     Rule("emulator-reboot", (REBOOT,), EMULATOR, state.emulator_without("cpr-reboot"),
          "the emulator {path} ({version}) can't do {mode}", "install QEMU {since} or newer", CPR_DOC),
@@ -180,7 +182,7 @@ EMULATORS = (
     Rule("machine-gone", ALL, EMULATOR, state.machine_unknown,
          "the emulator {path} ({version}) has no machine type {machine}",
          "keep a QEMU that has it, or change the machine type and let the guest boot", "QEMU query-machines"),
-    Rule("qemu-old", (TRANSFER,), RUNNING, state.runs_in_qemu_without("cpr-transfer"),
+    Rule("qemu-old", (TRANSFER, LIVE), RUNNING, state.runs_in_qemu_without("cpr-transfer"),
          "the guest runs in QEMU {version}, {mode} needs {since}",
          "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
     Rule("qemu-old-reboot", (REBOOT,), RUNNING, state.runs_in_qemu_without("cpr-reboot"),
@@ -234,6 +236,10 @@ MEMORY = (
     Rule("host-memory", (LIVE,), RUNNING, memory.no_room_for_two,
          "mode live needs the guest's RAM twice: {wanted}, but only {free} of {kind} are available",
          "free memory, or use mode transfer", "Linux /proc/meminfo"),
+    Rule("memory-limit", (LIVE,), RUNNING, memory.no_room_for_two_below_the_limit,
+         "mode live needs the guest's RAM twice: about {wanted}, and the limits of its cgroups leave {room}",
+         "raise the limit by {more} until the domain is moved: 'virsh memtune {name} --live --hard-limit …'",
+         "Linux admin-guide/cgroup-v2.rst memory.max"),
     Rule("memory-limit", (TRANSFER,), RUNNING, memory.no_room_below_the_limit,
          "new QEMU takes about {wanted} of memory beside the guest's RAM, and the limits of its cgroups leave {room}",
          "raise the limit by {more} until the domain is moved: 'virsh memtune {name} --live --hard-limit …'",
@@ -241,6 +247,14 @@ MEMORY = (
     Rule("cold-boot-pending", SHARED, RUNNING, memory.next_boot_is_ready,
          "the persistent XML is prepared, the running guest was started before that", "shut it down and start it",
          "libvirt virDomainGetXMLDesc(INACTIVE)", INFO),
+    Rule("ram-file", (LIVE,), RUNNING, memory.in_file,
+         "RAM {id} is in the file {path}, which new QEMU would have, too", "use mode transfer if RAM is shared, or "
+         f"{REBOOTS}", "QEMU system/physmem.c qemu_ram_alloc_from_file()"),
+    Rule("ram-pages", (LIVE,), RUNNING, memory.of_several_sizes,
+         "the domain has huge pages of several sizes, or only for a part of its RAM: nothing was run with that",
+         f"{REBOOTS}", OURS),
+    Rule("ram-unnamed", (LIVE,), RUNNING, memory.without_backend,
+         "RAM has no memory backend, so that new QEMU can't be given a shared one", f"{REBOOTS}", OURS),
     Rule("next-boot-unprepared", SHARED, RUNNING, memory.next_boot_is_not_ready,
          "the running guest is prepared, the persistent XML isn't: after the next start it can't be moved",
          "'virtcpr prepare {name}'", "libvirt virDomainGetXMLDesc(INACTIVE)", WARNING),
@@ -266,7 +280,7 @@ MIGRATION = (
          "the migration capability {capability} is on, which changes what new QEMU must expect",
          CAPABILITY_OFF,
          "QEMU qapi/migration.json MigrationCapability"),
-    Rule("write-threshold", (LIVE, EXEC), RUNNING, migration.write_thresholds,
+    Rule("write-threshold", (EXEC,), RUNNING, migration.write_thresholds,
          "a write threshold is set on block node {node}, which new QEMU wouldn't know",
          "remove it ('virsh domblkthreshold {name} DISK 0'), and set it again after the move",
          "libvirt qemuMonitorSetBlockThreshold()"),
@@ -342,7 +356,7 @@ DEVICES = (
     Rule("redirdev", RUNS_ON, DOCUMENT, has("devices/redirdev[not(@type='spicevmc')]"),
          "the domain has a redirected USB device",
          f"{REBOOTS}, or detach it", "QEMU hw/usb/redirect.c"),
-    Rule("redirdev-spice", (Mode.TRANSFER,), DOCUMENT, has("devices/redirdev[@type='spicevmc']"),
+    Rule("redirdev-spice", (TRANSFER, LIVE), DOCUMENT, has("devices/redirdev[@type='spicevmc']"),
          "the domain can have USB devices of a SPICE client; a move while it has one was never run",
          "nothing, if no client has given it a USB device", "QEMU hw/usb/redirect.c", WARNING),
     Rule("smartcard", RUNS_ON, DOCUMENT, has("devices/smartcard"), "the domain has a smartcard",
@@ -381,7 +395,7 @@ DEVICES = (
     Rule("interface", RUNS_ON, DOCUMENT, devices.interface_kind,
          "the network interface {interface} is of type {kind}, which can't be handed over",
          f"{REBOOTS}, or detach it ('virsh detach-interface {{name}} {{type}}')", OURS),
-    Rule("interface-user", (TRANSFER,), RUNNING, devices.user_interface,
+    Rule("interface-user", (TRANSFER, LIVE), RUNNING, devices.user_interface,
          "the move ends the guest's connections through {interface}, {network}",
          "programs in the guest must connect again; a bridge or a tap keeps connections", "QEMU net/slirp.c", WARNING),
     Rule("passt", RUNS_ON, DOCUMENT,
@@ -398,14 +412,19 @@ DEVICES = (
     Rule("network-boot", (TRANSFER,), DOCUMENT, devices.lost_boot_roms,
          "the domain boots from the network, but 'prepare' removed its interfaces' boot ROMs when it didn't",
          "'virtcpr prepare --undo {name}', then prepare it again", "QEMU hw/pci/pci.c pci_add_option_rom()", WARNING),
-    Rule("interface-queues", (TRANSFER,), DOCUMENT, has("devices/interface[@type='direct'][driver/@queues > 1]"),
+    Rule("boot-rom", (LIVE,), RUNNING, devices.staying_boot_roms,
+         "its interfaces keep their boot ROMs ({models}) until its next start: if one is detached after the move, QEMU "
+         "may take another file for the ROM of the next that is attached",
+         "detach no interface until the guest was shut down and started, prepared ('virtcpr prepare {name}')",
+         "QEMU system/physmem.c qemu_ram_free(), cpr_name()", WARNING),
+    Rule("interface-queues", (TRANSFER, LIVE), DOCUMENT, has("devices/interface[@type='direct'][driver/@queues > 1]"),
          "the domain has a macvtap interface with several queues: Linux doesn't say which of them the guest uses",
          f"{REBOOTS}, or give it one queue (<driver queues='1'/>)", "Linux drivers/net/tap.c tap_ioctl()"),
     Rule("disk", RUNS_ON, DOCUMENT, has("devices/disk[@type='nvme' or @type='vhostuser' or @type='vhostvdpa']"),
          "the domain has a disk that is a device of the host (NVMe, vhost-user, vDPA)",
          f"{REBOOTS}, which was never run with such a disk, or restart the guest",
          "QEMU block/nvme.c, hw/block/vhost-user-blk.c"),
-    Rule("iotune", (LIVE, EXEC), DOCUMENT, has("devices/disk/iotune | devices/disk/throttlefilters"),
+    Rule("iotune", (EXEC,), DOCUMENT, has("devices/disk/iotune | devices/disk/throttlefilters"),
          "the domain has I/O throttling, which new QEMU wouldn't know", "remove it with 'virsh blkdeviotune'",
          "libvirt qemuMonitorSetBlockIoThrottle()"),
     Rule("transient-disk", ALL, DOCUMENT, has("devices/disk/transient"), "the domain has a transient disk", RESTART,
@@ -415,7 +434,7 @@ DEVICES = (
     Rule("chardev-net", RUNS_ON, DOCUMENT, has("devices/*[not(self::interface)]/source[@tls='yes']"
              " | devices/rng/backend/source[@tls='yes']"),
          "the domain has a character device on a TCP port with TLS", DETACH, OURS),
-    Rule("chardev-connected", (TRANSFER,), RUNNING, devices.clients,
+    Rule("chardev-connected", (TRANSFER, LIVE), RUNNING, devices.clients,
          "a client is connected to the socket of {device}, and must connect again after the move",
          "nothing, if the client connects again by itself",
          "QEMU chardev/char-socket.c", WARNING),
@@ -435,7 +454,8 @@ DEVICES = (
 )
 
 UNTRIED = (
-    Rule(NOT_YET_RUN, (TRANSFER,), RUNNING, drift.not_yet_run, NOT_RUN, TRY, "virtcpr/plan/tried.py"),
+    Rule(NOT_YET_RUN, (TRANSFER, LIVE), RUNNING, drift.not_yet_run, NOT_RUN, TRY, "virtcpr/plan/tried.py"),
+    Rule(NOT_YET_RUN, (LIVE,), RUNNING, drift.not_yet_copied, NOT_RUN_LIVE, TRY_LIVE, "virtcpr/plan/tried.py"),
     Rule(NOT_YET_RUN, (TRANSFER,), STOPPED, drift.not_yet_run_in_document, NOT_RUN, TRY, "virtcpr/plan/tried.py"),
 )
 

@@ -1,0 +1,182 @@
+"""Mode live: guests that were never prepared are copied into a QEMU with shared RAM, and can be handed over then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import Guests
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support.chaos import FULL
+from tests.lab.support.client import run, shell, virsh
+from tests.lab.support.guests import DATABASE, IMAGES, LEGACY, OFFICE, SMALL
+from tests.lab.support.machine import Lab
+from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade
+
+LIVE = ("--mode", "live")
+SHAPES = tuple(replace(shape, prepared=False) for shape in (OFFICE, DATABASE, LEGACY))
+FILED = replace(SMALL, name="filed", number=19, prepared=False, ram_file=True)
+READY = ["<source type='memfd'/>", "<access mode='shared'/>", "<qemu:arg value='aux-ram-share=on'/>"]
+# At `connect` and later libvirt's daemon is away.
+BEFORE = ("make", "compare", "copy", "connect", "switch", "received") if FULL else ("make", "copy", "switch")
+STEPS = ("arm", *BEFORE, "commit", "end-old", "record") if FULL else ("make", "copy", "received", "end-old")
+
+
+def test_they_are_made_ready_at_once_and_can_be_handed_over_then(guests: Guests) -> None:
+    run("python3", "-", stdin=REBUILD)
+    guests.start(*SHAPES)
+    before = {shape.name: virsh("dumpxml", "--inactive", shape.name) for shape in SHAPES}
+    assert client.upgrade("--all", "--mode", "transfer")["exit_code"] == 0  # the build is the installed one
+    refused = client.upgrade("--all", "--mode", "transfer", "--force")
+    assert {domain["result"] for domain in refused["domains"]} == {"blocked"}
+    guests.witness.mark()
+
+    prepared = json.loads(client.virtcpr("prepare", "--live", "--all", "--yes", "-o", "json", timeout=240).out)
+
+    assert (prepared["exit_code"], {domain["result"] for domain in prepared["domains"]}) == (0, {"prepared"}), prepared
+    report = prepared["moves"]
+    results = [(domain["result"], domain["mode"], *codes(domain)) for domain in report["domains"]]
+    assert results == [("upgraded", "live", "boot-rom")] * len(SHAPES), report
+    assert report["blackouts"]["times"] == len(SHAPES)
+    for shape in SHAPES:
+        guests.assert_well(shape)
+        assert [line for line in READY if line in virsh("dumpxml", shape.name)] == READY
+        assert [line for line in READY if line in virsh("dumpxml", "--inactive", shape.name)] == READY
+        capabilities = client.monitor(shape.name, "query-migrate-capabilities")
+        assert [one["capability"] for one in capabilities if one["state"]] == ["events"]
+    again = json.loads(client.virtcpr("prepare", "--live", "--all", "--yes", "-o", "json").out)
+    assert {domain["result"] for domain in again["domains"]} == {"unchanged"}
+    assert {domain["result"] for domain in again["moves"]["domains"]} == {"current"}
+    for emulator in (REBUILT, EMULATOR):
+        handed_over = client.upgrade("--all", "--mode", "transfer", "--emulator", emulator)
+        assert {domain["result"] for domain in handed_over["domains"]} == {"upgraded"}, handed_over
+    client.virtcpr("prepare", "--undo", "--all", "--yes")
+    for shape in SHAPES:
+        assert virsh("dumpxml", "--inactive", shape.name) == before[shape.name]
+        guests.assert_well(shape)
+        virsh("shutdown", "--mode", "acpi", shape.name)
+        run("timeout", "60", "sh", "-c", f"until virsh domstate {shape.name} | grep -q 'shut off'; do sleep 0.2; done")
+
+
+def codes(domain: Any) -> list[str]:
+    return [finding["code"] for finding in domain["findings"]]
+
+
+def test_ram_in_a_file_stays_where_it_is(guests: Guests) -> None:
+    guests.start(FILED)
+    (domain,) = client.upgrade(FILED.name, *LIVE, "--force")["domains"]
+    assert (domain["result"], "ram-file" in codes(domain)) == ("blocked", True), domain
+
+
+@pytest.fixture(scope="module")
+def guest(lab: Lab) -> Iterator[Guest]:
+    """More of it has pages than is copied while libvirt's daemon is away."""
+    made = Guest(prepared=False, memory_mib=768, ram_mib=512)
+    yield made
+    made.end()
+
+
+def watched(guest: Guest) -> int:
+    """Its process; it was never moved by mode live."""
+    if "memfd" in virsh("dumpxml", NAME, "--xpath", "//memoryBacking"):
+        virsh("destroy", NAME)
+    return guest.is_watched()
+
+
+def assert_as_before(guest: Guest, process: int) -> None:
+    """It runs on in old QEMU, whose settings are as they were."""
+    guest.assert_well(process)
+    assert "memoryBacking" not in virsh("dumpxml", NAME)
+    capabilities = client.monitor(NAME, "query-migrate-capabilities")
+    assert [one["capability"] for one in capabilities if one["state"]] == ["events"]
+    limits = client.monitor(NAME, "query-migrate-parameters")
+    assert (limits["downtime-limit"], limits["multifd-channels"], limits["max-bandwidth"]) == (300, 2, 134217728)
+
+
+@pytest.mark.parametrize("step", BEFORE)
+def test_new_qemu_is_killed(guest: Guest, step: str) -> None:
+    process = watched(guest)
+    report = upgrade(more=LIVE, at={step: "kill -9 $NEW"})
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert_as_before(guest, process)
+
+
+def test_it_is_interrupted_while_ram_is_copied(guest: Guest) -> None:
+    process = watched(guest)
+    report = upgrade(more=LIVE, at={"copy": "kill -INT $PPID"})
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert "interrupted" in said(report)
+    assert_as_before(guest, process)
+
+
+def test_it_is_not_copied_in_time(guest: Guest) -> None:
+    process = watched(guest)
+    report = upgrade(more=(*LIVE, "--timeout", "0.02"))
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert "isn't copied within 0.02 s: its guest writes" in said(report)
+    assert_as_before(guest, process)
+
+
+@pytest.mark.parametrize("change", ["attach", "snapshot"])
+def test_what_changes_meanwhile_is_noticed(guest: Guest, change: str) -> None:
+    process = watched(guest)
+    extra = f"{IMAGES}/{NAME}-extra.raw"
+    run("truncate", "-s", "8M", extra)
+    commands = {
+        "attach": f"virsh attach-disk {NAME} {extra} vdz >/dev/null",
+        "snapshot": f"virsh snapshot-create-as {NAME} --disk-only --no-metadata --atomic over >/dev/null",
+    }
+    report = upgrade(more=LIVE, at={"copy": commands[change]})
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert f"{NAME} changed" in said(report)
+    if change == "attach":
+        virsh("detach-disk", NAME, "vdz")
+    else:
+        shell(f"virsh blockcommit {NAME} vda --active --pivot --wait >/dev/null; rm -f {IMAGES}/{NAME}-0.over")
+    assert_as_before(guest, process)
+
+
+def test_it_is_destroyed_while_it_is_copied(guest: Guest) -> None:
+    watched(guest)
+    report = upgrade(more=LIVE, at={"copy": f"virsh destroy {NAME} >/dev/null"})
+    assert report["domains"][0]["result"] == "failed", report
+    guest.assert_ended()
+
+
+@pytest.mark.thorough
+def test_a_suspended_guest_stays_suspended(guest: Guest) -> None:
+    watched(guest)
+    virsh("suspend", NAME)
+    report = upgrade(more=LIVE)
+    assert report["domains"][0]["result"] == "upgraded", report
+    assert virsh("domstate", NAME).strip() == "paused"
+    virsh("resume", NAME)
+    guest.assert_well(new_process(report))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_virtcpr_is_killed(guest: Guest, step: str) -> None:
+    watched(guest)
+    process = killed_at(step, *LIVE)
+    guest.assert_well(process)
+
+
+@pytest.mark.thorough
+def test_libvirts_daemon_is_killed_while_ram_is_copied(guest: Guest) -> None:
+    process = watched(guest)
+    report = upgrade(more=LIVE, at={"copy": "kill -9 $(cat /run/libvirtd.pid)"})
+    assert report["domains"][0]["result"] in ("rolled-back", "upgraded"), report
+    guest.assert_well(process if report["domains"][0]["result"] == "rolled-back" else new_process(report))
+
+
+@pytest.mark.thorough
+def test_old_qemu_is_killed_while_ram_is_copied(guest: Guest) -> None:
+    watched(guest)
+    report = upgrade(more=LIVE, at={"copy": "kill -9 $OLD"})
+    assert report["domains"][0]["result"] == "failed", report
+    guest.assert_ended()

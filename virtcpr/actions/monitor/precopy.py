@@ -1,0 +1,107 @@
+"""The QMP commands of an ordinary migration between two processes of one host (mode live).
+
+QEMU switches over by itself as soon as what is left to copy can be copied within ``downtime-limit``.  libvirt's daemon
+must be away then.  So RAM is copied at full speed until little is left, and from then on nearly not at all, until the
+daemon is away: ``max-bandwidth`` holds QEMU up (migration/migration.c, migration_rate_limit()).  If it comes to the end
+all the same, it pauses the guest and waits (``pause-before-switchover``): nobody has handed anything over by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from virtcpr.actions.monitor import query
+from virtcpr.domain import qmp
+from virtcpr.errors import HostError
+from virtcpr.host.qemu.qmp import Qmp
+
+UNLIMITED = 1 << 50  # bytes a second
+HELD = 1 << 10  # bytes a second: a page or two in a tenth of a second
+AT_ONCE_MS = 1  # the least downtime-limit: with 0 QEMU would never look at what is left (migration_iteration_run())
+# Pages that were never written are no pages in new QEMU, either: without multifd new would read them, and by that take
+# memory for them (migration/ram.c, ram_handle_zero(); migration/multifd-zero-page.c).
+NEW = {"events": True, "multifd": True}
+ONLY_NOW = ("multifd", "pause-before-switchover", "auto-converge")  # capabilities that old doesn't keep
+OLD = {"events": True, "return-path": True, **dict.fromkeys(ONLY_NOW, True)}
+CHANNELS = 1
+
+
+@dataclass(frozen=True)
+class Copied:
+    """How far old QEMU is: sizes in bytes, rates in bytes a second.  ``dirtied``: how fast the guest writes."""
+
+    status: str
+    remaining: int = 0
+    total: int = 0
+    passes: int = 0
+    rate: float = 0.0
+    dirtied: float = 0.0
+    why: str = ""
+
+
+async def arm(old: Qmp, name: str) -> None:
+    """Ask old QEMU for its blockers, and set it up.  Raises HostError."""
+    reasons = qmp.blocked_reasons(await old.execute("query-migrate"))
+    if reasons:
+        raise HostError(f"{name}: QEMU refuses: {'; '.join(reasons)}")
+    await query.set_capabilities(old, OLD)
+    await _limits(old, UNLIMITED, AT_ONCE_MS)
+
+
+async def begin(old: Qmp, new: Qmp, main: str, *, held: bool) -> None:
+    """Let old QEMU copy RAM to new, which stays alive if it can't load it; nearly nothing if ``held``."""
+    await query.set_capabilities(new, NEW)
+    await new.execute("migrate-set-parameters", {"multifd-channels": CHANNELS})
+    await new.execute("migrate-incoming", {"uri": f"unix:{main}", "exit-on-error": False})
+    if held:
+        await hold(old)
+    await old.execute("migrate", {"uri": f"unix:{main}"})
+
+
+async def look(old: Qmp) -> Copied:
+    """How far it is.  Raises QmpError."""
+    answer = qmp.obj(await old.execute("query-migrate"))
+    status, why = qmp.text(answer.get("status")), qmp.text(answer.get("error-desc"))
+    if "ram" not in answer:
+        return Copied(status, why=why)
+    ram: Mapping[str, object] = qmp.obj(answer["ram"])
+
+    def number(key: str) -> int:
+        return int(str(ram.get(key, 0)))
+
+    return Copied(
+        status=status,
+        remaining=number("remaining"),
+        total=number("total"),
+        passes=number("dirty-sync-count"),
+        rate=float(str(ram.get("mbps", 0))) * 1e6 / 8,
+        dirtied=float(number("dirty-pages-rate") * number("page-size")),
+        why=why,
+    )
+
+
+async def hold(old: Qmp) -> None:
+    """Copy nearly nothing more for now."""
+    await _limits(old, HELD, AT_ONCE_MS)
+
+
+async def release(old: Qmp, downtime_ms: int) -> None:
+    """Copy the rest, and pause the guest once that takes no longer than this."""
+    await _limits(old, UNLIMITED, downtime_ms)
+
+
+async def go_on(old: Qmp) -> None:
+    """Old has paused the guest: hand over its devices."""
+    await old.execute("migrate-continue", {"state": "pre-switchover"})
+
+
+async def put_back(old: Qmp, limits: Mapping[str, int]) -> None:
+    """Old QEMU as it was before ``arm``, but for its return path."""
+    await query.set_capabilities(old, dict.fromkeys(ONLY_NOW, False))
+    await old.execute("migrate-set-parameters", limits)
+
+
+async def _limits(old: Qmp, bandwidth: int, downtime_ms: int) -> None:
+    limits = {"max-bandwidth": bandwidth, "downtime-limit": downtime_ms, "multifd-channels": CHANNELS}
+    await old.execute("migrate-set-parameters", limits)

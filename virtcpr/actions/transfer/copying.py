@@ -1,0 +1,126 @@
+"""Mode live: the hand-over of a guest whose RAM can't be handed over, and is copied instead.
+
+Everything else is as in mode transfer: new QEMU is made while libvirt's daemon is there, the guest runs while its RAM
+is copied, and the daemon is away only from when little is left of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from virtcpr.actions.monitor import precopy, query
+from virtcpr.actions.monitor.precopy import Copied
+from virtcpr.actions.transfer import guest_events, tcp_ports
+from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.actions.transfer.taps import Taps
+from virtcpr.actions.transfer.ways_out import there
+from virtcpr.errors import HostError, QmpError
+from virtcpr.host.processes.proc import resident
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS
+from virtcpr.model import Progress
+from virtcpr.plan.steps import MAKE_COPY, SWITCH, State
+
+POLL = 0.005  # s between two looks at how much is left
+SHOWN_EVERY = 2.0  # s between two lines of progress
+SWITCH_SECONDS = 10.0  # from when the daemon is away until the guest is paused
+COPY_SECONDS = 600.0  # for RAM, if nobody says otherwise; the guest runs
+DOWNTIME_MS = 300  # QEMU's default
+# So much is left for when the daemon is away: enough for QEMU not to come to the end between two looks.  Pages that
+# were never written go by ten times as fast as others.
+LEAST_LEFT, MOST_LEFT = 32 << 20, 256 << 20
+KEEPS_UP = 0.5  # of the rate at which RAM is copied: a guest that writes faster isn't ready to be switched over
+
+
+class Copying(HandOver):
+    """As ``HandOver``, in mode live."""
+
+    making, handing_over = MAKE_COPY, SWITCH
+    timeout_s = COPY_SECONDS
+
+    @property
+    def _actions(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {**super()._actions, "make": self._make, "copy": self._copy, "switch": self._switch}
+
+    async def _arm(self) -> None:
+        self._refuse_changed()
+        await guest_events.as_planned(self.plan, self._daemon)
+        self._told = True
+        await precopy.arm(self._daemon, self.plan.name)
+        self._taps = Taps(self.new.taps)
+        self._ports = tcp_ports.note(self.new.ports)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports)
+
+    async def _make(self) -> None:
+        self._taps.keep()
+        self._taken = tcp_ports.take(self.new.ports)
+        self.new.begin()
+
+    async def _copy(self) -> None:
+        """Return when little is left, and QEMU is held up."""
+        total = await asyncio.to_thread(resident, self.old)
+        await precopy.begin(self._daemon, there(self._new), self.plan.main_socket, held=total <= MOST_LEFT)
+        self._refuse_changed()  # from here on QEMU lets nobody attach a device, which would be copied in vain
+        await self._unless_one_dies(self._copied(total))
+
+    async def _copied(self, resident_bytes: int) -> None:
+        begun = shown = time.monotonic()
+        now, fastest = Copied("setup"), 0.0
+        while True:
+            now = await precopy.look(self._daemon)
+            if now.status == "pre-switchover":
+                raise HostError(f"{self.plan.name} was copied before libvirt's daemon was away", hint="try again")
+            if now.status in MIGRATION_ENDS:
+                raise HostError(f"{self.plan.name} can't be copied: {now.why or now.status}")
+            fastest = max(fastest, now.rate)
+            if now.status == "active" and _little_left(now, resident_bytes) and now.dirtied <= KEEPS_UP * fastest:
+                await precopy.hold(self._daemon)
+                return
+            if time.monotonic() - begun > self.timeout_s:
+                raise HostError(
+                    f"{self.plan.name} isn't copied within {self.timeout_s:g} s: {_rates(now, fastest)}",
+                    hint="try again when the guest writes less, or with a longer --timeout",
+                )
+            if time.monotonic() - shown > SHOWN_EVERY:
+                shown = time.monotonic()
+                self.watch(Progress(self.plan.name, "copy", text=_progress(now)))
+            await asyncio.sleep(POLL)
+
+    async def _switch(self) -> None:
+        old = there(self._old)
+        await guest_events.as_planned(self.plan, old)
+        await self._show()
+        self._taps.note()
+        self.journal.write(State.INCOMING, taps=self._taps.settings)
+        self._paused_after = time.monotonic()
+        await precopy.release(old, DOWNTIME_MS)
+        reached = await self._unless_one_dies(old.migration_is(("pre-switchover", *MIGRATION_ENDS), SWITCH_SECONDS))
+        if reached != "pre-switchover":
+            raise HostError(f"{self.plan.name} can't be copied: {(await precopy.look(old)).why or reached}")
+        self._taps.hand_over()
+        await precopy.go_on(old)
+
+    async def _commit(self) -> None:
+        await super()._commit()
+        try:
+            await query.set_capabilities(there(self._new), dict.fromkeys(precopy.NEW.keys() - {"events"}, False))
+        except QmpError as error:
+            self.warnings.append(f"a capability of its migrations stays on: {error.message}")
+
+
+def _little_left(now: Copied, resident_bytes: int) -> bool:
+    never_written = max(now.total - resident_bytes, 0)
+    return now.remaining <= min(max(never_written, LEAST_LEFT), MOST_LEFT)
+
+
+def _progress(now: Copied) -> str:
+    done = 100 * (1 - now.remaining / now.total) if now.total else 0
+    left = f", {now.remaining / now.rate:.0f} s left" if now.rate else ""
+    return f"{done:.0f} % copied, {now.rate / (1 << 20):.0f} MiB/s{left}"
+
+
+def _rates(now: Copied, fastest: float) -> str:
+    return (
+        f"its guest writes {now.dirtied / (1 << 20):.0f} MiB/s, and QEMU copies {fastest / (1 << 20):.0f} MiB/s at most"
+    )
