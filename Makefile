@@ -16,7 +16,7 @@ help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
 	@echo 'make test    linters, unit, contract and lab tests (root)'
 	@echo 'make host    tests on an emulated host with KVM (root)'
-	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, a hundred swaps, and whatever is too long for the others; hours (root)'
+	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, a hundred swaps, every kind of device by mode live, and whatever is too long for the others; hours (root)'
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
 	@echo 'make picture draw docs/upgrade.svg, the terminal of an upgrade in the lab (root)'
@@ -43,8 +43,9 @@ host: $(STAMP)
 chaos: $(STAMP) lab
 	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/recovery/test_chaos.py tests/lab/recovery/test_chaos_reboot.py tests/lab/recovery/test_blackout.py \
 	    tests/lab/auto/test_by_itself.py tests/lab/reboot/test_save.py \
-	    $(patsubst %,tests/lab/transfer/test_%.py,helpers desktop ports passt)
+	    $(patsubst %,tests/lab/transfer/test_%.py,helpers desktop ports passt live)
 	VIRTCPR_CHAOS=full $(RUN) -m pytest -m thorough tests/lab
+	VIRTCPR_MODE=live $(RUN) -m pytest $(patsubst %,tests/lab/transfer/test_%.py,displays hotplug images kinds machines)
 
 unit: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract

@@ -18,6 +18,8 @@ from tests.lab.support.machine import Lab
 
 NAME = "kinds"
 # The lab has no udev.  The loop device is one of its host's, and is given back.
+# The others can't be moved by mode live (QEMU, migrate_add_blocker_normal()).
+IMAGE_KINDS = ("qcow2",) if client.MODE == "live" else ("qcow2", "vmdk", "vdi", "vpc", "qcow")
 PREPARE = f"""
 cd {IMAGES}
 for format in qcow2 vmdk vdi vpc qcow; do qemu-img create -q -f $format {NAME}.$format 16M; done
@@ -93,10 +95,7 @@ def controllers(kind: str, *models: str) -> str:
     return "".join(f"<controller type='{kind}' model='{model}'/>" for model in models)
 
 
-FORMATS = "".join(
-    disk(f"vd{letter}", "virtio", kind, kind)
-    for letter, kind in zip("bcdef", ("qcow2", "vmdk", "vdi", "vpc", "qcow"), strict=True)
-)
+FORMATS = "".join(disk(f"vd{letter}", "virtio", kind, kind) for letter, kind in zip("bcdef", IMAGE_KINDS, strict=False))
 SCSI = "<controller type='scsi' index='0' model='virtio-scsi'><driver iothread='1'/></controller>" + "".join(
     f"<controller type='scsi' index='{number}' model='{model}'/>"
     + disk(f"sd{letter}", "scsi", str(number), more=on_controller(number))
