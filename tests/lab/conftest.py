@@ -128,7 +128,7 @@ class Guests:
         for shape in self._started:
             client.remove(shape.name)
 
-    def assert_well(self, shape: Shape, *, beats: int = 60) -> None:
+    def assert_well(self, shape: Shape, *, beats: int = 30) -> None:
         """The guest goes on: it beats, one of it only, the connection stands, RAM and disks are whole."""
         self.witness.beats(shape, beats)
         report = self.witness.report(shape)

@@ -19,7 +19,7 @@ from tests.lab.support.machine import Lab
 from virtcpr.actions.records.system_journal import DOMAIN_ID, SUMMARY_ID
 
 WEB, MAIL, DB = (
-    replace(SMALL, name=name, number=60 + n, memory_mib=160, ram_mib=16, interval_us=10_000, prepared=name != "db")
+    replace(SMALL, name=name, number=60 + n, memory_mib=160, ram_mib=16, prepared=name != "db")
     for n, name in enumerate(("web", "mail", "db"))
 )
 ALL = (WEB, MAIL, DB)
@@ -198,7 +198,7 @@ def test_by_itself_once_dpkg_is_done(outdated: Guests) -> None:
     assert time.monotonic() - released >= QUIET_SECONDS
 
     for shape in (WEB, MAIL):
-        outdated.assert_well(shape, beats=100)
+        outdated.assert_well(shape, beats=50)
         assert client.qemu_version(shape.name) == client.upstream(client.versions()["NEW"])
     assert client.pid("db") == before[2]
     said = json.loads(run("cat", f"{HEARD}/json").out)
@@ -228,7 +228,7 @@ def test_mode_reboot_where_it_is_allowed(outdated: Guests) -> None:
     report = auto()
     assert actions(report) == {"db": "upgraded", "mail": "current", "web": "current"}
     assert report["domains"][0]["mode"] == "reboot"
-    outdated.assert_well(DB, beats=100)
+    outdated.assert_well(DB, beats=50)
 
 
 def test_without_an_emulator_nothing_is_done(outdated: Guests) -> None:

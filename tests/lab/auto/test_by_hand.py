@@ -16,10 +16,7 @@ from tests.lab.support.guests import SMALL
 from tests.lab.support.machine import Lab
 from virtcpr.actions.records.system_journal import DOMAIN_ID
 
-WEB, DB = (
-    replace(SMALL, name=name, number=66 + n, memory_mib=160, ram_mib=16, interval_us=10_000)
-    for n, name in enumerate(("web", "db"))
-)
+WEB, DB = (replace(SMALL, name=name, number=66 + n, memory_mib=160, ram_mib=16) for n, name in enumerate(("web", "db")))
 METRICS = "/var/lib/node-exporter/virtcpr.prom"
 KILLED = """
 virtcpr upgrade web --yes 2>/tmp/err >/dev/null &
@@ -61,7 +58,7 @@ def test_a_move_by_hand_resolves_the_alert(outdated: Guests) -> None:
 
     assert done.code == 0, done
     assert len([line for line in done.err.splitlines() if ": db: " in line]) <= 3, done.err
-    outdated.assert_well(DB, beats=100)
+    outdated.assert_well(DB, beats=50)
     metrics = run("cat", METRICS).out
     assert "virtcpr_outdated_domains 1\n" in metrics
     assert 'virtcpr_pause_seconds{domain="db"} 0.' in metrics
@@ -71,7 +68,7 @@ def test_a_move_by_hand_resolves_the_alert(outdated: Guests) -> None:
 
 def test_a_move_that_the_guardian_settled_is_in_the_history(outdated: Guests) -> None:
     run("sh", "-c", KILLED, timeout=180)
-    outdated.assert_well(WEB, beats=100)
+    outdated.assert_well(WEB, beats=50)
     last = history()[-1]
     assert (last["name"], last["result"]) in (("web", "upgraded"), ("web", "rolled-back"))
     runs = client.qemu_version("web")

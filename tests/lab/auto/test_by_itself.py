@@ -25,7 +25,7 @@ from tests.lab.support.machined import make_a_machine_of
 FULL = os.environ.get("VIRTCPR_CHAOS") == "full"
 BUSY_SECONDS = 60 if FULL else 8
 THREE = tuple(
-    replace(SMALL, name=name, number=number, memory_mib=160, ram_mib=16, interval_us=10_000)
+    replace(SMALL, name=name, number=number, memory_mib=160, ram_mib=16)
     for number, name in enumerate(("one", "two", "three"), 70)
 )
 STUCK = replace(THREE[0], name="stuck", number=73, prepared=False)
@@ -181,7 +181,7 @@ def test_where_the_canary_fails_no_other_is_touched(guests: Guests) -> None:
     assert run("systemctl", "show", "-P", "ExecMainStatus", "virtcpr-auto.service").out == "5\n"
     assert pids() == processes
     for shape in THREE:
-        guests.assert_well(shape, beats=100)
+        guests.assert_well(shape, beats=50)
     assert run("systemctl", "is-active", "killer", check=False).out == "inactive\n"
 
 
@@ -212,7 +212,7 @@ def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
     assert client.pid(STUCK.name) == stuck
     assert run("systemctl", "show", "-P", "ExecMainStatus", "virtcpr-auto.service").out == "3\n"
     for shape in (*THREE, STUCK):
-        guests.assert_well(shape, beats=100)
+        guests.assert_well(shape, beats=50)
 
 
 def test_where_qemu_is_removed_nothing_is_done(guests: Guests) -> None:

@@ -86,6 +86,7 @@ def stand_in(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.thorough
 def test_on_a_device_for_which_a_file_stands_in(guests: Guests) -> None:
     guests.adopt(ON_DEVICE)
     odd = "<memory unit='KiB'>261900</memory>"  # libvirt gives QEMU the next MiB

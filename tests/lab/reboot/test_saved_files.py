@@ -178,7 +178,7 @@ def test_put_right_it_goes_on(waiting: Waiting) -> None:
     report: Any = json.loads(client.virtcpr("restore", "--all", "--yes", "-o", "json").out)
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (0, "restored"), report
-    waiting.witness.beats(SHAPE, 60)
+    waiting.witness.beats(SHAPE, 30)
     seen = waiting.witness.report(SHAPE)
     assert seen["ram_errors"] == seen["disk_errors"] == seen["failures"] == 0, seen
     assert seen["duplicates_or_reordered"] == 0, seen

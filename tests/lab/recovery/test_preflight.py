@@ -124,7 +124,7 @@ def test_a_journal_that_cannot_be_read_keeps_libvirt_away(guest: Guests) -> None
     assert "shut off" in virsh("domstate", SMALL.name)
     assert shell("cd /run/virtcpr/held; ls */*").split() == [f"{uuid}/{SMALL.name}.pid", f"{uuid}/{SMALL.name}.xml"]
     assert qemu_processes() == 2
-    guest.witness.beats(SMALL, 60)
+    guest.witness.beats(SMALL, 30)
     assert "runs already" in run("virsh", "start", SMALL.name, check=False).err
 
     shell(f"cat /run/journal > {journal}")

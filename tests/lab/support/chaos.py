@@ -116,7 +116,7 @@ class Host:
     def assert_well(self) -> int:
         """The guest beats and all that it checks is right; how often it booted since the mark."""
         try:
-            self.witness.beats(self.shape, 60, timeout=20)
+            self.witness.beats(self.shape, 30, timeout=20)
         except LabCommandError:  # it boots
             self.watch()
         report = self.witness.report(self.shape)

@@ -71,7 +71,7 @@ class Shape:
     ram_file: bool = False  # its RAM is a shared file of libvirt's instead, which mode reboot leaves in place
     ram_mib: int = 64  # how much of the memory the witness verifies
     # The witness's pauses; with those of a lively guest an emulated one takes more than half a processor.
-    interval_us: int = 10_000  # between two heartbeats
+    interval_us: int = 20_000  # between two heartbeats
     ram_pause_us: int = 60_000  # between two MiB of RAM
     disk_pause_us: int = 100_000  # between two rounds of a disk
     kernel_options: str = ""

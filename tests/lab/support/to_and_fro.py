@@ -18,7 +18,7 @@ def keep_old() -> None:
     client.install_qemu("NEW")
 
 
-def move(guests: Guests, shape: Shape, moves: int, *, beats: int = 60) -> None:
+def move(guests: Guests, shape: Shape, moves: int, *, beats: int = 30) -> None:
     """So many moves, NEW first: the guest is well after each, and in the end nothing has grown."""
     known = client.versions()
     turns = ((EMULATOR, client.upstream(known["NEW"])), (KEPT, client.upstream(known["OLD"])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.builds import REBUILD, REBUILT, STOP_DAEMON, UNITS
@@ -9,6 +11,7 @@ from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
 
 
+@pytest.mark.thorough
 def test_a_daemon_without_systemd(guests: Guests) -> None:
     run("python3", "-", stdin=REBUILD)
     shell(f"{STOP_DAEMON}; libvirtd -d; virsh net-list >/dev/null")

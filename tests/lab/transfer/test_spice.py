@@ -76,6 +76,7 @@ def test_a_move_that_fails_leaves_both_ports_to_old(guest: Guest) -> None:
     guest.assert_well(process)
 
 
+@pytest.mark.thorough
 def test_a_password_of_the_hosts(guest: Guest) -> None:
     """It is in qemu.conf; once it is gone from there, nobody knows it."""
     virsh("destroy", NAME)
