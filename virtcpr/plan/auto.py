@@ -10,7 +10,7 @@ from shlex import quote
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import ParseError
 from virtcpr.model import Action, AutoDomain, AutoReport, Finding, Mode, Outlook, Result, Severity
-from virtcpr.plan.policy import Auto, Fallback, Policy
+from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare
 
 METADATA = "its metadata"
 NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set '<auto>off</auto>' --live --config"
@@ -18,7 +18,7 @@ NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A running domain.  ``outlook`` is for mode transfer, ``reboot`` for mode reboot, if that was examined.
+    """A running domain.  ``outlook`` is for mode transfer, ``live`` and ``reboot`` for these modes, if examined.
 
     ``wish`` is the word in its metadata, None if there is none; ``problem`` says why the installed emulator can't be
     used.
@@ -28,6 +28,12 @@ class Candidate:
     wish: str | None = None
     problem: str | None = None
     reboot: Outlook | None = None
+    live: Outlook | None = None
+
+    @property
+    def others(self) -> tuple[Outlook, ...]:
+        """Of the other modes that were examined, in the order in which they are taken."""
+        return tuple(outlook for outlook in (self.live, self.reboot) if outlook is not None)
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,20 @@ def to_rehearse(candidate: Candidate, policy: Policy) -> bool:
     return candidate.outlook.moves and not candidate.problem and wanted(candidate, policy) in (Auto.NOTIFY, Auto.APPLY)
 
 
+def to_copy(candidate: Candidate, policy: Policy) -> bool:
+    """Whether mode live should be tried for this domain."""
+    return policy.prepare is Prepare.LIVE and _blocked_in_transfer(candidate, policy)
+
+
 def to_reboot(candidate: Candidate, policy: Policy) -> bool:
     """Whether mode reboot should be tried for this domain."""
+    copied = candidate.live is not None and candidate.live.moves
+    return policy.fallback is Fallback.REBOOT and not copied and _blocked_in_transfer(candidate, policy)
+
+
+def _blocked_in_transfer(candidate: Candidate, policy: Policy) -> bool:
     blocked = candidate.outlook.verdict is Result.BLOCKED and not candidate.problem
-    return blocked and policy.fallback is Fallback.REBOOT and wanted(candidate, policy) is Auto.APPLY
+    return blocked and wanted(candidate, policy) is Auto.APPLY
 
 
 def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPlan:
@@ -88,7 +104,7 @@ def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPl
 
 def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
     """Canaries first; the mode with the shorter pause before the other mode."""
-    modes = (Mode.TRANSFER, Mode.REBOOT)
+    modes = (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT)
     ordered = [domain for mode in modes for domain in moving if domain.mode is mode]
     for first, part in ((True, ordered[:canary]), (False, ordered[canary:])):
         for mode in modes:
@@ -112,9 +128,8 @@ def _judged(candidate: Candidate, policy: Policy, minute: int) -> AutoDomain:
     if auto is Auto.NOTIFY:
         says = METADATA if candidate.wish else "auto"
         return _as(outlook, Action.TOLD, f"{says} says notify; {_could(outlook)}")
-    if not outlook.moves and candidate.reboot is not None and candidate.reboot.moves:
-        return _moved(candidate.reboot, policy, minute)
-    return _moved(outlook, policy, minute) if outlook.moves else _blocked(candidate)
+    moves = next((one for one in (outlook, *candidate.others) if one.moves), None)
+    return _moved(moves, policy, minute) if moves else _blocked(candidate)
 
 
 def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
@@ -134,10 +149,12 @@ def closed(policy: Policy) -> str:
 
 def _blocked(candidate: Candidate) -> AutoDomain:
     """The findings of each mode that was examined."""
-    if candidate.reboot is None:
+    names = [name for name, outlook in (("live", candidate.live), ("reboot", candidate.reboot)) if outlook is not None]
+    if not names:
         return _as(candidate.outlook, Action.BLOCKED)
-    findings = dict.fromkeys((*candidate.outlook.findings, *candidate.reboot.findings))
-    return replace(_as(candidate.outlook, Action.BLOCKED, "mode reboot can't move it either"), findings=tuple(findings))
+    findings = dict.fromkeys(finding for one in (candidate.outlook, *candidate.others) for finding in one.findings)
+    modes = f"mode {names[0]}" if len(names) == 1 else f"modes {' and '.join(names)}"
+    return replace(_as(candidate.outlook, Action.BLOCKED, f"{modes} can't move it either"), findings=tuple(findings))
 
 
 def _could(outlook: Outlook) -> str:

@@ -31,6 +31,13 @@ class Fallback(Enum):
     REBOOT = "reboot"
 
 
+class Prepare(Enum):
+    """What to do with a domain that mode transfer can't move, but mode live can: most were never prepared."""
+
+    NEVER = "never"
+    LIVE = "live"
+
+
 @dataclass(frozen=True)
 class Window:
     """A span of the day, in minutes since local midnight; ``end`` is excluded.  It may cross midnight."""
@@ -62,6 +69,7 @@ class Policy:
     canary: int = 1
     parallel: int = 0
     fallback: Fallback = Fallback.NOTIFY
+    prepare: Prepare = Prepare.NEVER
     prometheus: str = ""
     mail: str = ""
 
@@ -142,6 +150,7 @@ KEYS: Mapping[str, Key] = {
     "canary": Key("canary", NUMBER, _number),
     "parallel": Key("parallel", NUMBER, _number),
     "fallback": Key("fallback", '"notify" or "reboot"', Fallback),
+    "prepare": Key("prepare", '"never" or "live"', Prepare),
     "results.prometheus": Key("prometheus", 'an absolute path that ends with .prom, or ""', _textfile),
     "results.mail": Key("mail", 'one address, or ""', _address),
 }

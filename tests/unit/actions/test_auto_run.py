@@ -25,6 +25,9 @@ from virtcpr.model import (
     ExitCode,
     Mode,
     Outlook,
+    PreparedDomain,
+    PrepareReport,
+    Readying,
     Request,
     Result,
     Side,
@@ -102,6 +105,31 @@ def test_the_canary_goes_first(upgrades: Upgrades) -> None:
         (("b", "c"), 3, Mode.TRANSFER, True),
     ]
     assert (report.exit_code, report.blackout_ms, report.notes) == (ExitCode.DONE, 200.0, ("note 1", "note 2"))
+
+
+@pytest.mark.parametrize("left", [Readying.PREPARED, Readying.BLOCKED])
+def test_a_wave_of_mode_live_is_prepared_before(
+    upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch, left: Readying
+) -> None:
+    """What can't be prepared is moved all the same, and told."""
+    prepared: list[tuple[str, ...]] = []
+
+    class Preparation:
+        def run(self) -> PrepareReport:
+            return PrepareReport((PreparedDomain("a", "a", left),), ExitCode.DONE)
+
+    @contextmanager
+    def opened(request: Request, _name: None, *, undo: bool) -> Iterator[Preparation]:
+        assert (upgrades.requests, undo) == ([], False)
+        prepared.append(request.domains)
+        yield Preparation()
+
+    monkeypatch.setattr(auto, "open_preparation", opened)
+    found = Candidate(Outlook("a", "a", OLD, NEW, Result.BLOCKED), live=Outlook("a", "a", OLD, NEW, mode=Mode.LIVE))
+    report = run(judging.plan([found], APPLY, 12 * 60))
+    assert (actions(report), prepared, upgrades.requests[0].mode) == ("a:upgraded", [("a",)], Mode.LIVE)
+    told = "not prepared for their next start: a ('virtcpr prepare a' says why)"
+    assert (told in report.notes) == (left is Readying.BLOCKED)
 
 
 @pytest.mark.parametrize(("set_to", "asked"), [(5, 5), (0, None)])

@@ -11,7 +11,7 @@ from virtcpr.domain.live import WISH_NS
 from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Outlook, Result, Severity, Side
 from virtcpr.plan import auto
 from virtcpr.plan.auto import Candidate, Wave
-from virtcpr.plan.policy import Auto, Fallback, Policy, Window
+from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare, Window
 
 OLD, NEW = Side("10.0.2", 1), Side("10.0.13")
 BLOCKER = Finding("ram-private", Severity.BLOCKER, "RAM isn't shared", "prepare it")
@@ -121,6 +121,26 @@ def test_mode_reboot_where_it_is_allowed() -> None:
     assert neither.findings == (BLOCKER, WARNING)
 
 
+def test_mode_live_where_it_is_allowed() -> None:
+    """It goes before mode reboot, which isn't examined if it can."""
+    allowed = replace(APPLY, prepare=Prepare.LIVE, fallback=Fallback.REBOOT)
+    candidate = Candidate(blocked())
+    assert auto.to_copy(candidate, allowed)
+    assert not auto.to_copy(candidate, replace(allowed, prepare=Prepare.NEVER))
+    assert not auto.to_copy(Candidate(movable()), allowed)
+    assert not auto.to_copy(Candidate(blocked(), wish="notify"), allowed)
+    copied = replace(candidate, live=movable("db", Mode.LIVE))
+    assert not auto.to_reboot(copied, allowed)
+    assert (judged(copied, allowed).action, judged(copied, allowed).mode) == (Action.MOVE, Mode.LIVE)
+    refused = replace(candidate, live=replace(blocked(), findings=(WARNING,)))
+    assert auto.to_reboot(refused, allowed)
+    assert judged(refused, allowed).reason == "mode live can't move it either"
+    neither = judged(replace(refused, reboot=blocked()), allowed)
+    assert (neither.reason, neither.findings) == ("modes live and reboot can't move it either", (BLOCKER, WARNING))
+    by_reboot = judged(replace(refused, reboot=movable("db", Mode.REBOOT)), allowed)
+    assert (by_reboot.action, by_reboot.mode) == (Action.MOVE, Mode.REBOOT)
+
+
 def test_what_is_rehearsed() -> None:
     assert auto.to_rehearse(Candidate(movable()), APPLY)
     assert auto.to_rehearse(Candidate(movable()), Policy())
@@ -148,6 +168,8 @@ def test_waves(canary: int, waves: list[tuple[str, str, bool]]) -> None:
     """Mode transfer before mode reboot; what isn't moved is in none."""
     allowed = replace(APPLY, fallback=Fallback.REBOOT, canary=canary)
     rebooting = [Candidate(blocked(name), reboot=movable(name, Mode.REBOOT)) for name in "ac"]
+    live = auto.plan([rebooting[0], Candidate(blocked("l"), live=movable("l", Mode.LIVE))], allowed, NOON).waves
+    assert [wave.mode for wave in live] == [Mode.LIVE, Mode.REBOOT]
     candidates = [rebooting[0], Candidate(movable("b")), rebooting[1], Candidate(movable("d")), Candidate(CURRENT)]
     planned = auto.plan(candidates, allowed, NOON)
     assert [domain.name for domain in planned.domains] == ["a", "b", "c", "d", "new"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from virtcpr.actions.auto import notify
 from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
+from virtcpr.actions.prepare import open_preparation
 from virtcpr.actions.records import history
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
@@ -21,9 +22,21 @@ from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system import packages
-from virtcpr.model import Action, AutoDomain, AutoReport, DomainReport, Mode, Request, Result, Watch
+from virtcpr.model import (
+    AVAILABLE,
+    Action,
+    AutoDomain,
+    AutoReport,
+    DomainReport,
+    Mode,
+    Outlook,
+    Readying,
+    Request,
+    Result,
+    Watch,
+)
 from virtcpr.plan import auto
-from virtcpr.plan.auto import AutoPlan, Wave
+from virtcpr.plan.auto import AutoPlan, Candidate, Wave
 from virtcpr.plan.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.policy import Auto, Policy
@@ -101,16 +114,24 @@ def _off(rules: Policy, uri: str | None) -> Automatic:
 def _look(uri: str | None, rules: Policy) -> AutoPlan:
     """Raises HostError if libvirt doesn't answer, Unsettled if an earlier swap was interrupted."""
     refuse_unsettled()
-    by_transfer, by_reboot = (history.pauses(mode) for mode in (Mode.TRANSFER, Mode.REBOOT))
+    pauses = {mode: history.pauses(mode) for mode in AVAILABLE}
     with Connection(uri) as connection:
         pairs = probed(connection, Request(every=True, uri=uri))
         rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(candidate(pair[1]), rules)], Mode.TRANSFER)
         candidates = [candidate(move) for _, move in pairs]
-        candidates = [replace(guest, outlook=with_forecast(guest.outlook, by_transfer)) for guest in candidates]
-        others = tuple(guest.outlook.uuid for guest in candidates if auto.to_reboot(guest, rules))
-        rest = outlooks(connection, Request(others, uri=uri, mode=Mode.REBOOT)) if others else []
-    reboots = {outlook.uuid: with_forecast(outlook, by_reboot) for outlook in rest}
-    candidates = [replace(guest, reboot=reboots.get(guest.outlook.uuid)) for guest in candidates]
+        candidates = [
+            replace(guest, outlook=with_forecast(guest.outlook, pauses[Mode.TRANSFER])) for guest in candidates
+        ]
+
+        def look(mode: Mode, to_try: Callable[[Candidate, Policy], bool]) -> dict[str, Outlook]:
+            others = tuple(guest.outlook.uuid for guest in candidates if to_try(guest, rules))
+            found = outlooks(connection, Request(others, uri=uri, mode=mode)) if others else []
+            return {outlook.uuid: with_forecast(outlook, pauses[mode]) for outlook in found}
+
+        copied = look(Mode.LIVE, auto.to_copy)
+        candidates = [replace(guest, live=copied.get(guest.outlook.uuid)) for guest in candidates]
+        rebooted = look(Mode.REBOOT, auto.to_reboot)
+        candidates = [replace(guest, reboot=rebooted.get(guest.outlook.uuid)) for guest in candidates]
     return auto.plan(candidates, rules, minute_of_day())
 
 
@@ -195,11 +216,13 @@ class Automatic:
             max_blackout_s=self.rules.max_blackout_s or None,
         )
         try:
+            if wave.mode is Mode.LIVE:
+                self._prepare(wave)
             with open_upgrade(request) as upgrade:
                 if interrupt.requested:  # while looking at the domains
                     self._rest(Action.WAITING, INTERRUPTED)
                     return
-                if wave.mode is Mode.TRANSFER:  # a daemon restart would cancel jobs: that isn't the guest's failure
+                if wave.mode is not Mode.REBOOT:  # a daemon restart would cancel jobs: that isn't the guest's failure
                     blackout.refuse_jobs(upgrade.connection)
                 report = upgrade.run(watch)
                 interrupted = upgrade.interrupt.requested
@@ -216,6 +239,14 @@ class Automatic:
             self._rest(Action.LEFT, f"{first}{', '.join(failed)} wasn't moved; this one wasn't touched")
         elif interrupted:
             self._rest(Action.WAITING, INTERRUPTED)
+
+    def _prepare(self, wave: Wave) -> None:
+        """So that these domains stay ready after their next start.  What can't be prepared is moved all the same."""
+        with open_preparation(Request(wave.uuids, uri=self.uri), None, undo=False) as prepared:
+            done = prepared.run()
+        if left := [domain.name for domain in done.domains if domain.result in (Readying.BLOCKED, Readying.FAILED)]:
+            names = ", ".join(left)
+            self.notes.append(f"not prepared for their next start: {names} ('virtcpr prepare {names}' says why)")
 
 
 def _failed(result: Result, *, canary: bool) -> bool:
