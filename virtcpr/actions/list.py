@@ -43,5 +43,6 @@ def _prepared(facts: DomainFacts) -> bool | None:
 
 
 def _otherwise(decision: Decision) -> Mode | None:
-    running = decision.facts.process is not None
-    return Mode.REBOOT if running and not decision.blocked(Mode.REBOOT) else None
+    if decision.facts.process is None:
+        return None
+    return next((mode for mode in (Mode.LIVE, Mode.REBOOT) if not decision.blocked(mode)), None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.edit.arguments import same
 from virtcpr.domain.edit.prepare import ensured
+from virtcpr.domain.facts import Memdev
 
 RAM, MEMFD, FILE = "memory-backend-ram", "memory-backend-memfd", "memory-backend-file"
 AUX = Option("machine", "aux-ram-share=on")
@@ -32,18 +33,20 @@ FRAGMENT = """
 """
 
 
-def replacements(line: CommandLine, ram: Collection[str], hugepage_kib: int | None) -> dict[Option, Option]:
+def replacements(line: CommandLine, ram: Iterable[Memdev], hugepage_kib: int | None) -> dict[Option, Option]:
     """The memory backends that aren't shared memfds, each with one that is.
 
-    ``ram``: the ids of the backends that are RAM.  ``hugepage_kib``: the size of their huge pages, 0 for the host's
-    default size, None if they have none.  A file is one of huge pages in a directory: no other can be replaced.
+    ``ram``: the backends that are RAM.  ``hugepage_kib``: the size of the huge pages of those that are in a directory;
+    0 for the host's default size.
     """
+    places = {memdev.id: memdev.place for memdev in ram}
     replaced = {}
     for option in line.named("object"):
         given = option.properties()
-        kind = given.get("qom-type", given.get(""))
-        if given.get("id") in ram and kind in (RAM, MEMFD, FILE) and not (kind == MEMFD and _on(given.get("share"))):
-            replaced[option] = _shared(option, str(kind), hugepage_kib)
+        kind, name = given.get("qom-type", given.get("")), given.get("id")
+        if name in places and kind in (RAM, MEMFD, FILE) and not (kind == MEMFD and _on(given.get("share"))):
+            huge = hugepage_kib if places[str(name)] == "directory" else None
+            replaced[option] = _shared(option, str(kind), huge)
     return replaced
 
 
@@ -51,7 +54,7 @@ def _shared(option: Option, kind: str, hugepage_kib: int | None) -> Option:
     changes: dict[str, object] = {"share": True}
     if kind == RAM:
         changes[NAMED_BY_PATH] = False
-    if kind == FILE:
+    if hugepage_kib is not None:
         changes["hugetlb"] = True
         if hugepage_kib:
             changes["hugetlbsize"] = hugepage_kib * 1024

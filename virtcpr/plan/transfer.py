@@ -135,8 +135,7 @@ def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
     replaced |= {option: later(option, facts.process.age) for option in line.named("rtc")}
     copies = mode is Mode.LIVE
     if copies:
-        ram = [memdev.id or "" for memdev in facts.qemu.memdevs]
-        replaced |= shared_ram.replacements(line, ram, live.hugepage_kib())
+        replaced |= shared_ram.replacements(line, facts.qemu.memdevs, live.hugepage_kib())
     more = () if facts.qemu.aux_ram_share or not copies else (shared_ram.AUX,)
     cpr_socket = None if copies else f"{status.lib_dir}/cpr.sock"
     return Plan(

@@ -88,7 +88,7 @@ FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks is
 ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
 # The tests that mode live was run with, too (VIRTCPR_MODE=live).
-BY_LIVE = frozenset({UPGRADE, KINDS_Q35, KINDS_PC, VIDEO, IMAGES, HOTPLUG, MACHINES, DISPLAYS, LINKS})
+BY_LIVE = frozenset({UPGRADE, KINDS_Q35, KINDS_PC, VIDEO, IMAGES, HOTPLUG, MACHINES, DISPLAYS, SPICE, LINKS})
 
 # A finding of its own names these, in words that help more.
 JUDGED_DEVICES = re.compile(
@@ -99,6 +99,7 @@ PLAIN_RAM = "memory-backend-ram"  # of a guest that isn't prepared; nobody has m
 JUDGED_OBJECTS = re.compile(
     rf"{PLAIN_RAM}|monitor-.*|.*-guest|cryptodev-.*|input-linux|pr-manager-helper|memory-backend-epc|dbus-.*"
 )
+JUDGED_OBJECTS_LIVE = re.compile(rf"{JUDGED_OBJECTS.pattern}|memory-backend-file")  # by ram-file
 JUDGED_AUDIO = frozenset({"dbus"})
 JUDGED_BLOCKS = frozenset({"nvme", "virtio-blk-vhost-user", "virtio-blk-vhost-vdpa"})
 # Properties that have "fd" in their names, and name no descriptor.
@@ -139,8 +140,9 @@ def _of_qemu(qemu: QemuFacts, mode: Mode) -> Iterator[str]:
     for device in qemu.devices.values():
         if device.attached:
             yield from _device(device.driver, mode)
+    judged = JUDGED_OBJECTS if mode is Mode.TRANSFER else JUDGED_OBJECTS_LIVE
     for sort in qemu.objects.values():
-        if sort not in names(OBJECTS, mode) and not JUDGED_OBJECTS.fullmatch(sort):
+        if sort not in names(OBJECTS, mode) and not judged.fullmatch(sort):
             yield f"an object of kind {sort}"
     if any(memdev.kind == PLAIN_RAM and memdev.share for memdev in qemu.memdevs):
         yield f"an object of kind {PLAIN_RAM}"

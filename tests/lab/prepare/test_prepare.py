@@ -86,14 +86,42 @@ def test_every_form_is_prepared_started_and_moved(guests: Guests) -> None:
     assert {name: stored(name) for name in FORMS} == before
 
 
+@pytest.mark.thorough
+def test_every_form_is_made_ready_as_it_runs(guests: Guests) -> None:
+    shapes = [shape(name) for name in FORMS]
+    for one in shapes:
+        define(one, FORMS[one.name])
+        guests.adopt(one)
+        virsh("start", one.name)
+        if one.name not in WATCHED:
+            virsh("suspend", one.name)
+    watched = [one for one in shapes if one.name in WATCHED]
+    guests.watch(*watched)
+
+    done = json.loads(client.virtcpr("prepare", "--live", *FORMS, "--yes", "-o", "json", timeout=300).out)
+
+    assert {one["result"] for one in done["domains"]} == {"prepared"}
+    results = {one["name"]: one["result"] for one in done["moves"]["domains"]}
+    assert results == dict.fromkeys(FORMS, "upgraded"), done
+    for one in watched:
+        guests.assert_well(one)
+    for one in shapes:
+        shares_everything(one.name)
+        assert ("aux-ram-share=off" in virsh("dumpxml", one.name)) is False
+    report = client.upgrade(*FORMS, "--emulator", REBUILT)
+    assert {domain["result"] for domain in report["domains"]} == {"upgraded"}, report
+    for one in watched:
+        guests.assert_well(one)
+
+
 @pytest.fixture
-def hugepages() -> Iterator[None]:
-    """Pages of the machine's, given back afterwards."""
-    before = HUGEPAGES.read_text()
-    HUGEPAGES.write_text(f"{int(before) + PAGES}\n")
+def hugepages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pages of the machine's for so many guests (1), given back afterwards."""
+    before, wanted = HUGEPAGES.read_text(), PAGES * getattr(request, "param", 1)
+    HUGEPAGES.write_text(f"{int(before) + wanted}\n")
     try:
-        if int(HUGEPAGES.read_text()) < PAGES:
-            pytest.skip(f"the machine has no memory for {PAGES} hugepages in one piece")
+        if int(HUGEPAGES.read_text()) < wanted:
+            pytest.skip(f"the machine has no memory for {wanted} hugepages in one piece")
         yield
     finally:
         HUGEPAGES.write_text(before)
@@ -124,6 +152,25 @@ def test_hugepages_stay_hugepages(guests: Guests) -> None:
     guests.assert_well(one)
     assert b"memory-backend-memfd" in run("cat", f"/proc/{client.pid(one.name)}/cmdline").out.encode()
     assert '"hugetlb":true' in run("cat", f"/proc/{client.pid(one.name)}/cmdline").out
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("hugepages", [2], indirect=True)
+@pytest.mark.usefixtures("hugepages")
+def test_hugepages_are_copied_into_hugepages(guests: Guests) -> None:
+    one = shape("huge")
+    guests.adopt(one)
+    define(one, backing("<hugepages/>"))
+    virsh("start", one.name)
+    guests.watch(one)
+
+    done = json.loads(client.virtcpr("prepare", "--live", one.name, "--yes", "-o", "json").out)
+
+    assert [domain["result"] for domain in done["moves"]["domains"]] == ["upgraded"], done
+    guests.assert_well(one)
+    assert '"hugetlb":true' in run("cat", f"/proc/{client.pid(one.name)}/cmdline").out
+    assert client.upgrade(one.name, "--emulator", REBUILT)["domains"][0]["result"] == "upgraded"
+    guests.assert_well(one)
 
 
 @pytest.fixture

@@ -217,13 +217,18 @@ def test_an_unprepared_guest_is_prepared_and_booted() -> None:
     start(shape=replace(OWN, prepared=False))
     checked = found()
     assert checked.keys() == refused() == {"ram-private", "aux-ram-share"}
-    assert checked["ram-private"]["remedy"] == "'virtcpr prepare own', then shut it down and start it"
+    assert (
+        checked["ram-private"]["remedy"]
+        == "'virtcpr prepare --live own', or 'virtcpr prepare own' and then shut it down and start it"
+    )
 
     client.virtcpr("prepare", OWN.name, "--yes", check=True)
 
     checked = found()
     assert checked.keys() == {"ram-private", "aux-ram-share", "cold-boot-pending"}
-    assert checked["ram-private"]["remedy"] == "its persistent XML is prepared: shut it down and start it"
+    assert checked["ram-private"]["remedy"] == (
+        "its persistent XML is prepared: 'virtcpr prepare --live own', or shut it down and start it"
+    )
     virsh("destroy", OWN.name)
     assert found().keys() == {"not-running"}
     virsh("start", OWN.name)
@@ -279,15 +284,15 @@ def _capability(name: str, state: bool) -> str:
     return json.dumps({"execute": "migrate-set-capabilities", "arguments": {"capabilities": listed}})
 
 
-def test_limits_that_only_transfer_carries() -> None:
+def test_limits_that_go_along() -> None:
     start()
     virsh("domblkthreshold", OWN.name, "vda", "1M")
     virsh("blkdeviotune", OWN.name, "vda", "--total-iops-sec", "500")
-    limits = {"write-threshold", "iotune"}
-    assert limits <= found(modes=frozenset({"live"})).keys()
-    assert found() == {}
+    limits = {"write-threshold", "iotune"}  # which cpr-exec wouldn't carry
+    assert limits <= found(modes=frozenset({"exec"})).keys()
+    assert found(modes=frozenset({"transfer", "live"})) == {}
     moved()
-    assert limits <= found(modes=frozenset({"live"})).keys()
+    assert limits <= found(modes=frozenset({"exec"})).keys()
 
 
 def test_a_mode_that_was_left_is_no_hindrance_and_is_put_right() -> None:

@@ -16,11 +16,13 @@ from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import DATABASE, IMAGES, LEGACY, OFFICE, SMALL
 from tests.lab.support.machine import Lab
+from tests.lab.support.preparing import define
 from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade
 
 LIVE = ("--mode", "live")
 SHAPES = tuple(replace(shape, prepared=False) for shape in (OFFICE, DATABASE, LEGACY))
-FILED = replace(SMALL, name="filed", number=19, prepared=False, ram_file=True)
+PEER = replace(SMALL, name="peer", number=19)
+SHARED = "<shmem name='peer' role='master'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 READY = ["<source type='memfd'/>", "<access mode='shared'/>", "<qemu:arg value='aux-ram-share=on'/>"]
 # At `connect` and later libvirt's daemon is away.
 BEFORE = ("make", "compare", "copy", "connect", "switch", "received") if FULL else ("make", "copy", "switch")
@@ -67,9 +69,12 @@ def codes(domain: Any) -> list[str]:
     return [finding["code"] for finding in domain["findings"]]
 
 
-def test_ram_in_a_file_stays_where_it_is(guests: Guests) -> None:
-    guests.start(FILED)
-    (domain,) = client.upgrade(FILED.name, *LIVE, "--force")["domains"]
+def test_shared_memory_stays_where_it_is(guests: Guests) -> None:
+    """RAM in a file of libvirt's own is copied elsewhere (test_prepare); one that others have isn't."""
+    guests.adopt(PEER)
+    define(PEER, lambda xml: xml.replace("</devices>", f"{SHARED}</devices>"))
+    virsh("start", PEER.name)
+    (domain,) = client.upgrade(PEER.name, *LIVE, "--force")["domains"]
     assert (domain["result"], "ram-file" in codes(domain)) == ("blocked", True), domain
 
 

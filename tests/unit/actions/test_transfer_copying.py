@@ -87,7 +87,7 @@ def test_at_every_command(live: Stage, at: int, cancel: bool) -> None:
         assert world.said[at] == "new migrate-set-capabilities"
 
 
-def copied(live: Stage, monkeypatch: pytest.MonkeyPatch, resident: int, *seen: Copied) -> list[Progress]:
+def copied(live: Stage, monkeypatch: pytest.MonkeyPatch, *seen: Copied) -> list[Progress]:
     """What it shows while QEMU says this of itself, until it holds QEMU up."""
     looks, shown = iter(seen), list[Progress]()
     over = live.hand_over
@@ -100,7 +100,7 @@ def copied(live: Stage, monkeypatch: pytest.MonkeyPatch, resident: int, *seen: C
     monkeypatch.setattr(precopy, "look", look)
     monkeypatch.setattr(copying, "POLL", 0)
     monkeypatch.setattr(copying, "SHOWN_EVERY", -1)
-    asyncio.run(over._copied(resident))
+    asyncio.run(over._copied())
     assert next(looks, None) is None, "it was held up too early"
     return shown
 
@@ -110,15 +110,32 @@ def part(remaining: int, dirtied: int = 0, status: str = "active") -> Copied:
 
 
 def test_it_is_held_up_when_little_is_left(live: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a guest that wrote to all of its RAM less is left than of one that didn't: its last pages go by faster."""
-    used, shown = 4096 * MIB, ["50 % copied, 1000 MiB/s, 2 s left", "95 % copied, 1000 MiB/s, 0 s left"]
-    parts = part(0, status="setup"), part(2048), part(200), part(30)
-    assert [one.text for one in copied(live, monkeypatch, used, *parts)][1:] == shown
-    copied(live, monkeypatch, 100 * MIB, *parts[:3])
+    shown = ["50 % copied, 1000 MiB/s, 2 s left", "93 % copied, 1000 MiB/s, 0 s left"]
+    parts = part(0, status="setup"), part(2048), part(300), part(250)
+    assert [one.text for one in copied(live, monkeypatch, *parts)][1:] == shown
+
+
+@pytest.mark.parametrize(("mib", "held"), [(512, True), (513, False)])
+def test_a_small_guest_is_held_up_from_the_start(
+    live: Stage, monkeypatch: pytest.MonkeyPatch, mib: int, *, held: bool
+) -> None:
+    """Nobody could look often enough: all of it is copied while libvirt's daemon is away."""
+    told, world = list[bool](), live.world
+    begin = precopy.begin
+
+    async def begun(*words: Any, held: bool) -> None:
+        told.append(held)
+        await begin(*words, held=held)
+
+    monkeypatch.setattr(precopy, "begin", begun)
+    world.memory = {"base-memory": (mib - 200) * MIB, "plugged-memory": 200 * MIB}
+    assert live.run() is None
+    assert told == [held]
+    assert world.said.count("old query-migrate") == (2 if held else 3)
 
 
 def test_a_guest_that_writes_too_fast_is_copied_on(live: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied(live, monkeypatch, 4096 * MIB, part(20, dirtied=900), part(20, dirtied=600), part(20, dirtied=400))
+    copied(live, monkeypatch, part(20, dirtied=900), part(20, dirtied=600), part(20, dirtied=400))
 
 
 @pytest.mark.parametrize(
@@ -127,4 +144,4 @@ def test_a_guest_that_writes_too_fast_is_copied_on(live: Stage, monkeypatch: pyt
 )
 def test_what_ends_it(live: Stage, monkeypatch: pytest.MonkeyPatch, status: str, said: str) -> None:
     with pytest.raises(HostError, match=said):
-        copied(live, monkeypatch, 0, part(0, status=status))
+        copied(live, monkeypatch, part(0, status=status))

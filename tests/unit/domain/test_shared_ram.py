@@ -9,16 +9,17 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.domain import shared_ram, status
 from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.facts import Memdev
 from virtcpr.domain.live import LiveDomain
 
 NAMED = "x-use-canonical-path-for-ramblock-id"
 
 
-def made(given: str, hugepage_kib: int | None = None) -> dict[str, object] | None:
+def made(given: str, hugepage_kib: int | None = None, place: str = "") -> dict[str, object] | None:
     """The backend that takes its place; None: it stays."""
     option = Option("object", given)
     line = CommandLine("qemu", (option, Option("object", '{"qom-type":"rng-builtin","id":"rng0"}')))
-    replaced = shared_ram.replacements(line, ["pc.ram"], hugepage_kib)
+    replaced = shared_ram.replacements(line, [Memdev("pc.ram", False, place=place)], hugepage_kib)
     return dict(replaced[option].properties()) if replaced else None
 
 
@@ -47,7 +48,14 @@ def test_huge_pages_in_a_directory(kib: int, size: dict[str, int]) -> None:
     """Where its RAM block has a name of its own, it keeps it."""
     given = {"qom-type": "memory-backend-file", "id": "pc.ram", "mem-path": "/dev/hugepages/x", "discard-data": False}
     backend = {"qom-type": "memory-backend-memfd", "id": "pc.ram", NAMED: True, "share": True, "hugetlb": True}
-    assert made(json.dumps({**given, NAMED: True}), kib) == {**backend, **size}
+    assert made(json.dumps({**given, NAMED: True}), kib, "directory") == {**backend, **size}
+
+
+def test_a_file_of_libvirts_own() -> None:
+    """As of guests with NUMA cells, or with RAM that is allocated at once; huge pages, if any, are others'."""
+    given = {"qom-type": "memory-backend-file", "id": "pc.ram", "mem-path": "/ram/1-web/pc.ram", "prealloc": True}
+    backend = {"qom-type": "memory-backend-memfd", "id": "pc.ram", "prealloc": True, "share": True}
+    assert made(json.dumps(given), 2048, "file") == backend
 
 
 def test_what_is_shared_stays() -> None:

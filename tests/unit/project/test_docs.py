@@ -21,7 +21,9 @@ def row(rule: Rule) -> tuple[str, ...]:
     modes = "all" if len(rule.modes) == len(Mode) else ", ".join(mode.value for mode in rule.modes)
     code = f"`{rule.code}`" + (" (not running)" if rule.needs is Needs.STOPPED else "")
     seen = "yes" if rule.code in SEEN else f"no: {NOT_IN_LAB[rule.code]}"
-    remedy = rule.remedy.replace("{how}", "'virtcpr prepare {name}', then shut it down and start it")
+    remedy = rule.remedy.replace(
+        "{how}", "'virtcpr prepare --live {name}', or 'virtcpr prepare {name}' and then shut it down and start it"
+    )
     return code, rule.severity.value, modes, rule.message, remedy, rule.source, seen
 
 

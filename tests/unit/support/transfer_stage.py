@@ -45,6 +45,7 @@ class World:
     cancel: bool = False
     said: list[str] = field(default_factory=list)
     both_ran: bool = False
+    memory: Mapping[str, int] = field(default_factory=lambda: {"base-memory": 1 << 30})
 
     def hear(self, side: str, command: str) -> None:
         self.said.append(f"{side} {command}")
@@ -95,6 +96,8 @@ class Qemu:
             case "migrate-incoming":
                 other.status, other.migration = "postmigrate", "completed"
                 self.status, self.migration = "paused", "completed"
+            case "query-memory-size-summary":
+                return self.world.memory
             case "migrate_cancel":
                 if self.migration == "pre-switchover":
                     self.status = "running"

@@ -59,6 +59,12 @@ async def begin(old: Qmp, new: Qmp, main: str, *, held: bool) -> None:
     await old.execute("migrate", {"uri": f"unix:{main}"})
 
 
+async def size(old: Qmp) -> int:
+    """Bytes of the guest's RAM, all devices of it."""
+    memory = qmp.obj(await old.execute("query-memory-size-summary"))
+    return sum(int(str(memory.get(part, 0))) for part in ("base-memory", "plugged-memory"))
+
+
 async def look(old: Qmp) -> Copied:
     """How far it is.  Raises QmpError."""
     answer = qmp.obj(await old.execute("query-migrate"))

@@ -17,7 +17,6 @@ from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.taps import Taps
 from virtcpr.actions.transfer.ways_out import there
 from virtcpr.errors import HostError, QmpError
-from virtcpr.host.processes.proc import resident
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS
 from virtcpr.model import Progress
 from virtcpr.plan.steps import MAKE_COPY, SWITCH, State
@@ -27,9 +26,9 @@ SHOWN_EVERY = 2.0  # s between two lines of progress
 SWITCH_SECONDS = 10.0  # from when the daemon is away until the guest is paused
 COPY_SECONDS = 600.0  # for RAM, if nobody says otherwise; the guest runs
 DOWNTIME_MS = 300  # QEMU's default
-# So much is left for when the daemon is away: enough for QEMU not to come to the end between two looks.  Pages that
-# were never written go by ten times as fast as others.
-LEAST_LEFT, MOST_LEFT = 32 << 20, 256 << 20
+# So much is left for when the daemon is away, so that QEMU doesn't come to the end between two looks.  Pages of zeroes
+# go by ten times as fast as others, and nobody knows where they are.
+LEFT = 256 << 20
 KEEPS_UP = 0.5  # of the rate at which RAM is copied: a guest that writes faster isn't ready to be switched over
 
 
@@ -38,6 +37,7 @@ class Copying(HandOver):
 
     making, handing_over = MAKE_COPY, SWITCH
     timeout_s = COPY_SECONDS
+    downtime_ms = DOWNTIME_MS
 
     @property
     def _actions(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -59,12 +59,13 @@ class Copying(HandOver):
 
     async def _copy(self) -> None:
         """Return when little is left, and QEMU is held up."""
-        total = await asyncio.to_thread(resident, self.old)
-        await precopy.begin(self._daemon, there(self._new), self.plan.main_socket, held=total <= MOST_LEFT)
+        held = await precopy.size(self._daemon) <= 2 * LEFT
+        await precopy.begin(self._daemon, there(self._new), self.plan.main_socket, held=held)
         self._refuse_changed()  # from here on QEMU lets nobody attach a device, which would be copied in vain
-        await self._unless_one_dies(self._copied(total))
+        if not held:
+            await self._unless_one_dies(self._copied())
 
-    async def _copied(self, resident_bytes: int) -> None:
+    async def _copied(self) -> None:
         begun = shown = time.monotonic()
         now, fastest = Copied("setup"), 0.0
         while True:
@@ -74,7 +75,7 @@ class Copying(HandOver):
             if now.status in MIGRATION_ENDS:
                 raise HostError(f"{self.plan.name} can't be copied: {now.why or now.status}")
             fastest = max(fastest, now.rate)
-            if now.status == "active" and _little_left(now, resident_bytes) and now.dirtied <= KEEPS_UP * fastest:
+            if now.status == "active" and now.remaining <= LEFT and now.dirtied <= KEEPS_UP * fastest:
                 await precopy.hold(self._daemon)
                 return
             if time.monotonic() - begun > self.timeout_s:
@@ -94,7 +95,7 @@ class Copying(HandOver):
         self._taps.note()
         self.journal.write(State.INCOMING, taps=self._taps.settings)
         self._paused_after = time.monotonic()
-        await precopy.release(old, DOWNTIME_MS)
+        await precopy.release(old, self.downtime_ms)
         reached = await self._unless_one_dies(old.migration_is(("pre-switchover", *MIGRATION_ENDS), SWITCH_SECONDS))
         if reached != "pre-switchover":
             raise HostError(f"{self.plan.name} can't be copied: {(await precopy.look(old)).why or reached}")
@@ -107,11 +108,6 @@ class Copying(HandOver):
             await query.set_capabilities(there(self._new), dict.fromkeys(precopy.NEW.keys() - {"events"}, False))
         except QmpError as error:
             self.warnings.append(f"a capability of its migrations stays on: {error.message}")
-
-
-def _little_left(now: Copied, resident_bytes: int) -> bool:
-    never_written = max(now.total - resident_bytes, 0)
-    return now.remaining <= min(max(never_written, LEAST_LEFT), MOST_LEFT)
 
 
 def _progress(now: Copied) -> str:

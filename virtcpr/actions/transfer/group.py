@@ -17,7 +17,7 @@ from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records import journal
 from virtcpr.actions.rehearsal.rehearse import remember_refusal
 from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, verify
-from virtcpr.actions.transfer.copying import COPY_SECONDS, Copying
+from virtcpr.actions.transfer.copying import COPY_SECONDS, DOWNTIME_MS, Copying
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel
 from virtcpr.actions.transfer.new_qemu import end, spawn
@@ -112,6 +112,7 @@ class Group:
         if move.plan.mode is Mode.LIVE:
             move.hand_over = copying = Copying(move.plan, move.new, record, watch, daemon)
             copying.timeout_s = self.request.timeout_s or COPY_SECONDS
+            copying.downtime_ms = max(1, int(min(DOWNTIME_MS, self.request.max_pause_ms or DOWNTIME_MS)))
         else:
             move.hand_over = HandOver(move.plan, move.new, record, watch, daemon)
 

@@ -353,17 +353,6 @@ def has_modules(process: Process, package: str) -> bool:
     return any(path.name.strip("_") == name and any(path.glob("*.so")) for path in OLD_MODULES.glob("*"))
 
 
-def resident(process: Process) -> int:
-    """Bytes of its memory that have pages, swapped out or not.  Raises HostError if it is gone."""
-    try:
-        text = (process.path / "status").read_text()
-    except OSError as error:
-        raise HostError(f"process {process.pid} is gone") from error
-    return sum(
-        int(value.split()[0]) * 1024 for key in ("VmRSS:", "VmSwap:", "HugetlbPages:") for value in _values(text, key)
-    )
-
-
 def own_memory(process: Process) -> int:
     """KiB of memory that no file is behind, as shared RAM has one (proc_pid_status(5), RssAnon); 0 if unknown."""
     with contextlib.suppress(OSError, StopIteration):

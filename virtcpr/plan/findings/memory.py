@@ -21,9 +21,11 @@ def private(subject: Subject) -> Iterator[Hit]:
 
 def _how(subject: Subject) -> str:
     """The remedy for RAM that can't be handed over."""
-    if _stored_ready(subject):
-        return "its persistent XML is prepared: shut it down and start it"
-    return f"'virtcpr prepare {quote(subject.facts.name)}', then shut it down and start it"
+    name = quote(subject.facts.name)
+    prepared = _stored_ready(subject)
+    boot = "shut it down and start it" if prepared else f"'virtcpr prepare {name}' and then shut it down and start it"
+    why = "its persistent XML is prepared: " if prepared else ""
+    return f"{why}{boot}" if subject.facts.session else f"{why}'virtcpr prepare --live {name}', or {boot}"
 
 
 def _stored_ready(subject: Subject) -> bool:
@@ -96,17 +98,19 @@ def no_room_for_two(subject: Subject) -> Iterator[Hit]:
 
 
 def in_file(subject: Subject) -> Iterator[Hit]:
-    """In a directory it is one that new QEMU doesn't see."""
+    """A file that isn't libvirt's own (qemuGetMemoryBackingPath): somebody wants RAM, or shared memory, to be there."""
+    own = subject.facts.status.lib_dir.rpartition("/domain-")[2]
     for memdev in subject.qemu.memdevs:
-        if memdev.kind == "memory-backend-file" and memdev.place != "directory":
+        named = memdev.kind == "memory-backend-file" and memdev.place != "directory"
+        if named and (memdev.path or "").split("/")[-2:-1] != [own]:
             yield {"id": memdev.id or "", "path": memdev.path or ""}
 
 
 def of_several_sizes(subject: Subject) -> Iterator[Hit]:
     """The XML says less simply than one ``<page>`` of what size each backend's pages are."""
-    private = any(memdev.kind == "memory-backend-file" for memdev in subject.qemu.memdevs)
+    huge = any(memdev.place == "directory" for memdev in subject.qemu.memdevs)
     several = "memoryBacking/hugepages[page/@nodeset or page[2]] | devices/memory/source/pagesize"
-    if private and (subject.live.hugepage_kib() is None or subject.live.matches(several)):
+    if huge and (subject.live.hugepage_kib() is None or subject.live.matches(several)):
         yield {}
 
 
