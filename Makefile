@@ -46,6 +46,7 @@ chaos: $(STAMP) lab
 	    $(patsubst %,tests/lab/transfer/test_%.py,helpers desktop ports passt live)
 	VIRTCPR_CHAOS=full $(RUN) -m pytest -m thorough tests/lab
 	VIRTCPR_MODE=live $(RUN) -m pytest $(patsubst %,tests/lab/transfer/test_%.py,displays hotplug images kinds machines)
+	VIRTCPR_MODE=live $(RUN) -m pytest -k "there_and_back or password_goes" $(patsubst %,tests/lab/transfer/test_%.py,ports spice spice_socket)
 
 unit: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract

@@ -48,7 +48,8 @@ def upgrade(*, emulator: str | None = None, more: tuple[str, ...] = (), **meanwh
 
 def _upgrade(emulator: str | None, more: tuple[str, ...], **meanwhile: Any) -> Any:
     other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    arguments = ("--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
+    by = ("--mode", client.MODE) if client.MODE and "--mode" not in more else ()
+    arguments = (*by, "--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
     done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
