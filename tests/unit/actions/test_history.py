@@ -81,7 +81,10 @@ def test_blackouts_are_those_of_the_guests_that_were_moved_in_them() -> None:
     first, second = Blackout(2, 812.5), Blackout(1, 600)
     for blackout in (first, first, None, second, second):
         history.append(replace(WEB, blackout=blackout))
+    history.append(replace(WEB, mode=Mode.LIVE, blackout=Blackout(1, 2800)))
     assert history.blackouts() == [first, second]
+    assert history.blackouts(Mode.LIVE) == [Blackout(1, 2800)]
+    history.append(replace(WEB, blackout=second))
     assert report(None, (), 1).entries[0].blackout == second
 
 

@@ -33,12 +33,13 @@ def pauses(mode: Mode) -> dict[str, list[float]]:
     return by_domain
 
 
-def blackouts() -> list[Blackout]:
-    """The blackouts of mode transfer, the newest last.  A history that can't be read counts as empty."""
+def blackouts(mode: Mode = Mode.TRANSFER) -> list[Blackout]:
+    """The blackouts of this mode, transfer or live, the newest last.  A history that can't be read counts as empty."""
     seen: list[Blackout] = []
     with suppress(OSError):
         for entry in entries():
-            if entry.blackout is not None and entry.blackout not in seen[-1:]:  # a line for each of its guests
+            ours = (entry.mode or Mode.TRANSFER) is mode
+            if ours and entry.blackout is not None and entry.blackout not in seen[-1:]:  # a line for each of its guests
                 seen.append(entry.blackout)
     return seen
 

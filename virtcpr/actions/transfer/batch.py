@@ -49,7 +49,7 @@ class Batch:
         self.notes: list[str] = []
         self.moves = planned(connection, request, ping=True)
         self._pauses = history.pauses(moved_by(request))
-        self._seen = history.blackouts()
+        self._seen = history.blackouts(moved_by(request))
         self._blackouts: list[Blackout] = []  # of this run
         self._down = False  # libvirt's daemon couldn't be started again
 

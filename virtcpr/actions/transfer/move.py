@@ -143,7 +143,7 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     moves = [move for _, move in pairs]
     mode = moved_by(request)
     refuse_long_pauses(moves, request.max_pause_ms, history.pauses(mode))
-    refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts())
+    refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts(mode))
     _fit([move for move in moves if move.result is None], parallel(request))
     if request.rehearse:
         rehearse_outcomes(pairs, mode)
