@@ -209,7 +209,7 @@ class Preparation:
                     )
                 else:
                     task.report = self._write(task)
-        return self.report()
+        return replace(self.report(), interrupted=interrupt.requested)
 
     def _write(self, task: _Task) -> PreparedDomain:
         report = task.report

@@ -254,6 +254,7 @@ class PrepareReport:
     document: str | None = None
     notes: tuple[str, ...] = ()
     moves: UpgradeReport | None = None
+    interrupted: bool = False
 
 
 class Keeping(Enum):

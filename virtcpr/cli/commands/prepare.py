@@ -68,7 +68,8 @@ def prepare(
     with session.backend.open_preparation(request, template, undo=undo) as prepared:
         if dry_run:
             return prepared.report(dry_run=True)
-        running = sum(outlook.running for outlook in prepared.outlooks) if live else 0
+        able = (Readying.PREPARED, Readying.UNCHANGED)
+        running = sum(one.running and one.result in able for one in prepared.outlooks) if live else 0
         if not yes and not _agreed(session, prepared.outlooks, running):
             return PrepareReport((), ExitCode.DONE, notes=("nothing done",))
         report = prepared.run()
