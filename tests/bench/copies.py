@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.bench.figures import Item, Row
-from tests.bench.measure import BareGuests, milliseconds, moved, pause
+from tests.bench.measure import bare_migrations, milliseconds, moved, pause
 from tests.bench.reboot import forward_at_once
 from tests.lab.support import client
-from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness, virsh
 from tests.lab.support.guests import SMALL, lively
 
@@ -52,16 +51,7 @@ def managed_save() -> None:
 
 def migration(witness: Witness, ours: list[float]) -> Iterator[Item]:
     """Between two QEMU processes over a unix socket, as fast as it goes."""
-    bare = BareGuests([(WRITTEN.name, BARE.number)])
-    client.remove(WRITTEN.name)
-    bare.start()
-    witness.watch(BARE, timeout=300)
-    found = []
-    for turn in range(TURNS):
-        (guest,) = bare.ask(f"migrate {(REBUILT, EMULATOR)[turn % 2]}")["guests"]
-        found.append(guest)
-        witness.beats(BARE, 1000, timeout=60)
-    bare.end()
+    found = bare_migrations(witness, WRITTEN, BARE, TURNS, settle=0)
     total = f"total time of a local migration {WHAT}, against the pause by QEMU of virtcpr"
     yield Row("migration", total, [one["total_ms"] for one in found], ours, 20, at_least=True)
     yield Row("migration-pause", f"pause by QEMU, a local migration {WHAT} against virtcpr",

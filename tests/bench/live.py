@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.bench.figures import Item, Row
-from tests.bench.measure import BareGuests, other_build
+from tests.bench.measure import bare_migrations, other_build
 from tests.lab.support import client
-from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness
 from tests.lab.support.guests import SMALL, Shape, lively
 from tests.lab.support.kept import LabError
@@ -63,17 +62,7 @@ def _against_bare(witness: Witness, shape: Shape, what: str) -> Iterator[Item]:
         ours.move(shape.name)
         witness.beats(shape, 1000, timeout=60)
     twin = replace(shape, name=f"bare-{shape.name}", number=shape.number + 10)
-    bare = BareGuests([(shape.name, twin.number)])
-    client.remove(shape.name)
-    bare.start()
-    witness.watch(twin, timeout=300)
-    witness.beats(twin, 5000, timeout=120)
-    found = []
-    for turn in range(TURNS):
-        (guest,) = bare.ask(f"migrate {(REBUILT, EMULATOR)[turn % 2]}")["guests"]
-        found.append(guest)
-        witness.beats(twin, 1000, timeout=60)
-    bare.end()
+    found = bare_migrations(witness, shape, twin, TURNS, settle=5000)
     totals, pauses = ([one[key] for one in found] for key in ("total_ms", "pause_ms"))
     key, than = f"live-{shape.name}", f"a guest of 4 GiB that {what}: mode live against"
     yield Row(f"{key}-total", f"total time, {than} a migration by bare QEMU", ours.totals, totals, 1.1)

@@ -103,6 +103,22 @@ def traced(key: str, domains: str) -> Trace:
     return Trace(key, json.loads(run("cat", file).out))
 
 
+def bare_migrations(witness: Witness, shape: Shape, twin: Shape, turns: int, *, settle: int) -> list[dict[str, float]]:
+    """Ordinary migrations by bare QEMU of a guest like ``shape``, which ends; ``settle``: beats before."""
+    bare = BareGuests([(shape.name, twin.number)])
+    client.remove(shape.name)
+    bare.start()
+    witness.watch(twin, timeout=300)
+    witness.beats(twin, settle, timeout=120)
+    found = []
+    for turn in range(turns):
+        (guest,) = bare.ask(f"migrate {(REBUILT, EMULATOR)[turn % 2]}")["guests"]
+        found.append(guest)
+        witness.beats(twin, 1000, timeout=60)
+    bare.end()
+    return found
+
+
 class BareGuests:
     """inside/bare.py in the lab: a guest like each of these domains, under a number that decides its addresses."""
 
