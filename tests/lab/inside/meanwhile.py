@@ -6,6 +6,7 @@ ORDER is JSON: {"at": {STEP: COMMAND}, "say": {STEP: [SIDE, COMMAND]}, "deadline
 
 What is `at` a step is a command of the shell, which runs before the step does anything and finds the guest's processes
 in $OLD and $NEW; `spawn` is just after planning, and at `connect` the daemon is down and new has made its devices.
+At `switchover` mode live's guest has been paused, and nothing of its devices is handed over yet.
 What is to `say` goes to the monitor of old or new QEMU, over virtcpr's own connection, as nobody else is let in, or by
 libvirt's daemon: `o /w 0x604 0x2000` writes to the I/O port by which a q35 guest powers itself off.  STEP `pause` is
 after the last look at the guest before its pause.
@@ -19,6 +20,7 @@ import sys
 from typing import Any
 
 from virtcpr import __main__
+from virtcpr.actions.monitor import precopy
 from virtcpr.actions.records import journal
 from virtcpr.actions.transfer import batch, guest_events, handover
 from virtcpr.host.qemu.qmp import Qmp
@@ -27,6 +29,7 @@ from virtcpr.plan.steps import Step
 from virtcpr.plan.transfer import Plan
 
 run, do, look = batch.Batch.run, handover.HandOver._do, guest_events.as_planned
+go_on = precopy.go_on
 
 
 def main(order: dict[str, Any]) -> int:
@@ -36,14 +39,21 @@ def main(order: dict[str, Any]) -> int:
         setattr(importlib.import_module(module), constant, seconds)
     commands, words = dict(order.get("at", {})), dict(order.get("say", {}))
 
+    def happen(step: str) -> None:
+        command = commands.pop(step, None)
+        if command is not None:
+            subprocess.run(["sh", "-ec", command], check=True, env={**os.environ, **processes()}, stdout=2)
+
     def run_watched(self: batch.Batch, watch: Watch) -> Any:
         def watched(progress: Progress) -> None:
             watch(progress)
-            command = commands.pop(progress.phase, None)
-            if command is not None:
-                subprocess.run(["sh", "-ec", command], check=True, env={**os.environ, **processes()}, stdout=2)
+            happen(progress.phase)
 
         return run(self, watched)
+
+    async def go_on_then(old: Qmp) -> None:
+        happen("switchover")
+        await go_on(old)
 
     async def do_told(self: handover.HandOver, step: Step) -> None:
         if step.name in words:
@@ -61,7 +71,7 @@ def main(order: dict[str, Any]) -> int:
             words["pause"][0] = "seen"  # at `arm`; the next one is before the pause
 
     batch.Batch.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
-    guest_events.as_planned = look_and_say
+    guest_events.as_planned, precopy.go_on = look_and_say, go_on_then
     return __main__.main()
 
 

@@ -25,8 +25,8 @@ PEER = replace(SMALL, name="peer", number=19)
 SHARED = "<shmem name='peer' role='master'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 READY = ["<source type='memfd'/>", "<access mode='shared'/>", "<qemu:arg value='aux-ram-share=on'/>"]
 # At `connect` and later libvirt's daemon is away.
-BEFORE = ("make", "compare", "copy", "connect", "switch", "received") if FULL else ("make", "copy", "switch")
-STEPS = ("arm", *BEFORE, "commit", "end-old", "record") if FULL else ("make", "copy", "received", "end-old")
+BEFORE = ("make", "compare", "copy", "connect", "switch", "switchover", "received") if FULL else ("copy", "switchover")
+STEPS = ("arm", *BEFORE, "commit", "end-old", "record") if FULL else ("make", "switchover", "received", "end-old")
 
 
 def test_they_are_made_ready_at_once_and_can_be_handed_over_then(guests: Guests) -> None:
@@ -49,8 +49,7 @@ def test_they_are_made_ready_at_once_and_can_be_handed_over_then(guests: Guests)
         guests.assert_well(shape)
         assert [line for line in READY if line in virsh("dumpxml", shape.name)] == READY
         assert [line for line in READY if line in virsh("dumpxml", "--inactive", shape.name)] == READY
-        capabilities = client.monitor(shape.name, "query-migrate-capabilities")
-        assert [one["capability"] for one in capabilities if one["state"]] == ["events"]
+        assert switched_on(shape.name) == ["events"]
     again = json.loads(client.virtcpr("prepare", "--live", "--all", "--yes", "-o", "json").out)
     assert {domain["result"] for domain in again["domains"]} == {"unchanged"}
     assert {domain["result"] for domain in again["moves"]["domains"]} == {"current"}
@@ -93,12 +92,17 @@ def watched(guest: Guest) -> int:
     return guest.is_watched()
 
 
+def switched_on(name: str = NAME) -> list[str]:
+    """The capabilities of its migrations."""
+    capabilities = client.monitor(name, "query-migrate-capabilities")
+    return [one["capability"] for one in capabilities if one["state"]]
+
+
 def assert_as_before(guest: Guest, process: int) -> None:
     """It runs on in old QEMU, whose settings are as they were."""
     guest.assert_well(process)
     assert "memoryBacking" not in virsh("dumpxml", NAME)
-    capabilities = client.monitor(NAME, "query-migrate-capabilities")
-    assert [one["capability"] for one in capabilities if one["state"]] == ["events"]
+    assert switched_on() == ["events"]
     limits = client.monitor(NAME, "query-migrate-parameters")
     assert (limits["downtime-limit"], limits["multifd-channels"], limits["max-bandwidth"]) == (300, 2, 134217728)
 
@@ -169,6 +173,7 @@ def test_virtcpr_is_killed(guest: Guest, step: str) -> None:
     watched(guest)
     process = killed_at(step, *LIVE)
     guest.assert_well(process)
+    assert switched_on() == ["events"]  # in either QEMU
 
 
 @pytest.mark.thorough

@@ -22,6 +22,7 @@ AT_ONCE_MS = 1  # the least downtime-limit: with 0 QEMU would never look at what
 # Pages that were never written are no pages in new QEMU, either: without multifd new would read them, and by that take
 # memory for them (migration/ram.c, ram_handle_zero(); migration/multifd-zero-page.c).
 NEW = {"events": True, "multifd": True}
+NOT_KEPT = ("multifd",)  # capabilities that new doesn't keep, or the next move would be refused
 ONLY_NOW = ("multifd", "pause-before-switchover", "auto-converge")  # capabilities that old doesn't keep
 OLD = {"events": True, "return-path": True, **dict.fromkeys(ONLY_NOW, True)}
 CHANNELS = 1
@@ -34,7 +35,6 @@ class Copied:
     status: str
     remaining: int = 0
     total: int = 0
-    passes: int = 0
     rate: float = 0.0
     dirtied: float = 0.0
     why: str = ""
@@ -80,7 +80,6 @@ async def look(old: Qmp) -> Copied:
         status=status,
         remaining=number("remaining"),
         total=number("total"),
-        passes=number("dirty-sync-count"),
         rate=float(str(ram.get("mbps", 0))) * 1e6 / 8,
         dirtied=float(number("dirty-pages-rate") * number("page-size")),
         why=why,
@@ -100,6 +99,11 @@ async def release(old: Qmp, downtime_ms: int) -> None:
 async def go_on(old: Qmp) -> None:
     """Old has paused the guest: hand over its devices."""
     await old.execute("migrate-continue", {"state": "pre-switchover"})
+
+
+async def settle(new: Qmp) -> None:
+    """New QEMU has the guest: as one that libvirt has started."""
+    await query.set_capabilities(new, dict.fromkeys(NOT_KEPT, False))
 
 
 async def put_back(old: Qmp, limits: Mapping[str, int]) -> None:

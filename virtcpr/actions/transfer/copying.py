@@ -10,11 +10,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from virtcpr.actions.monitor import precopy, query
+from virtcpr.actions.monitor import precopy
 from virtcpr.actions.monitor.precopy import Copied
 from virtcpr.actions.transfer import guest_events, tcp_ports
 from virtcpr.actions.transfer.handover import HandOver
-from virtcpr.actions.transfer.taps import Taps
 from virtcpr.actions.transfer.ways_out import there
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS
@@ -43,14 +42,8 @@ class Copying(HandOver):
     def _actions(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         return {**super()._actions, "make": self._make, "copy": self._copy, "switch": self._switch}
 
-    async def _arm(self) -> None:
-        self._refuse_changed()
-        await guest_events.as_planned(self.plan, self._daemon)
-        self._told = True
+    async def _set_up(self) -> None:
         await precopy.arm(self._daemon, self.plan.name)
-        self._taps = Taps(self.new.taps)
-        self._ports = tcp_ports.note(self.new.ports)
-        self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports)
 
     async def _make(self) -> None:
         self._taps.keep()
@@ -67,7 +60,7 @@ class Copying(HandOver):
 
     async def _copied(self) -> None:
         begun = shown = time.monotonic()
-        now, fastest = Copied("setup"), 0.0
+        fastest = 0.0
         while True:
             now = await precopy.look(self._daemon)
             if now.status == "pre-switchover":
@@ -105,7 +98,7 @@ class Copying(HandOver):
     async def _commit(self) -> None:
         await super()._commit()
         try:
-            await query.set_capabilities(there(self._new), dict.fromkeys(precopy.NEW.keys() - {"events"}, False))
+            await precopy.settle(there(self._new))
         except QmpError as error:
             self.warnings.append(f"a capability of its migrations stays on: {error.message}")
 

@@ -118,11 +118,14 @@ class HandOver(WaysOut):
         self._refuse_changed()
         await guest_events.as_planned(self.plan, self._daemon)
         self._told = True
-        await cpr.arm(self._daemon, self.plan.name)
-        # As late as possible: the guest changes its taps itself.  New touches them only from `migrate` on.
+        await self._set_up()
+        # As late as possible: the guest changes its taps itself.  New touches them only in the next step.
         self._taps = Taps(self.new.taps)
         self._ports = tcp_ports.note(self.new.ports)
         self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports)
+
+    async def _set_up(self) -> None:
+        await cpr.arm(self._daemon, self.plan.name)
 
     def _refuse_changed(self) -> None:
         """Raises Ended or HostError if it isn't the domain any more that was planned for."""

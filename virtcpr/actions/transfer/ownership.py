@@ -73,6 +73,8 @@ async def run_new(guest: Guest, new: Qmp) -> None:
     """With old dead, new is the only owner: if ``cont`` got lost, send it again."""
     if guest.runs and await run_state(new) == "paused":
         await new.execute("cont")
+    if guest.copied:
+        await precopy.settle(new)
 
 
 def end_old(guest: Guest, old: Process) -> None:
