@@ -63,7 +63,6 @@ def travellers(lab: Lab) -> Iterator[Guests]:
     guests.end()
 
 
-@pytest.mark.thorough
 def test_there_by_reboot_then_transfer_then_reboot(travellers: Guests) -> None:
     shapes = (PLACED, STORED)
     names = tuple(shape.name for shape in shapes)

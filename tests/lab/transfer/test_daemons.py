@@ -9,11 +9,16 @@ from tests.lab.support import client
 from tests.lab.support.builds import REBUILD, REBUILT, STOP_DAEMON, UNITS
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
+from tests.lab.support.machine import Lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rebuilt(lab: Lab) -> None:
+    run("python3", "-", stdin=REBUILD)
 
 
 @pytest.mark.thorough
 def test_a_daemon_without_systemd(guests: Guests) -> None:
-    run("python3", "-", stdin=REBUILD)
     shell(f"{STOP_DAEMON}; libvirtd -d; virsh net-list >/dev/null")
     guests.start(SMALL)
     before = run("pidof", "libvirtd").out

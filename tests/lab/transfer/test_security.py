@@ -103,7 +103,6 @@ def test_completion_tells_names_and_takes_no_lock(lab: Lab) -> None:
         assert shown.out.strip() in ("", VAULT.name)
 
 
-@pytest.mark.thorough
 def test_a_save_and_mode_reboot(lab: Lab) -> None:
     virsh("destroy", VAULT.name)
     shown = say(LOUD, "prepare", "--mode", "reboot", "--dry-run", VAULT.name)
