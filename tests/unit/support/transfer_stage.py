@@ -46,6 +46,7 @@ class World:
     said: list[str] = field(default_factory=list)
     both_ran: bool = False
     memory: Mapping[str, int] = field(default_factory=lambda: {"base-memory": 1 << 30})
+    dirty_rates: list[Mapping[str, object]] = field(default_factory=lambda: [{"status": "unstarted"}])
 
     def hear(self, side: str, command: str) -> None:
         self.said.append(f"{side} {command}")
@@ -68,7 +69,7 @@ class Qemu:
     mode: str = "normal"
     migration: str = "none"
     iothreads: tuple[str, ...] = ("iothread1",)
-    ram: Mapping[str, int] = field(default_factory=lambda: {"remaining": 1 << 20, "total": 1 << 30})
+    ram: Mapping[str, int] = field(default_factory=lambda: {"remaining": 1 << 20, "total": 1 << 30, "mbps": 8000})
     world: World = field(init=False)
 
     def answer(self, command: str, arguments: Mapping[str, Any]) -> object:
@@ -96,6 +97,9 @@ class Qemu:
             case "migrate-incoming":
                 other.status, other.migration = "postmigrate", "completed"
                 self.status, self.migration = "paused", "completed"
+            case "query-dirty-rate":
+                rates = self.world.dirty_rates
+                return rates.pop(0) if len(rates) > 1 else rates[0]
             case "query-memory-size-summary":
                 return self.world.memory
             case "migrate_cancel":

@@ -8,12 +8,14 @@ all the same, it pauses the guest and waits (``pause-before-switchover``): nobod
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from virtcpr.actions.monitor import query
 from virtcpr.domain import qmp
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.qemu.qmp import Qmp
 
 UNLIMITED = 1 << 50  # bytes a second
@@ -26,17 +28,23 @@ NOT_KEPT = ("multifd",)  # capabilities that new doesn't keep, or the next move 
 ONLY_NOW = ("multifd", "pause-before-switchover", "auto-converge")  # capabilities that old doesn't keep
 OLD = {"events": True, "return-path": True, **dict.fromkeys(ONLY_NOW, True)}
 CHANNELS = 1
+SAMPLE_SECONDS = 1  # for which QEMU looks at a sample of pages, before it copies any; new QEMU starts meanwhile
+SAMPLE_POLL = 0.05
 
 
 @dataclass(frozen=True)
 class Copied:
-    """How far old QEMU is: sizes in bytes, rates in bytes a second.  ``dirtied``: how fast the guest writes."""
+    """How far old QEMU is: sizes in bytes, rates in bytes a second.
+
+    ``dirtied`` is how fast the guest writes; QEMU knows it from the second pass over RAM on.
+    """
 
     status: str
     remaining: int = 0
     total: int = 0
     rate: float = 0.0
     dirtied: float = 0.0
+    passes: int = 0
     why: str = ""
 
 
@@ -57,6 +65,24 @@ async def begin(old: Qmp, new: Qmp, main: str, *, held: bool) -> None:
     if held:
         await hold(old)
     await old.execute("migrate", {"uri": f"unix:{main}"})
+
+
+async def sample(old: Qmp) -> None:
+    """Let old QEMU find out how fast the guest writes.
+
+    It compares a sample of RAM before and after (migration/dirtyrate.c), which needs nothing of the accelerator.
+    """
+    with suppress(QmpError):  # somebody else's sample is being taken: that one is as good
+        await old.execute("calc-dirty-rate", {"calc-time": SAMPLE_SECONDS})
+
+
+async def sampled(old: Qmp) -> float:
+    """Bytes a second that the guest writes, once that is known; 0 if nobody is finding out.  Raises QmpError."""
+    while True:
+        answer = qmp.obj(await old.execute("query-dirty-rate"))
+        if answer.get("status") != "measuring":
+            return float(int(str(answer.get("dirty-rate", 0))) << 20)
+        await asyncio.sleep(SAMPLE_POLL)
 
 
 async def size(old: Qmp) -> int:
@@ -82,6 +108,7 @@ async def look(old: Qmp) -> Copied:
         total=number("total"),
         rate=float(str(ram.get("mbps", 0))) * 1e6 / 8,
         dirtied=float(number("dirty-pages-rate") * number("page-size")),
+        passes=number("dirty-sync-count"),
         why=why,
     )
 
