@@ -114,6 +114,12 @@ def test_every_form_is_made_ready_as_it_runs(guests: Guests) -> None:
         guests.assert_well(one)
 
 
+def on_node(xml: str) -> str:
+    """libvirt has QEMU allocate its pages by threads on that node, and then takes these threads' object away."""
+    node = "<numatune><memory mode='strict' nodeset='0'/></numatune>"
+    return xml.replace("<memoryBacking>", f"{node}<memoryBacking>")
+
+
 @pytest.fixture
 def hugepages(request: pytest.FixtureRequest) -> Iterator[None]:
     """Pages of the machine's for so many guests (1), given back afterwards."""
@@ -133,7 +139,7 @@ def test_hugepages_stay_hugepages(guests: Guests) -> None:
     one = shape("huge")
     guests.adopt(one)
     trap = arguments("-machine", "aux-ram-share=on", "-global", "virtio-net-pci-base.romfile=")
-    define(one, lambda xml: trap(backing("<hugepages/><access mode='shared'/>")(xml)))
+    define(one, lambda xml: on_node(trap(backing("<hugepages/><access mode='shared'/>")(xml))))
     virsh("start", one.name)
     shares_everything(one.name)
     report = client.upgrade(one.name, "--emulator", REBUILT)
@@ -160,7 +166,7 @@ def test_hugepages_stay_hugepages(guests: Guests) -> None:
 def test_hugepages_are_copied_into_hugepages(guests: Guests) -> None:
     one = shape("huge")
     guests.adopt(one)
-    define(one, backing("<hugepages/>"))
+    define(one, lambda xml: on_node(backing("<hugepages/>")(xml)))
     virsh("start", one.name)
     guests.watch(one)
 

@@ -165,12 +165,25 @@ def test_memory_that_was_plugged_in() -> None:
     assert added(result, "object") == [
         {
             "qom-type": "memory-backend-memfd", "id": "memdimm0", "size": 1 << 27, "share": True, "prealloc": True,
-            "prealloc-context": "tc0", "reserve": False, "policy": "bind", "host-nodes": [1],
+            "reserve": False, "policy": "bind", "host-nodes": [1],
         }
     ]  # fmt: skip
     assert added(result, "device") == [
         {"driver": "pc-dimm", "id": "dimm0", "memdev": "memdimm0", "addr": 1 << 32, "slot": 0}
     ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_threads_that_allocated_ram_may_be_gone(there: bool) -> None:
+    """libvirt makes them for RAM of a NUMA node, and takes them away once the guest is started."""
+    threads = Option("object", '{"qom-type":"thread-context","id":"tc-ram","node-affinity":[0]}')
+    ram = Option("object", "memory-backend-memfd,id=ram,size=1G,prealloc=on,prealloc-context=tc-ram")
+    line = facts.line()
+    line = CommandLine(line.emulator, (*line.options, threads, ram))
+    qemu = with_objects({}, ram="memory-backend-memfd", **({"tc-ram": "thread-context"} if there else {}))
+    result = reconcile(line, qemu, STATUS).line.options[-2:]
+    bare = Option("object", "memory-backend-memfd,id=ram,size=1G,prealloc=on")
+    assert result == ((threads, ram) if there else (line.options[-3], bare))
 
 
 def test_a_secret_comes_before_what_names_it_and_as_it_was_given() -> None:

@@ -18,7 +18,7 @@ _MEMORY: Settings = {
     "share": False,
     "prealloc": False,
     "prealloc-threads": 1,
-    "prealloc-context": "",
+    "prealloc-context": "",  # CONTEXT
     "reserve": True,
     "policy": "default",
     "host-nodes": [],
@@ -61,6 +61,7 @@ KINDS: Mapping[str, Settings] = {
     "throttle-group": {"limits": {}},
     "thread-context": {"cpu-affinity": [], "node-affinity": []},
 }
+CONTEXT = "prealloc-context"
 FIRST = ("secret", "thread-context", "tls-creds-x509")  # other objects name them
 
 
@@ -76,6 +77,8 @@ def change(line: CommandLine, qemu: QemuFacts) -> Change:
         known.add(name)
         if name in qemu.settings and kind in KINDS and _differs(given, _now(qemu, name), KINDS[str(kind)]):
             replaced[option] = _option(qemu, name)
+        elif not _there(given.get(CONTEXT, ""), qemu):
+            replaced[option] = option.without(CONTEXT)
     new = {name: kind for name, kind in qemu.objects.items() if name not in known and not kind.startswith("monitor-")}
     made = sorted((name for name, kind in new.items() if kind in KINDS), key=lambda name: (_rank(new[name]), name))
     return Change(replaced, tuple(_option(qemu, name) for name in made), tuple(_refused(new)))
@@ -95,9 +98,16 @@ def _now(qemu: QemuFacts, name: str) -> dict[str, object]:
     """The settings that make the object as it is."""
     settings = qemu.settings[name]
     current = {key: settings.get(key, default) for key, default in KINDS[qemu.objects[name]].items()}
-    plain = {key: value.rpartition("/")[2] if key == "prealloc-context" and isinstance(value, str) else value
-             for key, value in current.items()}  # fmt: skip
-    return {key: value for key, value in plain.items() if value != KINDS[qemu.objects[name]][key]}
+    context = str(current.get(CONTEXT, "")).rpartition("/")[2]
+    if CONTEXT in current:
+        current[CONTEXT] = context if _there(context, qemu) else ""
+    return {key: value for key, value in current.items() if value != KINDS[qemu.objects[name]][key]}
+
+
+def _there(context: object, qemu: QemuFacts) -> bool:
+    """libvirt takes the threads away that have allocated a guest's RAM (qemuProcessDeleteThreadContext()); the RAM
+    still names them."""
+    return not context or context in qemu.objects
 
 
 def _differs(given: Settings, now: Settings, defaults: Settings) -> bool:
