@@ -118,14 +118,15 @@ def test_a_guest_that_new_refuses_was_paused_and_is_told_so(stage: Stage, monkey
 def test_a_file_that_virtiofsd_cannot_find_is_no_refusal_of_the_guest(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It isn't remembered: the next move may go well."""
+    """It isn't remembered: the next move may go well.  virtlogd writes the log, some time after QEMU's answer."""
 
     async def migration_end(monitor: FakeMonitor, timeout: float) -> str:
         return "failed" if monitor.qemu.side == "new" else "completed"
 
     monkeypatch.setattr(FakeMonitor, "migration_end", migration_end)
     words = 'Error loading back-end state of virtio-user-fs device fs0 (tag: "share"): Back-end failed to process'
-    monkeypatch.setattr(type(stage.hand_over.new), "words", lambda _: words)
+    log = iter(["", "", words])
+    monkeypatch.setattr(type(stage.hand_over.new), "words", lambda _: next(log))
 
     error = stage.run()
 

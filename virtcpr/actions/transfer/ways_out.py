@@ -22,6 +22,7 @@ from virtcpr.host.processes import oom
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor, Qmp
 from virtcpr.host.system.paths import PATHS
+from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Phase, Progress
 from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
@@ -30,6 +31,7 @@ from virtcpr.plan.transfer import Plan
 
 log = logging.getLogger(__name__)
 
+LOG_SECONDS = 0.5
 DELETED = (
     "try again: in a shared directory (virtiofs) the guest most likely had a file open that was deleted, or had "
     "deleted one a moment before; virtiofsd's log says which; if it is so each time, 'lsof +L1' in the guest shows who "
@@ -84,7 +86,6 @@ class WaysOut:
     async def _roll_back(self, step: Step, cause: BaseException) -> None:
         """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, Ended or Unsettled."""
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
-        output = self.new.words()
         name = self.plan.name
         guest, problems = "is untouched", list[str]()
         try:
@@ -112,6 +113,7 @@ class WaysOut:
                 f"{self.old.pid}",
                 hint=SETTLE,
             ) from cause
+        output = await self._words()
         words = f"; QEMU said: {output}" if output and output not in why else ""
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         if self.refusal is not None:  # its log says more than its answer
@@ -122,6 +124,11 @@ class WaysOut:
             "; ".join([f"{why}{words}", f"the guest {guest} in old QEMU (process {self.old.pid})", *problems]),
             hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again once the cause is removed",
         ) from cause
+
+    async def _words(self) -> str:
+        """What QEMU said.  Last of all: virtlogd writes the log, which takes a moment, and the guest runs again."""
+        seconds = LOG_SECONDS if self.refusal is not None else 0
+        return await asyncio.to_thread(wait_until, self.new.words, seconds)
 
     async def _is_news_alone(self) -> bool:
         """Whether new has all of the guest and old can't get it back: killing new would lose it, so nothing is done.
