@@ -65,6 +65,23 @@ class FakeUpgrade:
 
 
 @dataclass
+class FakeReadying:
+    done: PrepareReport
+    upgrade: FakeUpgrade
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return self.upgrade.outlooks
+
+    @property
+    def forecast(self) -> Blackouts | None:
+        return self.upgrade.forecast
+
+    def run(self, watch: Watch) -> PrepareReport:
+        return replace(self.done, moves=self.upgrade.run(watch))
+
+
+@dataclass
 class FakeKeeping(Generic[Kept]):
     """Of ``save`` and of ``restore``: its outlook is its result, but for what fails only when it is tried."""
 
@@ -175,9 +192,11 @@ class FakeBackend(FakeAuto):
         self.opening()
         return HOOKS
 
-    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
+    @contextmanager
+    def open_readying(self, request: Request, done: PrepareReport) -> Iterator[FakeReadying]:
         self.requests.append(request)
-        return replace(done, moves=self.result)
+        with self.open_upgrade(request) as upgrade:
+            yield FakeReadying(done, upgrade)
 
     def prepare_document(
         self, source: str, mode: Mode, template: str | None, *, undo: bool, dry_run: bool

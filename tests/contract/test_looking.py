@@ -29,11 +29,14 @@ def test_check_of_every_mode(cli: Cli, golden: Golden) -> None:
 
 
 def test_check_without_a_mode_is_about_the_mode_that_upgrade_would_use(cli: Cli) -> None:
-    """db is ready for reboot, which must be asked for."""
+    """db is ready for live and reboot, which must be asked for."""
     web, db = CHECKED.domains
     fit = CheckReport((web, replace(db, ready=(Mode.LIVE, Mode.REBOOT))), ExitCode.DONE)
     outcome = cli("check", "--all", backend=FakeBackend(checked=fit))
-    assert "2 domains: 1 ready for transfer, 1 blocked (1 ready for reboot)" in outcome.out
+    assert (
+        "2 domains: 1 ready for transfer, 1 blocked (1 ready for live, and for transfer after that; 1 ready for reboot)"
+        in outcome.out
+    )
     assert "ram-not-shared (transfer, exec)" in outcome.out
 
 
@@ -157,13 +160,13 @@ def test_the_change_is_shown_before_the_question(cli: Cli, answer: str, runs: in
 
 
 def test_prepare_live_makes_the_running_ones_ready_at_once(cli: Cli) -> None:
-    """It says so in the question, and shows both results."""
+    """It asks about both, and shows both results."""
     backend = FakeBackend()
-    outcome = cli("prepare", "--all", "--live", backend=backend, typed="y\n")
-    question = (
-        "Change 1 domain now? 1 domain running: each that isn't ready is moved, the daemon away meanwhile. [y/N] "
-    )
-    assert question in outcome.err
+    outcome = cli("prepare", "--all", "--live", backend=backend, typed="y\ny\n")
+    questions = [line for line in outcome.err.splitlines() if "[y/N]" in line]
+    assert "Change 1 domain now? [y/N] " in outcome.err
+    assert "Move 1 domain now? " in outcome.err
+    assert len(questions) == 2, questions
     assert "it takes effect when" not in outcome.out
     assert [line.split()[:2] for line in outcome.out.splitlines() if line.startswith("web ")] == [
         ["web", "prepared"],
@@ -173,13 +176,23 @@ def test_prepare_live_makes_the_running_ones_ready_at_once(cli: Cli) -> None:
     assert [domain["result"] for domain in document["moves"]["domains"]] == ["upgraded"]
 
 
-@pytest.mark.parametrize("other", [("--undo",), ("--dry-run",), ("--mode", "reboot"), ("--xml", "-")])
+@pytest.mark.parametrize("other", [("--undo",), ("--dry-run",), ("--xml", "-")])
 def test_prepare_live_is_for_running_domains_alone(cli: Cli, other: tuple[str, ...]) -> None:
     backend = FakeBackend()
     outcome = cli("prepare", *(() if "--xml" in other else ("web",)), "--live", *other, backend=backend)
     assert (outcome.code, backend.requests) == (ExitCode.USAGE, [])
-    assert "--live is for mode transfer, and for domains that are to be changed now" in outcome.err
+    assert "--live is for domains that are to be changed now" in outcome.err
     assert "virtcpr plan --mode live --force DOMAIN" in outcome.err
+
+
+def test_prepare_live_without_a_move(cli: Cli) -> None:
+    """Who doesn't want the pause has the XML prepared all the same."""
+    backend = FakeBackend()
+    outcome = cli("prepare", "--all", "--live", "--mode", "reboot", backend=backend, typed="y\nn\n")
+    assert [request.mode for request in backend.requests[:2]] == [Mode.TRANSFER, Mode.REBOOT]
+    assert "Move 1 domain now? " in outcome.err
+    assert (backend.preparations[0].runs, backend.upgrades[0].runs) == (1, 0)
+    assert "no running domain was moved" in outcome.out
 
 
 def test_what_timeout_is_for(cli: Cli) -> None:

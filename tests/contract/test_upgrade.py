@@ -112,14 +112,22 @@ def test_yes_moves(cli: Cli, answer: str) -> None:
             "Each is paused for about 22 ms at most (no forecast for 1 of them). "
             "libvirt's daemon is away 3 times, for about 4.8 s at most.",
         ),
+        (
+            (1200.0, 2300.0),
+            None,
+            "Each is ended and started again in place, paused for a second or more. "
+            "Each is paused for about 2.3 s at most. libvirt's daemon is away meanwhile.",
+        ),
     ],
 )
 def test_the_question_says_for_how_long(
-    cli: Cli, forecasts: tuple[float | None, ...], blackouts: Blackouts, said: str
+    cli: Cli, forecasts: tuple[float | None, ...], blackouts: Blackouts | None, said: str
 ) -> None:
-    backend = FakeBackend(result=UpgradeReport((WEB, WEB), ExitCode.DONE), forecast=blackouts, pauses=forecasts)
+    mode, by = (Mode.TRANSFER, "") if blackouts else (Mode.REBOOT, " by mode reboot")
+    domains = (replace(WEB, mode=mode),) * 2
+    backend = FakeBackend(result=UpgradeReport(domains, ExitCode.DONE), forecast=blackouts, pauses=forecasts)
     outcome = cli("upgrade", "--all", backend=backend, typed="n\n")
-    assert f"Move 2 domains now? {said} [y/N] " in outcome.err
+    assert f"Move 2 domains{by} now? {said} [y/N] " in outcome.err
 
 
 def test_limits_are_passed_on(cli: Cli) -> None:

@@ -33,8 +33,8 @@ from virtcpr.model import (
 Nameable = Literal["all", "running", "saved", "interrupted"]  # domains whose names a shell can complete
 
 
-class Upgrade(Protocol):
-    """A planned upgrade; the lock is held."""
+class Planned(Protocol):
+    """Planned moves; the lock is held."""
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:
@@ -46,8 +46,20 @@ class Upgrade(Protocol):
         """How often and how long libvirt's daemon will be away; None if that can't be told."""
         ...
 
+
+class Upgrade(Planned, Protocol):
+    """A planned upgrade."""
+
     def run(self, watch: Watch) -> UpgradeReport:
         """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
+        ...
+
+
+class MakingReady(Planned, Protocol):
+    """The moves that follow a preparation."""
+
+    def run(self, watch: Watch) -> PrepareReport:
+        """As ``Upgrade.run``; the report of the preparation, with what became of the moves."""
         ...
 
 
@@ -179,9 +191,8 @@ class Backend(Protocol):
         """
         ...
 
-    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
-        """Move the running domains that were prepared, and aren't ready as they run; the report with what became of
-        them.  SIGINT is handled: it ends with a report, too.
+    def open_readying(self, request: Request, done: PrepareReport) -> AbstractContextManager[MakingReady]:
+        """Plan the moves of the running domains that were prepared, and aren't ready as they run; nothing is touched.
 
         :raise VirtcprError: as for ``open_upgrade``; the domains' XML is prepared then.
         """
@@ -293,10 +304,10 @@ class RealBackend:
 
         return open_preparation(request, template, undo=undo)
 
-    def make_ready(self, request: Request, done: PrepareReport, watch: Watch) -> PrepareReport:
-        from virtcpr.actions.prepare_live import make_ready
+    def open_readying(self, request: Request, done: PrepareReport) -> AbstractContextManager[MakingReady]:
+        from virtcpr.actions.prepare_live import open_readying
 
-        return make_ready(request, done, watch)
+        return open_readying(request, done)
 
     def open_upgrade(self, request: Request) -> AbstractContextManager[Upgrade]:
         from virtcpr.actions.upgrade import open_upgrade

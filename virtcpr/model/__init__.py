@@ -189,7 +189,8 @@ class Request:
     (`restore`).  ``trying``: also with what mode transfer was never run with.  A domain whose forecast pause is longer
     than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
     ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
-    ``unready``: only those that mode transfer can't take over as they run now.
+    ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and
+    ``reboot``).
     """
 
     domains: tuple[str, ...] = ()

@@ -42,11 +42,14 @@ class RebootPlan:
     linked: frozenset[str]  # the RAM files that libvirt deletes when the domain ends
     needs_kib: int  # space that the state may need
     wake: bool  # the guest suspends itself before, and is woken up after
+    readies: bool = False  # the domain is started again so that mode transfer can take it over
     steps: tuple[Step, ...] = REBOOT
 
 
-def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend: bool = False) -> RebootPlan:
-    """The plan for a running domain without blockers.
+def plan(
+    facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend: bool = False, readies: bool = False
+) -> RebootPlan:
+    """The plan for a running domain without blockers.  ``readies``: its RAM is to be in memfds afterwards.
 
     ``lasting``: the files whose RAM survives a reboot of the host; None: the host isn't rebooted.  QEMU's capability
     x-ignore-shared applies to all RAM in named shared files or to none (ramblock_is_ignored in migration/ram.c).
@@ -54,7 +57,7 @@ def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend:
     assert facts.qemu is not None
     named = [memdev for memdev in facts.qemu.memdevs if stays(memdev)]
     in_place = tuple(memdev.path or "" for memdev in named)
-    if lasting is not None and not set(in_place) <= set(lasting):
+    if readies or (lasting is not None and not set(in_place) <= set(lasting)):
         in_place, named = (), []
     whole = len(named) == len(facts.qemu.memdevs) and bool(named)
     ram = 0 if whole else facts.live.memory_kib()
@@ -65,6 +68,7 @@ def plan(facts: DomainFacts, *, lasting: Collection[str] | None = None, suspend:
         linked=frozenset(path for path in in_place if _goes_with_domain(path, facts.id)),
         needs_kib=ram + SPARE_KIB,
         wake=suspend and awake,
+        readies=readies,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from virtcpr.actions import prepare_live
-from virtcpr.actions.prepare_live import make_ready
+from virtcpr.actions.prepare_live import open_readying
 from virtcpr.model import (
     DomainReport,
     ExitCode,
@@ -51,20 +51,26 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     return requests
 
 
-def test_those_that_run_and_are_prepared_are_moved(asked: list[Request]) -> None:
-    done = make_ready(Request(every=True, mode=Mode.TRANSFER), DONE, lambda _: None)
-    assert asked == [Request(("1", "2"), mode=Mode.LIVE, force=True, unready=True)]
+def make_ready(request: Request, done: PrepareReport) -> PrepareReport:
+    with open_readying(request, done) as planned:
+        return planned.run(lambda _: None)
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.REBOOT])
+def test_those_that_run_and_are_prepared_are_moved(asked: list[Request], mode: Mode) -> None:
+    done = make_ready(Request(every=True, mode=mode), DONE)
+    assert asked == [Request(("1", "2"), mode=mode, force=True, unready=True)]
     assert done.moves is not None
     assert [domain.uuid for domain in done.moves.domains] == ["1", "2"]
     assert done.exit_code is ExitCode.SOME
 
 
 def test_after_a_signal_none_is(asked: list[Request]) -> None:
-    done = make_ready(Request(every=True), replace(DONE, interrupted=True), lambda _: None)
+    done = make_ready(Request(every=True), replace(DONE, interrupted=True))
     assert (asked, done.moves, done.notes) == ([], None, ("interrupted: no running domain was moved",))
 
 
 def test_where_none_runs_nothing_is_opened(asked: list[Request]) -> None:
     alone = replace(DONE, domains=DONE.domains[2:])
-    assert make_ready(Request(every=True), alone, lambda _: None) is alone
+    assert make_ready(Request(every=True), alone) is alone
     assert asked == []

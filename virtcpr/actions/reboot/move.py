@@ -36,15 +36,18 @@ class Move(Outcome):
     pause_ms: float | None = None
 
     @classmethod
-    def of(cls, facts: DomainFacts, *, suspend: bool, force: bool = False) -> Move:
+    def of(cls, facts: DomainFacts, request: Request) -> Move:
         """Decide what to do with a domain: a plan, or the result that it already has."""
-        decision = decide(facts, force=force)
+        if request.unready and facts.qemu is not None and facts.qemu.handed_over:
+            return cls(facts, result=Result.CURRENT)
+        suspend = request.suspend
+        decision = decide(facts, force=request.force)
         if decision.current:
             return cls(facts, result=Result.CURRENT)
         findings = reboot.reasons(decision, suspend=suspend, agent=facts.agent)
         if reboot.blocked(findings):
             return cls(facts, findings, Result.BLOCKED)
-        return cls(facts, findings, plan=reboot.plan(facts, suspend=suspend))
+        return cls(facts, findings, plan=reboot.plan(facts, suspend=suspend, readies=request.unready))
 
     def recovered(self, recovered: Recovered) -> None:
         """Take recovery's result after an unsettled failure; what can't be settled stays so."""
@@ -85,10 +88,7 @@ def planned(connection: Connection, request: Request) -> list[Move]:
     Raises UsageError and HostError; a problem of one domain is in its move.
     """
     probe = Probe(request.emulator, ping=request.suspend)
-    pairs = [
-        (domain, Move.of(probe.facts(domain), suspend=request.suspend, force=request.force))
-        for domain in chosen(connection, request)
-    ]
+    pairs = [(domain, Move.of(probe.facts(domain), request)) for domain in chosen(connection, request)]
     moves = [move for _, move in pairs]
     refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.REBOOT))
     _refuse_without_room(moves)

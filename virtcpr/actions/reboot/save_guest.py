@@ -17,6 +17,7 @@ from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_ba
 from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.domain import qmp
+from virtcpr.domain.shared_ram import readied
 from virtcpr.errors import SETTLE, Ended, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
@@ -56,7 +57,7 @@ class Saving:
                 uuid=facts.uuid,
                 purpose=purpose,
                 stage=Stage.SAVING,
-                xml=domain.startable_xml(),
+                xml=self._xml(),
                 taints=tuple(sorted(status.taints)),
                 runs=facts.state != "paused",
                 wake=plan.wake,
@@ -82,6 +83,11 @@ class Saving:
         kept = ram_files.aside(path, self.plan.facts.uuid) if path in self.plan.linked else path
         return RamFile(path, kept, ram_files.Identity(0, 0, 0))
 
+    def _xml(self) -> str:
+        """With which libvirt starts the domain again."""
+        xml = self.domain.startable_xml()
+        return readied(xml) if self.plan.readies else xml
+
     @property
     def name(self) -> str:
         return self.record.saved.name
@@ -102,7 +108,7 @@ class Saving:
             files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in self.record.saved.ram)
             xml = self.record.saved.xml
             with suppress(HostError):  # a device may have been plugged or unplugged before the pause
-                xml = self.domain.startable_xml()
+                xml = self._xml()
             written = {"images": disks.files(xml), "devices": disks.blocks(xml)}
             self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, **written)
             self._step("end-old", self._end_old)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import interaction, options
+from virtcpr.cli.moving import to_move
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
@@ -25,13 +26,9 @@ from virtcpr.cli.options import (
     UpgradeModeOption,
     YesOption,
 )
-from virtcpr.cli.output import render
-from virtcpr.cli.output.text import count, milliseconds
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.errors import UsageError
-from virtcpr.model import Blackouts, ExitCode, Mode, Outlook, UpgradeReport
-
-AWAY = "libvirt's daemon is away meanwhile."
+from virtcpr.model import ExitCode, UpgradeReport
 
 
 def upgrade(
@@ -74,42 +71,8 @@ def upgrade(
     )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
-        if not yes and not _agreed(session, planned.outlooks, _question(moving, request.mode, planned.forecast)):
+        if not yes and not to_move(session, planned, request.mode):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",))
         report = interaction.watched(session, tuple(outlook.name for outlook in moving), planned.run, what="the swap")
     session.backend.refresh(session.uri, report.exit_code)
     return report
-
-
-def _agreed(session: Session, outlooks: tuple[Outlook, ...], question: str | None) -> bool:
-    return question is None or interaction.agreed(session, render.outlook_table(session, outlooks), question)
-
-
-def _question(moving: tuple[Outlook, ...], asked: Mode | None, blackouts: Blackouts | None) -> str | None:
-    """The question, None if nothing would be moved.  It says if guests are ended and started again."""
-    if not moving:
-        return None
-    reboots = sum((outlook.mode or asked) is Mode.REBOOT for outlook in moving)
-    domains = count(len(moving), "domain")
-    if not reboots:
-        return f"Move {domains} now? {_pauses(moving)}{_away(blackouts)}"
-    price = "ended and started again in place, paused for a second or more."
-    if reboots == len(moving):
-        return f"Move {domains} by mode reboot now? Each is {price} {AWAY}"
-    return f"Move {domains} now, {reboots} by mode reboot? Each of these is {price} {AWAY}"
-
-
-def _pauses(moving: tuple[Outlook, ...]) -> str:
-    known = [outlook.forecast_ms for outlook in moving if outlook.forecast_ms is not None]
-    if not known:
-        return ""
-    new = f" (no forecast for {len(moving) - len(known)} of them)" if len(known) < len(moving) else ""
-    return f"Each is paused for about {milliseconds(max(known))} at most{new}. "
-
-
-def _away(blackouts: Blackouts | None) -> str:
-    if blackouts is None:
-        return AWAY
-    if blackouts.times == 1:
-        return f"libvirt's daemon is away for about {milliseconds(blackouts.longest_ms)}."
-    return f"libvirt's daemon is away {blackouts.times} times, for about {milliseconds(blackouts.longest_ms)} at most."

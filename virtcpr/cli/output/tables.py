@@ -82,12 +82,17 @@ def check(report: CheckReport, *, everything: bool) -> Table:
     )
     asked = report.mode or Mode.TRANSFER
     ready = sum(asked in domain.ready for domain in report.domains)
-    blocked = (domain for domain in report.domains if asked not in domain.ready)
-    other = sum(report.mode is None and Mode.REBOOT in domain.ready for domain in blocked)
-    off = sum(domain.state in OFF for domain in report.domains)
+    running = [domain for domain in report.domains if domain.state not in OFF]
+    blocked = [domain for domain in running if asked not in domain.ready and report.mode is None]
+    others = {
+        text: number
+        for mode, text in ((Mode.LIVE, "live, and for transfer after that"), (Mode.REBOOT, "reboot"))
+        if (number := sum(mode in domain.ready for domain in blocked))
+    }
+    off = len(rows) - len(running)
     below = (
         f"{count(len(rows), 'domain')}: {ready} ready for {asked.value}, {len(rows) - ready - off} blocked"
-        + (f" ({other} ready for reboot)" if other else "")
+        + (f" ({'; '.join(f'{number} ready for {text}' for text, number in others.items())})" if others else "")
         + (f", {off} not running" if off else ""),
         *(("from the XML alone: a running QEMU may have more findings",) if report.offline else ()),
         "in brackets: modes that this version of virtcpr doesn't have",
