@@ -197,7 +197,7 @@ def capabilities(answer: Json) -> frozenset[str]:
     return frozenset(text(obj(c)["capability"]) for c in items(answer) if obj(c)["state"])
 
 
-LIMITS = ("max-bandwidth", "downtime-limit", "multifd-channels")  # bytes/s, ms
+LIMITS = ("max-bandwidth", "downtime-limit", "multifd-channels", "max-cpu-throttle")  # bytes/s, ms, 1, %
 
 
 def limits(answer: Json) -> dict[str, int]:

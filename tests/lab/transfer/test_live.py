@@ -17,11 +17,19 @@ from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import DATABASE, IMAGES, LEGACY, OFFICE, SMALL
 from tests.lab.support.machine import Lab
 from tests.lab.support.preparing import define
-from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade
+from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade, virtcpr
+from tests.lab.support.reboots import nothing_left
 
 LIVE = ("--mode", "live")
-SHAPES = tuple(replace(shape, prepared=False) for shape in (OFFICE, DATABASE, LEGACY))
+SECURE = replace(SMALL, name="secure", number=22, firmware="secboot")
+CROWDED = replace(
+    SMALL, name="crowded", number=23, vcpus=4, nics=2, iothreads=2, vnc=True, balloon=True, rng=True, serial="log"
+)
+MORE = (SECURE, CROWDED) if FULL else ()
+SHAPES = tuple(replace(shape, prepared=False) for shape in (OFFICE, DATABASE, LEGACY, *MORE))
 PEER = replace(SMALL, name="peer", number=19)
+THROUGH = replace(SMALL, name="through", number=20, memory_mib=1024, ram_mib=512, prepared=False)
+FAST = replace(SMALL, name="fast", number=21, memory_mib=768, ram_mib=512, ram_pause_us=2_000, prepared=False)
 SHARED = "<shmem name='peer' role='master'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 READY = ["<source type='memfd'/>", "<access mode='shared'/>", "<qemu:arg value='aux-ram-share=on'/>"]
 # At `connect` and later libvirt's daemon is away.
@@ -29,8 +37,12 @@ BEFORE = ("make", "compare", "copy", "connect", "switch", "switchover", "receive
 STEPS = ("arm", *BEFORE, "commit", "end-old", "record") if FULL else ("make", "switchover", "received", "end-old")
 
 
-def test_they_are_made_ready_at_once_and_can_be_handed_over_then(guests: Guests) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def rebuilt(lab: Lab) -> None:
     run("python3", "-", stdin=REBUILD)
+
+
+def test_they_are_made_ready_at_once_and_can_be_handed_over_then(guests: Guests) -> None:
     guests.start(*SHAPES)
     before = {shape.name: virsh("dumpxml", "--inactive", shape.name) for shape in SHAPES}
     assert client.upgrade("--all", "--mode", "transfer")["exit_code"] == 0  # the build is the installed one
@@ -77,6 +89,42 @@ def test_shared_memory_stays_where_it_is(guests: Guests) -> None:
     assert (domain["result"], "ram-file" in codes(domain)) == ("blocked", True), domain
 
 
+def test_by_way_of_a_file(guests: Guests) -> None:
+    """Where there is no memory for a second copy of its RAM."""
+    guests.start(THROUGH)
+    guests.witness.mark()
+
+    prepared = json.loads(
+        client.virtcpr("prepare", "--live", "--mode", "reboot", "--yes", THROUGH.name, "-o", "json", timeout=120).out
+    )
+
+    assert [(domain["result"], domain["mode"]) for domain in prepared["moves"]["domains"]] == [("upgraded", "reboot")]
+    nothing_left(THROUGH.name)
+    guests.assert_well(THROUGH)
+    for which in ((), ("--inactive",)):
+        assert [line for line in READY if line in virsh("dumpxml", THROUGH.name, *which)] == READY
+    again = json.loads(client.virtcpr("prepare", "--live", "--mode", "reboot", "--yes", THROUGH.name, "-o", "json").out)
+    assert {domain["result"] for domain in again["moves"]["domains"]} == {"current"}
+    for emulator in (REBUILT, EMULATOR):
+        handed_over = client.upgrade(THROUGH.name, "--mode", "transfer", "--emulator", emulator)
+        assert {domain["result"] for domain in handed_over["domains"]} == {"upgraded"}, handed_over
+    guests.assert_well(THROUGH)
+
+
+@pytest.mark.thorough
+def test_a_guest_that_writes_faster_than_it_is_copied(guests: Guests) -> None:
+    """QEMU is slowed down, as no guest here is that fast.  libvirt's daemon isn't away while that is found out."""
+    guests.start(FAST)
+    slowly = {"actions.monitor.precopy.UNLIMITED": 32 << 20}
+    options = ("--no-rehearse", "--yes", "-o", "json", "--timeout", "16", "--emulator", REBUILT)
+    report = json.loads(virtcpr("upgrade", FAST.name, *LIVE, *options, deadlines=slowly).out)
+    (domain,) = report["domains"]
+    assert (domain["result"], report["blackouts"]) == ("rolled-back", None), report
+    assert "isn't copied within 16 s: its guest writes" in said(report)
+    assert client.upgrade(FAST.name, *LIVE, "--emulator", REBUILT)["domains"][0]["result"] == "upgraded"
+    guests.assert_well(FAST)
+
+
 @pytest.fixture(scope="module")
 def guest(lab: Lab) -> Iterator[Guest]:
     """More of it has pages than is copied while libvirt's daemon is away."""
@@ -105,6 +153,7 @@ def assert_as_before(guest: Guest, process: int) -> None:
     assert switched_on() == ["events"]
     limits = client.monitor(NAME, "query-migrate-parameters")
     assert (limits["downtime-limit"], limits["multifd-channels"], limits["max-bandwidth"]) == (300, 2, 134217728)
+    assert limits["max-cpu-throttle"] == 99
 
 
 @pytest.mark.parametrize("step", BEFORE)

@@ -28,6 +28,9 @@ NOT_KEPT = ("multifd",)  # capabilities that new doesn't keep, or the next move 
 ONLY_NOW = ("multifd", "pause-before-switchover", "auto-converge")  # capabilities that old doesn't keep
 OLD = {"events": True, "return-path": True, **dict.fromkeys(ONLY_NOW, True)}
 CHANNELS = 1
+# Percent of the time that a guest which writes too fast is held up at most.  QEMU's own 99 leaves it 10 ms a second
+# (system/cpu-throttle.c, cpu_throttle_thread()): its users would take it for dead.
+THROTTLE = 80
 SAMPLE_SECONDS = 1  # for which QEMU looks at a sample of pages, before it copies any; new QEMU starts meanwhile
 SAMPLE_POLL = 0.05
 
@@ -67,22 +70,35 @@ async def begin(old: Qmp, new: Qmp, main: str, *, held: bool) -> None:
     await old.execute("migrate", {"uri": f"unix:{main}"})
 
 
-async def sample(old: Qmp) -> None:
-    """Let old QEMU find out how fast the guest writes.
+class Sampling:
+    """How fast the guest writes, until QEMU has copied its RAM once and knows better.
 
-    It compares a sample of RAM before and after (migration/dirtyrate.c), which needs nothing of the accelerator.
+    QEMU compares a sample of RAM before and after a second (migration/dirtyrate.c), which needs nothing of the
+    accelerator, and can be done while RAM is copied.
     """
-    with suppress(QmpError):  # somebody else's sample is being taken: that one is as good
-        await old.execute("calc-dirty-rate", {"calc-time": SAMPLE_SECONDS})
 
+    def __init__(self, old: Qmp) -> None:
+        self._old = old
+        self.writes: float | None = None  # bytes a second, the most that was seen
 
-async def sampled(old: Qmp) -> float:
-    """Bytes a second that the guest writes, once that is known; 0 if nobody is finding out.  Raises QmpError."""
-    while True:
-        answer = qmp.obj(await old.execute("query-dirty-rate"))
+    async def begin(self) -> None:
+        with suppress(QmpError):  # somebody else's sample is being taken: that one is as good
+            await self._old.execute("calc-dirty-rate", {"calc-time": SAMPLE_SECONDS})
+
+    async def look(self) -> None:
+        """If the sample is there, take it, and begin the next.  Raises QmpError."""
+        answer = qmp.obj(await self._old.execute("query-dirty-rate"))
         if answer.get("status") != "measuring":
-            return float(int(str(answer.get("dirty-rate", 0))) << 20)
-        await asyncio.sleep(SAMPLE_POLL)
+            seen = float(int(str(answer.get("dirty-rate", 0))) << 20)
+            self.writes = max(seen, self.writes or 0.0)
+            await self.begin()
+
+    async def first(self) -> float:
+        """Wait for the first sample.  Raises QmpError."""
+        while self.writes is None:
+            await asyncio.sleep(SAMPLE_POLL)
+            await self.look()
+        return self.writes
 
 
 async def size(old: Qmp) -> int:
@@ -140,5 +156,10 @@ async def put_back(old: Qmp, limits: Mapping[str, int]) -> None:
 
 
 async def _limits(old: Qmp, bandwidth: int, downtime_ms: int) -> None:
-    limits = {"max-bandwidth": bandwidth, "downtime-limit": downtime_ms, "multifd-channels": CHANNELS}
+    limits = {
+        "max-bandwidth": bandwidth,
+        "downtime-limit": downtime_ms,
+        "multifd-channels": CHANNELS,
+        "max-cpu-throttle": THROTTLE,
+    }
     await old.execute("migrate-set-parameters", limits)

@@ -50,20 +50,20 @@ class Copying(HandOver):
     async def _make(self) -> None:
         self._taps.keep()
         self._taken = tcp_ports.take(self.new.ports)
-        await precopy.sample(self._daemon)
+        self._sampling = precopy.Sampling(self._daemon)
+        await self._sampling.begin()
         self.new.begin()
 
     async def _copy(self) -> None:
         """Return when little is left, and QEMU is held up."""
-        writes = await precopy.sampled(self._daemon)
+        writes = await self._sampling.first()
         held = await precopy.size(self._daemon) <= 2 * LEFT and writes < LIVELY
         await precopy.begin(self._daemon, there(self._new), self.plan.main_socket, held=held)
         self._refuse_changed()  # from here on QEMU lets nobody attach a device, which would be copied in vain
         if not held:
-            await self._unless_one_dies(self._copied(writes))
+            await self._unless_one_dies(self._copied())
 
-    async def _copied(self, sampled: float) -> None:
-        """``sampled``: bytes a second that the guest wrote before, until QEMU knows better."""
+    async def _copied(self) -> None:
         begun = shown = time.monotonic()
         fastest = 0.0
         while True:
@@ -73,7 +73,7 @@ class Copying(HandOver):
             if now.status in MIGRATION_ENDS:
                 raise HostError(f"{self.plan.name} can't be copied: {now.why or now.status}")
             fastest = max(fastest, now.rate)
-            writes = now.dirtied if now.passes > 1 else sampled
+            writes = await self._writes(now)
             if now.status == "active" and now.remaining <= LEFT and writes <= KEEPS_UP * fastest:
                 await precopy.hold(self._daemon)
                 return
@@ -86,6 +86,13 @@ class Copying(HandOver):
                 shown = time.monotonic()
                 self.watch(Progress(self.plan.name, "copy", text=_progress(now)))
             await asyncio.sleep(POLL)
+
+    async def _writes(self, now: Copied) -> float:
+        """Bytes a second that the guest writes."""
+        if now.passes > 1:
+            return now.dirtied
+        await self._sampling.look()
+        return self._sampling.writes or 0.0
 
     async def _switch(self) -> None:
         old = there(self._old)
