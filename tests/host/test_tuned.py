@@ -106,6 +106,9 @@ def test_a_limit_that_leaves_no_room_for_a_second_qemu(small: Shape) -> None:
     (domain,) = report["domains"]
     assert domain["result"] == "blocked", report
     assert "memory-limit" in [finding["code"] for finding in domain["findings"]]
+    copied = client.upgrade("--emulator", REBUILT, "--mode", "live", small.name)
+    told = [finding["message"] for finding in copied["domains"][0]["findings"] if finding["code"] == "memory-limit"]
+    assert ["needs the guest's RAM twice" in message for message in told] == [True], copied
     assert client.pid(small.name) == process
 
 

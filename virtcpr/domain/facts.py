@@ -56,6 +56,9 @@ class ProcessFacts:
     libraries: tuple[str, ...] = ()  # those in memory that were replaced on disk
     own_memory: int = 0  # KiB that are its alone: not the guest's RAM, if that is shared
     may_run: bool = True  # whether the guest's AppArmor profile lets its emulator be run, now or after its next start
+    may_make_memfds: bool = (
+        True  # whether the guest's AppArmor profile, as it is loaded, lets it make ones of huge pages
+    )
     memory_room: int | None = None  # KiB that the limits of its cgroups leave; None: there are none
     helpers: tuple[Helper, ...] = ()  # the processes that serve it
 
@@ -224,12 +227,14 @@ class RamDevice:
 class HostFacts:
     """Memory for a second guest: ``available`` in KiB, and the free hugepages by their size in KiB.
 
-    ``ksm``: the kernel merges equal pages of the guests.
+    ``ksm``: the kernel merges equal pages of the guests.  ``confines_memfds``: AppArmor lets no QEMU that libvirt
+    starts make memfds of huge pages.
     """
 
     available: int
     hugepages: Mapping[int, int]
     ksm: bool = False
+    confines_memfds: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ FORMATS: Tried = {KINDS_Q35: "fat qcow qcow2 raw vdi vmdk vpc", IMAGES: "luks is
 ALL = (OPTIONS, DEVICES, OBJECTS, BLOCKS, CHARDEVS, AUDIO, SCREENS, TARGETS, PROTOCOLS, FORMATS)
 
 # The tests that mode live was run with, too (VIRTCPR_MODE=live).
-BY_LIVE = frozenset({UPGRADE, KINDS_Q35, KINDS_PC, VIDEO, IMAGES, HOTPLUG, MACHINES, DISPLAYS, SPICE, LINKS})
+BY_LIVE = frozenset(
+    {UPGRADE, KINDS_Q35, KINDS_PC, VIDEO, IMAGES, HOTPLUG, MACHINES, DISPLAYS, SPICE, LINKS, TPM, VIRTIOFS}
+)
 
 # A finding of its own names these, in words that help more.
 JUDGED_DEVICES = re.compile(

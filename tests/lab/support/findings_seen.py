@@ -12,6 +12,7 @@ SEEN = {
     "emulator-arch": "test_refusals.py",
     **dict.fromkeys(["emulator-forbidden", "emulator-confined"], "test_emulators.py"),
     "memory-limit": "test_tuned.py",
+    "hugepages-apparmor": "test_made_ready.py",
     **dict.fromkeys(["ram-file", "boot-rom"], "test_live.py"),
     "redirdev-spice": "test_ports.py",
     "changed": "test_refusals.py",

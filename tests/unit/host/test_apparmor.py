@@ -9,6 +9,7 @@ import pytest
 
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import apparmor
+from virtcpr.plan.findings.memory import MEMFD_LINE
 
 Local = Callable[[str], object]
 
@@ -71,3 +72,11 @@ def test_the_profile_of_a_process(tmp_path: Path, label: str | None, profile: st
 def test_a_kernel_without_apparmor_forbids_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apparmor, "ACCESS", tmp_path / "gone")
     assert not apparmor.forbids("libvirtd", "/usr/bin/qemu-system-x86_64")
+
+
+def test_a_line_for_memfds_of_huge_pages(local: Local) -> None:
+    """To AppArmor they are files of their owner's that are named "/"."""
+    local("/ r,\n/* rw,\n/** rw,\n")
+    assert not apparmor.lets_guests_open(apparmor.MEMFD)
+    local(f"{MEMFD_LINE}\n")
+    assert apparmor.lets_guests_open(apparmor.MEMFD)

@@ -1,4 +1,4 @@
-"""What `prepare` says of a device that is to hold a guest's RAM, and that QEMU could not open."""
+"""What `prepare` says of a device or a memfd that is to hold a guest's RAM, and that QEMU could not open."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from virtcpr.domain.facts import DomainFacts, Emulator, RamDevice
+from virtcpr.domain.facts import DomainFacts, Emulator, HostFacts, RamDevice
 from virtcpr.model import Mode, Severity
 from virtcpr.plan.findings.prepare_rules import preparing
 
@@ -33,3 +33,21 @@ def test_a_device_that_qemu_could_not_open(device: RamDevice, expected: dict[str
     assert found.keys() == expected.keys()
     assert all(line in found[code].remedy for code, line in expected.items())
     assert all(one.severity is Severity.BLOCKER for one in found.values())
+
+
+@pytest.mark.parametrize(
+    ("backing", "confined", "found"),
+    [
+        ("<hugepages/><source type='memfd'/>", True, ["hugepages-apparmor"]),
+        ("<hugepages/><source type='memfd'/>", False, []),
+        ("<hugepages/>", True, []),
+        ("<source type='memfd'/>", True, []),
+    ],
+)
+def test_a_memfd_of_huge_pages_that_apparmor_lets_nobody_make(backing: str, confined: bool, found: list[str]) -> None:
+    edited = XML.replace("</domain>", f"<memoryBacking>{backing}</memoryBacking></domain>")
+    host = HostFacts(1 << 20, {}, confines_memfds=confined)
+    facts = DomainFacts("web", "", None, "", "", XML, Emulator(""), persistent_xml=XML, host=host)
+    said = preparing(facts, Mode.TRANSFER, "transfer", edited)
+    assert [one.code for one in said] == found
+    assert all("the line 'owner / rw,'" in one.remedy and one.severity is Severity.BLOCKER for one in said)

@@ -174,6 +174,11 @@ def _may_run(pid: int, emulator: str) -> bool:
     return not (profile and apparmor.forbids(profile, emulator) and not apparmor.lets_guests_run(emulator))
 
 
+def _may_make_memfds(pid: int) -> bool:
+    profile = apparmor.profile_of(Process.of(pid))
+    return not (profile and apparmor.forbids(profile, apparmor.MEMFD, apparmor.MAY_WRITE))
+
+
 def _line(pid: int) -> CommandLine | None:
     """A process's command line, None if it can't be parsed: the rule 'argv' reports that."""
     with suppress(ParseError):
@@ -196,7 +201,9 @@ class Probe:
         self.lock_manager = setting(self.conf, "lock_manager")
         self.passwords = {kind: setting(self.conf, f"{kind}_password") for kind in DISPLAYS}
         self.waiting = _waiting()
-        self.host = HostFacts(memory.available_kib(), memory.free_hugepages(), memory.merges())
+        self.host = HostFacts(
+            memory.available_kib(), memory.free_hugepages(), memory.merges(), ram_devices.confines_memfds(self.conf)
+        )
 
     def facts(self, domain: Domain) -> DomainFacts:
         """All facts about a domain.  If they can't be read, the reason is in ``problem``; nothing is raised."""
@@ -269,7 +276,11 @@ class Probe:
             outputs=outputs(facts.live, qemu.fdsets, Process.of(pid).fd_targets()),
             agent=domain.agent_answers(PING_SECONDS) if self.ping and facts.live.has_agent() else None,
             busy=domain.job(),
-            process=replace(process_facts(pid, qemu, line), may_run=_may_run(pid, facts.emulator.path)),
+            process=replace(
+                process_facts(pid, qemu, line),
+                may_run=_may_run(pid, facts.emulator.path),
+                may_make_memfds=_may_make_memfds(pid),
+            ),
             qemu=qemu,
             display_passwords=self._display_passwords(facts.status_xml),
         )

@@ -1,4 +1,4 @@
-"""Whether this host lets a guest's QEMU open a device (/dev/dax0.0) that is to hold its RAM."""
+"""Whether this host lets a guest's QEMU open what is to hold its RAM: a device (/dev/dax0.0), a memfd of huge pages."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def look(path: str, conf: str) -> RamDevice:
         user=user,
         opens=users.may_open(user, path),
         acl=DEFAULT if listed is None else tuple(strings(listed)),
-        confined=apparmor.confines_guests() and setting(conf, "security_driver") != "none",
+        confined=_confined(conf),
         allowed=apparmor.lets_guests_open(path),
     )
+
+
+def confines_memfds(conf: str) -> bool:
+    """Whether AppArmor lets no QEMU that libvirt starts make memfds of huge pages."""
+    return _confined(conf) and not apparmor.lets_guests_open(apparmor.MEMFD)
+
+
+def _confined(conf: str) -> bool:
+    return apparmor.confines_guests() and setting(conf, "security_driver") != "none"

@@ -14,7 +14,10 @@ LOADED = Path("/sys/kernel/security/apparmor/profiles")
 ACCESS = Path("/sys/kernel/security/apparmor/.access")
 # Linux security/apparmor/apparmorfs.c, aa_write_access() and query_label(); include/apparmor.h, AA_CLASS_FILE.
 FILE_CLASS = b"\x02"
-MAY_EXEC = 1
+MAY_EXEC, MAY_WRITE = 1, 2
+# How AppArmor names a memfd of huge pages: it has no path below any root.  It doesn't see other memfds (Linux
+# security/apparmor/path.c, d_namespace_path(); fs/hugetlbfs/inode.c, hugetlb_file_setup()).
+MEMFD = "/"
 ALLOWED = re.compile(r"^allow 0x([0-9a-f]+)$", re.MULTILINE)
 ENFORCED = " (enforce)"
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")
@@ -50,8 +53,8 @@ def profile_of(process: Process) -> str | None:
     return label.removesuffix(ENFORCED) if label.endswith(ENFORCED) else None
 
 
-def forbids(profile: str, path: str) -> bool:
-    """Whether a profile doesn't let its processes run a program; False if the kernel doesn't say.
+def forbids(profile: str, path: str, access: int = MAY_EXEC) -> bool:
+    """Whether a profile doesn't let its processes run a program, or write to a file; False if the kernel doesn't say.
 
     The kernel judges the file that links lead to.
     """
@@ -67,7 +70,7 @@ def forbids(profile: str, path: str) -> bool:
     except OSError:
         return False
     allowed = ALLOWED.search(answer)
-    return allowed is not None and not int(allowed[1], 16) & MAY_EXEC
+    return allowed is not None and not int(allowed[1], 16) & access
 
 
 def confines_guests() -> bool:
@@ -101,6 +104,8 @@ def _allows(rule: str, path: str, access: set[str]) -> bool:
         return False
     parts = re.split(r"(\*\*|\*|\?|[{},]|\[[^]]*\])", found["path"])
     pattern = "".join(GLOBS.get(part, part if part.startswith("[") else re.escape(part)) for part in parts)
+    if found["path"].endswith(("/*", "/**")):  # what is in a directory, not the directory
+        pattern = f"{pattern[:-1]}+"
     with suppress(re.error):
         return re.fullmatch(pattern, path) is not None
     return False

@@ -45,6 +45,13 @@ def staying_boot_roms(subject: Subject) -> Iterator[Hit]:
         yield {"models": ", ".join(sorted(models))}
 
 
+def left_boot_roms(subject: Subject) -> Iterator[Hit]:
+    """Mode live has moved it: its next start is prepared, and won't have them."""
+    models = subject.live.boot_roms()
+    if models and subject.qemu.aux_ram_share and subject.stored is not None and not subject.stored.boot_roms():
+        yield {"models": ", ".join(sorted(models))}
+
+
 def lost_boot_roms(subject: Subject) -> Iterator[Hit]:
     """Now, or after the next start."""
     if any(document.lost_boot_roms() for document in (subject.live, subject.stored) if document is not None):

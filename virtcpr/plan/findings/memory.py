@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from shlex import quote
 
 from virtcpr.domain.facts import Memdev
+from virtcpr.domain.live import HUGEPAGES
 from virtcpr.plan.findings.rule import Hit, Subject
 
+MEMFD_LINE = "owner / rw,"  # AppArmor's, for memfds of huge pages, which to it are files named "/"
 # Object types whose guests have RAM that no other process may read (QEMU, qapi/qom.json, ObjectType).
 CONFIDENTIAL = frozenset({"sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest"})
 
@@ -59,6 +61,20 @@ def discarded(subject: Subject) -> Iterator[Hit]:
 
 def _shared_files(subject: Subject) -> Iterator[Memdev]:
     return (m for m in subject.qemu.memdevs if m.share and m.kind == "memory-backend-file")
+
+
+def confined_memfd(subject: Subject) -> Iterator[Hit]:
+    """Of a document: its next start would fail."""
+    host = subject.facts.host
+    memfd = subject.live.matches("memoryBacking/source[@type='memfd']") and subject.live.matches(HUGEPAGES)
+    if memfd and host is not None and host.confines_memfds:
+        yield {"line": MEMFD_LINE}
+
+
+def confined_new_memfd(subject: Subject) -> Iterator[Hit]:
+    """Of a running domain: new QEMU has the profile that is loaded for old."""
+    if subject.live.matches(HUGEPAGES) and not subject.process.may_make_memfds:
+        yield {"line": MEMFD_LINE, "uuid": subject.facts.uuid}
 
 
 def epc(subject: Subject) -> Iterator[Hit]:

@@ -10,6 +10,7 @@ from virtcpr.domain.edit.record import of_mode
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.live import HUGEPAGES
 from virtcpr.model import Finding, Mode, Severity
+from virtcpr.plan.findings import memory
 from virtcpr.plan.findings.devices import has
 from virtcpr.plan.findings.ram_devices import RAM_DEVICES
 from virtcpr.plan.findings.rule import Hit, Needs, Rule, Subject, Test, apply, concerning
@@ -143,6 +144,10 @@ EDITED: tuple[Rule, ...] = (
          "nothing, if the disk has room for it; or remove the huge pages from the domain ('virsh edit {name}'), "
          "then prepare it", "QEMU backends/hostmem-file.c; migration/ram.c migrate_ram_is_ignored()",
          Severity.WARNING),
+    Rule("hugepages-apparmor", (Mode.TRANSFER,), Needs.LIBVIRT, memory.confined_memfd,
+         "its RAM would be in memfds of huge pages, which AppArmor lets no QEMU make: the domain couldn't be started",
+         "put into /etc/apparmor.d/local/abstractions/libvirt-qemu the line '{line}'",
+         "QEMU backends/hostmem-memfd.c; Linux security/apparmor/lsm.c apparmor_path_truncate()"),
     *RAM_DEVICES,
 )
 # fmt: on
