@@ -45,7 +45,8 @@ chaos: $(STAMP) lab
 	    tests/lab/auto/test_by_itself.py tests/lab/reboot/test_save.py \
 	    $(patsubst %,tests/lab/transfer/test_%.py,helpers desktop ports passt live)
 	VIRTCPR_CHAOS=full $(RUN) -m pytest -m thorough tests/lab
-	VIRTCPR_MODE=live $(RUN) -m pytest $(patsubst %,tests/lab/transfer/test_%.py,displays hotplug images kinds machines)
+	VIRTCPR_MODE=live VIRTCPR_CHAOS=full $(RUN) -m pytest \
+	    $(patsubst %,tests/lab/transfer/test_%.py,desktop displays helpers hotplug images kinds machines passt placement tpm virtiofs)
 	VIRTCPR_MODE=live $(RUN) -m pytest -k "there_and_back or password_goes" $(patsubst %,tests/lab/transfer/test_%.py,ports spice spice_socket)
 
 unit: $(STAMP)

@@ -231,6 +231,21 @@ def test_mode_reboot_where_it_is_allowed(outdated: Guests) -> None:
     outdated.assert_well(DB, beats=50)
 
 
+def test_mode_live_where_it_is_allowed(outdated: Guests) -> None:
+    """One that was never prepared is from then on."""
+    client.install_qemu("OLD")
+    configure('auto = "apply"\nprepare = "live"\n')
+    report = auto()
+    assert actions(report) == {"db": "upgraded", "mail": "upgraded", "web": "upgraded"}, report
+    assert {domain["name"]: domain["mode"] for domain in report["domains"]} == {
+        "db": "live",
+        "mail": "transfer",
+        "web": "transfer",
+    }
+    outdated.assert_well(DB, beats=50)
+    assert "memfd" in virsh("dumpxml", "--inactive", DB.name)
+
+
 def test_without_an_emulator_nothing_is_done(outdated: Guests) -> None:
     before = processes()
     shell("mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-system-x86_64.away")

@@ -21,6 +21,7 @@ POWER_OFF, PANIC, RESET = "o /w 0x604 0x2000", "o /b 0x505 1", "o /b 0xcf9 6"
 DELETED = "try again: in a shared directory (virtiofs)"
 DROP_IN = "/run/systemd/system/libvirtd.service.d/erring.conf"
 
+IN_MODE_LIVE = {"migrate": "make", "incoming": "switch"}  # what its steps are called that do this
 Happening = Mapping[str, str]
 Saying = Mapping[str, tuple[str, str]]
 
@@ -32,7 +33,12 @@ def virtcpr(
     deadlines: Mapping[str, float] | None = None,
 ) -> Done:
     """Run it with what happens meanwhile (meanwhile.py)."""
-    order = {"at": at or {}, "say": say or {}, "deadlines": deadlines or {}}
+    named = IN_MODE_LIVE if client.MODE == "live" else {}
+    order = {
+        "at": {named.get(step, step): what for step, what in (at or {}).items()},
+        "say": say or {},
+        "deadlines": deadlines or {},
+    }
     return run("python3", "-c", MEANWHILE, json.dumps(order), *arguments, check=False, timeout=240)
 
 
@@ -48,8 +54,7 @@ def upgrade(*, emulator: str | None = None, more: tuple[str, ...] = (), **meanwh
 
 def _upgrade(emulator: str | None, more: tuple[str, ...], **meanwhile: Any) -> Any:
     other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    by = ("--mode", client.MODE) if client.MODE and "--mode" not in more else ()
-    arguments = (*by, "--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
+    arguments = (*_by(more), "--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
     done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
@@ -57,15 +62,21 @@ def _upgrade(emulator: str | None, more: tuple[str, ...], **meanwhile: Any) -> A
         raise AssertionError(done) from error
 
 
+def _by(more: tuple[str, ...]) -> tuple[str, ...]:
+    return ("--mode", client.MODE) if client.MODE and "--mode" not in more else ()
+
+
 def rehearsed() -> str:
     """What comes of a rehearsal of its move."""
-    planned = json.loads(run("virtcpr", "plan", NAME, "--force", "-o", "json", check=False).out)
+    planned = json.loads(run("virtcpr", "plan", NAME, *_by(()), "--force", "-o", "json", check=False).out)
     return str(planned["domains"][0]["rehearsal"]["verdict"])
 
 
 def killed_at(step: str, *more: str) -> int:
     """virtcpr is killed there, and the guardian has settled it; the one process that runs the guest."""
-    killed = virtcpr("upgrade", NAME, "--yes", "--force", "--no-rehearse", *more, at={step: "kill -9 $PPID"})
+    killed = virtcpr(
+        "upgrade", NAME, *_by(more), "--yes", "--force", "--no-rehearse", *more, at={step: "kill -9 $PPID"}
+    )
     assert killed.code != 0
     run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
     run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")

@@ -219,6 +219,7 @@ def test_every_kind_of_a_display(model: str, more: str) -> None:
     moves(BARE, f"<video><model type='{model}'/></video>{VNC}{more}")
 
 
+@pytest.mark.skipif(client.MODE == "live", reason="mode live refuses shared memory: test_live has that")
 def test_what_is_there_but_not_in_use() -> None:
     """A shared file system that isn't mounted, shared memory without a peer."""
     moves(BARE, IDLE)

@@ -11,6 +11,7 @@ from virtcpr.model import Mode, Severity
 from virtcpr.plan.findings.table import DEVICES
 
 PAGE = DOCS / "devices.md"
+MAKEFILE = DOCS.parent / "Makefile"
 # Findings on devices that aren't the page's subject: modes other than transfer, and what only KVM has.
 NOT_A_DEVICE = {"hostdev-awake", "iotune", "invtsc", "hv-passthrough"}
 
@@ -23,6 +24,17 @@ def test_every_row_on_devices_names_a_test_that_is_there() -> None:
     for cell in tests:
         module, _, name = cell.partition("::")
         assert f"def {name}(" in lab_module(module).read_text(), cell
+
+
+def test_what_mode_live_does_too_is_run_with_it() -> None:
+    """``make chaos`` runs these modules of tests again, by mode live."""
+    again = "".join(re.findall(r"VIRTCPR_MODE=live(?:.*\\\n)*.*", MAKEFILE.read_text()))
+    rows = [row.split(" | ") for row in PAGE.read_text().splitlines() if row.startswith("| ")]
+    same = [(live, shown) for *_, live, shown in rows if live.startswith("as in a swap")]
+    assert len(same) > 40
+    for live, shown in same:
+        module = shown.partition(".py::")[0].removeprefix("test_")
+        assert "test_live.py" in live or re.search(rf"\b{module}\b", again), shown
 
 
 def test_every_device_that_is_refused_is_on_the_page() -> None:
