@@ -65,6 +65,15 @@ def test_a_second_one_dies(use: Served, step: str, which: str) -> None:
     assert picture() == before
 
 
+@pytest.mark.parametrize("step", ["attach", "connect", "received"] if FULL else ["connect"])
+def test_it_is_interrupted(use: Served, step: str) -> None:
+    process, before, first = use.watched(), picture(), processes()
+    report = upgrade(at={step: "kill -INT $PPID"})
+    assert (report["domains"][0]["result"], "interrupted" in said(report)) == ("rolled-back", True), report
+    use.assert_served(process)
+    assert (processes(), picture()) == (first, before)
+
+
 @pytest.mark.parametrize("step", EVERYWHERE if FULL else KILLED_AT)
 def test_virtcpr_is_killed(use: Served, step: str) -> None:
     """The guardian settles it, either way."""

@@ -115,12 +115,12 @@ def test_by_way_of_a_file(guests: Guests) -> None:
 def test_a_guest_that_writes_faster_than_it_is_copied(guests: Guests) -> None:
     """QEMU is slowed down, as no guest here is that fast.  libvirt's daemon isn't away while that is found out."""
     guests.start(FAST)
-    slowly = {"actions.monitor.precopy.UNLIMITED": 32 << 20}
-    options = ("--no-rehearse", "--yes", "-o", "json", "--timeout", "16", "--emulator", REBUILT)
+    slowly = {"actions.monitor.precopy.UNLIMITED": 24 << 20}
+    options = ("--no-rehearse", "--yes", "-o", "json", "--timeout", "20", "--emulator", REBUILT)
     report = json.loads(virtcpr("upgrade", FAST.name, *LIVE, *options, deadlines=slowly).out)
     (domain,) = report["domains"]
     assert (domain["result"], report["blackouts"]) == ("rolled-back", None), report
-    assert "isn't copied within 16 s: its guest writes" in said(report)
+    assert "isn't copied within 20 s: its guest writes" in said(report)
     assert client.upgrade(FAST.name, *LIVE, "--emulator", REBUILT)["domains"][0]["result"] == "upgraded"
     guests.assert_well(FAST)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def live(stage: Stage) -> Iterator[Stage]:
+def live(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """The stage of a hand-over in mode live."""
+    monkeypatch.setattr(precopy, "SAMPLE_SECONDS", 0)
     waits, go = os.pipe()
     stage.plan = replace(stage.plan, mode=Mode.LIVE, steps=LIVE, limits=LIMITS)
     stage.journal = Journal(replace(stage.journal.entry, guest=stage.plan.guest), stage.journal.path.parent)
@@ -87,7 +89,9 @@ def test_at_every_command(live: Stage, at: int, cancel: bool) -> None:
         assert world.said[at] in ("old calc-dirty-rate", "new migrate-set-capabilities")
 
 
-def copied(live: Stage, monkeypatch: pytest.MonkeyPatch, *seen: Copied, sampled: int = 0) -> list[Progress]:
+def copied(
+    live: Stage, monkeypatch: pytest.MonkeyPatch, *seen: Copied, sampled: int = 0, first: str = ""
+) -> list[Progress]:
     """What it shows while QEMU says this of itself, until it holds QEMU up.  ``sampled``: MiB/s before it copied."""
     looks, shown = iter(seen), list[Progress]()
     over = live.hand_over
@@ -102,6 +106,10 @@ def copied(live: Stage, monkeypatch: pytest.MonkeyPatch, *seen: Copied, sampled:
     monkeypatch.setattr(copying, "SHOWN_EVERY", -1)
     live.world.dirty_rates = [{"status": "measured", "dirty-rate": sampled}]
     over._sampling = precopy.Sampling(over._daemon)
+    if first:  # it isn't known before the first look
+        live.world.dirty_rates.insert(0, {"status": first})
+        over._sampling._due = time.monotonic() + 0.05
+    monkeypatch.setattr(precopy, "SAMPLE_POLL", 0)
     asyncio.run(over._copied())
     assert next(looks, None) is None, "it was held up too early"
     return shown
@@ -117,7 +125,7 @@ def test_it_is_held_up_when_little_is_left(live: Stage, monkeypatch: pytest.Monk
     assert [one.text for one in copied(live, monkeypatch, *parts)][1:] == shown
 
 
-@pytest.mark.parametrize(("mib", "writes", "held"), [(512, 63, True), (513, 63, False), (512, 64, False)])
+@pytest.mark.parametrize(("mib", "writes", "held"), [(512, 15, True), (513, 15, False), (512, 16, False)])
 def test_a_small_guest_that_lies_still_is_held_up_from_the_start(
     live: Stage, monkeypatch: pytest.MonkeyPatch, mib: int, writes: int, *, held: bool
 ) -> None:
@@ -145,6 +153,20 @@ def test_one_that_was_seen_to_write_too_fast_is_copied_twice(live: Stage, monkey
     """QEMU itself knows only after the first pass; by then libvirt's daemon would be away."""
     copied(live, monkeypatch, part(20, passes=1), part(300, dirtied=400), part(20, dirtied=400), sampled=501)
     copied(live, monkeypatch, part(20, passes=1), sampled=500)
+
+
+@pytest.mark.parametrize(("sampled", "held"), [(500, True), (501, False)])
+def test_it_is_held_up_until_that_is_known(
+    live: Stage, monkeypatch: pytest.MonkeyPatch, *, sampled: int, held: bool
+) -> None:
+    """QEMU might come to the end in that second."""
+    live.world.said.clear()
+    rest = () if held else (part(20, dirtied=400),)
+    copied(live, monkeypatch, part(20, passes=1), *rest, sampled=sampled, first="measuring")
+    said = [words for words in live.world.said if "parameters" in words or "query-dirty" in words]
+    asked = said.index("old query-dirty-rate")
+    assert said[asked - 1] == "old migrate-set-parameters", "it was held up before"
+    assert said.count("old migrate-set-parameters") == (2 if held else 3)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ all the same, it pauses the guest and waits (``pause-before-switchover``): nobod
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,26 +80,31 @@ class Sampling:
 
     def __init__(self, old: Qmp) -> None:
         self._old = old
-        self.writes: float | None = None  # bytes a second, the most that was seen
+        self._due = 0.0  # when the sample is there, by the monotonic clock
+        self.writes: float | None = None
 
     async def begin(self) -> None:
+        self._due = time.monotonic() + SAMPLE_SECONDS
         with suppress(QmpError):  # somebody else's sample is being taken: that one is as good
             await self._old.execute("calc-dirty-rate", {"calc-time": SAMPLE_SECONDS})
 
+    async def most(self) -> float:
+        """Wait for the first sample.  Bytes a second, the most that was seen.  Raises QmpError."""
+        await self.look()
+        while self.writes is None:
+            await asyncio.sleep(SAMPLE_POLL)
+            await self.look()
+        return self.writes
+
     async def look(self) -> None:
-        """If the sample is there, take it, and begin the next.  Raises QmpError."""
+        """If a sample is there, take it, and begin the next.  Raises QmpError."""
+        if time.monotonic() < self._due:
+            return
         answer = qmp.obj(await self._old.execute("query-dirty-rate"))
         if answer.get("status") != "measuring":
             seen = float(int(str(answer.get("dirty-rate", 0))) << 20)
             self.writes = max(seen, self.writes or 0.0)
             await self.begin()
-
-    async def first(self) -> float:
-        """Wait for the first sample.  Raises QmpError."""
-        while self.writes is None:
-            await asyncio.sleep(SAMPLE_POLL)
-            await self.look()
-        return self.writes
 
 
 async def size(old: Qmp) -> int:
@@ -132,6 +138,11 @@ async def look(old: Qmp) -> Copied:
 async def hold(old: Qmp) -> None:
     """Copy nearly nothing more for now."""
     await _limits(old, HELD, AT_ONCE_MS)
+
+
+async def go_faster(old: Qmp) -> None:
+    """Copy at full speed, as before ``hold``."""
+    await _limits(old, UNLIMITED, AT_ONCE_MS)
 
 
 async def release(old: Qmp, downtime_ms: int) -> None:

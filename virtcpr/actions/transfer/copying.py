@@ -29,8 +29,8 @@ DOWNTIME_MS = 300  # QEMU's default
 # go by ten times as fast as others, and nobody knows where they are.
 LEFT = 256 << 20
 KEEPS_UP = 0.5  # of the rate at which RAM is copied: a guest that writes faster isn't ready to be switched over
-# Bytes a second.  With a guest that writes more QEMU doesn't come to the end by itself: it has AT_ONCE_MS for the rest.
-LIVELY = 64 << 20
+# Bytes a second.  Every host copies faster; and with a guest that writes more QEMU doesn't come to the end by itself.
+LIVELY = 16 << 20
 
 
 class Copying(HandOver):
@@ -56,8 +56,8 @@ class Copying(HandOver):
 
     async def _copy(self) -> None:
         """Return when little is left, and QEMU is held up."""
-        writes = await self._sampling.first()
-        held = await precopy.size(self._daemon) <= 2 * LEFT and writes < LIVELY
+        small = await precopy.size(self._daemon) <= 2 * LEFT
+        held = small and await self._sampling.most() < LIVELY
         await precopy.begin(self._daemon, there(self._new), self.plan.main_socket, held=held)
         self._refuse_changed()  # from here on QEMU lets nobody attach a device, which would be copied in vain
         if not held:
@@ -73,13 +73,13 @@ class Copying(HandOver):
             if now.status in MIGRATION_ENDS:
                 raise HostError(f"{self.plan.name} can't be copied: {now.why or now.status}")
             fastest = max(fastest, now.rate)
-            writes = await self._writes(now)
-            if now.status == "active" and now.remaining <= LEFT and writes <= KEEPS_UP * fastest:
-                await precopy.hold(self._daemon)
+            await self._sampling.look()
+            if now.status == "active" and now.remaining <= LEFT and await self._hold(now, fastest):
                 return
             if time.monotonic() - begun > self.timeout_s:
+                rates = _rates(await self._writes(now), fastest)
                 raise HostError(
-                    f"{self.plan.name} isn't copied within {self.timeout_s:g} s: {_rates(writes, fastest)}",
+                    f"{self.plan.name} isn't copied within {self.timeout_s:g} s: {rates}",
                     hint="try again when the guest writes less, or with a longer --timeout",
                 )
             if time.monotonic() - shown > SHOWN_EVERY:
@@ -87,12 +87,21 @@ class Copying(HandOver):
                 self.watch(Progress(self.plan.name, "copy", text=_progress(now)))
             await asyncio.sleep(POLL)
 
+    async def _hold(self, now: Copied, fastest: float) -> bool:
+        """Hold QEMU up, unless the guest writes too fast: then what is left would take too long later, too."""
+        waits = now.passes <= 1 and self._sampling.writes is None
+        if waits:  # a second, in which QEMU would come to the end
+            await precopy.hold(self._daemon)
+        if await self._writes(now) <= max(LIVELY, KEEPS_UP * fastest):
+            await precopy.hold(self._daemon)
+            return True
+        if waits:
+            await precopy.go_faster(self._daemon)
+        return False
+
     async def _writes(self, now: Copied) -> float:
         """Bytes a second that the guest writes."""
-        if now.passes > 1:
-            return now.dirtied
-        await self._sampling.look()
-        return self._sampling.writes or 0.0
+        return now.dirtied if now.passes > 1 else await self._sampling.most()
 
     async def _switch(self) -> None:
         old = there(self._old)
