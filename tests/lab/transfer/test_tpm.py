@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.support import served
-from tests.lab.support.client import shell, virsh
+from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.machine import Lab
-from tests.lab.support.provoke import NAME, Guest, rehearsed, upgrade
-from tests.lab.support.served import Served, processes
+from tests.lab.support.provoke import NAME, Guest, new_process, rehearsed, upgrade
+from tests.lab.support.served import CONSOLE, Served, processes
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,21 @@ def test_it_moves_there_and_back(use: Served) -> None:
     use.watched()
     assert rehearsed() == "go"
     use.assert_moves_there_and_back()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("guest", ["crb-2.0"], indirect=True)
+def test_libvirt_saves_it_with_the_guest(use: Served) -> None:
+    use.watched()
+    assert upgrade()["domains"][0]["result"] == "upgraded"
+    virsh("managedsave", NAME)
+    assert processes() == ""
+    virsh("start", NAME)
+    run("timeout", "30", "sh", "-c", f"until grep -q 'tpm round' {CONSOLE}; do sleep 0.1; done")
+    use.assert_served(int(run("pgrep", "qemu-system").out))
+    report = upgrade()
+    assert report["domains"][0]["result"] == "upgraded", report
+    use.assert_served(new_process(report))
 
 
 @pytest.mark.thorough
