@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,12 @@ from virtcpr.domain.facts import DomainFacts, Memdev
 from virtcpr.model import Finding, Mode
 from virtcpr.plan.decision import Decision
 from virtcpr.plan.findings.rule import blocks, concerning
-from virtcpr.plan.findings.table import AGENT, ROOM
+from virtcpr.plan.findings.table import AGENT, RAM_NAMES, ROOM
 from virtcpr.plan.steps import Side, Step
 
+# Machine types that name memfds by a path, and other RAM by its id; libvirt says otherwise for main memory alone
+# (qemuBuildMemoryBackendProps() in src/qemu/qemu_command.c).
+OLD_NAMES = re.compile(r"pc-(?:q35|i440fx)-(?:[0-3]\.\d+|4\.0(?:\.\d+)?)")
 SPARE_KIB = 256 * 1024  # device state, and RAM that isn't the guest's main memory: VRAM, firmware
 
 SAVE = (
@@ -83,12 +87,20 @@ def _goes_with_domain(path: str, number: int | None) -> bool:
     return number is not None and directory.startswith(f"{number}-")
 
 
-def reasons(decision: Decision, *, suspend: bool, agent: bool | None = None) -> tuple[Finding, ...]:
-    """The blockers and warnings of mode ``reboot``; with ``suspend`` the guest suspends itself before."""
+def reasons(
+    decision: Decision, *, suspend: bool, agent: bool | None = None, readies: bool = False
+) -> tuple[Finding, ...]:
+    """The blockers and warnings of mode ``reboot``; with ``suspend`` the guest suspends itself before.
+
+    ``readies``: its RAM is to be in memfds afterwards.
+    """
     findings = [f for f in decision.reasons(Mode.REBOOT) if not (suspend and f.code == "hostdev-awake")]
     qemu = decision.facts.qemu
     if suspend and not agent and qemu is not None and qemu.status != "suspended":
         findings.append(AGENT.finding(decision.facts.name, {}))
+    live = decision.facts.live
+    if readies and OLD_NAMES.fullmatch(live.machine) and live.matches("cpu/numa/cell | devices/memory"):
+        findings.append(RAM_NAMES.finding(decision.facts.name, {"machine": live.machine}))
     return tuple(findings)
 
 

@@ -87,7 +87,8 @@ def test_every_form_is_prepared_started_and_moved(guests: Guests) -> None:
 
 
 @pytest.mark.thorough
-def test_every_form_is_made_ready_as_it_runs(guests: Guests) -> None:
+@pytest.mark.parametrize("how", [(), ("--mode", "reboot")], ids=["copied", "by a file"])
+def test_every_form_is_made_ready_as_it_runs(guests: Guests, how: tuple[str, ...]) -> None:
     shapes = [shape(name) for name in FORMS]
     for one in shapes:
         define(one, FORMS[one.name])
@@ -98,7 +99,7 @@ def test_every_form_is_made_ready_as_it_runs(guests: Guests) -> None:
     watched = [one for one in shapes if one.name in WATCHED]
     guests.watch(*watched)
 
-    done = json.loads(client.virtcpr("prepare", "--live", *FORMS, "--yes", "-o", "json", timeout=300).out)
+    done = json.loads(client.virtcpr("prepare", "--live", *how, *FORMS, "--yes", "-o", "json", timeout=300).out)
 
     assert {one["result"] for one in done["domains"]} == {"prepared"}
     results = {one["name"]: one["result"] for one in done["moves"]["domains"]}

@@ -13,7 +13,7 @@ SEEN = {
     **dict.fromkeys(["emulator-forbidden", "emulator-confined"], "test_emulators.py"),
     "memory-limit": "test_tuned.py",
     "hugepages-apparmor": "test_made_ready.py",
-    **dict.fromkeys(["ram-file", "boot-rom"], "test_live.py"),
+    **dict.fromkeys(["ram-file", "ram-names", "boot-rom"], "test_live.py"),
     "redirdev-spice": "test_ports.py",
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",

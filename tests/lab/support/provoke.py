@@ -30,7 +30,7 @@ def virtcpr(
     *arguments: str,
     at: Happening | None = None,
     say: Saying | None = None,
-    deadlines: Mapping[str, float] | None = None,
+    deadlines: Mapping[str, object] | None = None,
 ) -> Done:
     """Run it with what happens meanwhile (meanwhile.py)."""
     named = IN_MODE_LIVE if client.MODE == "live" else {}

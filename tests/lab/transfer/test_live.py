@@ -16,9 +16,10 @@ from tests.lab.support.chaos import FULL
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import DATABASE, IMAGES, LEGACY, OFFICE, SMALL
 from tests.lab.support.machine import Lab
-from tests.lab.support.preparing import define
+from tests.lab.support.preparing import define, numa
 from tests.lab.support.provoke import NAME, Guest, killed_at, new_process, said, upgrade, virtcpr
 from tests.lab.support.reboots import nothing_left
+from virtcpr.domain.shared_ram import FRAGMENT
 
 LIVE = ("--mode", "live")
 SECURE = replace(SMALL, name="secure", number=22, firmware="secboot")
@@ -29,6 +30,8 @@ MORE = (SECURE, CROWDED) if FULL else ()
 SHAPES = tuple(replace(shape, prepared=False) for shape in (OFFICE, DATABASE, LEGACY, *MORE))
 PEER = replace(SMALL, name="peer", number=19)
 THROUGH = replace(SMALL, name="through", number=20, memory_mib=1024, ram_mib=512, prepared=False)
+KEPT = replace(SMALL, name="kept", number=25, prepared=False)
+CELLS = replace(SMALL, name="cells", number=24, prepared=False)
 FAST = replace(SMALL, name="fast", number=21, memory_mib=768, ram_mib=512, ram_pause_us=2_000, prepared=False)
 SHARED = "<shmem name='peer' role='master'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
 READY = ["<source type='memfd'/>", "<access mode='shared'/>", "<qemu:arg value='aux-ram-share=on'/>"]
@@ -109,6 +112,37 @@ def test_by_way_of_a_file(guests: Guests) -> None:
         handed_over = client.upgrade(THROUGH.name, "--mode", "transfer", "--emulator", emulator)
         assert {domain["result"] for domain in handed_over["domains"]} == {"upgraded"}, handed_over
     guests.assert_well(THROUGH)
+
+
+def test_what_cannot_be_started_ready_runs_again_as_it_was(guests: Guests) -> None:
+    """By way of a file its old process is gone by then."""
+    guests.start(KEPT)
+    guests.witness.mark()
+    spoilt = {"domain.shared_ram.FRAGMENT": FRAGMENT.replace("aux-ram-share=on", "no-such-property=on")}
+
+    done = virtcpr("prepare", "--live", "--mode", "reboot", "--yes", KEPT.name, "-o", "json", deadlines=spoilt)
+
+    (domain,) = json.loads(done.out)["moves"]["domains"]
+    assert domain["result"] == "rolled-back", done
+    assert "no-such-property" in said({"domains": [domain]})
+    process = client.pid(KEPT.name)
+    assert f"the guest runs again as it was, not ready, in process {process}" in said({"domains": [domain]})
+    nothing_left(KEPT.name)
+    guests.assert_well(KEPT)
+    assert [line for line in READY if line in virsh("dumpxml", KEPT.name)] == []
+
+
+@pytest.mark.thorough
+def test_an_old_machine_names_its_ram_otherwise_in_memfds(guests: Guests) -> None:
+    """Its state couldn't be loaded; a copy can."""
+    guests.adopt(CELLS)
+    define(CELLS, lambda xml: numa()(xml.replace('machine="q35"', 'machine="pc-q35-4.0"')))
+    virsh("start", "--paused", CELLS.name)
+    ready = ("prepare", "--live", "--yes", CELLS.name, "-o", "json")
+    (refused,) = json.loads(client.virtcpr(*ready, "--mode", "reboot").out)["moves"]["domains"]
+    assert (refused["result"], "ram-names" in codes(refused)) == ("blocked", True), refused
+    (copied,) = json.loads(client.virtcpr(*ready).out)["moves"]["domains"]
+    assert copied["result"] == "upgraded", copied
 
 
 @pytest.mark.thorough

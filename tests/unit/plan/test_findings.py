@@ -333,6 +333,7 @@ ELSEWHERE = {
     "rehearsal-unsure",
     "refused-before",
     "agent",
+    "ram-names",
     "room",
     "disk-untold",
 }

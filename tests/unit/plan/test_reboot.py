@@ -65,6 +65,31 @@ def test_the_room_that_a_state_needs() -> None:
     assert reboot.plan(domain(file_ram(NAMED), VRAM)).needs_kib == 512 * MIB + reboot.SPARE_KIB
 
 
+def test_ram_that_is_to_be_in_memfds_stays_nowhere() -> None:
+    plan = reboot.plan(domain(file_ram(NAMED)), readies=True)
+    assert (plan.in_place, plan.needs_kib) == ((), 512 * MIB + reboot.SPARE_KIB)
+
+
+@pytest.mark.parametrize(
+    ("machine", "ram", "readies", "codes"),
+    [
+        ("pc-q35-4.0.1", "cell", True, ["ram-names"]),
+        ("pc-i440fx-3.1", "cell", True, ["ram-names"]),
+        ("pc-q35-4.0", "cell", False, []),
+        ("pc-q35-4.0", "main", True, []),
+        ("pc-q35-4.1", "cell", True, []),
+        ("pc-q35-10.0", "cell", True, []),
+    ],
+)
+def test_old_machines_name_their_ram_otherwise(machine: str, ram: str, readies: bool, codes: list[str]) -> None:
+    facts = domain(xml=("machine='pc-q35-10.0'", f"machine='{machine}'"))
+    if ram == "cell":
+        cells = "<cpu><numa><cell id='0' cpus='0' memory='1'/></numa></cpu>"
+        facts = replace(facts, xml=facts.xml.replace("</domain>", f"{cells}</domain>"))
+    found = reboot.reasons(decide(facts), suspend=False, readies=readies)
+    assert [f.code for f in found if f.code == "ram-names"] == codes
+
+
 def test_too_little_room() -> None:
     assert list(reboot.no_room("web", 2 * MIB, 2 << 20, "/srv")) == []
     (finding,) = reboot.no_room("my web", 2 * MIB, (2 << 20) - 1, "/srv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from virtcpr.actions.daemon import blackout, qemu_hook
@@ -12,9 +12,10 @@ from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
+from virtcpr.actions.reboot.validate import Unfit
 from virtcpr.actions.records import history, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
-from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
@@ -130,6 +131,20 @@ class Batch:
             saving.run()
         finally:
             move.phases += saving.phases
+        try:
+            self._restore(move, saving, enter)
+        except HostError as error:
+            if not move.plan.readies or isinstance(error, Unfit):
+                raise
+            saving.as_it_was()
+            self._restore(move, saving, enter)
+            assert move.new is not None
+            raise RolledBack(
+                f"{error.__cause__ or error}; the guest runs again as it was, not ready, in process {move.new.pid}",
+                hint="'virtcpr check' says what else there is",
+            ) from error
+
+    def _restore(self, move: Move, saving: Saving, enter: Callable[[str], None]) -> None:
         restoring = Restoring(self.connection, saving.record, move.facts.emulator, enter)
         try:
             restoring.run(read=False, trusted=True)
@@ -141,7 +156,8 @@ class Batch:
 
     def _strip(self, ready: list[Move], watch: Watch) -> None:
         """Take out of libvirt's records what made the domains wait, while its daemon is down."""
-        moved = [move for move in ready if move.result is Result.UPGRADED and move.new is not None]
+        started = (Result.UPGRADED, Result.ROLLED_BACK)  # rolled back: again as it was
+        moved = [move for move in ready if move.result in started and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
         self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
         self.blackout_ms = took or self.blackout_ms

@@ -44,7 +44,7 @@ class Move(Outcome):
         decision = decide(facts, force=request.force)
         if decision.current:
             return cls(facts, result=Result.CURRENT)
-        findings = reboot.reasons(decision, suspend=suspend, agent=facts.agent)
+        findings = reboot.reasons(decision, suspend=suspend, agent=facts.agent, readies=request.unready)
         if reboot.blocked(findings):
             return cls(facts, findings, Result.BLOCKED)
         return cls(facts, findings, plan=reboot.plan(facts, suspend=suspend, readies=request.unready))

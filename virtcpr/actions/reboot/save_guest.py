@@ -85,8 +85,12 @@ class Saving:
 
     def _xml(self) -> str:
         """With which libvirt starts the domain again."""
-        xml = self.domain.startable_xml()
-        return readied(xml) if self.plan.readies else xml
+        self._plain = self.domain.startable_xml()
+        return readied(self._plain) if self.plan.readies else self._plain
+
+    def as_it_was(self) -> None:
+        """It couldn't be started ready for mode transfer: have it started as it was.  Raises HostError."""
+        self.record.write(self.record.saved.stage, xml=self._plain)
 
     @property
     def name(self) -> str:

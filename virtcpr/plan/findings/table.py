@@ -124,6 +124,13 @@ ROOM = Rule(
     "free space there, or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
 )
 
+RAM_NAMES = Rule(
+    "ram-names", (REBOOT,), RUNNING, _told_by_the_plan,
+    "its machine type {machine} names RAM of NUMA cells and DIMMs otherwise if it is in memfds: its state couldn't be "
+    "loaded",
+    "'virtcpr prepare --live {name}', which copies its RAM", "QEMU hw/core/machine.c hw_compat_4_0",
+)
+
 UNTOLD = Rule(
     "disk-untold", (REBOOT,), RUNNING, _told_by_the_plan,
     "nobody will be able to tell whether its disk {disk} was written to while its state waits",
@@ -485,7 +492,7 @@ DRIFT = (
 )
 
 REHEARSAL = (NO_GO, REFUSED, UNSURE)
-SAVING = (AGENT, ROOM, UNTOLD)
+SAVING = (AGENT, ROOM, RAM_NAMES, UNTOLD)
 # fmt: on
 
 RULES: tuple[Rule, ...] = (*STATE, *EMULATORS, *MEMORY, *MIGRATION, *DEVICES, *UNTRIED, *DRIFT, *REHEARSAL, *SAVING)
