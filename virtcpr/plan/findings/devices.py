@@ -46,7 +46,7 @@ def staying_boot_roms(subject: Subject) -> Iterator[Hit]:
 
 
 def left_boot_roms(subject: Subject) -> Iterator[Hit]:
-    """Mode live has moved it: its next start is prepared, and won't have them."""
+    """It was prepared since it was started: made ready by mode live, or by an earlier version of virtcpr."""
     models = subject.live.boot_roms()
     if models and subject.qemu.aux_ram_share and subject.stored is not None and not subject.stored.boot_roms():
         yield {"models": ", ".join(sorted(models))}
