@@ -39,6 +39,7 @@ def test_a_device_that_qemu_could_not_open(device: RamDevice, expected: dict[str
     ("backing", "confined", "found"),
     [
         ("<hugepages/><source type='memfd'/>", True, ["hugepages-apparmor"]),
+        ("<hugepages/><source type='memfd'/></memoryBacking><seclabel type='none'/><memoryBacking>", True, []),
         ("<hugepages/><source type='memfd'/>", False, []),
         ("<hugepages/>", True, []),
         ("<source type='memfd'/>", True, []),
