@@ -137,7 +137,8 @@ def test_an_old_machine_names_its_ram_otherwise_in_memfds(guests: Guests) -> Non
     """Its state couldn't be loaded; a copy can."""
     guests.adopt(CELLS)
     define(CELLS, lambda xml: numa()(xml.replace('machine="q35"', 'machine="pc-q35-4.0"')))
-    virsh("start", "--paused", CELLS.name)
+    virsh("start", CELLS.name)
+    virsh("suspend", CELLS.name)
     ready = ("prepare", "--live", "--yes", CELLS.name, "-o", "json")
     (refused,) = json.loads(client.virtcpr(*ready, "--mode", "reboot").out)["moves"]["domains"]
     assert (refused["result"], "ram-names" in codes(refused)) == ("blocked", True), refused

@@ -86,6 +86,7 @@ class WaysOut:
     async def _roll_back(self, step: Step, cause: BaseException) -> None:
         """Kill new, let old run again, leave nothing behind.  Always raises: RolledBack, Ended or Unsettled."""
         why = cause.message if isinstance(cause, VirtcprError) else "interrupted" if _interrupted(cause) else str(cause)
+        output = self.new.words()
         name = self.plan.name
         guest, problems = "is untouched", list[str]()
         try:
@@ -113,22 +114,23 @@ class WaysOut:
                 f"{self.old.pid}",
                 hint=SETTLE,
             ) from cause
-        output = await self._words()
+        later = "" if self.refusal is None else await self._later_words()
+        output = output or later
         words = f"; QEMU said: {output}" if output and output not in why else ""
         hint = cause.hint if isinstance(cause, VirtcprError) else None
         if self.refusal is not None:  # its log says more than its answer
             self.refusal += words
-            if virtiofsd.has_refused(self.refusal):
+            if virtiofsd.has_refused(f"{self.refusal}; {later}"):
                 self.refusal, hint = None, DELETED
         raise RolledBack(
             "; ".join([f"{why}{words}", f"the guest {guest} in old QEMU (process {self.old.pid})", *problems]),
             hint=hint or f"see the domain's log in {PATHS.qemu_log}; try again once the cause is removed",
         ) from cause
 
-    async def _words(self) -> str:
-        """What QEMU said.  Last of all: virtlogd writes the log, which takes a moment, and the guest runs again."""
-        seconds = LOG_SECONDS if self.refusal is not None else 0
-        return await asyncio.to_thread(wait_until, self.new.words, seconds)
+    async def _later_words(self) -> str:
+        """What QEMU said, and old after new was killed: virtlogd writes the log, which takes a moment, and the guest
+        runs again by now."""
+        return await asyncio.to_thread(wait_until, self.new.words, LOG_SECONDS)
 
     async def _is_news_alone(self) -> bool:
         """Whether new has all of the guest and old can't get it back: killing new would lose it, so nothing is done.
