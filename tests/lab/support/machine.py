@@ -7,7 +7,6 @@ import ctypes
 import hashlib
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,15 @@ from pathlib import Path
 from tests.lab.support import image
 from tests.lab.support.checkout import INSTALL, fingerprint, pack
 from tests.lab.support.kept import LabError, locked
-from tests.lab.support.process import FORWARDED, Process, cgroup2, end_all, environment, exit_status, wait_forwarding
+from tests.lab.support.process import (
+    Process,
+    cgroup2,
+    end_all,
+    environment,
+    exit_status,
+    fork_forwarding,
+    wait_forwarding,
+)
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x00020000, 0x02000000, 0x04000000
 CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x20000000, 0x40000000
@@ -124,15 +131,13 @@ class Lab:
 
         Signals that reach this process go on to the command.
         """
-        child = os.fork()
+        child = fork_forwarding()
         if child == 0:
             self._enter_and_exec(argv)
         return wait_forwarding(child)
 
     def _enter_and_exec(self, argv: Sequence[str]) -> None:
         """In the child: join the lab, fork once more (a PID namespace takes children only), exec."""
-        for number in FORWARDED:  # tests that are run in the background ignore some, and what they run would, too
-            signal.signal(number, signal.SIG_DFL)
         try:
             leader = self.leader()
             (self._cgroup(leader) / "cgroup.procs").write_text("0")
@@ -141,7 +146,7 @@ class Lab:
                 raise OSError(ctypes.get_errno(), "setns")
             os.close(pidfd)
             os.chdir("/root")
-            command = os.fork()
+            command = fork_forwarding()
             if command:
                 os._exit(wait_forwarding(command))
             os.execvpe(argv[0], list(argv), environment())

@@ -69,13 +69,28 @@ def environment() -> dict[str, str]:
     return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", **kept}
 
 
+def fork_forwarding() -> int:
+    """Fork; the parent goes on with ``wait_forwarding``, and no signal reaches it before: one that ended it would leave
+    the child alone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    child = os.fork()
+    if child == 0:
+        for number in FORWARDED:  # tests that are run in the background ignore some, and what they run would, too
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    return child
+
+
 def wait_forwarding(child: int) -> int:
+    """Wait for a child of ``fork_forwarding``; its exit status, shell style.  Signals go on to it."""
+
     def forward(number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
     for number in FORWARDED:
         signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     return exit_status(os.waitpid(child, 0)[1])
 
 
