@@ -107,6 +107,21 @@ def test_an_error_before_new_may_run_it(reboot_stage: RebootStage, number: int, 
     runs(reboot_stage)
 
 
+@numbers(3, LOADED)
+def test_what_cannot_be_started_ready_is_started_as_it_was(reboot_stage: RebootStage, number: int) -> None:
+    """By whoever restores it next: recovery, too."""
+    one = reboot_stage.saved(Purpose.UPGRADE)
+    plain = one.saved.xml
+    one.write(Stage.SAVED, xml=plain.replace("</domain>", "<!-- ready --></domain>"), plain=plain)
+    at(reboot_stage, number, reboot_stage.world.refuse)
+    assert isinstance(reboot_stage.restore(one), HostError)
+    waits(reboot_stage)
+    assert (reboot_stage.record.saved.xml, reboot_stage.record.saved.plain) == (plain, None)
+    reboot_stage.world.at = None
+    assert reboot_stage.settle().settled is Settled.FORWARD
+    assert living(reboot_stage) == 1
+
+
 @numbers(LOADED)
 def test_an_error_after_it(reboot_stage: RebootStage, number: int) -> None:
     one = reboot_stage.saved(suspend=True)

@@ -12,10 +12,9 @@ from virtcpr.actions.reboot.move import Move, planned
 from virtcpr.actions.reboot.parallel import together
 from virtcpr.actions.reboot.restore_guest import Restoring
 from virtcpr.actions.reboot.save_guest import Saving
-from virtcpr.actions.reboot.validate import Unfit
 from virtcpr.actions.records import history, moved
 from virtcpr.actions.records.unsettled import refuse_unsettled
-from virtcpr.errors import SETTLE, HostError, RolledBack, Unsettled, VirtcprError
+from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
@@ -131,15 +130,15 @@ class Batch:
             saving.run()
         finally:
             move.phases += saving.phases
+        ready = saving.record.saved.xml if saving.record.saved.plain is not None else None
         try:
             self._restore(move, saving, enter)
         except HostError as error:
-            if not move.plan.readies or isinstance(error, Unfit):
+            if ready is None or saving.record.saved.xml == ready:  # it wouldn't be started otherwise next time
                 raise
-            saving.as_it_was()
             self._restore(move, saving, enter)
             assert move.new is not None
-            raise RolledBack(
+            raise HostError(
                 f"{error.__cause__ or error}; the guest runs again as it was, not ready, in process {move.new.pid}",
                 hint="'virtcpr check' says what else there is",
             ) from error
@@ -153,11 +152,11 @@ class Batch:
             move.new = restoring.new
         if saving.stopped is not None and restoring.resumed is not None:
             move.pause_ms = round((restoring.resumed - saving.stopped) * 1000, 1)
+        move.runs = True
 
     def _strip(self, ready: list[Move], watch: Watch) -> None:
         """Take out of libvirt's records what made the domains wait, while its daemon is down."""
-        started = (Result.UPGRADED, Result.ROLLED_BACK)  # rolled back: again as it was
-        moved = [move for move in ready if move.result in started and move.new is not None]
+        moved = [move for move in ready if (move.runs or move.result is Result.UPGRADED) and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
         self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
         self.blackout_ms = took or self.blackout_ms

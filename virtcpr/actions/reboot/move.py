@@ -34,6 +34,7 @@ class Move(Outcome):
     plan: RebootPlan | None = None
     new: Process | None = None
     pause_ms: float | None = None
+    runs: bool = False  # in new QEMU, whatever the result
 
     @classmethod
     def of(cls, facts: DomainFacts, request: Request) -> Move:

@@ -181,6 +181,8 @@ class Restoring:
                 # Our own QEMU had RAM and disks open, and may have touched them without running the guest.
                 files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in saved.ram)
                 written = {"images": disks.files(saved.xml), "devices": disks.blocks(saved.xml)}
+                if saved.plain is not None:  # whoever restores it next, starts it as it was
+                    written |= {"xml": saved.plain, "plain": None}
                 self.record.write(Stage.SAVED, ram=files, **written)
                 pending_strips.drop(saved)
         except (VirtcprError, OSError) as error:

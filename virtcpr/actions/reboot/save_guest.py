@@ -51,13 +51,15 @@ class Saving:
         self.old = Process(facts.process.pid, facts.process.started)
         status = facts.status
         host, boot = saves.here()
+        xml, plain = self._xml()
         self.record = Record(
             Saved(
                 name=facts.name,
                 uuid=facts.uuid,
                 purpose=purpose,
                 stage=Stage.SAVING,
-                xml=self._xml(),
+                xml=xml,
+                plain=plain,
                 taints=tuple(sorted(status.taints)),
                 runs=facts.state != "paused",
                 wake=plan.wake,
@@ -83,14 +85,10 @@ class Saving:
         kept = ram_files.aside(path, self.plan.facts.uuid) if path in self.plan.linked else path
         return RamFile(path, kept, ram_files.Identity(0, 0, 0))
 
-    def _xml(self) -> str:
-        """With which libvirt starts the domain again."""
-        self._plain = self.domain.startable_xml()
-        return readied(self._plain) if self.plan.readies else self._plain
-
-    def as_it_was(self) -> None:
-        """It couldn't be started ready for mode transfer: have it started as it was.  Raises HostError."""
-        self.record.write(self.record.saved.stage, xml=self._plain)
+    def _xml(self) -> tuple[str, str | None]:
+        """From what libvirt starts the domain again; and as it was, if that differs."""
+        xml = self.domain.startable_xml()
+        return (readied(xml), xml) if self.plan.readies else (xml, None)
 
     @property
     def name(self) -> str:
@@ -110,11 +108,11 @@ class Saving:
                 self._step("suspend", self._suspend)
             state = self._step("save", self._save)
             files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in self.record.saved.ram)
-            xml = self.record.saved.xml
+            xml, plain = self.record.saved.xml, self.record.saved.plain
             with suppress(HostError):  # a device may have been plugged or unplugged before the pause
-                xml = self._xml()
+                xml, plain = self._xml()
             written = {"images": disks.files(xml), "devices": disks.blocks(xml)}
-            self.record.write(Stage.SAVED, xml=xml, state=state, ram=files, **written)
+            self.record.write(Stage.SAVED, xml=xml, plain=plain, state=state, ram=files, **written)
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, ValueError, Turned) as error:
             self._give_up(error)

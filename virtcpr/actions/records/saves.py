@@ -61,8 +61,9 @@ class Saved:
 
     ``xml``: live XML with secrets.  ``runs``: False if the user had suspended the guest.  ``wake``: virtcpr makes the
     guest suspend itself to RAM; ``asked``: it was asked to, and may do so any time; ``sleeps``: it had done so itself.
-    ``images``: path → (size, mtime in ns) of the files that it writes to; ``devices``: the block
-    devices.
+    ``images``: path → (size, mtime in ns) of the files that it writes to; ``devices``: the block devices.
+    ``plain``: the live XML as it was, if ``xml`` is to make the domain ready for mode transfer: it is started from that
+    if it can't be started so.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Saved:
     devices: Mapping[str, Block] = field(default_factory=dict)
     new_pid: int | None = None
     new_started: str | None = None
+    plain: str | None = None
 
     @cached_property
     def live(self) -> LiveDomain:
