@@ -123,7 +123,7 @@ def test_what_cannot_be_started_ready_runs_again_as_it_was(guests: Guests) -> No
     done = virtcpr("prepare", "--live", "--mode", "reboot", "--yes", KEPT.name, "-o", "json", deadlines=spoilt)
 
     (domain,) = json.loads(done.out)["moves"]["domains"]
-    assert domain["result"] == "rolled-back", done
+    assert domain["result"] == "failed", done
     assert "no-such-property" in said({"domains": [domain]})
     process = client.pid(KEPT.name)
     assert f"the guest runs again as it was, not ready, in process {process}" in said({"domains": [domain]})
@@ -150,12 +150,21 @@ def test_an_old_machine_names_its_ram_otherwise_in_memfds(guests: Guests) -> Non
 def test_a_guest_that_writes_faster_than_it_is_copied(guests: Guests) -> None:
     """QEMU is slowed down, as no guest here is that fast.  libvirt's daemon isn't away while that is found out."""
     guests.start(FAST)
+    process = client.pid(FAST.name)
     slowly = {"actions.monitor.precopy.UNLIMITED": 24 << 20}
     options = ("--no-rehearse", "--yes", "-o", "json", "--timeout", "20", "--emulator", REBUILT)
     report = json.loads(virtcpr("upgrade", FAST.name, *LIVE, *options, deadlines=slowly).out)
     (domain,) = report["domains"]
     assert (domain["result"], report["blackouts"]) == ("rolled-back", None), report
     assert "isn't copied within 20 s: its guest writes" in said(report)
+    # It seems to write little until libvirt's daemon is away.
+    late = slowly | {"actions.transfer.copying.LIVELY": 1 << 40, "actions.transfer.copying.SWITCH_SECONDS": 3}
+    report = json.loads(virtcpr("upgrade", FAST.name, *LIVE, *options, deadlines=late).out)
+    assert report["domains"][0]["result"] == "rolled-back", report
+    assert report["blackouts"]["times"] == 1
+    assert "after 3 s" in said(report)
+    assert client.pid(FAST.name) == process
+    guests.assert_well(FAST)
     assert client.upgrade(FAST.name, *LIVE, "--emulator", REBUILT)["domains"][0]["result"] == "upgraded"
     guests.assert_well(FAST)
 

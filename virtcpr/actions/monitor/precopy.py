@@ -32,7 +32,8 @@ CHANNELS = 1
 # Percent of the time that a guest which writes too fast is held up at most.  QEMU's own 99 leaves it 10 ms a second
 # (system/cpu-throttle.c, cpu_throttle_thread()): its users would take it for dead.
 THROTTLE = 80
-SAMPLE_SECONDS = 1  # for which QEMU looks at a sample of pages, before it copies any; new QEMU starts meanwhile
+SAMPLE_SECONDS = 1  # between QEMU's two looks at a sample of pages
+SAMPLED_SECONDS = 3.0
 SAMPLE_POLL = 0.05
 
 
@@ -89,12 +90,16 @@ class Sampling:
             await self._old.execute("calc-dirty-rate", {"calc-time": SAMPLE_SECONDS})
 
     async def most(self) -> float:
-        """Wait for the first sample.  Bytes a second, the most that was seen.  Raises QmpError."""
+        """Wait for the first sample.  Bytes a second, the most that was seen.  Raises QmpError.
+
+        Somebody else's may take a minute (``virsh domdirtyrate-calc``): it is as if the guest wrote nothing then.
+        """
         await self.look()
-        while self.writes is None:
+        deadline = time.monotonic() + SAMPLED_SECONDS
+        while self.writes is None and time.monotonic() < deadline:
             await asyncio.sleep(SAMPLE_POLL)
             await self.look()
-        return self.writes
+        return self.writes or 0.0
 
     async def look(self) -> None:
         """If a sample is there, take it, and begin the next.  Raises QmpError."""
