@@ -11,6 +11,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.rehearsal import cache, rehearse
 from virtcpr.actions.rehearsal.rehearse import Case
+from virtcpr.actions.rehearsal.trial import Tried
 from virtcpr.actions.transfer.move import Move
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import QmpError
@@ -32,11 +33,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The guests whose twins were really started."""
     started: list[str] = []
 
-    async def run(domain: DomainFacts, _line: object, _mode: Mode) -> Rehearsal:
+    async def run(domain: DomainFacts, _line: object, _mode: Mode, *, back: bool) -> Tried:
         started.append(domain.name)
-        return NO_GO
+        return Tried(NO_GO, GO if back else None)
 
-    monkeypatch.setattr(rehearse, "_rehearse", run)
+    monkeypatch.setattr(rehearse, "try_out", run)
     monkeypatch.setattr(emulator, "firmware", lambda _: "as ever")
     return started
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.support import facts
-from virtcpr.actions.rehearsal import rehearse
+from virtcpr.actions.rehearsal import rehearse, trial
 from virtcpr.actions.rehearsal.modes import MODES
 from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError, QmpError, QmpRefused
@@ -71,7 +71,7 @@ class Twin:
 
 def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER, new: Emulator = EMULATOR) -> Rehearsal:
     act = MODES[mode](rehearse._twin(facts.domain()), scratch.Directory(9), new)
-    return asyncio.run(rehearse._hand_over(act, before, after))  # type: ignore[arg-type]
+    return asyncio.run(trial._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
 BOTH = pytest.mark.parametrize("mode", [Mode.TRANSFER, Mode.REBOOT], ids=lambda mode: mode.value)
@@ -175,14 +175,14 @@ def test_what_takes_too_long_is_said_to_take_too_long(
     hangs.chmod(0o755)
     tmp_path.chmod(0o755)
     monkeypatch.setattr(scratch, "RUN_DIR", tmp_path / "run")
-    monkeypatch.setattr(rehearse, "SECONDS", 0.5)
-    monkeypatch.setattr(rehearse, "_executable", lambda _: nullcontext(os.open(hangs, os.O_RDONLY)))
+    monkeypatch.setattr(trial, "SECONDS", 0.5)
+    monkeypatch.setattr(trial, "_executable", lambda _: nullcontext(os.open(hangs, os.O_RDONLY)))
     domain = facts.domain()
     assert domain.process is not None
     ours = Process.of(os.getpid())
     domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
     domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
-    result = asyncio.run(rehearse._rehearse(domain, rehearse._twin(domain), mode))
+    result = asyncio.run(trial.try_out(domain, rehearse._twin(domain), mode, back=True)).there
     assert result.trial is Trial.UNSURE
     assert "0.5 s" in result.words
     assert "scratch directory" not in result.words

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.unit.support import facts
-from virtcpr.actions.rehearsal import rehearse
+from virtcpr.actions.rehearsal import trial
 from virtcpr.actions.transfer import libvirt_record, new_qemu
 from virtcpr.actions.transfer.new_qemu import NewQemu
 from virtcpr.domain import status
@@ -177,10 +177,10 @@ def test_a_binary_that_others_can_change_has_no_twin(old: Process, tmp_path: Pat
         try:
             with (
                 pytest.raises(HostError, match="others than root can write to the binary that it runs"),
-                rehearse._executable(Process.of(process.pid)),
+                trial._executable(Process.of(process.pid)),
             ):
                 pytest.fail("it would be run")
         finally:
             process.kill()
-    with rehearse._executable(old) as fd:
+    with trial._executable(old) as fd:
         assert fd > 2

@@ -127,3 +127,13 @@ async def _execute(side: Monitor, commands: Iterable[reboot.Command]) -> None:
 
 
 MODES: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.LIVE: Live, Mode.REBOOT: Reboot}
+
+
+class AfterLive(Transfer):
+    """The way back from mode live: the copy of the guest's RAM is shared, so mode transfer can take it."""
+
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
+        super().__init__(copied_to(line), place, emulator)
+
+
+WAYS_BACK: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.LIVE: AfterLive, Mode.REBOOT: Reboot}

@@ -11,40 +11,41 @@ import asyncio
 import functools
 import logging
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from virtcpr.actions.rehearsal import cache
-from virtcpr.actions.rehearsal.modes import MODES, TwinMode
+from virtcpr.actions.rehearsal.trial import Tried, try_out
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.twin import NoTwin, twin
-from virtcpr.errors import HostError, ParseError, QmpError, QmpRefused, VirtcprError
+from virtcpr.errors import ParseError, QmpError, VirtcprError
 from virtcpr.host.libvirt.connection import Domain
-from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu import emulator, scratch
-from virtcpr.host.qemu.scratch import Scratch
+from virtcpr.host.qemu import emulator
 from virtcpr.model import Mode, Rehearsal, Trial
 from virtcpr.plan.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-SECONDS = 30.0  # for one rehearsal; a busy host takes three
 Ask = Callable[..., object]
 
 
 @dataclass
 class Case:
-    """One guest of a rehearsal: its facts, how to ask its QEMU, and the result."""
+    """One guest of a rehearsal: its facts, how to ask its QEMU, and the result.
+
+    ``back``: that of the way back to the build that it runs in, None if that wasn't tried.  ``shape``: guests with the
+    same one shared a rehearsal.
+    """
 
     facts: DomainFacts
     ask: Ask
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
+    back: Rehearsal | None = None
+    shape: str = ""
 
 
 def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> None:
@@ -58,12 +59,41 @@ def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> No
 def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
     """Give each case its result; guests of the same shape and builds share one rehearsal.  Never raises for a case.
 
-    ``mode`` is one of ``modes.MODES``.
+    ``mode`` is one of ``modes.MODES``.  What an earlier rehearsal showed isn't tried again.
+    """
+    known = cache.read()
+    by_shape, lines = _shapes(cases, mode, known)
+    unknown = {key: by_shape[key][0] for key in by_shape.keys() - known.keys()}
+    for key, tried in asyncio.run(_all(unknown, lines, mode, back=False)).items():
+        known[key] = tried.there
+        cache.note(key, tried.there)
+    for key, alike in by_shape.items():
+        for case in alike:
+            case.result = _applied(known[key], case)
+
+
+def rehearse_both_ways(cases: Iterable[Case], mode: Mode) -> None:
+    """As ``rehearse``, and each case gets a result for the way back.
+
+    Nothing is kept, as the builds needn't be installed; of what is known, only that a guest itself was refused counts.
+    """
+    by_shape, lines = _shapes(cases, mode, cache.read())
+    first = {key: alike[0] for key, alike in by_shape.items()}
+    for key, tried in asyncio.run(_all(first, lines, mode, back=True)).items():
+        for case in by_shape[key]:
+            case.result, case.back = _applied(tried.there, case), tried.back
+
+
+def _shapes(
+    cases: Iterable[Case], mode: Mode, known: Mapping[str, Rehearsal]
+) -> tuple[dict[str, list[Case]], dict[str, CommandLine]]:
+    """The cases that are to be rehearsed, by shape, and the command line of each shape's twin.
+
+    The others have their results afterwards.
     """
     firmware = functools.cache(emulator.firmware)  # many guests share one emulator
     by_shape: dict[str, list[Case]] = {}
     lines: dict[str, CommandLine] = {}
-    known = cache.read()
     for case in cases:
         if refused := known.get(_guest(case.facts, mode)):
             case.result = refused
@@ -73,16 +103,10 @@ def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:
         except (NoTwin, ParseError) as problem:
             case.result = Rehearsal(Trial.UNSURE, str(problem))
             continue
-        key = _key(case.facts, line, firmware(case.facts.emulator.path), mode)
-        lines[key] = line
-        by_shape.setdefault(key, []).append(case)
-    unknown = {key: by_shape[key][0] for key in by_shape.keys() - known.keys()}
-    for key, result in asyncio.run(_all(unknown, lines, mode)).items():
-        known[key] = result
-        cache.note(key, result)
-    for key, alike in by_shape.items():
-        for case in alike:
-            case.result = _applied(known[key], case)
+        case.shape = _key(case.facts, line, firmware(case.facts.emulator.path), mode)
+        lines[case.shape] = line
+        by_shape.setdefault(case.shape, []).append(case)
+    return by_shape, lines
 
 
 def remember_refusal(facts: DomainFacts, mode: Mode, words: str) -> None:
@@ -113,81 +137,16 @@ def _key(facts: DomainFacts, line: CommandLine, firmware: str, mode: Mode) -> st
     return cache.key(mode.value, facts.process.build, facts.emulator.build, firmware, *line.argv())
 
 
-async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode) -> dict[str, Rehearsal]:
+async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode, *, back: bool) -> dict[str, Tried]:
     limit = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def rehearse_case(case: Case, line: CommandLine) -> Rehearsal:
+    async def rehearse_case(case: Case, line: CommandLine) -> Tried:
         async with limit:
             log.info("%s: rehearsing mode %s", case.facts.name, mode.value)
-            return await _rehearse(case.facts, line, mode)
+            return await try_out(case.facts, line, mode, back=back)
 
     results = await asyncio.gather(*(rehearse_case(case, lines[key]) for key, case in cases.items()))
     return dict(zip(cases, results, strict=True))
-
-
-async def _rehearse(facts: DomainFacts, line: CommandLine, mode: Mode) -> Rehearsal:
-    assert facts.process is not None
-    process = Process(facts.process.pid, facts.process.started)
-    try:
-        user = process.user()
-        with _executable(process) as binary, scratch.directory(user) as place:
-            twin_mode = MODES[mode](line, place, facts.emulator)
-            fds = (place.fd, binary)
-            before = await Scratch.start(f"/proc/self/fd/{binary}", twin_mode.before(), user=user, fds=fds)
-            async with before:
-                program = facts.emulator.path
-                async with await Scratch.start(program, twin_mode.after(), user=user, fds=fds) as after:
-                    async with asyncio.timeout(SECONDS):
-                        return await _hand_over(twin_mode, before, after)
-    except TimeoutError:
-        return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
-    except (VirtcprError, OSError) as error:
-        return Rehearsal(Trial.UNSURE, str(error))
-
-
-@contextmanager
-def _executable(process: Process) -> Iterator[int]:
-    """The binary that a process runs, also if it was deleted meanwhile.
-
-    Raises HostError if others than root can change it: the twin isn't confined as the process is.
-    """
-    fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        kind = os.fstat(fd)
-        if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise HostError("others than root can write to the binary that it runs")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-async def _hand_over(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehearsal:
-    """One hand-over, up to where the guest would run in new.
-
-    NO-GO only if QEMU says so.  Raises HostError if the result isn't known: the host may have been short of memory, or
-    somebody ended a process.
-    """
-    try:
-        old = await before.monitor(SECONDS)
-    except QmpError as error:
-        raise HostError(f"the build that it runs in can't be run again: {await _last_words(before, error)}") from error
-    try:
-        await twin_mode.hand_over(old, after, SECONDS)
-    except QmpError as error:
-        sure = isinstance(error, QmpRefused) or await after.gave_up()
-        words = await _last_words(after, error)
-        if not sure:
-            raise HostError(words) from error
-        return Rehearsal(Trial.NO_GO, words)
-    except HostError as error:  # what blocks it, as QEMU says
-        return Rehearsal(Trial.NO_GO, error.message)
-    return Rehearsal(Trial.GO)
-
-
-async def _last_words(twin: Scratch, otherwise: HostError) -> str:
-    """QEMU's own words, or the error if it had none.  Ends the twin."""
-    await twin.end()
-    return "; ".join(dict.fromkeys(twin.words)) or otherwise.message
 
 
 def _applied(result: Rehearsal, case: Case) -> Rehearsal:

@@ -25,13 +25,17 @@ LEAVING_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory in which two scratch QEMUs meet.  They reach it by a descriptor: its parent is closed to them."""
+    """A directory in which two scratch QEMUs meet.  They reach it by a descriptor: its parent is closed to them.
+
+    ``prefix``: of every name in it, for two that meet where others met before.
+    """
 
     fd: int
+    prefix: str = ""
 
     def path(self, name: str) -> str:
         """A path that holds in this process and in every one that inherits the descriptor."""
-        return f"/proc/self/fd/{self.fd}/{name}"
+        return f"/proc/self/fd/{self.fd}/{self.prefix}{name}"
 
 
 @contextlib.contextmanager

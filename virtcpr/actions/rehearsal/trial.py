@@ -1,0 +1,120 @@
+"""One rehearsal: a twin is handed over from the QEMU that a guest runs in to another, and, if asked, back again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from virtcpr.actions.rehearsal.modes import MODES, WAYS_BACK, TwinMode
+from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.errors import HostError, QmpError, QmpRefused, VirtcprError
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import scratch
+from virtcpr.host.qemu.scratch import Directory, Scratch
+from virtcpr.model import Mode, Rehearsal, Trial
+
+SECONDS = 30.0  # for one hand-over of a twin; a busy host takes three
+EXIT_ON_ERROR = (9, 1, 0)  # QEMU's version that got this argument (qapi/migration.json, migrate-incoming)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The result of the way there, and of the way back, if that was tried."""
+
+    there: Rehearsal
+    back: Rehearsal | None = None
+
+
+async def try_out(facts: DomainFacts, line: CommandLine, mode: Mode, *, back: bool) -> Tried:
+    """Hand over the twin with this command line to ``facts.emulator``; with ``back``, then back to the binary that
+    the guest runs.
+
+    Raises nothing that concerns the twins: then the result is ``unsure``.  Both twins have ended afterwards.
+    """
+    assert facts.process is not None
+    process = Process(facts.process.pid, facts.process.started)
+    there = Rehearsal(Trial.UNSURE, "it was interrupted")
+    try:
+        user = process.user()
+        with _executable(process) as binary, scratch.directory(user) as place:
+            fds, old = (place.fd, binary), f"/proc/self/fd/{binary}"
+            twin_mode = MODES[mode](line, place, facts.emulator)
+            before = await Scratch.start(old, twin_mode.before(), user=user, fds=fds)
+            async with before:
+                program = facts.emulator.path
+                async with await Scratch.start(program, twin_mode.after(), user=user, fds=fds) as after:
+                    there = await _in_time(twin_mode, before, after)
+                    if not back or there.trial is not Trial.GO:
+                        return Tried(there)
+                    await before.end()
+                    returning = WAYS_BACK[mode](line, Directory(place.fd, "back-"), _running(facts, old))
+                    async with await Scratch.start(old, returning.after(), user=user, fds=fds) as again:
+                        return Tried(there, await _in_time(returning, after, again))
+    except (VirtcprError, OSError) as error:
+        problem = Rehearsal(Trial.UNSURE, str(error))
+        return Tried(there, problem) if there.trial is Trial.GO else Tried(problem)
+
+
+async def _in_time(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehearsal:
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await _hand_over(twin_mode, before, after)
+    except TimeoutError:
+        return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
+
+
+def _running(facts: DomainFacts, path: str) -> Emulator:
+    """The build that the guest runs in, as far as a twin needs to know it."""
+    assert facts.qemu is not None
+    number = facts.qemu.version_tuple
+    return Emulator(path, number=number, exit_on_error=number >= EXIT_ON_ERROR)
+
+
+@contextmanager
+def _executable(process: Process) -> Iterator[int]:
+    """The binary that a process runs, also if it was deleted meanwhile.
+
+    Raises HostError if others than root can change it: the twin isn't confined as the process is.
+    """
+    fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kind = os.fstat(fd)
+        if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise HostError("others than root can write to the binary that it runs")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def _hand_over(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehearsal:
+    """One hand-over, up to where the guest would run in new.
+
+    NO-GO only if QEMU says so.  Raises HostError if the result isn't known: the host may have been short of memory, or
+    somebody ended a process.
+    """
+    try:
+        old = await before.monitor(SECONDS)
+    except QmpError as error:
+        raise HostError(f"the build that it runs in can't be run again: {await _last_words(before, error)}") from error
+    try:
+        await twin_mode.hand_over(old, after, SECONDS)
+    except QmpError as error:
+        sure = isinstance(error, QmpRefused) or await after.gave_up()
+        words = await _last_words(after, error)
+        if not sure:
+            raise HostError(words) from error
+        return Rehearsal(Trial.NO_GO, words)
+    except HostError as error:  # what blocks it, as QEMU says
+        return Rehearsal(Trial.NO_GO, error.message)
+    return Rehearsal(Trial.GO)
+
+
+async def _last_words(twin: Scratch, otherwise: HostError) -> str:
+    """QEMU's own words, or the error if it had none.  Ends the twin."""
+    await twin.end()
+    return "; ".join(dict.fromkeys(twin.words)) or otherwise.message
