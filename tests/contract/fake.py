@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from tests.contract.fake_auto import FakeAuto
 from tests.contract.reports import (
+    CERTIFIED,
     CHECKED,
     HOOKS,
     PLANNED,
@@ -23,6 +24,8 @@ from tests.contract.reports import (
 )
 from virtcpr.model import (
     Blackouts,
+    Candidates,
+    CertifyReport,
     CheckReport,
     HookAction,
     HookReport,
@@ -136,6 +139,8 @@ class FakeBackend(FakeAuto):
     pauses: tuple[float | None, ...] = ()  # that are forecast for the domains of ``result``
     checked: CheckReport = field(default_factory=lambda: CHECKED)
     planned: PlanReport = field(default_factory=lambda: PLANNED)
+    certified: CertifyReport = field(default_factory=lambda: CERTIFIED)
+    candidates: list[Candidates] = field(default_factory=list)
     prepared: PrepareReport = field(default_factory=lambda: PREPARED)
     asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -181,6 +186,12 @@ class FakeBackend(FakeAuto):
         self.requests.append(request)
         self.opening()
         return self.planned
+
+    def certify(self, request: Request, candidates: Candidates) -> CertifyReport:
+        self.requests.append(request)
+        self.candidates.append(candidates)
+        self.opening()
+        return self.certified
 
     def recover(self, uri: str | None, names: tuple[str, ...], *, dry_run: bool, start_daemon: bool) -> RecoverReport:
         self.recoveries.append((names, dry_run, start_daemon))

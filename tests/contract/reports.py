@@ -9,6 +9,9 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     Blackouts,
+    Certified,
+    CertifiedDomain,
+    CertifyReport,
     CheckedDomain,
     CheckReport,
     DomainReport,
@@ -270,3 +273,27 @@ HISTORY = HistoryReport(
         HistoryEntry("2026-05-05T03:02:01+00:00", "lab", UUID.format(4), Result.ROLLED_BACK, Mode.REBOOT, NEW.version),
     )
 )
+
+GO = Rehearsal(Trial.GO)
+CERTIFIED = CertifyReport(
+    (
+        CertifiedDomain(
+            "web", UUID.format(1), Certified.GO, OLD.version, NEW.version, Mode.TRANSFER, 1, GO,
+            Rehearsal(Trial.NO_GO, "vmstate_load_state error -2"),
+        ),
+        CertifiedDomain(
+            "mail", UUID.format(2), Certified.NO_GO, OLD.version, NEW.version, Mode.LIVE, 2,
+            Rehearsal(Trial.NO_GO, "VQ 0 vring.num 1024 exceeds allocated max"),
+        ),
+        CertifiedDomain("shop", UUID.format(5), Certified.GO, OLD.version, NEW.version, Mode.TRANSFER, 1, GO,
+                        Rehearsal(Trial.NO_GO, "vmstate_load_state error -2")),
+        CertifiedDomain("db", UUID.format(3), Certified.BLOCKED, OLD.version, NEW.version, findings=(BLOCKER,)),
+        CertifiedDomain("lab", UUID.format(4), Certified.CURRENT, NEW.version, NEW.version),
+        CertifiedDomain(
+            "tiny", UUID.format(6), Certified.UNSURE, OLD.version, NEW.version, Mode.REBOOT, 3,
+            Rehearsal(Trial.UNSURE, "it took more than 30 s"),
+        ),
+    ),
+    ExitCode.BLOCKED,
+    ("qemu-system-x86_1%3a10.0.13+ds-0+deb13u1_amd64.deb",),
+)  # fmt: skip

@@ -15,6 +15,7 @@ from virtcpr import __version__
 from virtcpr.cli import completion, log
 from virtcpr.cli.backend import Backend, RealBackend
 from virtcpr.cli.commands import auto as auto_command
+from virtcpr.cli.commands import certify as certify_command
 from virtcpr.cli.commands import check as check_command
 from virtcpr.cli.commands import history as history_command
 from virtcpr.cli.commands import hooks as hooks_command
@@ -43,6 +44,7 @@ app.command("list")(list_command.list_domains)
 app.command("check")(check_command.check)
 app.command("prepare")(prepare_command.prepare)
 app.command("plan")(plan_command.plan)
+app.command("certify")(certify_command.certify)
 app.command("upgrade")(upgrade_command.upgrade)
 app.command("auto")(auto_command.auto)
 app.command("save")(save_command.save)

@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 from virtcpr.model import (
     AutoReport,
     Blackouts,
+    Candidates,
+    CertifyReport,
     CheckReport,
     HistoryReport,
     HookAction,
@@ -159,6 +161,13 @@ class Backend(Protocol):
         """
         ...
 
+    def certify(self, request: Request, candidates: Candidates) -> CertifyReport:
+        """Whether these guests could be moved to a build of QEMU that isn't installed, and back.
+
+        :raise VirtcprError: for an unknown domain, a daemon that doesn't answer, a candidate that can't be run.
+        """
+        ...
+
     def plan(self, request: Request) -> PlanReport:
         """What ``open_upgrade(request).run`` would do now.
 
@@ -274,6 +283,11 @@ class RealBackend:
         from virtcpr.actions.check import check_document
 
         return check_document(source, mode)
+
+    def certify(self, request: Request, candidates: Candidates) -> CertifyReport:
+        from virtcpr.actions.certify import certify
+
+        return certify(request, candidates)
 
     def plan(self, request: Request) -> PlanReport:
         from virtcpr.actions.plan import plan

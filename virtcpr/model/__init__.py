@@ -11,6 +11,12 @@ from virtcpr.model.auto import AutoDomain as AutoDomain
 from virtcpr.model.auto import AutoReport as AutoReport
 from virtcpr.model.auto import HistoryEntry as HistoryEntry
 from virtcpr.model.auto import HistoryReport as HistoryReport
+from virtcpr.model.certify import Candidates as Candidates
+from virtcpr.model.certify import Certified as Certified
+from virtcpr.model.certify import CertifiedDomain as CertifiedDomain
+from virtcpr.model.certify import CertifyReport as CertifyReport
+from virtcpr.model.certify import Rehearsal as Rehearsal
+from virtcpr.model.certify import Trial as Trial
 from virtcpr.model.words import AVAILABLE as AVAILABLE
 from virtcpr.model.words import Blackout as Blackout
 from virtcpr.model.words import Blackouts as Blackouts
@@ -51,26 +57,6 @@ class PlannedStep:
     describe: str
     side: str
     undo: str | None
-
-
-class Trial(Enum):
-    """How a rehearsal ended."""
-
-    GO = "go"
-    NO_GO = "no-go"
-    UNSURE = "unsure"
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """The result of handing over a guest's twin; ``words`` are QEMU's own, or say why there is no result.
-
-    ``refused_at``: it was the guest itself that new QEMU refused, at this time (ISO 8601).
-    """
-
-    trial: Trial
-    words: str = ""
-    refused_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -380,6 +366,7 @@ Report = (
     | HookReport
     | AutoReport
     | HistoryReport
+    | CertifyReport
 )
 
 

@@ -11,6 +11,8 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     Blackouts,
+    CertifiedDomain,
+    CertifyReport,
     CheckedDomain,
     CheckReport,
     DomainReport,
@@ -30,6 +32,7 @@ from virtcpr.model import (
     PrepareReport,
     Recovered,
     RecoverReport,
+    Rehearsal,
     Report,
     RestoreReport,
     SaveReport,
@@ -84,6 +87,16 @@ def _(outcome: HookReport) -> dict[str, Any]:
 def _(outcome: PlanReport) -> dict[str, Any]:
     domains = [_outlook(domain) for domain in outcome.domains]
     return {**_envelope("plan", outcome.exit_code, domains), "forecast_blackouts": _blackouts(outcome.blackouts)}
+
+
+@document.register
+def _(outcome: CertifyReport) -> dict[str, Any]:
+    domains = [_certified(domain) for domain in outcome.domains]
+    return {
+        **_envelope("certify", outcome.exit_code, domains),
+        "packages": list(outcome.packages),
+        **_notes(outcome.notes),
+    }
 
 
 @document.register
@@ -261,11 +274,28 @@ def _outlook(domain: Outlook) -> dict[str, Any]:
         "carried": list(domain.carried),
         "replayed": list(domain.replayed),
         "forecast_pause_ms": _ms(domain.forecast_ms),
-        "rehearsal": {"verdict": domain.rehearsal.trial.value, "words": domain.rehearsal.words}
-        if domain.rehearsal
-        else None,
+        "rehearsal": _rehearsal(domain.rehearsal),
         "findings": [_finding(finding) for finding in domain.findings],
     }
+
+
+def _certified(domain: CertifiedDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "result": domain.result.value,
+        "mode": domain.mode.value if domain.mode else None,
+        "running": domain.running,
+        "candidate": domain.candidate,
+        "shape": domain.shape,
+        "there": _rehearsal(domain.there),
+        "back": _rehearsal(domain.back),
+        "findings": [_finding(finding) for finding in domain.findings],
+    }
+
+
+def _rehearsal(result: Rehearsal | None) -> dict[str, Any] | None:
+    return {"verdict": result.trial.value, "words": result.words} if result else None
 
 
 def _step(step: PlannedStep) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from virtcpr.cli.output import json_report
 from virtcpr.cli.session import Output, Session
 from virtcpr.model import (
     AutoReport,
+    CertifyReport,
     CheckReport,
     ExitCode,
     HistoryReport,
@@ -37,7 +38,7 @@ def report(session: Session, outcome: Report) -> str:
     """What a command writes to stdout, without the last line end."""
     if session.output is Output.JSON:
         return json_report.dump(outcome)
-    from virtcpr.cli.output import keeping, tables
+    from virtcpr.cli.output import certified, keeping, tables
 
     match outcome:
         case ListReport():
@@ -46,6 +47,8 @@ def report(session: Session, outcome: Report) -> str:
             return _draw(session, tables.check(outcome, everything=session.verbosity > 0))
         case PlanReport():
             return _draw(session, tables.plan(outcome))
+        case CertifyReport():
+            return _draw(session, certified.certify(outcome))
         case PrepareReport():
             if outcome.dry_run:
                 return changes(session, outcome.domains, sys.stdout)

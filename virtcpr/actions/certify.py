@@ -1,0 +1,113 @@
+"""``certify``: could the running guests go to a QEMU that isn't installed, and come back?  Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from virtcpr.actions.inspect.emulators import Emulators
+from virtcpr.actions.inspect.probe import Probe
+from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.rehearsal.rehearse import Case, rehearse_both_ways
+from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.errors import HostError
+from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.qemu import unpacked
+from virtcpr.host.system import apt
+from virtcpr.model import AVAILABLE, Candidates, CertifiedDomain, CertifyReport, Mode, Request
+from virtcpr.plan.certify import exit_code, judge, mode_for
+from virtcpr.plan.decision import Decision, decide
+
+Find = Callable[[Emulator], Emulator]  # the candidate for a domain with this emulator
+
+
+def certify(request: Request, candidates: Candidates) -> CertifyReport:
+    """Rehearse every shape of guest against a candidate build, there and back; nothing is installed or touched.
+
+    ``request.mode`` None: each domain in the first mode that it is ready for.  Raises UsageError, and HostError if the
+    candidate can't be run.
+    """
+    with Connection(request.uri) as connection:
+        probe = Probe(candidates.emulator)
+        known = [(domain, probe.facts(domain)) for domain in chosen(connection, request)]
+        with _source(candidates, {facts.emulator.path for _, facts in known if facts.process}) as source:
+            if source.note:
+                return CertifyReport((), exit_code(()), uri=connection.uri, notes=(source.note,))
+            results = tuple(_certified(known, source.find, request.mode))
+        return CertifyReport(results, exit_code(results), source.packages, uri=connection.uri)
+
+
+@dataclass(frozen=True)
+class Source:
+    """``find`` gives the candidate; ``note`` says why there is none."""
+
+    find: Find
+    packages: tuple[str, ...] = ()
+    note: str = ""
+
+
+@contextmanager
+def _source(candidates: Candidates, paths: set[str]) -> Iterator[Source]:
+    """``paths`` are the emulators of the running domains.
+
+    Raises HostError if a file isn't a package, or apt can't be asked.
+    """
+    if candidates.emulator is not None:
+        yield Source(_working)
+    elif not candidates.archive:
+        with _unpacked([Path(name) for name in candidates.packages], paths) as source:
+            yield source
+    elif packages := apt.upgrades(paths):
+        with (
+            TemporaryDirectory(prefix="virtcpr-") as directory,
+            _unpacked(apt.download(packages, Path(directory)), paths) as source,
+        ):
+            yield source
+    else:
+        yield Source(_working, note=f"apt has nothing newer than what is installed for {', '.join(sorted(paths))}")
+
+
+@contextmanager
+def _unpacked(packages: list[Path], paths: set[str]) -> Iterator[Source]:
+    with unpacked.unpack(packages) as files:
+        if paths and not any(map(files.has, paths)):
+            raise HostError(
+                f"none of the packages has {' or '.join(sorted(paths))}, which the domains use",
+                hint="give the file of the package that has it, and of those that it needs: --package FILE",
+            )
+        emulators = Emulators()
+
+        def find(installed: Emulator) -> Emulator:
+            if not files.has(installed.path):
+                return Emulator(installed.path, problem="isn't in the packages")
+            # Where it will be installed libvirt's daemon may run it as what is there now.
+            candidate = _working(emulators.get(files.emulator(installed.path)))
+            return replace(candidate, forbidden_by=installed.forbidden_by)
+
+        yield Source(find, tuple(package.name for package in packages))
+
+
+def _working(candidate: Emulator) -> Emulator:
+    if candidate.problem:
+        raise HostError(
+            f"the candidate can't be run: {candidate.path} {candidate.problem}",
+            hint="if a library is missing, give its package, too: --package FILE",
+        )
+    return candidate
+
+
+def _certified(known: list[tuple[Domain, DomainFacts]], find: Find, asked: Mode | None) -> Iterator[CertifiedDomain]:
+    """The domains in their order."""
+    decisions: list[tuple[Decision, Mode | None, Case]] = []
+    for domain, facts in known:
+        decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process else facts)
+        decisions.append((decision, mode_for(decision, asked), Case(decision.facts, domain.monitor)))
+    for tried in AVAILABLE:
+        rehearse_both_ways([case for _, wanted, case in decisions if wanted is tried], tried)
+    shapes: dict[str, int] = {}
+    for decision, mode, case in decisions:
+        number = shapes.setdefault(case.shape, len(shapes) + 1) if case.shape else None
+        yield judge(decision, asked, mode, number, case.result, case.back)

@@ -1,0 +1,66 @@
+"""What apt would install for a file: asked of apt itself, which changes nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtcpr.errors import HostError
+from virtcpr.host.processes.run import run
+
+# A line of apt-get --simulate: Inst NAME [INSTALLED] (VERSION RELEASE [ARCHITECTURE]) …
+INSTALL = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)", re.MULTILINE)
+DOWNLOAD_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Package:
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def described(self) -> str:
+        return f"{self.name}:{self.architecture}={self.version}"
+
+    @property
+    def file_name(self) -> str:
+        """As apt names the file, in its cache, too (apt-pkg/acquire-item.cc: QuoteString of "_:")."""
+        version = self.version.replace(":", "%3a")
+        return f"{self.name}_{version}_{self.architecture}.deb"
+
+
+def upgrades(paths: Iterable[str]) -> tuple[Package, ...]:
+    """The packages that apt would install to upgrade those that own these files; empty if there is nothing newer.
+
+    Raises HostError if there is no apt, or a file isn't from a package.
+    """
+    if not shutil.which("apt-get") or not shutil.which("dpkg-query"):
+        raise HostError(
+            "there is no apt on this host, which --from-archive asks", hint="give the new build: --emulator PATH"
+        )
+    owners = sorted({_owner(path) for path in paths})
+    simulated = run(["apt-get", "--simulate", "--only-upgrade", "--quiet=2", "install", *owners])
+    return tuple(Package(*match.groups()) for match in INSTALL.finditer(simulated))
+
+
+def download(packages: Iterable[Package], directory: Path) -> list[Path]:
+    """Get the files of these packages into a directory, from apt's cache or from the archive.  Raises HostError."""
+    wanted = tuple(packages)
+    command = ["apt-get", "--quiet=2", "download", *(package.described for package in wanted)]
+    run(["env", f"--chdir={directory}", *command], timeout=DOWNLOAD_SECONDS)
+    files = [directory / package.file_name for package in wanted]
+    if missing := [file.name for file in files if not file.exists()]:
+        raise HostError(f"apt-get download left no {', '.join(missing)}")
+    return files
+
+
+def _owner(path: str) -> str:
+    try:
+        found = run(["dpkg-query", "--search", path])
+    except HostError as error:
+        raise HostError(f"no package has {path}", hint="give the new build: --emulator PATH") from error
+    return found.partition(": ")[0].partition(",")[0]
