@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from virtcpr.actions.upgrade import Batch, Both, open_upgrade
+from virtcpr.actions.upgrade import Upgrade, open_upgrade
 from virtcpr.model import Blackouts, Outlook, PrepareReport, Readying, Request, Result, Watch
 from virtcpr.plan.outcome import exit_code
 
@@ -36,7 +36,7 @@ class MakingReady:
     """The preparation that was done, and what would be moved now.  ``outlooks`` is what ``run`` would do."""
 
     done: PrepareReport
-    batch: Batch | Both | None = None
+    batch: Upgrade | None = None
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]:

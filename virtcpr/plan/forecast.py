@@ -70,6 +70,14 @@ def blackouts(seen: Sequence[Blackout], guests: int, limit_ms: float | None) -> 
     return Blackouts(times, round(longest, 1)) if times else None
 
 
+def one_after_the_other(parts: Sequence[Blackouts | None]) -> Blackouts | None:
+    """All of these; None if one isn't known, or there are none."""
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return Blackouts(sum(part.times for part in known), max(part.longest_ms for part in known))
+
+
 def one_by_one(seen: Sequence[Blackout], guests: int) -> Blackouts | None:
     """The same if each guest has a blackout of its own."""
     expected = blackout(seen, 1)

@@ -27,6 +27,11 @@ def test_all_is_every_running_domain_or_every_one(running: bool, names: list[str
     assert [domain.name for domain in chosen(connection(), Request(every=True), running=running)] == names
 
 
+def test_names_that_are_left_out() -> None:
+    request = Request(every=True, exclude=("w?b", "no*"))
+    assert [domain.name for domain in chosen(connection(), request, running=False)] == ["off"]
+
+
 @pytest.mark.parametrize(("every", "code"), [(True, ExitCode.DONE), (False, ExitCode.BLOCKED)])
 def test_a_domain_that_does_not_run_blocks_only_if_it_was_named(every: bool, code: ExitCode) -> None:
     off = DomainFacts("off", "u", None, "shut off", "", "<domain/>", Emulator("/usr/bin/qemu"))

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions.upgrade import Both
-from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Severity, UpgradeReport
+from virtcpr.actions import upgrade as upgrade_module
+from virtcpr.actions.upgrade import Both, InWaves
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Rollout, Severity, UpgradeReport
 from virtcpr.plan.fallback import merged
 from virtcpr.plan.outcome import exit_code
 
@@ -38,8 +40,8 @@ def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
         return UpgradeReport((ended("web", move.result),), ExitCode.DONE, 50.0, ("second",))
 
     made: Any = Both(
-        SimpleNamespace(run=first, connection="opened anew"),  # type: ignore[arg-type]
-        SimpleNamespace(run=second, moves=[move], connection="closed"),  # type: ignore[arg-type]
+        SimpleNamespace(run=first, connection="opened anew"),
+        SimpleNamespace(run=second, turn_back=lambda why: move.turn_back(f"web: {why}"), connection="closed"),
     )
     return made, move
 
@@ -73,3 +75,120 @@ def test_the_word_on_a_domain_is_that_of_the_mode_that_can(
     first = Outlook("web", "web", None, None, Result.BLOCKED, (UNSHARED,))
     (word,) = merged([first], [Outlook("web", "web", None, None, reboot, (FULL,))])
     assert (word.verdict, word.findings) == (reboot, findings)
+
+
+class Batch:
+    """Three domains and more, of which some can't be moved; ``fails`` are rolled back when they are."""
+
+    def __init__(self, names: str, *fails: str, blocked: str = "", current: str = "") -> None:
+        self.interrupt, self.connection = Interrupt(), "connection"
+        self.moves: list[Any] = [
+            Move(facts=SimpleNamespace(name=name, uuid=name * 3), result=None, reason="") for name in names
+        ]
+        for move in self.moves:
+            if move.facts.name in blocked:
+                move.result = Result.BLOCKED
+            if move.facts.name in current:
+                move.result = Result.CURRENT
+        self.fails = fails
+        self.waves: list[str] = []
+        self.then: Any = None
+
+    @property
+    def ready(self) -> list[Any]:
+        return [move for move in self.moves if move.result is None]
+
+    def tell_decided(self, watch: Any) -> None:
+        pass
+
+    def move(self, moves: Any, _watch: Any) -> None:
+        self.waves.append("".join(move.facts.name for move in moves))
+        for move in moves:
+            move.result = Result.ROLLED_BACK if move.facts.name in self.fails else Result.UPGRADED
+        if self.then is not None:
+            self.then()
+
+    def leave(self, moves: Any, why: str) -> None:
+        for move in moves:
+            move.turn_back(why)
+
+    def forecast_of(self, sizes: Any) -> Any:
+        return sizes
+
+    def report(self) -> UpgradeReport:
+        return UpgradeReport((), ExitCode.DONE)
+
+
+def in_waves(batch: Any, rollout: Rollout) -> Any:
+    return InWaves(batch, rollout)
+
+
+def test_canaries_first_then_waves() -> None:
+    batch = Batch("abcdefg")
+    made = in_waves(batch, Rollout(canary=1, canaries=("fff",), wave=2))
+    assert made.forecast == [2, 2, 2, 1]
+    made.run(print)
+    assert batch.waves == ["fa", "bc", "de", "g"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "waves", "left"),
+    [
+        (Batch("abcdef", "a"), ["a"], "the canary a wasn't moved; this one wasn't touched"),
+        (Batch("abcdef", "c"), ["a", "bc"], "c wasn't moved; this one wasn't touched"),
+    ],
+)
+def test_after_a_failure_the_rest_is_not_touched(batch: Batch, waves: list[str], left: str) -> None:
+    in_waves(batch, Rollout(canary=1, wave=2)).run(print)
+    assert batch.waves == waves
+    assert {move.reason for move in batch.moves[3:]} == {left}
+    assert {move.result for move in batch.moves[3:]} == {Result.ROLLED_BACK}
+
+
+def test_so_many_failures_are_allowed() -> None:
+    batch = Batch("abcdefgh", "a", "d")
+    in_waves(batch, Rollout(wave=2, stop_after=2)).run(print)
+    assert batch.waves == ["ab", "cd"]
+    assert batch.moves[4].reason == "a, d wasn't moved; this one wasn't touched"
+
+
+def test_a_canary_that_is_blocked_stops_everything_and_one_that_is_current_nothing() -> None:
+    batch = Batch("abc", blocked="b")
+    in_waves(batch, Rollout(canaries=("b",))).run(print)
+    assert batch.waves == []
+    assert batch.moves[0].reason == "the canary b wasn't moved; this one wasn't touched"
+    batch = Batch("abc", current="b")
+    in_waves(batch, Rollout(canaries=("b",))).run(print)
+    assert batch.waves == ["ac"]
+
+
+def test_there_is_a_pause_between_waves_which_a_signal_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    said: list[str] = []
+
+    def wait(_look: object, seconds: float, **_: object) -> None:
+        paused.append(seconds)
+        batch.interrupt.requested = len(paused) == 2
+
+    monkeypatch.setattr(upgrade_module, "wait_until", wait)
+    batch = Batch("abcd")
+    in_waves(batch, Rollout(wave=1, pause_s=60)).run(lambda progress: said.append(progress.phase))
+    assert paused == [60, 60]
+    assert said == ["the next wave begins in 60 s"] * 2
+    assert batch.waves == ["a", "b"]
+    assert [move.reason for move in batch.moves[2:]] == ["interrupted"] * 2
+
+
+def test_there_is_no_pause_after_the_last_wave_nor_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(upgrade_module, "wait_until", lambda _, seconds, **__: paused.append(seconds))
+    in_waves(Batch("ab"), Rollout(wave=2, pause_s=60)).run(print)
+    in_waves(Batch("abc", "a"), Rollout(wave=1, pause_s=60)).run(print)
+    assert paused == []
+
+
+def test_a_failure_in_mode_transfer_keeps_the_others_from_mode_reboot() -> None:
+    made, move = both(ended("db", Result.ROLLED_BACK), ended("web", Result.BLOCKED, UNSHARED))
+    made.rollout = Rollout(canary=1)
+    made.run(print)
+    assert (move.result, move.reason) == (Result.ROLLED_BACK, "web: db wasn't moved; this one wasn't touched")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from virtcpr.actions.daemon import blackout, qemu_hook
@@ -67,21 +67,49 @@ class Batch:
         """How long libvirt's daemon will be away: there is no forecast for this mode."""
         return None
 
+    def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None:
+        return None
+
     def run(self, watch: Watch) -> UpgradeReport:
         """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.
 
         A signal gives up every guest whose process isn't ended yet; the others are restored.
         """
-        ready = [move for move in self.moves if move.result is None]
+        self.tell_decided(watch)
+        with self.interrupt:
+            self.move(self.ready, watch)
+        return self.report()
+
+    @property
+    def ready(self) -> list[Move]:
+        """The moves that are still to be made."""
+        return [move for move in self.moves if move.result is None]
+
+    def tell_decided(self, watch: Watch) -> None:
         for move in self.moves:
             if move.result is not None:
                 watch(Progress(move.facts.name, "", result=move.result))
-        if ready:
-            with self.interrupt:
-                self._run(ready, watch)
-        reports = tuple(move.report() for move in self.moves)
-        for move in ready:
+
+    def move(self, moves: Sequence[Move], watch: Watch) -> None:
+        """Make these moves, side by side."""
+        if moves:
+            self._run(list(moves), watch)
+        for move in moves:
             moved.note(move.report())
+
+    def leave(self, moves: Sequence[Move], why: str) -> None:
+        """Don't make these moves after all."""
+        for move in moves:
+            move.turn_back(f"{move.facts.name}: {why}")
+            moved.note(move.report())
+
+    def turn_back(self, why: str) -> None:
+        """Make none of the moves that are left."""
+        self.leave(self.ready, why)
+
+    def report(self) -> UpgradeReport:
+        """What became of all of them."""
+        reports = tuple(move.report() for move in self.moves)
         return UpgradeReport(
             reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
         )
@@ -159,7 +187,8 @@ class Batch:
         moved = [move for move in ready if (move.runs or move.result is Result.UPGRADED) and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
         self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
-        self.blackout_ms = took or self.blackout_ms
+        if took:
+            self.blackout_ms = (self.blackout_ms or 0) + took
         for move in moved:
             move.findings = (*move.findings, *(_warning(text) for text in problems))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from virtcpr.actions.records import history, moved
@@ -16,7 +16,7 @@ from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Progress, Request, Result, UpgradeReport, Watch
-from virtcpr.plan.forecast import at_once, blackouts, one_by_one, with_forecast
+from virtcpr.plan.forecast import at_once, blackouts, one_after_the_other, one_by_one, with_forecast
 from virtcpr.plan.outcome import exit_code
 
 
@@ -60,10 +60,13 @@ class Batch:
     @property
     def forecast(self) -> Blackouts | None:
         """How often and how long libvirt's daemon will be away; None if that can't be told."""
-        moving = sum(move.result is None for move in self.moves)
+        return self.forecast_of([len(self.ready)])
+
+    def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None:
+        """The same if so many guests are moved at a time."""
         if self._one_by_one:
-            return one_by_one(self._seen, moving)
-        return blackouts(self._seen, moving, self._limit_ms)
+            return one_by_one(self._seen, sum(sizes))
+        return one_after_the_other([blackouts(self._seen, size, self._limit_ms) for size in sizes])
 
     @property
     def _one_by_one(self) -> bool:
@@ -80,22 +83,47 @@ class Batch:
         SIGINT, SIGTERM and SIGHUP roll back every swap before its point of no return; the others are finished.
         """
         with self.interrupt:
-            for move in self.moves:
-                if move.result is not None:
-                    watch(Progress(move.facts.name, "", result=move.result))
-            left = [move for move in self.moves if move.result is None]
-            while left:  # whatever becomes of a guest, it isn't tried twice
-                most = 1 if self._one_by_one else len(left)
-                number = at_once([*self._seen, *self._blackouts], most, self._limit_ms)
-                if why := self._stops(number):
-                    part, left = left, []
-                    for move in part:
-                        move.turn_back(f"{move.facts.name}: {why}")
-                else:
-                    part, left = left[:number], left[number:]
-                    self._together(part, watch)
+            self.tell_decided(watch)
+            self.move(self.ready, watch)
+        return self.report()
+
+    @property
+    def ready(self) -> list[Move]:
+        """The moves that are still to be made."""
+        return [move for move in self.moves if move.result is None]
+
+    def tell_decided(self, watch: Watch) -> None:
+        for move in self.moves:
+            if move.result is not None:
+                watch(Progress(move.facts.name, "", result=move.result))
+
+    def move(self, moves: Sequence[Move], watch: Watch) -> None:
+        """Make these moves, within the limit on blackouts; a signal turns back those that aren't begun."""
+        left = list(moves)
+        while left:  # whatever becomes of a guest, it isn't tried twice
+            most = 1 if self._one_by_one else len(left)
+            number = at_once([*self._seen, *self._blackouts], most, self._limit_ms)
+            if why := self._stops(number):
+                part, left = left, []
+                self.leave(part, why)
+            else:
+                part, left = left[:number], left[number:]
+                self._together(part, watch)
                 for move in part:
                     moved.note(move.report())
+
+    def leave(self, moves: Sequence[Move], why: str) -> None:
+        """Don't make these moves after all."""
+        for move in moves:
+            move.turn_back(f"{move.facts.name}: {why}")
+            moved.note(move.report())
+
+    def turn_back(self, why: str) -> None:
+        """Make none of the moves that are left."""
+        self.leave(self.ready, why)
+
+    def report(self) -> UpgradeReport:
+        """What became of all of them."""
         reports = tuple(move.report() for move in self.moves)
         away = [one.ms for one in self._blackouts]
         return UpgradeReport(

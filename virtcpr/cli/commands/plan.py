@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from virtcpr.cli import waves
 from virtcpr.cli.options import (
     AllOption,
     EmulatorOption,
@@ -23,6 +24,7 @@ from virtcpr.cli.options import (
     UpgradeModeOption,
 )
 from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.cli.waves import ExcludeOption
 from virtcpr.model import ExitCode, Outlook, PlanReport, Result
 
 
@@ -38,6 +40,7 @@ def plan(
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
+    exclude: ExcludeOption = None,
     detailed: Annotated[
         bool,
         typer.Option(
@@ -54,7 +57,8 @@ def plan(
     session: Session = ctx.obj
     session.output = output
     moving = Moving(mode, fallback, max_pause, max_blackout, rehearse, force, trying)
-    report = session.backend.plan(moving.request(session, domain, every, emulator))
+    request = moving.request(session, domain, every, emulator)
+    report = session.backend.plan(replace(request, exclude=waves.exclude(exclude, every=every)))
     return replace(report, exit_code=_detailed(report.domains)) if detailed else report
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from virtcpr.cli import interaction, options
+from virtcpr.cli import interaction, options, waves
 from virtcpr.cli.moving import to_move
 from virtcpr.cli.options import (
     AllOption,
@@ -27,6 +27,7 @@ from virtcpr.cli.options import (
     YesOption,
 )
 from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.cli.waves import CanaryOption, ExcludeOption, PauseBetweenOption, StopAfterOption, WaveOption
 from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, UpgradeReport
 
@@ -46,6 +47,11 @@ def upgrade(
     rehearse: RehearseOption = True,
     force: ForceOption = False,
     trying: TryOption = False,
+    exclude: ExcludeOption = None,
+    canary: CanaryOption = None,
+    wave: WaveOption = None,
+    pause_between: PauseBetweenOption = 0.0,
+    stop_after: StopAfterOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
@@ -54,7 +60,8 @@ def upgrade(
     With --mode live RAM is copied while the guests run, so that they need not be prepared; they are afterwards.
     With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  With
     --fallback reboot only those are that can't be moved otherwise.  A domain that can't be moved, or already runs the
-    installed QEMU, is left alone: the result says why.
+    installed QEMU, is left alone: the result says why.  With --canary or --wave they are moved one group after the
+    other, and after a failure the rest is left alone.
     """
     session: Session = ctx.obj
     session.output = output
@@ -67,7 +74,12 @@ def upgrade(
         raise UsageError("--timeout needs --mode live, and more than 0 seconds", hint=hint)
     moves = Moving(mode, fallback, max_pause, max_blackout, rehearse, force, trying)
     request = replace(
-        moves.request(session, domain, every, emulator), parallel=parallel, suspend=suspend, timeout_s=timeout
+        moves.request(session, domain, every, emulator),
+        parallel=parallel,
+        suspend=suspend,
+        timeout_s=timeout,
+        rollout=waves.rollout(canary, wave, pause_between, stop_after),
+        exclude=waves.exclude(exclude, every=every),
     )
     with session.backend.open_upgrade(request) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)

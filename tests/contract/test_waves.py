@@ -1,0 +1,54 @@
+"""``upgrade`` in waves: what the options ask for, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.conftest import Cli
+from tests.contract.fake import FakeBackend
+from virtcpr.model import Request, Rollout
+
+
+@pytest.mark.parametrize(
+    ("args", "rollout"),
+    [
+        ((), None),
+        (("--canary", "1"), Rollout(canary=1)),
+        (("--canary", "web", "--canary", "db", "--canary", "2"), Rollout(canary=2, canaries=("web", "db"))),
+        (
+            ("--wave", "3", "--pause-between", "60", "--stop-after", "2"),
+            Rollout(wave=3, pause_s=60, stop_after=2),
+        ),
+    ],
+)
+def test_waves(cli: Cli, args: tuple[str, ...], rollout: Rollout | None) -> None:
+    backend = FakeBackend()
+    assert cli("upgrade", "--all", "-y", *args, backend=backend).code == 0
+    assert backend.requests == [Request(every=True, rollout=rollout)]
+
+
+@pytest.mark.parametrize("command", ["upgrade", "plan"])
+def test_some_are_left_out(cli: Cli, command: str) -> None:
+    backend = FakeBackend()
+    yes = ("-y",) if command == "upgrade" else ()
+    cli(command, "--all", *yes, "--exclude", "db*", "--exclude", "mail", backend=backend)
+    assert backend.requests == [Request(every=True, exclude=("db*", "mail"))]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--all", "--canary", "0"), "--canary must be at least 1, not 0"),
+        (("--all", "--wave", "0"), "--wave must be at least 1, not 0"),
+        (("--all", "--wave", "1", "--stop-after", "0"), "--stop-after must be at least 1, not 0"),
+        (("--all", "--wave", "1", "--pause-between", "-1"), "--pause-between must be 0 or more, not -1"),
+        (("--all", "--pause-between", "5"), "--pause-between and --stop-after need waves: --canary or --wave"),
+        (("--all", "--stop-after", "1"), "--pause-between and --stop-after need waves: --canary or --wave"),
+        (("web", "--exclude", "db"), "--exclude needs --all"),
+    ],
+)
+def test_what_makes_no_sense(cli: Cli, args: tuple[str, ...], message: str) -> None:
+    backend = FakeBackend()
+    outcome = cli("upgrade", "-y", *args, backend=backend)
+    assert (outcome.code, message in outcome.err) == (2, True), outcome
+    assert backend.requests == []

@@ -1,0 +1,114 @@
+"""Before an upgrade: whether guests could go to packages that aren't installed, and back.  Nothing is touched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from tests.lab.conftest import Guests
+from tests.lab.support import client
+from tests.lab.support.client import shell
+from tests.lab.support.guests import DATABASE, SMALL
+from tests.lab.support.leftovers import leftovers, qemu_processes
+from tests.lab.support.rehearsals import REFUSED, untouched
+
+ARCHIVES = "/var/cache/apt/archives"
+
+
+def certified(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit code, and what is said of each domain, by name."""
+    done = client.virtcpr("certify", "--all", "-o", "json", *arguments)
+    document = json.loads(done.out)
+    assert "error" not in document, document
+    return done.code, {domain["name"]: domain for domain in document["domains"]}
+
+
+def packages(release: str) -> list[str]:
+    """The options that name every package of QEMU of this release, with the firmware that it needs."""
+    version = client.versions()[release].replace(":", "%3a")
+    files = shell(f"ls {ARCHIVES}/*_{version}_*.deb {ARCHIVES}/seabios_*.deb").split()
+    assert len(files) > 4
+    return [word for file in files for word in ("--package", file)]
+
+
+def installed() -> str:
+    return shell("dpkg-query -W | grep -E 'qemu|seabios'; ls /var/cache/virtcpr 2>/dev/null; ls /tmp")
+
+
+def test_what_apt_would_install(guests: Guests) -> None:
+    """From apt's cache, as here is no archive."""
+    guests.start(SMALL, DATABASE)
+    before, pids = installed(), [client.pid(shape.name) for shape in (SMALL, DATABASE)]
+    guests.witness.mark()
+
+    code, domains = certified("--from-archive")
+
+    assert code == 0, domains
+    for domain in domains.values():
+        assert (domain["result"], domain["mode"], domain["running"]) == ("go", "transfer", domain["running"])
+        assert domain["candidate"].startswith(client.upstream(client.versions()["NEW"]))
+        assert domain["back"] == {"verdict": "go", "words": ""}
+    assert installed() == before
+    assert [client.pid(shape.name) for shape in (SMALL, DATABASE)] == pids
+    assert all(untouched(shape.name) for shape in (SMALL, DATABASE))
+    for shape in (SMALL, DATABASE):
+        guests.assert_well(shape)
+    assert (leftovers(), qemu_processes()) == ("", 2)
+
+
+def test_packages_that_one_guest_can_go_to_and_another_cannot(guests: Guests) -> None:
+    """To NEXT: from OLD, with no way back; not from NEW.  The rehearsal says the same once it is installed."""
+    guests.start(SMALL)
+    client.install_qemu("NEW")
+    guests.start(DATABASE)
+    before = installed()
+
+    code, domains = certified(*packages("NEXT"))
+
+    assert code == 4, domains
+    small, database = domains[SMALL.name], domains[DATABASE.name]
+    assert (small["result"], small["there"]["verdict"], small["back"]["verdict"]) == ("go", "go", "no-go"), small
+    assert "vmstate" in small["back"]["words"]
+    assert (database["result"], database["back"]) == ("no-go", None), database
+    assert REFUSED in database["there"]["words"]
+    assert small["shape"] != database["shape"]
+    assert installed() == before
+    for shape in (SMALL, DATABASE):
+        guests.assert_well(shape)
+
+    client.install_qemu("NEXT")
+    planned = json.loads(client.virtcpr("plan", "--all", "-o", "json", check=True).out)["domains"]
+    verdicts = {domain["name"]: domain["rehearsal"] for domain in planned}
+    assert verdicts == {SMALL.name: small["there"], DATABASE.name: database["there"]}
+
+
+def test_modes_that_it_is_asked_for(guests: Guests) -> None:
+    """A guest that was never prepared, there by mode live, and then back by transfer."""
+    unprepared = replace(SMALL, prepared=False)
+    guests.start(unprepared, watch=False)
+    for mode, result in (("auto", "go"), ("live", "go"), ("reboot", "go"), ("transfer", "blocked")):
+        _, domains = certified("--from-archive", "--mode", mode)
+        domain = domains[SMALL.name]
+        assert domain["result"] == result, domain
+        assert domain["mode"] == {"auto": "live", "transfer": None}.get(mode, mode)
+        assert domain["back"] == (None if result == "blocked" else {"verdict": "go", "words": ""}), domain
+
+
+def test_candidates_that_are_none(guests: Guests) -> None:
+    guests.start(SMALL, watch=False)
+    for arguments, words in (
+        (("--package", "/etc/hostname"), "/etc/hostname"),
+        (packages("NEXT")[-2:], "none of the packages has /usr/bin/qemu-system-x86_64"),
+        (("--emulator", "/bin/true"), "the candidate can't be run: /bin/true isn't QEMU, or is broken"),
+    ):
+        done = client.virtcpr("certify", "--all", *arguments)
+        assert (done.code, words in done.err) == (1, True), done
+    client.install_qemu("NEW")
+    client.run("apt-mark", "hold", "qemu-system-x86")
+    done = client.virtcpr("certify", "--all", "--from-archive")
+    assert (done.code, done.out) == (
+        0,
+        "apt has nothing newer than what is installed for /usr/bin/qemu-system-x86_64\n",
+    )
+    assert leftovers() == ""

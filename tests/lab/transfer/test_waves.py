@@ -1,0 +1,102 @@
+"""Waves: a canary, then three at a time; after a failure the rest isn't touched, and all records say the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import Guests
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR
+from tests.lab.support.client import run, shell
+from tests.lab.support.guests import SMALL
+from tests.lab.support.leftovers import leftovers
+from tests.lab.support.machine import Lab
+
+FLEET = tuple(replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=128) for number in range(1, 10))
+NAMES = [shape.name for shape in FLEET]
+WRAPPER = f"{EMULATOR}-wrapped"
+METRICS = "/var/lib/virtcpr.prom"
+
+
+def emulator_that_dies_for(name: str) -> None:
+    """Its twin has no name, so it goes through the rehearsal."""
+    script = f'#!/bin/sh\ncase "$*" in *guest={name}*) exit 1;; esac\nexec {EMULATOR} "$@"\n'
+    shell(f"cat > {WRAPPER}; chmod +x {WRAPPER}", stdin=script)
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab) -> Iterator[Guests]:
+    """Nine guests in OLD; NEW is installed.  The first is watched, the others needn't have booted."""
+    shell(f"mkdir -p /etc/virtcpr; printf '[results]\nprometheus = \"{METRICS}\"\n' > /etc/virtcpr/virtcpr.toml")
+    made = Guests()
+    made.start(FLEET[0])
+    made.start(*FLEET[1:], watch=False)
+    client.install_qemu("NEW")
+    yield made
+    made.end()
+
+
+def processes() -> dict[str, int]:
+    return {name: client.pid(name) for name in NAMES}
+
+
+def results(report: Any) -> str:
+    """A letter for each domain: upgraded, rolled back, current."""
+    return "".join(domain["result"][0] for domain in report["domains"])
+
+
+def outdated() -> list[str]:
+    listed = json.loads(run("virtcpr", "list", "-o", "json").out)["domains"]
+    return [domain["name"] for domain in listed if domain["outdated"]]
+
+
+def test_after_a_failure_no_other_wave_is_begun(fleet: Guests) -> None:
+    """The fifth fails: the two of its wave are moved, the last two aren't touched."""
+    emulator_that_dies_for("w5")
+    before = processes()
+    fleet.witness.mark()
+
+    report = client.upgrade("--all", "--canary", "1", "--wave", "3", "--emulator", WRAPPER)
+
+    assert (report["exit_code"], results(report)) == (3, "uuuuruurr"), report
+    assert report["blackouts"]["times"] == 3
+    after = processes()
+    assert [name for name in NAMES if after[name] == before[name]] == ["w5", "w8", "w9"]
+    for domain in report["domains"][7:]:
+        (finding,) = domain["findings"]
+        assert "w5 wasn't moved; this one wasn't touched; the guest runs on in old QEMU" in finding["message"]
+    assert outdated() == ["w5", "w8", "w9"]
+    history = json.loads(run("virtcpr", "history", "-o", "json").out)["entries"]
+    assert "".join(entry["result"][0] for entry in history) == "uuuuruurr"
+    count = "journalctl -o cat --output-fields=VIRTCPR_DOMAIN SYSLOG_IDENTIFIER=virtcpr VIRTCPR_RESULT=upgraded | wc -l"
+    assert int(shell(count)) == 6
+    assert "virtcpr_outdated_domains 3" in shell(f"cat {METRICS}")
+    fleet.assert_well(FLEET[0])
+    assert leftovers() == ""
+
+
+def test_a_canary_that_fails_keeps_all_others_from_being_moved(fleet: Guests) -> None:
+    before = processes()
+
+    report = client.upgrade("--all", "--exclude", "w9", "--canary", "w5", "--emulator", WRAPPER)
+
+    assert (report["exit_code"], results(report)) == (5, "ccccrccr"), report
+    assert "the canary w5 wasn't moved" in report["domains"][7]["findings"][0]["message"]
+    assert processes() == before
+
+
+def test_the_rest_is_moved_with_pauses_between(fleet: Guests) -> None:
+    """With the daemon back meanwhile."""
+    emulator_that_dies_for("nobody")
+
+    report = client.upgrade("--all", "--canary", "w8", "--wave", "1", "--pause-between", "2", "--emulator", WRAPPER)
+
+    assert (report["exit_code"], results(report)) == (0, "ccccuccuu"), report
+    assert report["blackouts"]["times"] == 3
+    assert outdated() == []
+    fleet.assert_well(FLEET[0])
