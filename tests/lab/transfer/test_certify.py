@@ -33,11 +33,12 @@ def packages(release: str) -> list[str]:
 
 
 def installed() -> str:
-    return shell("dpkg-query -W | grep -E 'qemu|seabios'; ls /var/cache/virtcpr 2>/dev/null; ls /tmp")
+    return shell("dpkg-query -W | grep -E 'qemu|seabios'; ls -A /var/cache/virtcpr || true; ls /tmp")
 
 
 def test_what_apt_would_install(guests: Guests) -> None:
     """From apt's cache, as here is no archive."""
+    client.install_qemu("OLD")
     guests.start(SMALL, DATABASE)
     before, pids = installed(), [client.pid(shape.name) for shape in (SMALL, DATABASE)]
     guests.witness.mark()
@@ -59,6 +60,7 @@ def test_what_apt_would_install(guests: Guests) -> None:
 
 def test_packages_that_one_guest_can_go_to_and_another_cannot(guests: Guests) -> None:
     """To NEXT: from OLD, with no way back; not from NEW.  The rehearsal says the same once it is installed."""
+    client.install_qemu("OLD")
     guests.start(SMALL)
     client.install_qemu("NEW")
     guests.start(DATABASE)
@@ -86,6 +88,7 @@ def test_packages_that_one_guest_can_go_to_and_another_cannot(guests: Guests) ->
 def test_modes_that_it_is_asked_for(guests: Guests) -> None:
     """A guest that was never prepared, there by mode live, and then back by transfer."""
     unprepared = replace(SMALL, prepared=False)
+    client.install_qemu("OLD")
     guests.start(unprepared, watch=False)
     for mode, result in (("auto", "go"), ("live", "go"), ("reboot", "go"), ("transfer", "blocked")):
         _, domains = certified("--from-archive", "--mode", mode)

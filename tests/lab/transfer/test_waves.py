@@ -17,7 +17,9 @@ from tests.lab.support.guests import SMALL
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
 
-FLEET = tuple(replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=128) for number in range(1, 10))
+FLEET = tuple(
+    replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=192, ram_mib=16) for number in range(1, 10)
+)
 NAMES = [shape.name for shape in FLEET]
 WRAPPER = f"{EMULATOR}-wrapped"
 METRICS = "/var/lib/virtcpr.prom"

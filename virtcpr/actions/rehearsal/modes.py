@@ -135,5 +135,9 @@ class AfterLive(Transfer):
     def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
         super().__init__(copied_to(line), place, emulator)
 
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        await precopy.settle(old)
+        await super().hand_over(old, after, timeout)
+
 
 WAYS_BACK: Mapping[Mode, type[TwinMode]] = {Mode.TRANSFER: Transfer, Mode.LIVE: AfterLive, Mode.REBOOT: Reboot}

@@ -48,14 +48,21 @@ def upgrades(paths: Iterable[str]) -> tuple[Package, ...]:
 
 
 def download(packages: Iterable[Package], directory: Path) -> list[Path]:
-    """Get the files of these packages into a directory, from apt's cache or from the archive.  Raises HostError."""
-    wanted = tuple(packages)
-    command = ["apt-get", "--quiet=2", "download", *(package.described for package in wanted)]
-    run(["env", f"--chdir={directory}", *command], timeout=DOWNLOAD_SECONDS)
-    files = [directory / package.file_name for package in wanted]
-    if missing := [file.name for file in files if not file.exists()]:
-        raise HostError(f"apt-get download left no {', '.join(missing)}")
-    return files
+    """The files of these packages: those in apt's cache, and the others downloaded into this directory.
+
+    (``apt-get download`` doesn't look into the cache.)  Raises HostError.
+    """
+    found = {package: _cache() / package.file_name for package in packages}
+    missing = [package for package, path in found.items() if not path.exists()]
+    if missing:
+        command = ["apt-get", "--quiet=2", "download", *(package.described for package in missing)]
+        run(["env", f"--chdir={directory}", *command], timeout=DOWNLOAD_SECONDS)
+    return [directory / package.file_name if package in missing else path for package, path in found.items()]
+
+
+def _cache() -> Path:
+    line = run(["apt-config", "shell", "place", "Dir::Cache::archives/d"])  # place='/var/cache/apt/archives/'
+    return Path(line.partition("=")[2].strip().strip("'"))
 
 
 def _owner(path: str) -> str:
