@@ -9,7 +9,7 @@ from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.upgrade import outlooks
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import AVAILABLE, Mode, PlanReport, Request
-from virtcpr.plan.forecast import blackouts, one_by_one, with_forecast
+from virtcpr.plan.batch.forecast import blackouts, one_by_one, with_forecast
 
 
 def plan(request: Request) -> PlanReport:

@@ -16,10 +16,10 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Blackouts, Mode, Outlook, Progress, Request, Result, Rollout, UpgradeReport, Watch
-from virtcpr.plan.fallback import merged
-from virtcpr.plan.forecast import too_long
+from virtcpr.plan.batch.fallback import merged
+from virtcpr.plan.batch.forecast import too_long
+from virtcpr.plan.batch.rollout import Wave, halts, waves
 from virtcpr.plan.outcome import Outcome, exit_code
-from virtcpr.plan.rollout import Wave, halts, waves
 
 PAUSE_POLL = 0.1  # s; a signal sets a flag, for which there is no event
 

@@ -11,7 +11,7 @@ from virtcpr.actions import upgrade as upgrade_module
 from virtcpr.actions.upgrade import Both, InWaves
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Rollout, Severity, UpgradeReport
-from virtcpr.plan.fallback import merged
+from virtcpr.plan.batch.fallback import merged
 from virtcpr.plan.outcome import exit_code
 
 UNSHARED = Finding("memory", Severity.BLOCKER, "RAM isn't shared", "prepare it")

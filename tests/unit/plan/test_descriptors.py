@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.support import facts
+from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, needed, that_fit
 from virtcpr.plan.decision import decide
-from virtcpr.plan.descriptors import KEPT, MOVING, OWN, needed, that_fit
 from virtcpr.plan.transfer import Carried, Plan
 
 

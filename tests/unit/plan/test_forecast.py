@@ -9,7 +9,7 @@ import pytest
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.model import Blackout, Blackouts, Result
-from virtcpr.plan import forecast
+from virtcpr.plan.batch import forecast
 from virtcpr.plan.outcome import Outcome
 
 SEEN = (Blackout(1, 600), Blackout(8, 1020), Blackout(24, 1980))  # 540 ms, and 60 ms a guest

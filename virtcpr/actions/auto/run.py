@@ -37,7 +37,7 @@ from virtcpr.model import (
 )
 from virtcpr.plan import auto
 from virtcpr.plan.auto import AutoPlan, Candidate, Wave
-from virtcpr.plan.forecast import with_forecast
+from virtcpr.plan.batch.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.policy import Auto, Policy
 

@@ -19,7 +19,7 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import Blackouts, Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
-from virtcpr.plan.forecast import with_forecast
+from virtcpr.plan.batch.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.reboot_recovery import Purpose
 

@@ -23,8 +23,8 @@ from virtcpr.model import (
     Settled,
 )
 from virtcpr.plan import reboot
+from virtcpr.plan.batch.forecast import refuse_long_pauses
 from virtcpr.plan.decision import decide
-from virtcpr.plan.forecast import refuse_long_pauses
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.reboot import RebootPlan
 

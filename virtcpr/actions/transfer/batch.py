@@ -16,7 +16,7 @@ from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
 from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Progress, Request, Result, UpgradeReport, Watch
-from virtcpr.plan.forecast import at_once, blackouts, one_after_the_other, one_by_one, with_forecast
+from virtcpr.plan.batch.forecast import at_once, blackouts, one_after_the_other, one_by_one, with_forecast
 from virtcpr.plan.outcome import exit_code
 
 

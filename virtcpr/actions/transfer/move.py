@@ -30,10 +30,10 @@ from virtcpr.model import (
     Settled,
     Severity,
 )
+from virtcpr.plan.batch.descriptors import needed, that_fit
+from virtcpr.plan.batch.forecast import refuse_long_blackouts, refuse_long_pauses
 from virtcpr.plan.decision import decide
-from virtcpr.plan.descriptors import needed, that_fit
 from virtcpr.plan.findings.table import DESCRIPTORS
-from virtcpr.plan.forecast import refuse_long_blackouts, refuse_long_pauses
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan

@@ -58,20 +58,21 @@ DESCRIPTORS = Rule(
     "descriptors", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "virtcpr may have {limit} files open, and needs more to move this domain together with the others of the batch",
     "move it in a batch of its own afterwards ('virtcpr upgrade {name}'), or raise the hard limit of open files "
-    "('ulimit -Hn')", "plan/descriptors.py",
+    "('ulimit -Hn')", "plan/batch/descriptors.py",
 )
 
 LONG_PAUSE = Rule(
     "long-pause", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a pause of {forecast} ms is forecast, by its last moves; --max-pause allows {limit} ms",
-    "allow more, or move it at a quieter time; 'virtcpr history {name}' shows its last pauses", "plan/forecast.py",
+    "allow more, or move it at a quieter time; 'virtcpr history {name}' shows its last pauses",
+    "plan/batch/forecast.py",
 )
 
 LONG_BLACKOUT = Rule(
     "long-blackout", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "libvirt's daemon would be away for {forecast} s for one guest, by the last times; --max-blackout allows {limit} s",
     "allow more; or find out why the daemon takes so long, and move one domain without --max-blackout: the forecast is "
-    "the median of the last ten times", "plan/forecast.py",
+    "the median of the last ten times", "plan/batch/forecast.py",
 )
 
 NO_GO = Rule(
