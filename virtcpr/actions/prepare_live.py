@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from virtcpr.actions.upgrade import Upgrade, open_upgrade
+from virtcpr.actions.rollout.waves import Upgrade
+from virtcpr.actions.upgrade import open_upgrade
 from virtcpr.model import Blackouts, Outlook, PrepareReport, Readying, Request, Result, Watch
 from virtcpr.plan.outcome import exit_code
 

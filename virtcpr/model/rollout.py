@@ -11,11 +11,11 @@ class Rollout:
 
     ``canaries`` (names or UUIDs) and the first ``canary`` others go first; then at most ``wave`` at a time, None:
     all the others.  ``pause_s`` seconds lie between two waves.  After ``stop_after`` failures, or one of a canary, no
-    other wave is begun.
+    other wave is begun; None: after any number.
     """
 
     canary: int = 0
     canaries: tuple[str, ...] = ()
     wave: int | None = None
     pause_s: float = 0.0
-    stop_after: int = 1
+    stop_after: int | None = 1

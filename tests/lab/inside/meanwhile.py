@@ -17,18 +17,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from virtcpr import __main__
 from virtcpr.actions.monitor import precopy
 from virtcpr.actions.records import journal
 from virtcpr.actions.transfer import batch, guest_events, handover
+from virtcpr.actions.transfer.move import Move
 from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.model import Progress, Watch
 from virtcpr.plan.steps import Step
 from virtcpr.plan.transfer import Plan
 
-run, do, look = batch.Batch.run, handover.HandOver._do, guest_events.as_planned
+move, do, look = batch.Batch.move, handover.HandOver._do, guest_events.as_planned
 go_on = precopy.go_on
 
 
@@ -44,12 +46,12 @@ def main(order: dict[str, Any]) -> int:
         if command is not None:
             subprocess.run(["sh", "-ec", command], check=True, env={**os.environ, **processes()}, stdout=2)
 
-    def run_watched(self: batch.Batch, watch: Watch) -> Any:
+    def move_watched(self: batch.Batch, moves: Sequence[Move], watch: Watch) -> None:
         def watched(progress: Progress) -> None:
             watch(progress)
             happen(progress.phase)
 
-        return run(self, watched)
+        move(self, moves, watched)
 
     async def go_on_then(old: Qmp) -> None:
         happen("switchover")
@@ -70,7 +72,7 @@ def main(order: dict[str, Any]) -> int:
         elif "pause" in words:
             words["pause"][0] = "seen"  # at `arm`; the next one is before the pause
 
-    batch.Batch.run, handover.HandOver._do = run_watched, do_told  # type: ignore[method-assign]
+    batch.Batch.move, handover.HandOver._do = move_watched, do_told  # type: ignore[method-assign]
     guest_events.as_planned, precopy.go_on = look_and_say, go_on_then
     return __main__.main()
 

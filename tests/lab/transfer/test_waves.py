@@ -23,6 +23,12 @@ FLEET = tuple(
 NAMES = [shape.name for shape in FLEET]
 WRAPPER = f"{EMULATOR}-wrapped"
 METRICS = "/var/lib/virtcpr.prom"
+HOOKS, TOLD = "/etc/virtcpr/hooks.d", "/root/told"
+TELL = f"""#!/bin/sh
+document=$(cat)
+echo "$1 $document" >> {TOLD}
+case "$1 $document" in before-domain*w8*) echo its backup runs >&2; exit 1;; esac
+"""
 
 
 def emulator_that_dies_for(name: str) -> None:
@@ -92,13 +98,43 @@ def test_a_canary_that_fails_keeps_all_others_from_being_moved(fleet: Guests) ->
     assert processes() == before
 
 
+def test_programs_are_asked_and_told(fleet: Guests) -> None:
+    """One objects to w8; each event comes once, with what it is about."""
+    emulator_that_dies_for("nobody")
+    shell(f"mkdir -p {HOOKS}; cat > {HOOKS}/10-tell; chmod +x {HOOKS}/10-tell", stdin=TELL)
+    before = processes()
+
+    report = client.upgrade("--all", "--wave", "2", "--emulator", WRAPPER)
+
+    assert (report["exit_code"], results(report)) == (3, "ccccuccbu"), report
+    (finding,) = report["domains"][7]["findings"]
+    assert finding["code"] == "vetoed"
+    assert finding["message"].endswith("before-domain: its backup runs")
+    assert processes()["w8"] == before["w8"]
+    told = [line.split(maxsplit=1) for line in run("cat", TOLD).out.splitlines()]
+    documents = [json.loads(document) for _, document in told]
+    assert [event for event, _ in told] == [document["event"] for document in documents]
+    about = [(one["event"], one["wave"]["number"], *(domain["name"] for domain in one["domains"])) for one in documents]
+    assert about == [
+        ("before-wave", 1, "w5", "w8"), ("before-domain", 1, "w5"), ("before-domain", 1, "w8"),
+        ("after-domain", 1, "w5"), ("after-wave", 1, "w5", "w8"),
+        ("before-wave", 2, "w9"), ("before-domain", 2, "w9"), ("after-domain", 2, "w9"), ("after-wave", 2, "w9"),
+    ]  # fmt: skip
+    (moved,) = documents[3]["domains"]
+    assert (moved["result"], moved["to"]["pid"], moved["mode"]) == ("upgraded", client.pid("w5"), "transfer")
+    assert moved["pause_ms"] > 0
+    run("rm", "-r", HOOKS)
+
+
 def test_the_rest_is_moved_with_pauses_between(fleet: Guests) -> None:
     """With the daemon back meanwhile."""
     emulator_that_dies_for("nobody")
 
-    report = client.upgrade("--all", "--canary", "w8", "--wave", "1", "--pause-between", "2", "--emulator", WRAPPER)
+    report = client.upgrade(
+        "w1", "w2", "w8", "--canary", "w8", "--wave", "1", "--pause-between", "2", "--force", "--emulator", WRAPPER
+    )
 
-    assert (report["exit_code"], results(report)) == (0, "ccccuccuu"), report
+    assert (report["exit_code"], results(report)) == (0, "uuu"), report
     assert report["blackouts"]["times"] == 3
     assert outdated() == []
     fleet.assert_well(FLEET[0])

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import pytest
 
 from virtcpr.actions.records import moved
+from virtcpr.actions.rollout.waves import Waves
 from virtcpr.actions.transfer import batch as batch_module
 from virtcpr.actions.transfer.batch import Batch
 from virtcpr.model import Blackout, Blackouts, DomainReport, Result, UpgradeReport
+from virtcpr.plan.batch.rollout import TOGETHER
 
 
 class Interruption:
@@ -78,7 +80,7 @@ def batch(guests: int, limit_s: float | None = None, seen: tuple[Blackout, ...] 
 
 def run(guests: int, limit_s: float | None = None, seen: tuple[Blackout, ...] = ()) -> tuple[Any, UpgradeReport]:
     made = batch(guests, limit_s, seen)
-    return made, made.run(lambda _: None)
+    return made, Waves(made, TOGETHER).run(lambda _: None)
 
 
 def test_all_are_moved_in_one_blackout(noted: list[str]) -> None:
@@ -148,7 +150,7 @@ def test_only_what_was_tried_is_noted(noted: list[str]) -> None:
     FakeGroup.after = full
     made: Any = batch(2)
     made.moves[1].result = Result.BLOCKED
-    made.run(lambda _: None)
+    Waves(made, TOGETHER).run(lambda _: None)
     assert noted == ["web0"]
 
 

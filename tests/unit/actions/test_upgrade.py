@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions import upgrade as upgrade_module
-from virtcpr.actions.upgrade import Both, InWaves
+from virtcpr.actions.rollout import notice
+from virtcpr.actions.rollout import waves as waves_module
+from virtcpr.actions.rollout.waves import Waves
+from virtcpr.actions.upgrade import Both
 from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.report import hooks_d
 from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Rollout, Severity, UpgradeReport
 from virtcpr.plan.batch.fallback import merged
+from virtcpr.plan.batch.rollout import TOGETHER
 from virtcpr.plan.outcome import exit_code
 
 UNSHARED = Finding("memory", Severity.BLOCKER, "RAM isn't shared", "prepare it")
@@ -19,6 +23,9 @@ FULL = Finding("room", Severity.BLOCKER, "no room", "free some")
 
 
 class Move(SimpleNamespace):
+    def end(self, result: Result, *findings: Finding) -> None:
+        self.result, self.findings = result, findings
+
     def turn_back(self, reason: str) -> None:
         self.result, self.reason = Result.ROLLED_BACK, reason
 
@@ -42,6 +49,7 @@ def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
     made: Any = Both(
         SimpleNamespace(run=first, connection="opened anew"),
         SimpleNamespace(run=second, turn_back=lambda why: move.turn_back(f"web: {why}"), connection="closed"),
+        TOGETHER,
     )
     return made, move
 
@@ -120,7 +128,7 @@ class Batch:
 
 
 def in_waves(batch: Any, rollout: Rollout) -> Any:
-    return InWaves(batch, rollout)
+    return Waves(batch, rollout)
 
 
 def test_canaries_first_then_waves() -> None:
@@ -170,7 +178,7 @@ def test_there_is_a_pause_between_waves_which_a_signal_ends(monkeypatch: pytest.
         paused.append(seconds)
         batch.interrupt.requested = len(paused) == 2
 
-    monkeypatch.setattr(upgrade_module, "wait_until", wait)
+    monkeypatch.setattr(waves_module, "wait_until", wait)
     batch = Batch("abcd")
     in_waves(batch, Rollout(wave=1, pause_s=60)).run(lambda progress: said.append(progress.phase))
     assert paused == [60, 60]
@@ -181,7 +189,7 @@ def test_there_is_a_pause_between_waves_which_a_signal_ends(monkeypatch: pytest.
 
 def test_there_is_no_pause_after_the_last_wave_nor_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
-    monkeypatch.setattr(upgrade_module, "wait_until", lambda _, seconds, **__: paused.append(seconds))
+    monkeypatch.setattr(waves_module, "wait_until", lambda _, seconds, **__: paused.append(seconds))
     in_waves(Batch("ab"), Rollout(wave=2, pause_s=60)).run(print)
     in_waves(Batch("abc", "a"), Rollout(wave=1, pause_s=60)).run(print)
     assert paused == []
@@ -192,3 +200,57 @@ def test_a_failure_in_mode_transfer_keeps_the_others_from_mode_reboot() -> None:
     made.rollout = Rollout(canary=1)
     made.run(print)
     assert (move.result, move.reason) == (Result.ROLLED_BACK, "web: db wasn't moved; this one wasn't touched")
+
+
+Asked = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The events of the administrator's programs, and what each was given; ``objects`` to the domain c."""
+    seen: Asked = []
+
+    def ask(event: str, document: Any) -> str | None:
+        seen.append((event, document))
+        names = [move.facts.name for move in document[1]]
+        return "its backup runs" if event == "before-domain" and names == ["c"] else None
+
+    monkeypatch.setattr(notice, "document", lambda _, place, moves: (place, moves))
+    monkeypatch.setattr(hooks_d, "ask", lambda event, make: ask(event, make()))
+    monkeypatch.setattr(hooks_d, "tell", lambda event, make: seen.append((event, make())))
+    return seen
+
+
+def test_programs_are_asked_before_and_told_afterwards(asked: Asked) -> None:
+    batch = Batch("abc")
+    in_waves(batch, Rollout(canary=1)).run(print)
+    assert batch.waves == ["a", "b"]
+    blocked = batch.moves[2]
+    assert blocked.result is Result.BLOCKED
+    assert blocked.findings[0].code == "vetoed"
+    assert blocked.findings[0].message.endswith("objected (before-domain): its backup runs")
+    events = [(event, "".join(move.facts.name for move in moves), place.number) for event, (place, moves) in asked]
+    assert events == [
+        ("before-wave", "a", 1), ("before-domain", "a", 1), ("after-domain", "a", 1), ("after-wave", "a", 1),
+        ("before-wave", "bc", 2), ("before-domain", "b", 2), ("before-domain", "c", 2),
+        ("after-domain", "b", 2), ("after-wave", "bc", 2),
+    ]  # fmt: skip
+
+
+def test_a_canary_that_a_program_keeps_stops_everything(asked: Asked) -> None:
+    batch = Batch("abc")
+    in_waves(batch, Rollout(canaries=("c",))).run(print)
+    assert batch.waves == [""]
+    assert [move.result for move in batch.moves] == [Result.ROLLED_BACK, Result.ROLLED_BACK, Result.BLOCKED]
+
+
+def test_a_signal_while_a_program_runs_touches_nothing(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch("ab")
+
+    def ask(*_: object) -> None:
+        batch.interrupt.requested = True
+
+    monkeypatch.setattr(hooks_d, "ask", ask)
+    in_waves(batch, Rollout(canary=1)).run(print)
+    assert batch.waves == []
+    assert [move.reason for move in batch.moves] == ["interrupted"] * 2

@@ -329,6 +329,7 @@ ELSEWHERE = {
     "descriptors",
     "long-pause",
     "long-blackout",
+    "vetoed",
     "rehearsal",
     "rehearsal-unsure",
     "refused-before",

@@ -30,11 +30,12 @@ ALLOWED: dict[str, set[str]] = {
 }
 # The same within actions, by its rooms; "" is its top, one module a command.  Modes never import each other.
 ROOMS: dict[str, set[str]] = {
-    "": {"daemon", "inspect", "reboot", "records", "rehearsal", "transfer"},
+    "": {"daemon", "inspect", "reboot", "records", "rehearsal", "rollout", "transfer"},
     "auto": {"", "daemon", "records", "rehearsal", "transfer"},
     "transfer": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "reboot": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "rehearsal": {"monitor"},
+    "rollout": set(),
     "daemon": set(),
     "inspect": {"records"},
     "monitor": set(),

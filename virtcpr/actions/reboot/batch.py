@@ -48,7 +48,7 @@ def refuse_non_root() -> None:
 
 
 class Batch:
-    """A planned batch.  ``outlooks`` is what ``run`` would do."""
+    """A planned batch; ``outlooks`` is what is to be done.  Its moves are made within ``interrupt``."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
         self.request, self.connection = request, connection
@@ -62,23 +62,9 @@ class Batch:
     def outlooks(self) -> tuple[Outlook, ...]:
         return tuple(with_forecast(move.outlook(), self._pauses) for move in self.moves)
 
-    @property
-    def forecast(self) -> Blackouts | None:
+    def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None:
         """How long libvirt's daemon will be away: there is no forecast for this mode."""
         return None
-
-    def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None:
-        return None
-
-    def run(self, watch: Watch) -> UpgradeReport:
-        """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.
-
-        A signal gives up every guest whose process isn't ended yet; the others are restored.
-        """
-        self.tell_decided(watch)
-        with self.interrupt:
-            self.move(self.ready, watch)
-        return self.report()
 
     @property
     def ready(self) -> list[Move]:
@@ -91,7 +77,10 @@ class Batch:
                 watch(Progress(move.facts.name, "", result=move.result))
 
     def move(self, moves: Sequence[Move], watch: Watch) -> None:
-        """Make these moves, side by side."""
+        """Make these moves, side by side.  One domain's failure isn't raised: its result says what became of it.
+
+        A signal gives up every guest whose process isn't ended yet; the others are restored.
+        """
         if moves:
             self._run(list(moves), watch)
         for move in moves:
@@ -102,10 +91,6 @@ class Batch:
         for move in moves:
             move.turn_back(f"{move.facts.name}: {why}")
             moved.note(move.report())
-
-    def turn_back(self, why: str) -> None:
-        """Make none of the moves that are left."""
-        self.leave(self.ready, why)
 
     def report(self) -> UpgradeReport:
         """What became of all of them."""

@@ -1,4 +1,4 @@
-"""``upgrade``: probe and plan every domain, then move them, in as many blackouts as the request asks for."""
+"""A batch of modes transfer and live: every domain probed and planned, then moved in as many blackouts as needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_batch(request: Request) -> Iterator[Batch]:
 
 
 class Batch:
-    """A planned batch.  ``outlooks`` is what ``run`` would do."""
+    """A planned batch; ``outlooks`` is what is to be done.  Its moves are made within ``interrupt``."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
         daemon.running()  # nothing is begun without it
@@ -57,13 +57,11 @@ class Batch:
     def outlooks(self) -> tuple[Outlook, ...]:
         return tuple(with_forecast(move.outlook(), self._pauses) for move in self.moves)
 
-    @property
-    def forecast(self) -> Blackouts | None:
-        """How often and how long libvirt's daemon will be away; None if that can't be told."""
-        return self.forecast_of([len(self.ready)])
-
     def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None:
-        """The same if so many guests are moved at a time."""
+        """How often and how long libvirt's daemon will be away if so many guests are moved at a time.
+
+        None if that can't be told.
+        """
         if self._one_by_one:
             return one_by_one(self._seen, sum(sizes))
         return one_after_the_other([blackouts(self._seen, size, self._limit_ms) for size in sizes])
@@ -77,16 +75,6 @@ class Batch:
     def _limit_ms(self) -> float | None:
         return None if self.request.max_blackout_s is None else self.request.max_blackout_s * 1000
 
-    def run(self, watch: Watch) -> UpgradeReport:
-        """Move every domain that has a plan.  One domain's failure isn't raised: its result says what became of it.
-
-        SIGINT, SIGTERM and SIGHUP roll back every swap before its point of no return; the others are finished.
-        """
-        with self.interrupt:
-            self.tell_decided(watch)
-            self.move(self.ready, watch)
-        return self.report()
-
     @property
     def ready(self) -> list[Move]:
         """The moves that are still to be made."""
@@ -98,7 +86,11 @@ class Batch:
                 watch(Progress(move.facts.name, "", result=move.result))
 
     def move(self, moves: Sequence[Move], watch: Watch) -> None:
-        """Make these moves, within the limit on blackouts; a signal turns back those that aren't begun."""
+        """Make these moves, within the limit on blackouts.  One domain's failure isn't raised: its result says what
+        became of it.
+
+        A signal rolls back every swap before its point of no return; the others are finished.
+        """
         left = list(moves)
         while left:  # whatever becomes of a guest, it isn't tried twice
             most = 1 if self._one_by_one else len(left)
@@ -117,10 +109,6 @@ class Batch:
         for move in moves:
             move.turn_back(f"{move.facts.name}: {why}")
             moved.note(move.report())
-
-    def turn_back(self, why: str) -> None:
-        """Make none of the moves that are left."""
-        self.leave(self.ready, why)
 
     def report(self) -> UpgradeReport:
         """What became of all of them."""

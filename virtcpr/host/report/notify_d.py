@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from virtcpr.errors import HostError
-from virtcpr.host.files.config_files import refuse_untrusted
-from virtcpr.host.processes.run import run
+from virtcpr.host.report.programs import programs, run_program
 
 log = logging.getLogger(__name__)
 DIRECTORY = Path("/etc/virtcpr/notify.d")
 SECONDS = 30.0
-# What editors and package managers leave beside a file.
-LEFT_BEHIND = ("~", ".bak", ".swp", ".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dpkg-tmp", ".rpmsave", ".rpmnew")
 
 
 def tell(document: str, environment: Mapping[str, str], directory: Path = DIRECTORY) -> None:
@@ -23,16 +19,6 @@ def tell(document: str, environment: Mapping[str, str], directory: Path = DIRECT
     could have written, is only logged."""
     for path in programs(directory):
         try:
-            for entry in (path, path.parent):
-                refuse_untrusted(entry)
-            run([str(path)], timeout=SECONDS, text=document.encode(), more=environment)
+            run_program(path, document=document, seconds=SECONDS, environment=environment)
         except HostError as error:
             log.warning("notify.d: %s", error.message)
-
-
-def programs(directory: Path = DIRECTORY) -> Iterator[Path]:
-    """The programs that ``tell`` runs, in order."""
-    for path in sorted(directory.glob("*")):
-        hidden = path.name.startswith(".") or path.name.endswith(LEFT_BEHIND)
-        if not hidden and path.is_file() and os.access(path, os.X_OK):
-            yield path

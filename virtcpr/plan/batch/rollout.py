@@ -10,6 +10,7 @@ from virtcpr.model import Result, Rollout
 
 Item = TypeVar("Item")
 DONE = (Result.UPGRADED, Result.CURRENT)
+TOGETHER = Rollout(stop_after=None)
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,12 @@ def failed(result: Result | None, *, canary: bool) -> bool:
     return result not in (DONE if canary else (*DONE, Result.BLOCKED))
 
 
-def halts(ended: Iterable[tuple[str, Result | None, bool]], rollout: Rollout | None) -> str | None:
+def halts(ended: Iterable[tuple[str, Result | None, bool]], rollout: Rollout) -> str | None:
     """Why no other wave is begun; None: go on.  ``ended``: name, result, whether it was a canary, of those before."""
-    if rollout is None:
-        return None
     bad = [(name, canary) for name, result, canary in ended if failed(result, canary=canary)]
     canaries = [name for name, canary in bad if canary]
     if canaries:
         return f"the canary {', '.join(canaries)} wasn't moved; this one wasn't touched"
-    if len(bad) >= rollout.stop_after:
+    if rollout.stop_after is not None and len(bad) >= rollout.stop_after:
         return f"{', '.join(name for name, _ in bad)} wasn't moved; this one wasn't touched"
     return None

@@ -75,6 +75,12 @@ LONG_BLACKOUT = Rule(
     "the median of the last ten times", "plan/batch/forecast.py",
 )
 
+VETOED = Rule(
+    "vetoed", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "a program of /etc/virtcpr/hooks.d objected ({event}): {words}",
+    "see what the program says of the domain, then try again; nothing was touched", "actions/rollout/waves.py",
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -490,6 +496,7 @@ DRIFT = (
     DESCRIPTORS,
     LONG_PAUSE,
     LONG_BLACKOUT,
+    VETOED,
 )
 
 REHEARSAL = (NO_GO, REFUSED, UNSURE)

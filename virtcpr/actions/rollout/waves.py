@@ -1,0 +1,157 @@
+"""A planned batch is moved wave by wave, if the administrator's programs don't object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from virtcpr.actions.rollout import notice
+from virtcpr.errors import UsageError
+from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.processes.interrupt import Interrupt
+from virtcpr.host.report import hooks_d
+from virtcpr.host.system.wait import wait_until
+from virtcpr.model import Blackouts, Outlook, Progress, Request, Result, Rollout, UpgradeReport, Watch
+from virtcpr.plan.batch.rollout import TOGETHER, Wave, halts, waves
+from virtcpr.plan.findings.table import VETOED
+
+Move = TypeVar("Move", bound=notice.Moved)
+PAUSE_POLL = 0.1  # s; a signal sets a flag, for which there is no event
+
+
+class Upgrade(Protocol):
+    """Planned moves.  ``outlooks`` is what ``run`` would do; ``turn_back`` leaves all of it undone."""
+
+    connection: Connection
+    interrupt: Interrupt
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]: ...
+    @property
+    def forecast(self) -> Blackouts | None: ...
+    def run(self, watch: Watch) -> UpgradeReport: ...
+    def turn_back(self, why: str) -> None: ...
+
+
+class Batch(Protocol[Move]):
+    """A batch of one mode, of which some moves can be made at a time."""
+
+    connection: Connection
+    interrupt: Interrupt
+    moves: list[Move]
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]: ...
+    @property
+    def ready(self) -> list[Move]: ...
+    def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None: ...
+    def tell_decided(self, watch: Watch) -> None: ...
+    def move(self, moves: Sequence[Move], watch: Watch) -> None: ...
+    def leave(self, moves: Sequence[Move], why: str) -> None: ...
+    def report(self) -> UpgradeReport: ...
+
+
+def in_waves(batch: Batch[Move], request: Request) -> Waves[Move]:
+    """The batch in the waves of the request, or all together.  Raises UsageError for a canary that isn't in it."""
+    rollout = request.rollout or TOGETHER
+    for canary in rollout.canaries:
+        if not any(canary in _names(move) for move in batch.moves):
+            raise UsageError(f"the canary {canary} isn't one of the domains to move", hint="virtcpr list")
+    return Waves(batch, rollout)
+
+
+def _names(move: notice.Moved) -> tuple[str, str]:
+    return move.facts.name, move.facts.uuid
+
+
+class Waves(Generic[Move]):
+    """A batch that is moved wave by wave."""
+
+    def __init__(self, batch: Batch[Move], rollout: Rollout) -> None:
+        self.batch, self.rollout = batch, rollout
+        self.interrupt = batch.interrupt
+
+    @property
+    def connection(self) -> Connection:
+        return self.batch.connection
+
+    @connection.setter
+    def connection(self, connection: Connection) -> None:
+        self.batch.connection = connection
+
+    @property
+    def outlooks(self) -> tuple[Outlook, ...]:
+        return self.batch.outlooks
+
+    @property
+    def forecast(self) -> Blackouts | None:
+        """How often and how long libvirt's daemon will be away; None if that can't be told."""
+        return self.batch.forecast_of([len(wave.items) for wave in self._waves()])
+
+    def turn_back(self, why: str) -> None:
+        """Make none of the moves that are left."""
+        self.batch.leave(self.batch.ready, why)
+
+    def run(self, watch: Watch) -> UpgradeReport:
+        """Move every domain that has a plan, one wave after the other: none is begun after a failure before it.
+
+        One domain's failure isn't raised: its result says what became of it.  Domains of waves that aren't begun are
+        rolled back: they weren't touched.  SIGINT, SIGTERM and SIGHUP roll back every move before its point of no
+        return; the others are finished.
+        """
+        ended = [(move.facts.name, move.result, True) for move in self.batch.moves if self._decided_canary(move)]
+        with self.interrupt:
+            self.batch.tell_decided(watch)
+            planned = self._waves()
+            for number, wave in enumerate(planned, 1):
+                if why := self._why_not(ended):
+                    self.batch.leave(wave.items, why)
+                    continue
+                self._move(wave, notice.Place(number, len(planned), wave.canary), watch)
+                ended += [(move.facts.name, move.result, wave.canary) for move in wave.items]
+                if number < len(planned) and not self._why_not(ended):
+                    self._pause(watch)
+        return self.batch.report()
+
+    def _move(self, wave: Wave[Move], place: notice.Place, watch: Watch) -> None:
+        """Ask the administrator's programs, move what they let pass, and tell them."""
+        self._ask("before-wave", wave.items, place, watch)
+        for move in wave.items:
+            if move.result is None:
+                self._ask("before-domain", [move], place, watch)
+        going = [move for move in wave.items if move.result is None]
+        if self.interrupt.requested:
+            self.batch.leave(going, "interrupted")
+            return
+        self.batch.move(going, watch)
+        for move in going:
+            self._tell("after-domain", [move], place)
+        self._tell("after-wave", wave.items, place)
+
+    def _ask(self, event: str, moves: Sequence[Move], place: notice.Place, watch: Watch) -> None:
+        """If a program objects, these domains are blocked."""
+        if self.interrupt.requested:
+            return
+        if objection := hooks_d.ask(event, lambda: notice.document(event, place, moves)):
+            for move in moves:
+                move.end(Result.BLOCKED, VETOED.finding(move.facts.name, {"event": event, "words": objection}))
+                watch(Progress(move.facts.name, "", result=move.result))
+
+    def _tell(self, event: str, moves: Sequence[Move], place: notice.Place) -> None:
+        hooks_d.tell(event, lambda: notice.document(event, place, moves))
+
+    def _waves(self) -> list[Wave[Move]]:
+        return waves(self.batch.ready, self.rollout, _names)
+
+    def _why_not(self, ended: list[tuple[str, Result | None, bool]]) -> str | None:
+        return "interrupted" if self.interrupt.requested else halts(ended, self.rollout)
+
+    def _decided_canary(self, move: Move) -> bool:
+        """One that can't be moved, or needn't be."""
+        return move.result is not None and not set(self.rollout.canaries).isdisjoint(_names(move))
+
+    def _pause(self, watch: Watch) -> None:
+        """libvirt's daemon is back meanwhile, and guests can be looked at; a signal ends it."""
+        if self.rollout.pause_s:
+            watch(Progress("", f"the next wave begins in {self.rollout.pause_s:g} s"))
+            wait_until(lambda: self.interrupt.requested, self.rollout.pause_s, poll=PAUSE_POLL)
