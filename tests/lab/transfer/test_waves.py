@@ -23,6 +23,7 @@ FLEET = tuple(
 NAMES = [shape.name for shape in FLEET]
 WRAPPER = f"{EMULATOR}-wrapped"
 METRICS = "/var/lib/virtcpr.prom"
+PLUGIN = "/usr/src/virtcpr/packages/monitoring/check_virtcpr"
 HOOKS, TOLD = "/etc/virtcpr/hooks.d", "/root/told"
 TELL = f"""#!/bin/sh
 document=$(cat)
@@ -84,6 +85,8 @@ def test_after_a_failure_no_other_wave_is_begun(fleet: Guests) -> None:
     count = "journalctl -o cat --output-fields=VIRTCPR_DOMAIN SYSLOG_IDENTIFIER=virtcpr VIRTCPR_RESULT=upgraded | wc -l"
     assert int(shell(count)) == 6
     assert "virtcpr_outdated_domains 3" in shell(f"cat {METRICS}")
+    watched = run(PLUGIN, check=False)
+    assert (watched.code, watched.out.startswith("VIRTCPR WARNING - 3 of 9 ")) == (1, True), watched
     fleet.assert_well(FLEET[0])
     assert leftovers() == ""
 
