@@ -11,6 +11,7 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import ParseError
 from virtcpr.model import Action, AutoDomain, AutoReport, Finding, Mode, Outlook, Result, Severity
 from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare
+from virtcpr.plan.windows import Moment
 
 METADATA = "its metadata"
 NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set '<auto>off</auto>' --live --config"
@@ -94,9 +95,9 @@ def _blocked_in_transfer(candidate: Candidate, policy: Policy) -> bool:
     return blocked and wanted(candidate, policy) is Auto.APPLY
 
 
-def plan(candidates: Sequence[Candidate], policy: Policy, minute: int) -> AutoPlan:
-    """Decide about every domain, and group the moves into waves.  ``minute`` is the minute of the local day."""
-    domains = tuple(_judged(candidate, policy, minute) for candidate in candidates)
+def plan(candidates: Sequence[Candidate], policy: Policy, moment: Moment) -> AutoPlan:
+    """Decide about every domain, and group the moves into waves, if it is done at this moment."""
+    domains = tuple(_judged(candidate, policy, moment) for candidate in candidates)
     return AutoPlan(
         domains, tuple(_waves([domain for domain in domains if domain.action is Action.MOVE], policy.canary))
     )
@@ -113,7 +114,7 @@ def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
                 yield Wave(mode, uuids, first)
 
 
-def _judged(candidate: Candidate, policy: Policy, minute: int) -> AutoDomain:
+def _judged(candidate: Candidate, policy: Policy, moment: Moment) -> AutoDomain:
     outlook, auto = candidate.outlook, wanted(candidate, policy)
     if outlook.verdict is Result.CURRENT:
         return _as(outlook, Action.CURRENT)
@@ -129,21 +130,23 @@ def _judged(candidate: Candidate, policy: Policy, minute: int) -> AutoDomain:
         says = METADATA if candidate.wish else "auto"
         return _as(outlook, Action.TOLD, f"{says} says notify; {_could(outlook)}")
     moves = next((one for one in (outlook, *candidate.others) if one.moves), None)
-    return _moved(moves, policy, minute) if moves else _blocked(candidate)
+    return _moved(moves, policy, moment) if moves else _blocked(candidate)
 
 
-def _moved(outlook: Outlook, policy: Policy, minute: int) -> AutoDomain:
+def _moved(outlook: Outlook, policy: Policy, moment: Moment) -> AutoDomain:
     pause = outlook.forecast_ms
     if policy.max_pause_ms and pause is not None and pause > policy.max_pause_ms:
         reason = f"its expected pause is {pause:.0f} ms, and max-pause-ms is {policy.max_pause_ms}"
         return _as(outlook, Action.TOLD, reason)
-    if not policy.open(minute):
-        return _as(outlook, Action.WAITING, closed(policy))
+    if not policy.open(moment):
+        return _as(outlook, Action.WAITING, closed(policy, moment))
     return _as(outlook, Action.MOVE)
 
 
-def closed(policy: Policy) -> str:
-    """Why a domain must wait for a window."""
+def closed(policy: Policy, moment: Moment) -> str:
+    """Why a domain must wait."""
+    if frozen := next((freeze for freeze in policy.freeze if moment in freeze), None):
+        return f"no guest is moved on {frozen}"
     return f"guests are only moved {', '.join(map(str, policy.windows))}"
 
 

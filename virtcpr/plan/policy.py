@@ -10,9 +10,8 @@ from enum import Enum
 from typing import Any
 
 from virtcpr.errors import ParseError
+from virtcpr.plan.windows import Freeze, Moment, Window, allowed, freeze, window
 
-DAY = 24 * 60
-CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 ADDRESS = re.compile(r"[^\s,;<>\"-][^\s,;<>\"]*")  # sendmail must not take it for an option
 
 
@@ -39,22 +38,6 @@ class Prepare(Enum):
 
 
 @dataclass(frozen=True)
-class Window:
-    """A span of the day, in minutes since local midnight; ``end`` is excluded.  It may cross midnight."""
-
-    begin: int
-    end: int
-
-    def __contains__(self, minute: int) -> bool:
-        if self.begin < self.end:
-            return self.begin <= minute < self.end
-        return minute >= self.begin or minute < self.end
-
-    def __str__(self) -> str:
-        return f"{_clock(self.begin)}-{_clock(self.end)}"
-
-
-@dataclass(frozen=True)
 class Policy:
     """The configuration; the defaults apply to an empty file.
 
@@ -64,6 +47,7 @@ class Policy:
 
     auto: Auto = Auto.NOTIFY
     windows: tuple[Window, ...] = ()
+    freeze: tuple[Freeze, ...] = ()
     max_pause_ms: int = 0
     max_blackout_s: int = 0
     canary: int = 1
@@ -73,9 +57,9 @@ class Policy:
     prometheus: str = ""
     mail: str = ""
 
-    def open(self, minute: int) -> bool:
-        """Whether guests may be moved at this minute of the day."""
-        return not self.windows or any(minute in window for window in self.windows)
+    def open(self, moment: Moment) -> bool:
+        """Whether guests may be moved then."""
+        return allowed(moment, self.windows, self.freeze)
 
 
 @dataclass(frozen=True)
@@ -119,32 +103,21 @@ def _address(value: object) -> str:
 def _windows(value: object) -> tuple[Window, ...]:
     if not isinstance(value, list):
         raise ValueError
-    return tuple(_window(_text(item)) for item in value)
+    return tuple(window(_text(item)) for item in value)
 
 
-def _window(text: str) -> Window:
-    begin, dash, end = text.partition("-")
-    if not dash or begin == end:
+def _freezes(value: object) -> tuple[Freeze, ...]:
+    if not isinstance(value, list):
         raise ValueError
-    return Window(_minute(begin), DAY if end == "24:00" else _minute(end))
-
-
-def _minute(text: str) -> int:
-    match = CLOCK.fullmatch(text)
-    if not match:
-        raise ValueError
-    return int(match[1]) * 60 + int(match[2])
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60:02}:{minute % 60:02}"
+    return tuple(freeze(_text(item)) for item in value)
 
 
 NUMBER = "a whole number, 0 or more"
 # By their names in the file; a key in a table has the table's name before it.
 KEYS: Mapping[str, Key] = {
     "auto": Key("auto", '"off", "notify" or "apply"', Auto),
-    "windows": Key("windows", 'a list of local times of day, as ["22:00-06:00"]', _windows),
+    "windows": Key("windows", 'a list of local times, as ["22:00-06:00", "Sat,Sun 08:00-20:00"]', _windows),
+    "freeze": Key("freeze", 'a list of dates, as ["2026-12-20..2027-01-06", "*-12-24"]', _freezes),
     "max-pause-ms": Key("max_pause_ms", NUMBER, _number),
     "max-blackout-s": Key("max_blackout_s", NUMBER, _number),
     "canary": Key("canary", NUMBER, _number),

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,16 +36,18 @@ from virtcpr.model import (
 )
 from virtcpr.plan import auto as judging
 from virtcpr.plan.auto import AutoPlan, Candidate
-from virtcpr.plan.policy import Auto, Policy, Window
+from virtcpr.plan.policy import Auto, Policy
+from virtcpr.plan.windows import Moment, Window
 
 OLD, NEW = Side("10.0.2", 1), Side("10.0.13")
 APPLY = Policy(auto=Auto.APPLY, parallel=3)
+NOON = Moment(2026, 11, 28, 5, 12 * 60)
 CLOSED = replace(APPLY, windows=(Window(0, 1),))
 
 
 def planned(*names: str, rules: Policy = APPLY) -> AutoPlan:
     found = [Candidate(Outlook(name, name, OLD, NEW, mode=Mode.TRANSFER)) for name in names]
-    return judging.plan(found, rules, 12 * 60)
+    return judging.plan(found, rules, NOON)
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Upgrades:
 def upgrades(monkeypatch: pytest.MonkeyPatch) -> Upgrades:
     made = Upgrades()
     monkeypatch.setattr(auto, "open_upgrade", made.open)
-    monkeypatch.setattr(auto, "minute_of_day", lambda: 12 * 60)
+    monkeypatch.setattr(auto, "this_moment", lambda: NOON)
     monkeypatch.setattr(blackout, "refuse_jobs", made.refuse_jobs)
     return made
 
@@ -126,7 +129,7 @@ def test_a_wave_of_mode_live_is_prepared_before(
 
     monkeypatch.setattr(auto, "open_preparation", opened)
     found = Candidate(Outlook("a", "a", OLD, NEW, Result.BLOCKED), live=Outlook("a", "a", OLD, NEW, mode=Mode.LIVE))
-    report = run(judging.plan([found], APPLY, 12 * 60))
+    report = run(judging.plan([found], APPLY, NOON))
     assert (actions(report), prepared, upgrades.requests[0].mode) == ("a:upgraded", [("a",)], Mode.LIVE)
     told = "not prepared for their next start: a ('virtcpr prepare a' says why)"
     assert (told in report.notes) == (left is Readying.BLOCKED)
@@ -194,7 +197,7 @@ def test_a_job_of_libvirts_is_waited_for(upgrades: Upgrades) -> None:
 
 def test_a_window_that_closes_in_between(upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = replace(APPLY, windows=(Window(12 * 60, 13 * 60),))
-    upgrades.moving = lambda _: monkeypatch.setattr(auto, "minute_of_day", lambda: 13 * 60)
+    upgrades.moving = lambda _: monkeypatch.setattr(auto, "this_moment", lambda: replace(NOON, minute=13 * 60))
     report = run(planned("a", "b", rules=rules), rules)
     assert actions(report) == "a:upgraded b:waiting"
     assert report.domains[1].reason == "guests are only moved 12:00-13:00"
@@ -410,4 +413,6 @@ def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_files, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
     assert candidates.configured().auto is Auto.OFF
-    assert 0 <= candidates.minute_of_day() < 24 * 60
+    now, said = datetime.now(), candidates.this_moment()
+    assert abs(datetime(said.year, said.month, said.day) + timedelta(minutes=said.minute) - now) < timedelta(minutes=2)
+    assert said.weekday == datetime(said.year, said.month, said.day).weekday()

@@ -11,13 +11,14 @@ from virtcpr.domain.live import WISH_NS
 from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Finding, Mode, Outlook, Result, Severity, Side
 from virtcpr.plan import auto
 from virtcpr.plan.auto import Candidate, Wave
-from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare, Window
+from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare
+from virtcpr.plan.windows import Freeze, Moment, Window
 
 OLD, NEW = Side("10.0.2", 1), Side("10.0.13")
 BLOCKER = Finding("ram-private", Severity.BLOCKER, "RAM isn't shared", "prepare it")
 WARNING = Finding("vnc", Severity.WARNING, "viewers", "")
 APPLY = Policy(auto=Auto.APPLY)
-NOON = 12 * 60
+NOON = Moment(2026, 11, 28, 5, 12 * 60)
 
 
 def movable(name: str = "web", mode: Mode = Mode.TRANSFER, forecast: float | None = None) -> Outlook:
@@ -28,8 +29,8 @@ def blocked(name: str = "db") -> Outlook:
     return Outlook(name, f"uuid-{name}", OLD, NEW, Result.BLOCKED, (BLOCKER,))
 
 
-def judged(candidate: Candidate, policy: Policy = APPLY, minute: int = NOON) -> AutoDomain:
-    (domain,) = auto.plan([candidate], policy, minute).domains
+def judged(candidate: Candidate, policy: Policy = APPLY, moment: Moment = NOON) -> AutoDomain:
+    (domain,) = auto.plan([candidate], policy, moment).domains
     return domain
 
 
@@ -97,11 +98,17 @@ def test_the_longest_pause(forecast: float | None, limit: int, action: Action) -
 
 def test_outside_the_windows() -> None:
     night = replace(APPLY, windows=(Window(22 * 60, 6 * 60),))
-    assert judged(Candidate(movable()), night, 23 * 60).action is Action.MOVE
+    assert judged(Candidate(movable()), night, replace(NOON, minute=23 * 60)).action is Action.MOVE
     waiting = judged(Candidate(movable()), night, NOON)
     assert (waiting.action, waiting.reason) == (Action.WAITING, "guests are only moved 22:00-06:00")
     assert judged(Candidate(blocked()), night, NOON).action is Action.BLOCKED
     assert auto.plan([Candidate(movable())], night, NOON).waves == ()
+
+
+def test_on_a_frozen_date() -> None:
+    frozen = replace(APPLY, freeze=(Freeze((2026, 11, 28), (2026, 11, 30)),), windows=(Window(0, 24 * 60),))
+    waiting = judged(Candidate(movable()), frozen)
+    assert (waiting.action, waiting.reason) == (Action.WAITING, "no guest is moved on 2026-11-28..2026-11-30")
 
 
 def test_mode_reboot_where_it_is_allowed() -> None:

@@ -9,6 +9,7 @@ from virtcpr.host.files import config_files
 from virtcpr.plan import auto
 from virtcpr.plan.auto import Candidate
 from virtcpr.plan.policy import Policy, policy
+from virtcpr.plan.windows import Moment
 
 
 def configured() -> Policy:
@@ -16,10 +17,10 @@ def configured() -> Policy:
     return policy(config_files.documents())
 
 
-def minute_of_day() -> int:
+def this_moment() -> Moment:
     """Local time, as for windows."""
     now = datetime.now()
-    return now.hour * 60 + now.minute
+    return Moment(now.year, now.month, now.day, now.weekday(), now.hour * 60 + now.minute)
 
 
 def candidate(move: Move) -> Candidate:

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
+from virtcpr.actions.auto.candidates import candidate, configured, this_moment
 from virtcpr.actions.records import history
 from virtcpr.actions.transfer.move import probed
 from virtcpr.errors import VirtcprError
@@ -49,7 +49,7 @@ def _last_exit_code(path: Path) -> int:
 def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:
     with Connection(uri) as connection:
         candidates = [candidate(move) for _, move in probed(connection, Request(every=True, uri=uri))]
-    domains = auto.plan(candidates, rules, minute_of_day()).domains
+    domains = auto.plan(candidates, rules, this_moment()).domains
     waiting = (replace(one, action=Action.WAITING) if one.action is Action.MOVE else one for one in domains)
     return AutoReport(tuple(waiting), ExitCode(exit_code))
 

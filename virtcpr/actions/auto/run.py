@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from virtcpr.actions.auto import notify
-from virtcpr.actions.auto.candidates import candidate, configured, minute_of_day
+from virtcpr.actions.auto.candidates import candidate, configured, this_moment
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.prepare import open_preparation
@@ -89,8 +89,8 @@ def _after(note: Note, uri: str | None) -> Automatic:
     rules = configured()  # packages may have changed it
     if rules.auto is Auto.OFF:
         return _off(rules, uri)
-    if note.told and not rules.open(minute_of_day()):
-        return Automatic(rules, uri, notes=(auto.closed(rules),), waits=True)
+    if note.told and not rules.open(now := this_moment()):
+        return Automatic(rules, uri, notes=(auto.closed(rules, now),), waits=True)
     try:
         return Automatic(rules, uri, _look(uri, rules), note=note)
     except (HostError, Unsettled) as error:
@@ -132,7 +132,7 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
         candidates = [replace(guest, live=copied.get(guest.outlook.uuid)) for guest in candidates]
         rebooted = look(Mode.REBOOT, auto.to_reboot)
         candidates = [replace(guest, reboot=rebooted.get(guest.outlook.uuid)) for guest in candidates]
-    return auto.plan(candidates, rules, minute_of_day())
+    return auto.plan(candidates, rules, this_moment())
 
 
 class Automatic:
@@ -178,8 +178,8 @@ class Automatic:
             for wave in self.plan.waves:
                 if interrupt.requested:
                     self._rest(Action.WAITING, INTERRUPTED)
-                elif not self.rules.open(minute_of_day()):
-                    self._rest(Action.WAITING, auto.closed(self.rules))
+                elif not self.rules.open(now := this_moment()):
+                    self._rest(Action.WAITING, auto.closed(self.rules, now))
                 elif wave.uuids[0] in self._left():
                     self._move(wave, watch, interrupt)
         results = {domain.action.result for domain in self.domains.values()} - {None}
