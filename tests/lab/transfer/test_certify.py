@@ -6,14 +6,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.lab.conftest import Guests
 from tests.lab.support import client
-from tests.lab.support.client import shell
+from tests.lab.support.client import LabCommandError, shell
 from tests.lab.support.guests import DATABASE, SMALL
 from tests.lab.support.leftovers import leftovers, qemu_processes
 from tests.lab.support.rehearsals import REFUSED, untouched
 
 ARCHIVES = "/var/cache/apt/archives"
+CONFIGURED = "/etc/apt/apt.conf.d/60virtcpr-certify"
 
 
 def certified(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -83,6 +86,26 @@ def test_packages_that_one_guest_can_go_to_and_another_cannot(guests: Guests) ->
     planned = json.loads(client.virtcpr("plan", "--all", "-o", "json", check=True).out)["domains"]
     verdicts = {domain["name"]: domain["rehearsal"] for domain in planned}
     assert verdicts == {SMALL.name: small["there"], DATABASE.name: database["there"]}
+
+
+def test_apt_asks_before_it_installs(guests: Guests) -> None:
+    """With --refuse it installs nothing; without, it only says what would become of the guest."""
+    client.install_qemu("NEW")
+    guests.start(DATABASE, watch=False)
+    source = "/usr/src/virtcpr/packages/apt"
+    shell(f"mkdir -p /usr/libexec/virtcpr; cp {source}/before-install /usr/libexec/virtcpr/")
+    shell(f"sed 's/before-install\";/before-install --refuse\";/' {source}/60virtcpr-certify > {CONFIGURED}")
+    before = installed()
+
+    with pytest.raises(LabCommandError, match=rf"{DATABASE.name} +transfer .*no-go[^~]*nothing is installed"):
+        client.install_qemu("NEXT")
+
+    assert installed() == before
+    shell(f"cp {source}/60virtcpr-certify {CONFIGURED}")
+    client.install_qemu("NEXT")
+    assert installed() != before
+    assert client.qemu_version(DATABASE.name) == client.upstream(client.versions()["NEW"])
+    shell(f"rm {CONFIGURED}")
 
 
 def test_modes_that_it_is_asked_for(guests: Guests) -> None:
