@@ -31,6 +31,7 @@ from virtcpr.model import (
     Readying,
     Request,
     Result,
+    Rollout,
     Side,
     UpgradeReport,
 )
@@ -103,9 +104,9 @@ def actions(report: AutoReport) -> str:
 def test_the_canary_goes_first(upgrades: Upgrades) -> None:
     report = run(planned("a", "b", "c"))
     assert actions(report) == "a:upgraded b:upgraded c:upgraded"
-    assert [(r.domains, r.parallel, r.mode, r.rehearse) for r in upgrades.requests] == [
-        (("a",), 3, Mode.TRANSFER, True),
-        (("b", "c"), 3, Mode.TRANSFER, True),
+    assert [(r.domains, r.parallel, r.mode, r.rehearse, r.rollout) for r in upgrades.requests] == [
+        (("a",), 3, Mode.TRANSFER, True, Rollout(canary=1)),
+        (("b", "c"), 3, Mode.TRANSFER, True, None),
     ]
     assert (report.exit_code, report.blackout_ms, report.notes) == (ExitCode.DONE, 200.0, ("note 1", "note 2"))
 

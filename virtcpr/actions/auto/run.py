@@ -33,6 +33,7 @@ from virtcpr.model import (
     Readying,
     Request,
     Result,
+    Rollout,
     Watch,
 )
 from virtcpr.plan import auto
@@ -214,6 +215,7 @@ class Automatic:
             parallel=self.rules.parallel or None,
             mode=wave.mode,
             max_blackout_s=self.rules.max_blackout_s or None,
+            rollout=Rollout(canary=len(wave.uuids)) if wave.canary else None,  # the administrator's programs are told
         )
         try:
             if wave.mode is Mode.LIVE:
