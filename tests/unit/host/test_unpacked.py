@@ -94,3 +94,18 @@ def test_a_file_that_is_no_package(tmp_path: Path, place: Path) -> None:
     with pytest.raises(HostError, match=r"dpkg-deb --extract .*web.deb"), unpacked.unpack([file]):
         pass
     assert list(place.iterdir()) == []
+
+
+def test_what_a_killed_one_has_left_is_removed_and_what_is_in_use_is_not(package: Package, place: Path) -> None:
+    left = place / "candidate-left"
+    left.mkdir(parents=True)
+    (left / "file").touch()
+    with unpacked.unpack([emulator(package)]) as first, unpacked.unpack([emulator_again(package)]) as second:
+        assert not left.exists()
+        assert first.has(EMULATOR)
+        assert second.has(EMULATOR)
+    assert list(place.iterdir()) == []
+
+
+def emulator_again(package: Package) -> Path:
+    return package("qemu-y", **{"usr__bin__qemu-system-x86_64": SAYS})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from virtcpr.errors import HostError
 from virtcpr.host.processes.run import run
+from virtcpr.host.system.paths import PATHS
 
-PLACE = Path("/var/cache/virtcpr")  # not /tmp: programs are run from it, by another user
+PLACE = PATHS.cache  # not /tmp: programs are run from it, by another user
+PREFIX = "candidate-"
 UNPACK_SECONDS = 120.0
 # Where Debian's QEMU looks for firmware (its configure option --firmwarepath), in this order.
 FIRMWARE = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
@@ -60,16 +64,35 @@ def unpack(packages: Iterable[Path]) -> Iterator[Unpacked]:
     """
     try:
         PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        directory = TemporaryDirectory(prefix="candidate-", dir=PLACE, ignore_cleanup_errors=True)
+        _remove_left()
+        directory = TemporaryDirectory(prefix=PREFIX, dir=PLACE, ignore_cleanup_errors=True)
     except OSError as error:
         raise HostError(f"nothing can be unpacked in {PLACE}: {error.strerror}") from error
-    with directory as name:
+    with directory as name, _in_use(Path(name)):
         root = Path(name)
         root.chmod(0o755)
         for package in packages:
             run(["dpkg-deb", "--extract", str(package), name], timeout=UNPACK_SECONDS)
         _drop_privileges(root)
         yield Unpacked(root)
+
+
+@contextmanager
+def _in_use(directory: Path) -> Iterator[None]:
+    """Held as long as this process lives: nobody else removes it."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_left() -> None:
+    """Remove what a killed virtcpr has left."""
+    for directory in PLACE.glob(f"{PREFIX}*"):
+        with suppress(OSError), _in_use(directory):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _drop_privileges(root: Path) -> None:

@@ -15,11 +15,12 @@ NOT_ROOT = f"run it with sudo; guests of your own: virtcpr -c {SESSION}"
 
 @dataclass(frozen=True)
 class Paths:
-    """Of virtcpr: ``run``, until the host goes down, and ``state``, persistent.  Of libvirt: ``status``, status files
-    and the lock of the QEMU driver; ``qemu_conf``; ``qemu_log``."""
+    """Of virtcpr: ``run``, until the host goes down, ``state``, persistent, and ``cache``.  Of libvirt:
+    ``status``, status files and the lock of the QEMU driver; ``qemu_conf``; ``qemu_log``."""
 
     run: Path
     state: Path
+    cache: Path
     status: Path
     qemu_conf: Path
     qemu_log: Path
@@ -28,6 +29,7 @@ class Paths:
 SYSTEM = Paths(
     run=Path("/run/virtcpr"),
     state=Path("/var/lib/virtcpr"),
+    cache=Path("/var/cache/virtcpr"),
     status=Path("/run/libvirt/qemu"),
     qemu_conf=Path("/etc/libvirt/qemu.conf"),
     qemu_log=Path("/var/log/libvirt/qemu"),
@@ -46,6 +48,7 @@ def of_user(environment: Mapping[str, str]) -> Paths:
     return Paths(
         run=run / "virtcpr",
         state=xdg("STATE", ".local/state") / "virtcpr",
+        cache=cache / "virtcpr",
         status=run / "libvirt/qemu/run",
         qemu_conf=xdg("CONFIG", ".config") / "libvirt/qemu.conf",
         qemu_log=cache / "libvirt/qemu/log",
