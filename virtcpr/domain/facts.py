@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword, StatusFile, read
 

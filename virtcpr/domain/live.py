@@ -10,6 +10,7 @@ from lxml import etree
 from virtcpr.domain import refreshed
 from virtcpr.domain.argv import Option
 from virtcpr.domain.edit.arguments import pairs, properties_of, same, value_of
+from virtcpr.domain.notice import NOTICE_NS, Notice, notice
 from virtcpr.domain.xml import amount, parse
 from virtcpr.errors import ParseError
 
@@ -83,6 +84,12 @@ class LiveDomain:
         """The administrator's word for `virtcpr auto` in the metadata; None if there is none."""
         text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
         return None if text is None else text.strip()
+
+    @property
+    def notice(self) -> Notice | None:
+        """What the guest wants to be told, by the metadata; None: nothing.  Raises ParseError."""
+        node = self.root.find(f"metadata/{{{NOTICE_NS}}}notice")
+        return None if node is None else notice(node.get("command"), node.get("timeout"), node.get("veto"))
 
     @property
     def manager(self) -> str | None:

@@ -11,7 +11,7 @@ from virtcpr.domain import shared_ram
 from virtcpr.domain.argv import CommandLine, Option, successor
 from virtcpr.domain.clock import later
 from virtcpr.domain.facts import DomainFacts, ProcessFacts, QemuFacts
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.domain.reconcile import reconcile
 from virtcpr.domain.sockets import beside, final, fits
 from virtcpr.domain.status import StatusFile

@@ -18,7 +18,7 @@ SEEN = {
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",
     **dict.fromkeys(["long-pause", "long-blackout"], "test_limits.py"),
-    "vetoed": "test_waves.py",
+    **dict.fromkeys(["vetoed", "guest-vetoed"], "test_waves.py"),
     "rehearsal": "test_rehearsal.py",
     "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",

@@ -12,13 +12,14 @@ import pytest
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR
-from tests.lab.support.client import run, shell
+from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
 
 FLEET = tuple(
-    replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=192, ram_mib=16) for number in range(1, 10)
+    replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=192, ram_mib=16, agent=number == 1)
+    for number in range(1, 10)
 )
 NAMES = [shape.name for shape in FLEET]
 WRAPPER = f"{EMULATOR}-wrapped"
@@ -43,7 +44,7 @@ def fleet(lab: Lab) -> Iterator[Guests]:
     """Nine guests in OLD; NEW is installed.  The first is watched, the others needn't have booted."""
     shell(f"mkdir -p /etc/virtcpr; printf '[results]\nprometheus = \"{METRICS}\"\n' > /etc/virtcpr/virtcpr.toml")
     made = Guests()
-    made.start(FLEET[0])
+    made.start(FLEET[0])  # it has an agent
     made.start(*FLEET[1:], watch=False)
     client.install_qemu("NEW")
     yield made
@@ -127,6 +128,38 @@ def test_programs_are_asked_and_told(fleet: Guests) -> None:
     assert (moved["result"], moved["to"]["pid"], moved["mode"]) == ("upgraded", client.pid("w5"), "transfer")
     assert moved["pause_ms"] > 0
     run("rm", "-r", HOOKS)
+
+
+@pytest.mark.parametrize(
+    ("command", "veto", "result", "words"),
+    [
+        ("/note", "yes", "upgraded", ""),
+        ("/refuse", "no", "upgraded", ""),
+        ("/refuse", "yes", "blocked", "/refuse before-pause in the guest failed (exit code 1)"),
+        ("/hang", "yes", "blocked", "/hang before-pause in the guest took more than 1 s"),
+    ],
+)
+def test_the_guest_is_told(fleet: Guests, command: str, veto: str, result: str, words: str) -> None:
+    """By its agent; the witness says on its console what it was asked to run."""
+    emulator_that_dies_for("nobody")
+    notice = f'<notice command="{command}" timeout="1" veto="{veto}"/>'
+    virsh("metadata", "w1", "urn:virtcpr:notice:1", "--key", "virtcpr-notice", "--set", notice, "--live")
+    console = FLEET[0].serial_path
+    before, lines = client.pid("w1"), int(shell(f"wc -l < {console}"))
+
+    report = client.upgrade("w1", "--force", "--emulator", WRAPPER)
+
+    (domain,) = report["domains"]
+    assert domain["result"] == result, report
+    assert (client.pid("w1") == before) == (result == "blocked")
+    ran = [f"exec {command} before-pause"] + [f"exec {command} after-pause"] * (result == "upgraded")
+    said = shell(f"tail -n +{lines + 1} {console}")
+    assert [line.partition(": ")[2].strip() for line in said.splitlines() if "exec " in line] == ran
+    if words:
+        (finding,) = domain["findings"]
+        assert (finding["code"], finding["message"]) == ("guest-vetoed", f"the guest objected: {words}")
+    fleet.assert_well(FLEET[0])
+    assert leftovers() == ""
 
 
 def test_the_rest_is_moved_with_pauses_between(fleet: Guests) -> None:

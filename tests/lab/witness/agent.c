@@ -73,6 +73,23 @@ static int suspend(void)
     return failure;
 }
 
+/* Says that it ran the program; "/refuse" fails, "/hang" goes on for ever. */
+static void run_program(const char *request, char *text, size_t size)
+{
+    const char *path = value_of(request, "path"), *arguments = value_of(request, "arg");
+    arguments += strspn(arguments, "[\" ");
+    say("exec %.*s %.*s", (int)strcspn(path, "\""), path, (int)strcspn(arguments, "\""), arguments);
+    int pid = !strncmp(path, "/refuse", 7) ? 2 : !strncmp(path, "/hang", 5) ? 3 : 1;
+    snprintf(text, size, "{\"return\": {\"pid\": %d}}", pid);
+}
+
+static void program_status(const char *request, char *text, size_t size)
+{
+    int pid = atoi(value_of(request, "pid"));
+    if (pid == 3) snprintf(text, size, "{\"return\": {\"exited\": false}}");
+    else snprintf(text, size, "{\"return\": {\"exited\": true, \"exitcode\": %d}}", pid - 1);
+}
+
 static void answer(int fd, const char *request)
 {
     const char *execute = value_of(request, "execute");
@@ -86,6 +103,10 @@ static void answer(int fd, const char *request)
         snprintf(text, sizeof text, "{\"return\": {}}");
     } else if (!strcmp(command, "guest-info")) {
         snprintf(text, sizeof text, "{\"return\": {\"version\": \"witness\", \"supported_commands\": []}}");
+    } else if (!strcmp(command, "guest-exec")) {
+        run_program(request, text, sizeof text);
+    } else if (!strcmp(command, "guest-exec-status")) {
+        program_status(request, text, sizeof text);
     } else if (!strcmp(command, "guest-shutdown")) {
         shut_down(request);
     } else if (!strcmp(command, "guest-suspend-ram")) {

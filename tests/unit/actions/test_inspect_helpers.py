@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from virtcpr.actions.inspect import helpers
-from virtcpr.domain import swtpm, virtiofsd
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers import swtpm, virtiofsd
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.host.processes.proc import Process, User
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.records import journal
 from virtcpr.actions.records.journal import Entry, Journal
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import HostError
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import plan

@@ -27,7 +27,8 @@ class Interruption:
 
 class FakeMove:
     def __init__(self, number: int) -> None:
-        self.facts = SimpleNamespace(name=f"web{number}", uuid=f"uuid{number}")
+        live = SimpleNamespace(notice=None)
+        self.facts = SimpleNamespace(name=f"web{number}", uuid=f"uuid{number}", live=live)
         self.result: Result | None = None
         self.why = ""
 

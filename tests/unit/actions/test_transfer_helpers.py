@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.actions.transfer import helpers
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.wait import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions.rollout import notice
+from virtcpr.actions.rollout import guest, notice
 from virtcpr.actions.rollout import waves as waves_module
 from virtcpr.actions.rollout.waves import Waves
 from virtcpr.actions.upgrade import Both
@@ -125,6 +125,20 @@ class Batch:
 
     def report(self) -> UpgradeReport:
         return UpgradeReport((), ExitCode.DONE)
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the guests are told; z objects."""
+    seen: list[str] = []
+
+    def ask(_connection: object, facts: Any) -> str | None:
+        seen.append(f"before {facts.name}")
+        return "it is busy" if facts.name == "z" else None
+
+    monkeypatch.setattr(guest, "ask", ask)
+    monkeypatch.setattr(guest, "tell", lambda _, facts: seen.append(f"after {facts.name}"))
+    return seen
 
 
 def in_waves(batch: Any, rollout: Rollout) -> Any:
@@ -254,3 +268,13 @@ def test_a_signal_while_a_program_runs_touches_nothing(asked: Asked, monkeypatch
     in_waves(batch, Rollout(canary=1)).run(print)
     assert batch.waves == []
     assert [move.reason for move in batch.moves] == ["interrupted"] * 2
+
+
+def test_guests_are_told_and_one_objects(asked: Asked, told: list[str]) -> None:
+    """After the administrator's programs have let it pass."""
+    batch = Batch("acz", "a")
+    in_waves(batch, Rollout(stop_after=None)).run(print)
+    assert batch.waves == ["a"]
+    assert told == ["before a", "before z", "after a"]
+    (finding,) = batch.moves[2].findings
+    assert (finding.code, finding.message) == ("guest-vetoed", "the guest objected: it is busy")

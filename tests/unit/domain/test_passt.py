@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtcpr.domain import passt
 from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.helpers import passt
 from virtcpr.errors import ParseError
 
 SOCKET, PID_FILE = "/run/libvirt/qemu/passt/1-guest-net1.socket", "/run/libvirt/qemu/passt/1-guest-net1-passt.pid"

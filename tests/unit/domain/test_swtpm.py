@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtcpr.domain import swtpm
 from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.helpers import swtpm
 from virtcpr.errors import ParseError
 
 SOCKET = "/run/libvirt/qemu/swtpm/1-guest-swtpm.sock"

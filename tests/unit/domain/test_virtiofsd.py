@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtcpr.domain import virtiofsd
 from virtcpr.domain.argv import CommandLine
+from virtcpr.domain.helpers import virtiofsd
 from virtcpr.errors import ParseError
 
 SOCKET = "/var/lib/libvirt/qemu/domain-1-guest/fs0-fs.sock"

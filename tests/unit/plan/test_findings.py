@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.domain.facts import BlockNode, Chardev, Device, DomainFacts, Emulator, HostFacts, Memdev
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword
 from virtcpr.model import Finding, Mode, Result, Severity
@@ -330,6 +330,7 @@ ELSEWHERE = {
     "long-pause",
     "long-blackout",
     "vetoed",
+    "guest-vetoed",
     "rehearsal",
     "rehearsal-unsure",
     "refused-before",

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from virtcpr.domain import passt, swtpm, virtiofsd
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers import passt, swtpm, virtiofsd
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from virtcpr.actions.records import document
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import SETTLE, HostError
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.system.lock import RUN_DIR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from virtcpr.actions.rollout import notice
+from virtcpr.actions.rollout import guest, notice
 from virtcpr.errors import UsageError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
@@ -13,7 +13,7 @@ from virtcpr.host.report import hooks_d
 from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Blackouts, Outlook, Progress, Request, Result, Rollout, UpgradeReport, Watch
 from virtcpr.plan.batch.rollout import TOGETHER, Wave, halts, waves
-from virtcpr.plan.findings.table import VETOED
+from virtcpr.plan.findings.table import GUEST_VETOED, VETOED
 
 Move = TypeVar("Move", bound=notice.Moved)
 PAUSE_POLL = 0.1  # s; a signal sets a flag, for which there is no event
@@ -119,12 +119,17 @@ class Waves(Generic[Move]):
         for move in wave.items:
             if move.result is None:
                 self._ask("before-domain", [move], place, watch)
+            if move.result is None:
+                self._ask_guest(move, watch)
         going = [move for move in wave.items if move.result is None]
         if self.interrupt.requested:
             self.batch.leave(going, "interrupted")
+            for move in going:
+                guest.tell(self.batch.connection, move.facts)
             return
         self.batch.move(going, watch)
         for move in going:
+            guest.tell(self.batch.connection, move.facts)
             self._tell("after-domain", [move], place)
         self._tell("after-wave", wave.items, place)
 
@@ -136,6 +141,14 @@ class Waves(Generic[Move]):
             for move in moves:
                 move.end(Result.BLOCKED, VETOED.finding(move.facts.name, {"event": event, "words": objection}))
                 watch(Progress(move.facts.name, "", result=move.result))
+
+    def _ask_guest(self, move: Move, watch: Watch) -> None:
+        """If it may object, and does, it is blocked."""
+        if self.interrupt.requested:
+            return
+        if objection := guest.ask(self.batch.connection, move.facts):
+            move.end(Result.BLOCKED, GUEST_VETOED.finding(move.facts.name, {"words": objection}))
+            watch(Progress(move.facts.name, "", result=move.result))
 
     def _tell(self, event: str, moves: Sequence[Move], place: notice.Place) -> None:
         hooks_d.tell(event, lambda: notice.document(event, place, moves))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import atomic

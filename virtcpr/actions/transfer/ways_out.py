@@ -16,7 +16,7 @@ from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, owne
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
 from virtcpr.actions.transfer.taps import Taps
-from virtcpr.domain import virtiofsd
+from virtcpr.domain.helpers import virtiofsd
 from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.processes import oom
 from virtcpr.host.processes.proc import Process

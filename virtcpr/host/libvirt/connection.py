@@ -147,13 +147,19 @@ class Domain:
 
     def agent_answers(self, seconds: int) -> bool:
         """Whether the guest agent answers a ping within that time."""
-        _, qemu = _bindings()
         try:
-            _call(qemu.qemuAgentCommand, self.handle, '{"execute": "guest-ping"}', seconds, 0)
+            self.agent("guest-ping", {}, seconds)
         except HostError as error:
             log.debug("%s: guest-ping: %s", self.name, error.message)
             return False
         return True
+
+    def agent(self, command: str, arguments: Mapping[str, object], seconds: int) -> object:
+        """The guest agent's answer to a command.  Raises HostError with its words, or if it takes longer."""
+        _, qemu = _bindings()
+        request = json.dumps({"execute": command, "arguments": dict(arguments)})
+        answer = _call(qemu.qemuAgentCommand, self.handle, request, seconds, 0)
+        return json.loads(str(answer)).get("return")
 
 
 class Connection:

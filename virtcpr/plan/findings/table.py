@@ -81,6 +81,13 @@ VETOED = Rule(
     "see what the program says of the domain, then try again; nothing was touched", "actions/rollout/waves.py",
 )
 
+GUEST_VETOED = Rule(
+    "guest-vetoed", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "the guest objected: {words}",
+    "try again later, or take its say away: "
+    "virsh metadata {name} urn:virtcpr:notice:1 --remove --live --config", "actions/rollout/guest.py",
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -497,6 +504,7 @@ DRIFT = (
     LONG_PAUSE,
     LONG_BLACKOUT,
     VETOED,
+    GUEST_VETOED,
 )
 
 REHEARSAL = (NO_GO, REFUSED, UNSURE)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePath
 
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import ParseError
 
 WHAT = "passt"

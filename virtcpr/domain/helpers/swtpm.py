@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from virtcpr.domain.argv import CommandLine
-from virtcpr.domain.helper import Helper
+from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import ParseError
 
 WHAT = "swtpm"
