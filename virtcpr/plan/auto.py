@@ -98,20 +98,20 @@ def _blocked_in_transfer(candidate: Candidate, policy: Policy) -> bool:
 def plan(candidates: Sequence[Candidate], policy: Policy, moment: Moment) -> AutoPlan:
     """Decide about every domain, and group the moves into waves, if it is done at this moment."""
     domains = tuple(_judged(candidate, policy, moment) for candidate in candidates)
-    return AutoPlan(
-        domains, tuple(_waves([domain for domain in domains if domain.action is Action.MOVE], policy.canary))
-    )
+    return AutoPlan(domains, tuple(_waves([domain for domain in domains if domain.action is Action.MOVE], policy)))
 
 
-def _waves(moving: Sequence[AutoDomain], canary: int) -> Iterable[Wave]:
+def _waves(moving: Sequence[AutoDomain], policy: Policy) -> Iterable[Wave]:
     """Canaries first; the mode with the shorter pause before the other mode."""
+    canary = policy.canary
     modes = (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT)
     ordered = [domain for mode in modes for domain in moving if domain.mode is mode]
     for first, part in ((True, ordered[:canary]), (False, ordered[canary:])):
         for mode in modes:
             uuids = tuple(domain.uuid for domain in part if domain.mode is mode)
-            if uuids:
-                yield Wave(mode, uuids, first)
+            size = policy.wave or max(len(uuids), 1)
+            for start in range(0, len(uuids), size):
+                yield Wave(mode, uuids[start : start + size], first)
 
 
 def _judged(candidate: Candidate, policy: Policy, moment: Moment) -> AutoDomain:

@@ -41,8 +41,8 @@ class Prepare(Enum):
 class Policy:
     """The configuration; the defaults apply to an empty file.
 
-    ``max_pause_ms`` is in milliseconds, ``max_blackout_s`` in seconds.  0 means no limit there and in ``parallel``, and
-    no canary in ``canary``.
+    ``max_pause_ms`` is in milliseconds, ``max_blackout_s`` and ``pause_between_s`` in seconds.  0 means no limit
+    there, in ``wave`` and in ``parallel``, and no canary in ``canary``.
     """
 
     auto: Auto = Auto.NOTIFY
@@ -51,6 +51,8 @@ class Policy:
     max_pause_ms: int = 0
     max_blackout_s: int = 0
     canary: int = 1
+    wave: int = 0
+    pause_between_s: int = 0
     parallel: int = 0
     fallback: Fallback = Fallback.NOTIFY
     prepare: Prepare = Prepare.NEVER
@@ -121,6 +123,8 @@ KEYS: Mapping[str, Key] = {
     "max-pause-ms": Key("max_pause_ms", NUMBER, _number),
     "max-blackout-s": Key("max_blackout_s", NUMBER, _number),
     "canary": Key("canary", NUMBER, _number),
+    "wave": Key("wave", NUMBER, _number),
+    "pause-between-s": Key("pause_between_s", NUMBER, _number),
     "parallel": Key("parallel", NUMBER, _number),
     "fallback": Key("fallback", '"notify" or "reboot"', Fallback),
     "prepare": Key("prepare", '"never" or "live"', Prepare),

@@ -196,6 +196,18 @@ def test_a_job_of_libvirts_is_waited_for(upgrades: Upgrades) -> None:
     assert report.domains[1].reason == "libvirt's daemon is busy with db"
 
 
+def test_there_is_a_pause_between_waves(upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In which a window may close; not after the last, nor if nothing is left to move."""
+    paused: list[float] = []
+    monkeypatch.setattr(auto, "wait_until", lambda _, seconds, **__: paused.append(seconds))
+    rules = replace(APPLY, wave=1, pause_between_s=60)
+    assert actions(run(planned("a", "b", "c", rules=rules), rules)) == "a:upgraded b:upgraded c:upgraded"
+    assert paused == [60, 60]
+    upgrades.becomes["a"] = Result.FAILED
+    assert actions(run(planned("a", "b", rules=rules), rules)) == "a:failed b:left"
+    assert paused == [60, 60]
+
+
 def test_a_window_that_closes_in_between(upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = replace(APPLY, windows=(Window(12 * 60, 13 * 60),))
     upgrades.moving = lambda _: monkeypatch.setattr(auto, "this_moment", lambda: replace(NOON, minute=13 * 60))

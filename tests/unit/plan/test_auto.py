@@ -105,6 +105,18 @@ def test_outside_the_windows() -> None:
     assert auto.plan([Candidate(movable())], night, NOON).waves == ()
 
 
+def test_waves_of_a_size() -> None:
+    """Canaries aside, and each mode by itself."""
+    policy = replace(APPLY, canary=1, wave=2, fallback=Fallback.REBOOT)
+    found = [Candidate(movable(name)) for name in "abcdef"]
+    found += [Candidate(blocked(name), reboot=movable(name, Mode.REBOOT)) for name in "xyz"]
+    waves = [(wave.mode, "".join(uuid[-1] for uuid in wave.uuids)) for wave in auto.plan(found, policy, NOON).waves]
+    assert waves == [
+        (Mode.TRANSFER, "a"), (Mode.TRANSFER, "bc"), (Mode.TRANSFER, "de"), (Mode.TRANSFER, "f"),
+        (Mode.REBOOT, "xy"), (Mode.REBOOT, "z"),
+    ]  # fmt: skip
+
+
 def test_on_a_frozen_date() -> None:
     frozen = replace(APPLY, freeze=(Freeze((2026, 11, 28), (2026, 11, 30)),), windows=(Window(0, 24 * 60),))
     waiting = judged(Candidate(movable()), frozen)

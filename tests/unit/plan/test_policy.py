@@ -15,6 +15,8 @@ windows = ["22:00-06:00", "12:00-13:30"]
 freeze = ["2026-12-20..2027-01-06", "*-12-24"]
 max-pause-ms = 500
 canary = 2
+wave = 5
+pause-between-s = 60
 parallel = 4
 fallback = "reboot"
 
@@ -37,6 +39,8 @@ def test_every_key() -> None:
         freeze=(Freeze((2026, 12, 20), (2027, 1, 6)), Freeze((12, 24), (12, 24))),
         max_pause_ms=500,
         canary=2,
+        wave=5,
+        pause_between_s=60,
         parallel=4,
         fallback=Fallback.REBOOT,
         prometheus="/var/lib/prometheus/node-exporter/virtcpr.prom",

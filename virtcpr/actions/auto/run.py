@@ -22,6 +22,7 @@ from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system import packages
+from virtcpr.host.system.wait import wait_until
 from virtcpr.model import (
     AVAILABLE,
     Action,
@@ -30,6 +31,7 @@ from virtcpr.model import (
     DomainReport,
     Mode,
     Outlook,
+    Progress,
     Readying,
     Request,
     Result,
@@ -43,6 +45,7 @@ from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.policy import Auto, Policy
 
 log = logging.getLogger(__name__)
+PAUSE_POLL = 0.1  # s; a signal sets a flag, for which there is no event
 INTERRUPTED = "interrupted"
 LATER = "virtcpr-auto.timer is started: it moves what waits"
 NEVER = "nothing moves by itself what waits: run `virtcpr auto` again then"
@@ -176,7 +179,9 @@ class Automatic:
         ``upgrade``; the next waves wait.
         """
         with Interrupt() as interrupt:
-            for wave in self.plan.waves:
+            for number, wave in enumerate(self.plan.waves):
+                if number and self._left():
+                    self._pause(watch, interrupt)
                 if interrupt.requested:
                     self._rest(Action.WAITING, INTERRUPTED)
                 elif not self.rules.open(now := this_moment()):
@@ -241,6 +246,12 @@ class Automatic:
             self._rest(Action.LEFT, f"{first}{', '.join(failed)} wasn't moved; this one wasn't touched")
         elif interrupted:
             self._rest(Action.WAITING, INTERRUPTED)
+
+    def _pause(self, watch: Watch, interrupt: Interrupt) -> None:
+        """A signal ends it."""
+        if seconds := self.rules.pause_between_s:
+            watch(Progress("", f"the next wave begins in {seconds} s"))
+            wait_until(lambda: interrupt.requested, seconds, poll=PAUSE_POLL)
 
     def _prepare(self, wave: Wave) -> None:
         """So that these domains stay ready after their next start.  What can't be prepared is moved all the same."""
