@@ -51,11 +51,11 @@ class Source:
 
 @contextmanager
 def _source(candidates: Candidates, paths: set[str]) -> Iterator[Source]:
-    """``paths`` are the emulators of the running domains.
+    """``paths`` are the emulators of the running domains; without any nothing is tried.
 
     Raises HostError if a file isn't a package, or apt can't be asked.
     """
-    if candidates.emulator is not None:
+    if candidates.emulator is not None or not paths:
         yield Source(_working)
     elif not candidates.archive:
         with _unpacked([Path(name) for name in candidates.packages], paths) as source:
@@ -73,7 +73,7 @@ def _source(candidates: Candidates, paths: set[str]) -> Iterator[Source]:
 @contextmanager
 def _unpacked(packages: list[Path], paths: set[str]) -> Iterator[Source]:
     with unpacked.unpack(packages) as files:
-        if paths and not any(map(files.has, paths)):
+        if not any(map(files.has, paths)):
             raise HostError(
                 f"none of the packages has {' or '.join(sorted(paths))}, which the domains use",
                 hint="give the file of the package that has it, and of those that it needs: --package FILE",

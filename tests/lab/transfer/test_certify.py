@@ -137,4 +137,8 @@ def test_candidates_that_are_none(guests: Guests) -> None:
         0,
         "apt has nothing newer than what is installed for /usr/bin/qemu-system-x86_64\n",
     )
+    client.virsh("destroy", SMALL.name)
+    done = client.virtcpr("certify", SMALL.name, "--from-archive", "-o", "json")
+    (domain,) = json.loads(done.out)["domains"]
+    assert (done.code, domain["result"], domain["there"]) == (4, "blocked", None)
     assert leftovers() == ""
