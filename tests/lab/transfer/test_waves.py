@@ -18,7 +18,7 @@ from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
 
 FLEET = tuple(
-    replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=192, ram_mib=16, agent=number == 1)
+    replace(SMALL, name=f"w{number}", number=30 + number, memory_mib=192, ram_mib=16, serial="file", agent=number == 1)
     for number in range(1, 10)
 )
 NAMES = [shape.name for shape in FLEET]
@@ -148,6 +148,7 @@ def test_the_guest_is_told(fleet: Guests, command: str, veto: str, result: str, 
     before, lines = client.pid("w1"), int(shell(f"wc -l < {console}"))
 
     report = client.upgrade("w1", "--force", "--emulator", WRAPPER)
+    virsh("metadata", "w1", "urn:virtcpr:notice:1", "--remove", "--live")
 
     (domain,) = report["domains"]
     assert domain["result"] == result, report
