@@ -45,6 +45,23 @@ def test_it_is_read_as_it_was_written(written: Journal, directory: Path) -> None
     assert journal.pending(directory) == []
 
 
+def test_a_journal_of_the_first_version(written: Journal, directory: Path) -> None:
+    """A swap that it has begun is settled by the version that is installed by then."""
+    body = json.loads(written.path.read_text())
+    entry = {
+        "schema", "uuid", "state", "guest", "old_pid", "old_started", "new_pid", "new_started", "argv", "daemon", "taps",
+        "expected",
+    }  # fmt: skip
+    guest = {"name", "monitor", "lib_dir", "status_path", "status_xml", "emulator", "runs", "return_path", "taints"}
+    known = {name: value for name, value in body.items() if name in entry}
+    known["guest"] = {name: value for name, value in body["guest"].items() if name in guest}
+    assert (known.keys(), known["guest"].keys()) == (entry, guest)
+    written.path.write_text(json.dumps(known))
+    loaded = journal.load(UUID, directory).entry
+    bare = replace(written.entry.guest, listeners=(), helpers=(), limits={})
+    assert loaded == replace(written.entry, guest=bare, ports=(), source=None, target=None, oom_score_adj=0)
+
+
 def test_the_process_of_a_tpm_is_read_as_it_was_written(written: Journal, directory: Path) -> None:
     helper = Helper("swtpm", 33, "333", ("swtpm", "socket"), "/run/tpm.sock", "/run/tpm.pid")
     written.write(State.RECEIVED, guest=replace(written.entry.guest, helpers=(helper,)))

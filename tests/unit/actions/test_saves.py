@@ -49,6 +49,23 @@ def test_reading_its_xml_leaves_it_as_it_was(tmp_path: Path) -> None:
     assert one.saved == saves.load(UUID, tmp_path / "saved").saved
 
 
+# The members of version 0.1.0's records: a package upgrade must not lose a guest that it has saved.
+MEMBERS_0_1 = {
+    "schema", "sha256", "name", "uuid", "purpose", "stage", "xml", "taints", "runs", "wake", "sleeps", "order", "qemu",
+    "emulator", "status_path", "old_pid", "old_started", "host", "boot", "saved_at", "ignores_shared", "return_path", "asked",
+    "ram", "state", "images", "new_pid", "new_started",
+}  # fmt: skip
+
+
+def test_a_record_of_the_first_version(tmp_path: Path) -> None:
+    one = a_record(tmp_path)
+    known = {name: value for name, value in body(one).items() if name in MEMBERS_0_1 - {"sha256"}}
+    assert known.keys() == MEMBERS_0_1 - {"sha256"}
+    path_of(one).write_text(json.dumps({**known, "sha256": saves._checksum(known)}))
+    again = saves.load(UUID, tmp_path / "saved").saved
+    assert again == replace(one.saved, devices={}, plain=None)
+
+
 def test_before_there_is_a_state(tmp_path: Path) -> None:
     one = a_record(tmp_path, Stage.SAVING, state=None, images=None, ram=())
     assert saves.load(UUID, tmp_path / "saved").saved == one.saved

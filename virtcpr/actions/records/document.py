@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,5 +71,17 @@ def expect_uuid(body: Any, uuid: str) -> None:
 
 
 def members(body: Any, kind: type[DataclassInstance]) -> dict[str, Any]:
-    """A document's value for each field of a dataclass.  Raises KeyError if one is missing."""
-    return {field.name: body[field.name] for field in fields(kind)}
+    """A document's value for each field of a dataclass.
+
+    An earlier version of virtcpr didn't know every field: one that is missing has its default.  Raises KeyError if it
+    has none.
+    """
+    return {field.name: body[field.name] if field.name in body else _default(field) for field in fields(kind)}
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    if field.default is MISSING:
+        raise KeyError(field.name)
+    return field.default

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 3
 DIRECTORY = RUN_DIR / "journal"
-SINCE_0_1: Mapping[str, object] = {"source": None, "target": None, "ports": ()}  # members that its journals don't have
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def load(uuid: str, directory: Path = DIRECTORY) -> Journal:
 def _entry(body: Any, uuid: str) -> Entry:
     document.expect_schema(body, SCHEMA)
     document.expect_uuid(body, uuid)
-    known = document.members({**SINCE_0_1, **body}, Entry)
+    known = document.members(body, Entry)
     guest = {"listeners": (), "helpers": (), **known["guest"]}
     guest |= {name: tuple(guest[name]) for name in ("taints", "listeners")}
     guest["helpers"] = tuple(Helper(**{**helper, "argv": tuple(helper["argv"])}) for helper in guest["helpers"])

@@ -272,7 +272,7 @@ def _saved(body: Any, uuid: str) -> Saved:
     if body["sha256"] != _checksum({key: value for key, value in body.items() if key != "sha256"}):
         raise ValueError("its checksum is wrong: it was changed or damaged")
     document.expect_uuid(body, uuid)
-    known = document.members({"devices": {}, **body}, Saved)  # an earlier version has recorded none
+    known = document.members(body, Saved)
     state, images = known["state"], known["images"]
     ram = tuple(RamFile(file["path"], file["kept"], Identity(**file["identity"])) for file in known["ram"])
     return Saved(
