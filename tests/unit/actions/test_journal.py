@@ -49,13 +49,13 @@ def test_a_journal_of_the_first_version(written: Journal, directory: Path) -> No
     """A swap that it has begun is settled by the version that is installed by then."""
     body = json.loads(written.path.read_text())
     entry = {
-        "schema", "uuid", "state", "guest", "old_pid", "old_started", "new_pid", "new_started", "argv", "daemon", "taps",
-        "expected",
+        "schema", "uuid", "state", "guest", "old_pid", "old_started", "new_pid", "new_started", "argv", "daemon",
+        "taps", "expected",
     }  # fmt: skip
     guest = {"name", "monitor", "lib_dir", "status_path", "status_xml", "emulator", "runs", "return_path", "taints"}
     known = {name: value for name, value in body.items() if name in entry}
     known["guest"] = {name: value for name, value in body["guest"].items() if name in guest}
-    assert (known.keys(), known["guest"].keys()) == (entry, guest)
+    assert (set(known), set(known["guest"])) == (entry, guest)
     written.path.write_text(json.dumps(known))
     loaded = journal.load(UUID, directory).entry
     bare = replace(written.entry.guest, listeners=(), helpers=(), limits={})

@@ -52,8 +52,8 @@ def test_reading_its_xml_leaves_it_as_it_was(tmp_path: Path) -> None:
 # The members of version 0.1.0's records: a package upgrade must not lose a guest that it has saved.
 MEMBERS_0_1 = {
     "schema", "sha256", "name", "uuid", "purpose", "stage", "xml", "taints", "runs", "wake", "sleeps", "order", "qemu",
-    "emulator", "status_path", "old_pid", "old_started", "host", "boot", "saved_at", "ignores_shared", "return_path", "asked",
-    "ram", "state", "images", "new_pid", "new_started",
+    "emulator", "status_path", "old_pid", "old_started", "host", "boot", "saved_at", "ignores_shared", "return_path",
+    "asked", "ram", "state", "images", "new_pid", "new_started",
 }  # fmt: skip
 
 
