@@ -14,8 +14,6 @@ from tests.lab.support.guests import WITNESS
 from tests.lab.support.machine import default_store
 from tests.paths import HOST
 
-STORE = default_store()  # before a lab of this process's own (pytest-xdist) takes its place in the environment
-
 # The observer looks less often: at the lab's pace it takes a third of an emulated CPU.
 OBSERVER = (
     f"import sys; sys.path.insert(0, '{WITNESS}'); import watch; watch.TICK = 0.1; watch.ECHO_EVERY = 0.5; watch.main()"
@@ -50,7 +48,7 @@ def pytest_runtest_makereport(
         ):
             with client.on(MACHINE):
                 report.sections.append((title, client.run("sh", "-c", script, check=False).out))
-        report.sections += Host(STORE).logs()
+        report.sections += Host(default_store()).logs()
     return report
 
 
@@ -59,7 +57,7 @@ def built_host() -> Iterator[Host]:
     """Fails where there can be no host, unless the environment says that none is wanted."""
     if not wanted():
         pytest.skip("VIRTCPR_HOST=none")
-    made = Host(STORE)
+    made = Host(default_store())
     made.build()
     yield made
     made.down()
@@ -69,8 +67,7 @@ def built_host() -> Iterator[Host]:
 def host(built_host: Host) -> Iterator[Host]:
     """A fresh host with QEMU OLD installed, and this checkout; commands of ``client`` go to it."""
     built_host.reset()
-    with pytest.MonkeyPatch.context() as patch, client.on(MACHINE):
-        patch.setenv("VIRTCPR_LAB", str(STORE))  # for what runs commands on it
+    with client.on(MACHINE):
         client.shell(RUN_ANY)
         yield built_host
 

@@ -55,7 +55,6 @@ def clock(shape: Shape) -> str:
     return shell(f"until grep -q clock= {shape.serial_path}; do sleep 1; done; {newest.format(shape.serial_path)}")
 
 
-@pytest.mark.short
 def test_a_kvm_guest_with_vhost_net_moves(guests: Guests, host: Host) -> None:
     new = client.upstream(client.versions()["NEW"])
     guests.start(VHOST)
