@@ -167,6 +167,19 @@ def test_after_a_failure_the_rest_is_not_touched(batch: Batch, waves: list[str],
     assert {move.result for move in batch.moves[3:]} == {Result.ROLLED_BACK}
 
 
+def test_nothing_is_begun_while_one_is_unsettled() -> None:
+    """However many failures are allowed."""
+    batch = Batch("abcd")
+
+    def lose() -> None:
+        batch.moves[1].result = Result.UNKNOWN
+
+    batch.then = lose
+    in_waves(batch, Rollout(wave=2, stop_after=9)).run(print)
+    assert batch.waves == ["ab"]
+    assert {move.reason for move in batch.moves[2:]} == {"the move of b isn't settled"}
+
+
 def test_so_many_failures_are_allowed() -> None:
     batch = Batch("abcdefgh", "a", "d")
     in_waves(batch, Rollout(wave=2, stop_after=2)).run(print)

@@ -41,6 +41,9 @@ def failed(result: Result | None, *, canary: bool) -> bool:
 
 def halts(ended: Iterable[tuple[str, Result | None, bool]], rollout: Rollout) -> str | None:
     """Why no other wave is begun; None: go on.  ``ended``: name, result, whether it was a canary, of those before."""
+    ended = list(ended)
+    if unsettled := [name for name, result, _ in ended if result is Result.UNKNOWN]:
+        return f"the move of {', '.join(unsettled)} isn't settled"
     bad = [(name, canary) for name, result, canary in ended if failed(result, canary=canary)]
     canaries = [name for name, canary in bad if canary]
     if canaries:
