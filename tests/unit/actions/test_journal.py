@@ -62,6 +62,16 @@ def test_a_journal_of_the_first_version(written: Journal, directory: Path) -> No
     assert loaded == replace(written.entry, guest=bare, ports=(), source=None, target=None, oom_score_adj=0)
 
 
+@pytest.mark.parametrize("member", ["new_pid", "taps", "expected", "old_started"])
+def test_half_a_journal_is_refused(written: Journal, directory: Path, member: str) -> None:
+    """Every version has written these: nobody may take it that there was no new QEMU."""
+    body = json.loads(written.path.read_text())
+    del body[member]
+    written.path.write_text(json.dumps(body))
+    with pytest.raises(HostError, match=f"can't be understood: '{member}'"):
+        journal.load(UUID, directory)
+
+
 def test_the_process_of_a_tpm_is_read_as_it_was_written(written: Journal, directory: Path) -> None:
     helper = Helper("swtpm", 33, "333", ("swtpm", "socket"), "/run/tpm.sock", "/run/tpm.pid")
     written.write(State.RECEIVED, guest=replace(written.entry.guest, helpers=(helper,)))

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from virtcpr.errors import HostError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+NEW = "new since 0.1.0"
 
 
 def uuids(directory: Path) -> list[str]:
@@ -73,15 +75,16 @@ def expect_uuid(body: Any, uuid: str) -> None:
 def members(body: Any, kind: type[DataclassInstance]) -> dict[str, Any]:
     """A document's value for each field of a dataclass.
 
-    An earlier version of virtcpr didn't know every field: one that is missing has its default.  Raises KeyError if it
-    has none.
+    A field that is ``new`` since version 0.1.0 has its default if an earlier version has written the document.  Raises
+    KeyError if any other is missing: nothing is settled by half a document.
     """
-    return {field.name: body[field.name] if field.name in body else _default(field) for field in fields(kind)}
+    return {
+        one.name: body.get(one.name, one.metadata.get(NEW)) if NEW in one.metadata else body[one.name]
+        for one in fields(kind)
+    }
 
 
-def _default(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    if field.default is MISSING:
-        raise KeyError(field.name)
-    return field.default
+def new(default: Any) -> Any:
+    """A field of a document that version 0.1.0 doesn't write, with what its absence means; a value that isn't
+    changed."""
+    return field(default_factory=lambda: default, metadata={NEW: default})

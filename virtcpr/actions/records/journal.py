@@ -49,11 +49,11 @@ class Entry:
     argv: tuple[str, ...] = ()
     daemon: Mapping[str, object] | None = None
     taps: tuple[tuple[int, ...], ...] = ()
-    ports: tuple[tuple[int, int], ...] = ()
+    ports: tuple[tuple[int, int], ...] = document.new(())
     expected: Mapping[str, tuple[str, ...]] | None = None
-    source: str | None = None
-    target: str | None = None
-    oom_score_adj: int = 0
+    source: str | None = document.new(None)
+    target: str | None = document.new(None)
+    oom_score_adj: int = document.new(0)
 
     @property
     def answers(self) -> Answers | None:

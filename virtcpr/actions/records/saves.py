@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -90,10 +90,10 @@ class Saved:
     ram: tuple[RamFile, ...] = ()
     state: Digest | None = None
     images: Mapping[str, tuple[int, int]] | None = None
-    devices: Mapping[str, Block] = field(default_factory=dict)
+    devices: Mapping[str, Block] = document.new({})
     new_pid: int | None = None
     new_started: str | None = None
-    plain: str | None = None
+    plain: str | None = document.new(None)
 
     @cached_property
     def live(self) -> LiveDomain:
