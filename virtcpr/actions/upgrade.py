@@ -13,10 +13,10 @@ from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
-from virtcpr.model import Blackouts, Mode, Outlook, Request, Result, Rollout, UpgradeReport, Watch
+from virtcpr.model import Blackouts, Mode, Outlook, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.batch.fallback import merged
 from virtcpr.plan.batch.forecast import too_long
-from virtcpr.plan.batch.rollout import TOGETHER, halts
+from virtcpr.plan.batch.rollout import TOGETHER
 from virtcpr.plan.outcome import exit_code
 
 
@@ -38,16 +38,15 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
         if not others:
             yield in_waves(first, request)
             return
-        rollout = request.rollout or TOGETHER
         second = reboot.Batch(_by_reboot(request, others), first.connection)
-        yield Both(in_waves(first, request), Waves(second, rollout), rollout)
+        yield Both(in_waves(first, request), Waves(second, request.rollout or TOGETHER))
 
 
 class Both:
     """What mode transfer can move, then the rest by mode reboot."""
 
-    def __init__(self, first: Upgrade, second: Upgrade, rollout: Rollout) -> None:
-        self.first, self.second, self.rollout = first, second, rollout
+    def __init__(self, first: Waves[transfer_move.Move], second: Waves[reboot_move.Move]) -> None:
+        self.first, self.second = first, second
         self.interrupt = Interrupt()
 
     @property
@@ -70,7 +69,8 @@ class Both:
     def run(self, watch: Watch) -> UpgradeReport:
         """Run one batch after the other, as each does alone.
 
-        The second isn't begun after a signal, or while it isn't known which QEMU has a guest of the first.
+        The second isn't begun after a signal, after what halts the waves of the first, or while it isn't known which
+        QEMU has a guest of the first.
         """
         with self.interrupt:
             done = self.first.run(watch)
@@ -79,8 +79,8 @@ class Both:
                 self.second.turn_back("interrupted")
             elif unsettled:
                 self.second.turn_back(f"the move of {', '.join(unsettled)} isn't settled")
-            elif why := halts([(domain.name, domain.result, False) for domain in done.domains], self.rollout):
-                self.second.turn_back(why)
+            elif self.first.halted:
+                self.second.turn_back(self.first.halted)
             self.second.connection = self.first.connection  # the first batch opened it anew
             rest = self.second.run(watch)
             self.first.connection = self.second.connection

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.rollout import guest
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, UsageError
 
 
 def domain(notice: str) -> DomainFacts:
@@ -27,10 +27,13 @@ class Agent:
 
     code: int | None = 0
     problem: str | None = None
+    gone: bool = False
     ran: list[tuple[str, list[str]]] = field(default_factory=list)
     looks: int = 0
 
     def lookup(self, _uuid: str) -> Agent:
+        if self.gone:
+            raise UsageError("no domain")
         return self
 
     def agent(self, command: str, arguments: Mapping[str, Any], _seconds: int) -> object:
@@ -70,6 +73,7 @@ def test_before_and_after() -> None:
     [
         (Agent(code=3), "/sbin/note before-pause in the guest failed (exit code 3)"),
         (Agent(code=None), "/sbin/note before-pause in the guest took more than 0.1 s"),
+        (Agent(gone=True), "its guest agent can't run /sbin/note before-pause: no domain"),
         (Agent(problem="no agent"), "its guest agent can't run /sbin/note before-pause: no agent"),
     ],
 )

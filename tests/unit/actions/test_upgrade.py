@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from virtcpr.actions.records import moved
 from virtcpr.actions.rollout import guest, notice
 from virtcpr.actions.rollout import waves as waves_module
 from virtcpr.actions.rollout.waves import Waves
@@ -15,7 +16,6 @@ from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.report import hooks_d
 from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Rollout, Severity, UpgradeReport
 from virtcpr.plan.batch.fallback import merged
-from virtcpr.plan.batch.rollout import TOGETHER
 from virtcpr.plan.outcome import exit_code
 
 UNSHARED = Finding("memory", Severity.BLOCKER, "RAM isn't shared", "prepare it")
@@ -28,6 +28,9 @@ class Move(SimpleNamespace):
 
     def turn_back(self, reason: str) -> None:
         self.result, self.reason = Result.ROLLED_BACK, reason
+
+    def report(self) -> DomainReport:
+        return ended(self.facts.name, self.result)
 
 
 def ended(name: str, result: Result, *findings: Finding) -> DomainReport:
@@ -47,9 +50,8 @@ def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
         return UpgradeReport((ended("web", move.result),), ExitCode.DONE, 50.0, ("second",))
 
     made: Any = Both(
-        SimpleNamespace(run=first, connection="opened anew"),
+        SimpleNamespace(run=first, connection="opened anew", halted=None),
         SimpleNamespace(run=second, turn_back=lambda why: move.turn_back(f"web: {why}"), connection="closed"),
-        TOGETHER,
     )
     return made, move
 
@@ -102,23 +104,12 @@ class Batch:
         self.waves: list[str] = []
         self.then: Any = None
 
-    @property
-    def ready(self) -> list[Any]:
-        return [move for move in self.moves if move.result is None]
-
-    def tell_decided(self, watch: Any) -> None:
-        pass
-
     def move(self, moves: Any, _watch: Any) -> None:
         self.waves.append("".join(move.facts.name for move in moves))
         for move in moves:
             move.result = Result.ROLLED_BACK if move.facts.name in self.fails else Result.UPGRADED
         if self.then is not None:
             self.then()
-
-    def leave(self, moves: Any, why: str) -> None:
-        for move in moves:
-            move.turn_back(why)
 
     def forecast_of(self, sizes: Any) -> Any:
         return sizes
@@ -138,6 +129,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(guest, "ask", ask)
     monkeypatch.setattr(guest, "tell", lambda _, facts: seen.append(f"after {facts.name}"))
+    monkeypatch.setattr(moved, "note", lambda _: None)
     return seen
 
 
@@ -163,7 +155,7 @@ def test_canaries_first_then_waves() -> None:
 def test_after_a_failure_the_rest_is_not_touched(batch: Batch, waves: list[str], left: str) -> None:
     in_waves(batch, Rollout(canary=1, wave=2)).run(print)
     assert batch.waves == waves
-    assert {move.reason for move in batch.moves[3:]} == {left}
+    assert {move.reason.partition(": ")[2] for move in batch.moves[3:]} == {left}
     assert {move.result for move in batch.moves[3:]} == {Result.ROLLED_BACK}
 
 
@@ -177,21 +169,21 @@ def test_nothing_is_begun_while_one_is_unsettled() -> None:
     batch.then = lose
     in_waves(batch, Rollout(wave=2, stop_after=9)).run(print)
     assert batch.waves == ["ab"]
-    assert {move.reason for move in batch.moves[2:]} == {"the move of b isn't settled"}
+    assert {move.reason.partition(": ")[2] for move in batch.moves[2:]} == {"the move of b isn't settled"}
 
 
 def test_so_many_failures_are_allowed() -> None:
     batch = Batch("abcdefgh", "a", "d")
     in_waves(batch, Rollout(wave=2, stop_after=2)).run(print)
     assert batch.waves == ["ab", "cd"]
-    assert batch.moves[4].reason == "a, d wasn't moved; this one wasn't touched"
+    assert batch.moves[4].reason == "e: a, d wasn't moved; this one wasn't touched"
 
 
 def test_a_canary_that_is_blocked_stops_everything_and_one_that_is_current_nothing() -> None:
     batch = Batch("abc", blocked="b")
     in_waves(batch, Rollout(canaries=("b",))).run(print)
     assert batch.waves == []
-    assert batch.moves[0].reason == "the canary b wasn't moved; this one wasn't touched"
+    assert batch.moves[0].reason == "a: the canary b wasn't moved; this one wasn't touched"
     batch = Batch("abc", current="b")
     in_waves(batch, Rollout(canaries=("b",))).run(print)
     assert batch.waves == ["ac"]
@@ -211,7 +203,7 @@ def test_there_is_a_pause_between_waves_which_a_signal_ends(monkeypatch: pytest.
     assert paused == [60, 60]
     assert said == ["the next wave begins in 60 s"] * 2
     assert batch.waves == ["a", "b"]
-    assert [move.reason for move in batch.moves[2:]] == ["interrupted"] * 2
+    assert [move.reason for move in batch.moves[2:]] == ["c: interrupted", "d: interrupted"]
 
 
 def test_there_is_no_pause_after_the_last_wave_nor_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +216,12 @@ def test_there_is_no_pause_after_the_last_wave_nor_after_a_failure(monkeypatch: 
 
 def test_a_failure_in_mode_transfer_keeps_the_others_from_mode_reboot() -> None:
     made, move = both(ended("db", Result.ROLLED_BACK), ended("web", Result.BLOCKED, UNSHARED))
-    made.rollout = Rollout(canary=1)
+    made.first.halted = "the canary db wasn't moved; this one wasn't touched"
     made.run(print)
-    assert (move.result, move.reason) == (Result.ROLLED_BACK, "web: db wasn't moved; this one wasn't touched")
+    assert (move.result, move.reason) == (
+        Result.ROLLED_BACK,
+        "web: the canary db wasn't moved; this one wasn't touched",
+    )
 
 
 Asked = list[tuple[str, Any]]
@@ -260,7 +255,7 @@ def test_programs_are_asked_before_and_told_afterwards(asked: Asked) -> None:
     assert events == [
         ("before-wave", "a", 1), ("before-domain", "a", 1), ("after-domain", "a", 1), ("after-wave", "a", 1),
         ("before-wave", "bc", 2), ("before-domain", "b", 2), ("before-domain", "c", 2),
-        ("after-domain", "b", 2), ("after-wave", "bc", 2),
+        ("after-domain", "b", 2), ("after-domain", "c", 2), ("after-wave", "bc", 2),
     ]  # fmt: skip
 
 
@@ -280,7 +275,7 @@ def test_a_signal_while_a_program_runs_touches_nothing(asked: Asked, monkeypatch
     monkeypatch.setattr(hooks_d, "ask", ask)
     in_waves(batch, Rollout(canary=1)).run(print)
     assert batch.waves == []
-    assert [move.reason for move in batch.moves] == ["interrupted"] * 2
+    assert [move.reason for move in batch.moves] == ["a: interrupted", "b: interrupted"]
 
 
 def test_guests_are_told_and_one_objects(asked: Asked, told: list[str]) -> None:
@@ -288,6 +283,21 @@ def test_guests_are_told_and_one_objects(asked: Asked, told: list[str]) -> None:
     batch = Batch("acz", "a")
     in_waves(batch, Rollout(stop_after=None)).run(print)
     assert batch.waves == ["a"]
-    assert told == ["before a", "before z", "after a"]
+    assert told == ["before a", "before z", "after a", "after z"]
     (finding,) = batch.moves[2].findings
     assert (finding.code, finding.message) == ("guest-vetoed", "the guest objected: it is busy")
+
+
+def test_who_was_told_is_told_of_the_end_whatever_happens(asked: Asked, told: list[str]) -> None:
+    """After a signal, and after a defect: a guest that has made itself quiet must not stay so."""
+    batch = Batch("ab")
+
+    def signal() -> None:
+        batch.interrupt.requested = True
+        raise RuntimeError("a defect")
+
+    batch.then = signal
+    with pytest.raises(RuntimeError):
+        in_waves(batch, Rollout(canary=1)).run(print)
+    assert told == ["before a", "after a"]
+    assert [event for event, _ in asked[-2:]] == ["after-domain", "after-wave"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.host.report import hooks_d, programs
+from virtcpr.host.system.paths import SYSTEM, of_user
 
 Hook = Callable[..., Path]
 
@@ -18,6 +19,7 @@ Hook = Callable[..., Path]
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own directory isn't root's everywhere."""
     monkeypatch.setattr(programs, "refuse_untrusted", lambda _: None)
+    monkeypatch.setattr(hooks_d, "PATHS", SYSTEM)
 
 
 @pytest.fixture
@@ -42,6 +44,13 @@ def never() -> str:
 def test_without_programs_nobody_objects_and_nothing_is_made(hook: Hook) -> None:
     assert hooks_d.ask("before-wave", never) is None
     hooks_d.tell("after-wave", never)
+
+
+def test_a_users_own_guests_are_not_the_systems(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """root's programs aren't that user's, and would count as objections."""
+    monkeypatch.setattr(hooks_d, "PATHS", of_user({"HOME": "/home/me"}))
+    hook("10-first", "exit 1")
+    assert hooks_d.ask("before-wave", never) is None
 
 
 def test_each_gets_the_event_and_the_document(hook: Hook, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_everybody_can_run_it_with_no_privileges_of_its_own(package: Package) ->
         assert program.stat().st_mode & 0o7777 == 0o755
         assert candidate.root.stat().st_mode & 0o7777 == 0o755
         assert candidate.root.parent.stat().st_mode & 0o7777 == 0o755
+
+
+def test_everybody_can_run_it_with_roots_umask(package: Package) -> None:
+    before = os.umask(0o077)
+    try:
+        with unpacked.unpack([emulator(package)]) as candidate:
+            started = Path(candidate.emulator(EMULATOR))
+            for path in (started, started.parent, candidate.root, candidate.root.parent):
+                assert path.stat().st_mode & 0o777 == 0o755, path
+    finally:
+        os.umask(before)
 
 
 def test_what_they_have(package: Package) -> None:

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "transfer": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "reboot": {"daemon", "inspect", "monitor", "records", "rehearsal"},
     "rehearsal": {"monitor"},
-    "rollout": set(),
+    "rollout": {"records"},
     "daemon": set(),
     "inspect": {"records"},
     "monitor": set(),

@@ -66,16 +66,6 @@ class Batch:
         """How long libvirt's daemon will be away: there is no forecast for this mode."""
         return None
 
-    @property
-    def ready(self) -> list[Move]:
-        """The moves that are still to be made."""
-        return [move for move in self.moves if move.result is None]
-
-    def tell_decided(self, watch: Watch) -> None:
-        for move in self.moves:
-            if move.result is not None:
-                watch(Progress(move.facts.name, "", result=move.result))
-
     def move(self, moves: Sequence[Move], watch: Watch) -> None:
         """Make these moves, side by side.  One domain's failure isn't raised: its result says what became of it.
 
@@ -84,12 +74,6 @@ class Batch:
         if moves:
             self._run(list(moves), watch)
         for move in moves:
-            moved.note(move.report())
-
-    def leave(self, moves: Sequence[Move], why: str) -> None:
-        """Don't make these moves after all."""
-        for move in moves:
-            move.turn_back(f"{move.facts.name}: {why}")
             moved.note(move.report())
 
     def report(self) -> UpgradeReport:

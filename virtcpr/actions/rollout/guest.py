@@ -7,7 +7,7 @@ import logging
 from virtcpr.domain import qmp
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.domain.notice import Notice
-from virtcpr.errors import HostError, ParseError
+from virtcpr.errors import ParseError, VirtcprError
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.system.wait import wait_until
 
@@ -54,7 +54,7 @@ def _run(connection: Connection, facts: DomainFacts, notice: Notice, event: str)
         ended = wait_until(
             lambda: _status(domain, pid), notice.timeout_s, until=lambda status: status["exited"], poll=POLL
         )
-    except (HostError, ParseError, KeyError, ValueError) as error:
+    except (VirtcprError, KeyError, ValueError, TypeError, AttributeError) as error:
         return f"its guest agent can't run {notice.command} {event}: {error}"
     if not ended["exited"]:
         return f"{notice.command} {event} in the guest took more than {notice.timeout_s:g} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from virtcpr.actions.records import moved
 from virtcpr.actions.rollout import guest, notice
 from virtcpr.errors import UsageError
 from virtcpr.host.libvirt.connection import Connection
@@ -42,12 +43,8 @@ class Batch(Protocol[Move]):
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]: ...
-    @property
-    def ready(self) -> list[Move]: ...
     def forecast_of(self, sizes: Sequence[int]) -> Blackouts | None: ...
-    def tell_decided(self, watch: Watch) -> None: ...
     def move(self, moves: Sequence[Move], watch: Watch) -> None: ...
-    def leave(self, moves: Sequence[Move], why: str) -> None: ...
     def report(self) -> UpgradeReport: ...
 
 
@@ -65,11 +62,12 @@ def _names(move: notice.Moved) -> tuple[str, str]:
 
 
 class Waves(Generic[Move]):
-    """A batch that is moved wave by wave."""
+    """A batch that is moved wave by wave.  ``halted``: why the rest was left alone."""
 
     def __init__(self, batch: Batch[Move], rollout: Rollout) -> None:
         self.batch, self.rollout = batch, rollout
         self.interrupt = batch.interrupt
+        self.halted: str | None = None
 
     @property
     def connection(self) -> Connection:
@@ -90,7 +88,7 @@ class Waves(Generic[Move]):
 
     def turn_back(self, why: str) -> None:
         """Make none of the moves that are left."""
-        self.batch.leave(self.batch.ready, why)
+        self._leave(self._ready, why)
 
     def run(self, watch: Watch) -> UpgradeReport:
         """Move every domain that has a plan, one wave after the other: none is begun after a failure before it.
@@ -100,43 +98,53 @@ class Waves(Generic[Move]):
         return; the others are finished.
         """
         ended = [(move.facts.name, move.result, True) for move in self.batch.moves if self._decided_canary(move)]
+        self.halted = self._why_not(ended)
         with self.interrupt:
-            self.batch.tell_decided(watch)
+            for move in self.batch.moves:
+                if move.result is not None:
+                    watch(Progress(move.facts.name, "", result=move.result))
             planned = self._waves()
             for number, wave in enumerate(planned, 1):
-                if why := self._why_not(ended):
-                    self.batch.leave(wave.items, why)
+                if self.halted:
+                    self._leave(wave.items, self.halted)
                     continue
                 self._move(wave, notice.Place(number, len(planned), wave.canary), watch)
                 ended += [(move.facts.name, move.result, wave.canary) for move in wave.items]
                 if number < len(planned) and not self._why_not(ended):
                     self._pause(watch)
+                self.halted = self._why_not(ended)
         return self.batch.report()
 
     def _move(self, wave: Wave[Move], place: notice.Place, watch: Watch) -> None:
-        """Ask the administrator's programs, move what they let pass, and tell them."""
-        self._ask("before-wave", wave.items, place, watch)
-        for move in wave.items:
-            if move.result is None:
-                self._ask("before-domain", [move], place, watch)
-            if move.result is None:
-                self._ask_guest(move, watch)
-        going = [move for move in wave.items if move.result is None]
-        if self.interrupt.requested:
-            self.batch.leave(going, "interrupted")
-            for move in going:
+        """Ask the administrator's programs and the guests, and move those that they let pass.
+
+        Who was asked is told of the end, whatever it is: a guest may have made itself quiet.
+        """
+        asked: list[Move] = []
+        told: list[Move] = []
+        try:
+            self._ask("before-wave", wave.items, place, watch)
+            for move in wave.items:
+                if move.result is None and not self.interrupt.requested:
+                    asked.append(move)
+                    self._ask("before-domain", [move], place, watch)
+                if move.result is None and not self.interrupt.requested:
+                    told.append(move)
+                    self._ask_guest(move, watch)
+            going = [move for move in wave.items if move.result is None]
+            if self.interrupt.requested:
+                self._leave(going, "interrupted")
+            else:
+                self.batch.move(going, watch)
+        finally:
+            for move in told:
                 guest.tell(self.batch.connection, move.facts)
-            return
-        self.batch.move(going, watch)
-        for move in going:
-            guest.tell(self.batch.connection, move.facts)
-            self._tell("after-domain", [move], place)
-        self._tell("after-wave", wave.items, place)
+            for move in asked:
+                self._tell("after-domain", [move], place)
+            self._tell("after-wave", wave.items, place)
 
     def _ask(self, event: str, moves: Sequence[Move], place: notice.Place, watch: Watch) -> None:
         """If a program objects, these domains are blocked."""
-        if self.interrupt.requested:
-            return
         if objection := hooks_d.ask(event, lambda: notice.document(event, place, moves)):
             for move in moves:
                 move.end(Result.BLOCKED, VETOED.finding(move.facts.name, {"event": event, "words": objection}))
@@ -144,17 +152,26 @@ class Waves(Generic[Move]):
 
     def _ask_guest(self, move: Move, watch: Watch) -> None:
         """If it may object, and does, it is blocked."""
-        if self.interrupt.requested:
-            return
         if objection := guest.ask(self.batch.connection, move.facts):
             move.end(Result.BLOCKED, GUEST_VETOED.finding(move.facts.name, {"words": objection}))
             watch(Progress(move.facts.name, "", result=move.result))
+
+    def _leave(self, moves: Sequence[Move], why: str) -> None:
+        """Don't make these moves after all."""
+        for move in moves:
+            move.turn_back(f"{move.facts.name}: {why}")
+            moved.note(move.report())
+
+    @property
+    def _ready(self) -> list[Move]:
+        """The moves that are still to be made."""
+        return [move for move in self.batch.moves if move.result is None]
 
     def _tell(self, event: str, moves: Sequence[Move], place: notice.Place) -> None:
         hooks_d.tell(event, lambda: notice.document(event, place, moves))
 
     def _waves(self) -> list[Wave[Move]]:
-        return waves(self.batch.ready, self.rollout, _names)
+        return waves(self._ready, self.rollout, _names)
 
     def _why_not(self, ended: list[tuple[str, Result | None, bool]]) -> str | None:
         return "interrupted" if self.interrupt.requested else halts(ended, self.rollout)

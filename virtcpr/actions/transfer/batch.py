@@ -15,7 +15,7 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
-from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Progress, Request, Result, UpgradeReport, Watch
+from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.batch.forecast import at_once, blackouts, one_after_the_other, one_by_one, with_forecast
 from virtcpr.plan.outcome import exit_code
 
@@ -75,16 +75,6 @@ class Batch:
     def _limit_ms(self) -> float | None:
         return None if self.request.max_blackout_s is None else self.request.max_blackout_s * 1000
 
-    @property
-    def ready(self) -> list[Move]:
-        """The moves that are still to be made."""
-        return [move for move in self.moves if move.result is None]
-
-    def tell_decided(self, watch: Watch) -> None:
-        for move in self.moves:
-            if move.result is not None:
-                watch(Progress(move.facts.name, "", result=move.result))
-
     def move(self, moves: Sequence[Move], watch: Watch) -> None:
         """Make these moves, within the limit on blackouts.  One domain's failure isn't raised: its result says what
         became of it.
@@ -97,18 +87,13 @@ class Batch:
             number = at_once([*self._seen, *self._blackouts], most, self._limit_ms)
             if why := self._stops(number):
                 part, left = left, []
-                self.leave(part, why)
+                for move in part:
+                    move.turn_back(f"{move.facts.name}: {why}")
             else:
                 part, left = left[:number], left[number:]
                 self._together(part, watch)
-                for move in part:
-                    moved.note(move.report())
-
-    def leave(self, moves: Sequence[Move], why: str) -> None:
-        """Don't make these moves after all."""
-        for move in moves:
-            move.turn_back(f"{move.facts.name}: {why}")
-            moved.note(move.report())
+            for move in part:
+                moved.note(move.report())
 
     def report(self) -> UpgradeReport:
         """What became of all of them."""

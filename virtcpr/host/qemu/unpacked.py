@@ -40,6 +40,7 @@ class Unpacked:
         program = self.root / path.lstrip("/")
         started = self.root / "virtcpr" / program.name
         started.parent.mkdir(exist_ok=True)
+        started.parent.chmod(0o755)
         started.write_text(self._script(program), encoding="utf-8")
         started.chmod(0o755)
         return str(started)
@@ -63,7 +64,8 @@ def unpack(packages: Iterable[Path]) -> Iterator[Unpacked]:
     Raises HostError if one isn't a Debian package, or there is no room.
     """
     try:
-        PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        PLACE.mkdir(parents=True, exist_ok=True)
+        PLACE.chmod(0o755)  # whatever the umask is
         _remove_left()
         directory = TemporaryDirectory(prefix=PREFIX, dir=PLACE, ignore_cleanup_errors=True)
     except OSError as error:

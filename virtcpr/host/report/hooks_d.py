@@ -6,15 +6,21 @@ Each is run with the event as its argument and a JSON object on its stdin, which
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.report.programs import programs, run_program
+from virtcpr.host.system.paths import PATHS, SYSTEM
 
 log = logging.getLogger(__name__)
 DIRECTORY = Path("/etc/virtcpr/hooks.d")
 SECONDS = 30.0
+
+
+def _programs() -> Iterator[Path]:
+    """None for a user's own guests (``qemu:///session``): they aren't the system's."""
+    return programs(DIRECTORY) if PATHS is SYSTEM else iter(())
 
 
 def ask(event: str, document: Callable[[], str]) -> str | None:
@@ -22,7 +28,7 @@ def ask(event: str, document: Callable[[], str]) -> str | None:
 
     One that fails, takes too long, or could have been written by others than root objects, too.
     """
-    for path in programs(DIRECTORY):
+    for path in _programs():
         try:
             run_program(path, event, document=document(), seconds=SECONDS)
         except HostError as error:
@@ -32,7 +38,7 @@ def ask(event: str, document: Callable[[], str]) -> str | None:
 
 def tell(event: str, document: Callable[[], str]) -> None:
     """Run each program, in order.  One that fails is only logged."""
-    for path in programs(DIRECTORY):
+    for path in _programs():
         try:
             run_program(path, event, document=document(), seconds=SECONDS)
         except HostError as error:
