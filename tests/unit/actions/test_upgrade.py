@@ -49,10 +49,11 @@ def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
         move.result = move.result or Result.UPGRADED
         return UpgradeReport((ended("web", move.result),), ExitCode.DONE, 50.0, ("second",))
 
-    made: Any = Both(
+    parts: tuple[Any, Any] = (
         SimpleNamespace(run=first, connection="opened anew", halted=None),
         SimpleNamespace(run=second, turn_back=lambda why: move.turn_back(f"web: {why}"), connection="closed"),
     )
+    made: Any = Both(*parts)
     return made, move
 
 

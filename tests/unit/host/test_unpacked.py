@@ -83,9 +83,10 @@ def test_everybody_can_run_it_with_no_privileges_of_its_own(package: Package) ->
 
 
 def test_everybody_can_run_it_with_roots_umask(package: Package) -> None:
+    files = [emulator(package)]
     before = os.umask(0o077)
     try:
-        with unpacked.unpack([emulator(package)]) as candidate:
+        with unpacked.unpack(files) as candidate:
             started = Path(candidate.emulator(EMULATOR))
             for path in (started, started.parent, candidate.root, candidate.root.parent):
                 assert path.stat().st_mode & 0o777 == 0o755, path
