@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from tests.contract.fake_auto import FakeAuto
 from tests.contract.reports import (
+    BUILDS,
     CERTIFIED,
     CHECKED,
     HOOKS,
@@ -24,6 +25,7 @@ from tests.contract.reports import (
 )
 from virtcpr.model import (
     Blackouts,
+    BuildsReport,
     Candidates,
     CertifyReport,
     CheckReport,
@@ -157,6 +159,8 @@ class FakeBackend(FakeAuto):
     savings: list[FakeKeeping[SaveReport]] = field(default_factory=list)
     restorings: list[FakeKeeping[RestoreReport]] = field(default_factory=list)
     discards: list[bool] = field(default_factory=list)
+    batches: list[int | None] = field(default_factory=list)
+    keeps: list[bool] = field(default_factory=list)
     closed: int = 0
     refreshed: list[tuple[str | None, int | None]] = field(default_factory=list)
     not_refreshed: str | None = None
@@ -245,6 +249,18 @@ class FakeBackend(FakeAuto):
             yield upgrade
         finally:
             self.closed += 1
+
+    @contextmanager
+    def open_undo(self, request: Request, batch: int | None) -> Iterator[FakeUpgrade]:
+        self.batches.append(batch)
+        with self.open_upgrade(request) as upgrade:
+            upgrade.result = replace(upgrade.result, undo=True)
+            yield upgrade
+
+    def builds(self, uri: str | None, *, keep: bool) -> BuildsReport:
+        self.keeps.append(keep)
+        self.opening()
+        return BUILDS
 
     def refresh(self, uri: str | None, exit_code: int | None) -> str | None:
         assert self.closed or self.recoveries or exit_code is None, "the lock is free"

@@ -9,6 +9,7 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     Blackouts,
+    BuildsReport,
     Certified,
     CertifiedDomain,
     CertifyReport,
@@ -24,6 +25,7 @@ from virtcpr.model import (
     HookReport,
     HookState,
     Keeping,
+    KeptBuild,
     KeptDomain,
     Mode,
     Outlook,
@@ -270,7 +272,28 @@ HISTORY = HistoryReport(
             41.23456,
             (Phase("spawn", 210.0), Phase("hand-over", 38.12345)),
         ),
-        HistoryEntry("2026-05-05T03:02:01+00:00", "lab", UUID.format(4), Result.ROLLED_BACK, Mode.REBOOT, NEW.version),
+        HistoryEntry(
+            "2026-05-05T03:02:01+00:00",
+            "lab",
+            UUID.format(4),
+            Result.ROLLED_BACK,
+            Mode.REBOOT,
+            NEW.version,
+            batch=12,
+            undoes=11,
+        ),
+    )
+)
+BUILDS = BuildsReport(
+    (
+        KeptBuild(
+            "5e1d3b7a",
+            OLD.version,
+            "2026-05-04T03:02:01+00:00",
+            "/var/lib/virtcpr/builds/5e1d3b7a/usr/bin/qemu-system-x86_64",
+            61_865_984,
+            runs=True,
+        ),
     )
 )
 

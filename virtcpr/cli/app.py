@@ -15,6 +15,7 @@ from virtcpr import __version__
 from virtcpr.cli import completion, log
 from virtcpr.cli.backend import Backend, RealBackend
 from virtcpr.cli.commands import auto as auto_command
+from virtcpr.cli.commands import builds as builds_command
 from virtcpr.cli.commands import certify as certify_command
 from virtcpr.cli.commands import check as check_command
 from virtcpr.cli.commands import history as history_command
@@ -25,6 +26,7 @@ from virtcpr.cli.commands import prepare as prepare_command
 from virtcpr.cli.commands import recover as recover_command
 from virtcpr.cli.commands import restore as restore_command
 from virtcpr.cli.commands import save as save_command
+from virtcpr.cli.commands import undo as undo_command
 from virtcpr.cli.commands import upgrade as upgrade_command
 from virtcpr.cli.failure import INTERRUPTED, Failure
 from virtcpr.cli.late import flags_first
@@ -46,11 +48,13 @@ app.command("prepare")(prepare_command.prepare)
 app.command("plan")(plan_command.plan)
 app.command("certify")(certify_command.certify)
 app.command("upgrade")(upgrade_command.upgrade)
+app.command("undo")(undo_command.undo)
 app.command("auto")(auto_command.auto)
 app.command("save")(save_command.save)
 app.command("restore")(restore_command.restore)
 app.command("recover")(recover_command.recover)
 app.command("history")(history_command.history)
+app.command("builds")(builds_command.builds)
 app.add_typer(hooks_command.app, name="hooks")
 
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from virtcpr.model import (
     AutoReport,
     Blackouts,
+    BuildsReport,
     Candidates,
     CertifyReport,
     CheckReport,
@@ -223,6 +224,20 @@ class Backend(Protocol):
         """
         ...
 
+    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Upgrade]:
+        """As ``open_upgrade``, for the domains of a batch, None: of the last one, back to where they came from.
+
+        :raise VirtcprError: on entering: no such batch, not root, a lock that is held, and the like.
+        """
+        ...
+
+    def builds(self, uri: str | None, *, keep: bool) -> BuildsReport:
+        """The builds that are kept for `undo`; with ``keep``, also what the running domains run in.
+
+        :raise VirtcprError: for a daemon that doesn't answer, not root, a lock that is held.
+        """
+        ...
+
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
         """Read the configuration, look at the running domains and plan; nothing is touched.
 
@@ -327,6 +342,16 @@ class RealBackend:
         from virtcpr.actions.upgrade import open_upgrade
 
         return open_upgrade(request)
+
+    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Upgrade]:
+        from virtcpr.actions.undo import open_undo
+
+        return open_undo(request, batch)
+
+    def builds(self, uri: str | None, *, keep: bool) -> BuildsReport:
+        from virtcpr.actions.builds import report
+
+        return report(uri, keep=keep)
 
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
         from virtcpr.actions.auto.run import open_auto

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -104,13 +104,14 @@ class PlanReport:
 @dataclass(frozen=True)
 class UpgradeReport:
     """What ``upgrade`` did.  ``blackout_ms`` is the total, None if the daemon never went down; ``blackouts`` are
-    those of mode transfer."""
+    those of mode transfer.  ``undo``: it is that of `undo`."""
 
     domains: tuple[DomainReport, ...]
     exit_code: ExitCode
     blackout_ms: float | None = None
     notes: tuple[str, ...] = ()
     blackouts: Blackouts | None = None
+    undo: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class Request:
     (`restore`).  ``trying``: also with what mode transfer was never run with.  A domain whose forecast pause is longer
     than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
     ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
+    ``emulators``: by UUID, instead of ``emulator``.
     ``rollout``: in waves, None: all together.  ``exclude``: patterns of names (fnmatch) that are left out.
     ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and
     ``reboot``).
@@ -199,6 +201,7 @@ class Request:
     rollout: Rollout | None = None
     exclude: tuple[str, ...] = ()
     unready: bool = False
+    emulators: Mapping[str, str] = field(default_factory=dict)
 
 
 class Readying(Enum):
@@ -357,6 +360,27 @@ class HookReport:
     exit_code: ExitCode = ExitCode.DONE
 
 
+@dataclass(frozen=True)
+class KeptBuild:
+    """A build of QEMU that is kept for `undo`, in bytes; ``kept_at`` is ISO 8601; ``runs``: a process runs it."""
+
+    build: str
+    version: str
+    kept_at: str
+    program: str
+    size: int
+    runs: bool
+
+
+@dataclass(frozen=True)
+class BuildsReport:
+    """The oldest first."""
+
+    builds: tuple[KeptBuild, ...]
+    exit_code: ExitCode = ExitCode.DONE
+    notes: tuple[str, ...] = ()
+
+
 # The result of a command.
 Report = (
     ListReport
@@ -371,6 +395,7 @@ Report = (
     | AutoReport
     | HistoryReport
     | CertifyReport
+    | BuildsReport
 )
 
 

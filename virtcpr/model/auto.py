@@ -69,8 +69,12 @@ class AutoReport:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One line of the history.  ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU; ``blackout`` is
-    the one in which mode transfer moved the domain."""
+    """One line of the history.
+
+    ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU, and the builds which binaries; ``blackout`` is
+    the one in which mode transfer moved the domain.  ``batch``: the number of what one command moved, None for moves of
+    version 0.1.0; ``undoes``: the batch that `undo` took back.
+    """
 
     time: str
     name: str
@@ -82,6 +86,10 @@ class HistoryEntry:
     pause_ms: float | None = None
     phases: tuple[Phase, ...] = ()
     blackout: Blackout | None = None
+    batch: int | None = None
+    undoes: int | None = None
+    source_build: str | None = None
+    target_build: str | None = None
 
 
 @dataclass(frozen=True)

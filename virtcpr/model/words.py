@@ -73,10 +73,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two QEMU processes of a swap.  ``version`` is QEMU's own with the package in brackets."""
+    """One of the two QEMU processes of a swap.
+
+    ``version`` is QEMU's own with the package in brackets; ``build``: which binary of that version, None if unknown.
+    """
 
     version: str
     pid: int | None = None
+    build: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from virtcpr.plan.policy import Auto, Fallback, Policy, Prepare
 from virtcpr.plan.windows import Moment
 
 METADATA = "its metadata"
+WENT_BACK = "'virtcpr undo' has taken it back from what is installed; 'virtcpr upgrade' moves it again"
 NOT_A_WISH = "virsh metadata {name} urn:virtcpr:auto:1 --key virtcpr-auto --set '<auto>off</auto>' --live --config"
 
 
@@ -22,7 +23,7 @@ class Candidate:
     """A running domain.  ``outlook`` is for mode transfer, ``live`` and ``reboot`` for these modes, if examined.
 
     ``wish`` is the word in its metadata, None if there is none; ``problem`` says why the installed emulator can't be
-    used.
+    used; ``went_back``: `undo` has taken it back from what is installed.
     """
 
     outlook: Outlook
@@ -30,6 +31,7 @@ class Candidate:
     problem: str | None = None
     reboot: Outlook | None = None
     live: Outlook | None = None
+    went_back: bool = False
 
     @property
     def others(self) -> tuple[Outlook, ...]:
@@ -76,7 +78,9 @@ def wanted(candidate: Candidate, policy: Policy) -> Auto | None:
 
 def to_rehearse(candidate: Candidate, policy: Policy) -> bool:
     """Whether a rehearsal with this domain's twin is useful."""
-    return candidate.outlook.moves and not candidate.problem and wanted(candidate, policy) in (Auto.NOTIFY, Auto.APPLY)
+    if candidate.problem or candidate.went_back:
+        return False
+    return candidate.outlook.moves and wanted(candidate, policy) in (Auto.NOTIFY, Auto.APPLY)
 
 
 def to_copy(candidate: Candidate, policy: Policy) -> bool:
@@ -91,7 +95,7 @@ def to_reboot(candidate: Candidate, policy: Policy) -> bool:
 
 
 def _blocked_in_transfer(candidate: Candidate, policy: Policy) -> bool:
-    blocked = candidate.outlook.verdict is Result.BLOCKED and not candidate.problem
+    blocked = candidate.outlook.verdict is Result.BLOCKED and not candidate.problem and not candidate.went_back
     return blocked and wanted(candidate, policy) is Auto.APPLY
 
 
@@ -124,6 +128,8 @@ def _judged(candidate: Candidate, policy: Policy, moment: Moment) -> AutoDomain:
         )
     if auto is Auto.OFF:
         return replace(_as(outlook, Action.LEFT, f"{METADATA} says off"), findings=())
+    if candidate.went_back:
+        return replace(_as(outlook, Action.LEFT, WENT_BACK), findings=())
     if candidate.problem:
         return replace(_as(outlook, Action.TOLD, f"{candidate.problem}: nothing is done"), findings=())
     if auto is Auto.NOTIFY:

@@ -75,11 +75,12 @@ class Outcome:
         """The QEMU in which the domain ran when it was examined; None if unknown."""
         if self.facts.process is None or self.facts.qemu is None:
             return None
-        return Side(self.facts.qemu.version, self.facts.process.pid)
+        return Side(self.facts.qemu.version, self.facts.process.pid, self.facts.process.build)
 
     def target(self, pid: int | None = None) -> Side | None:
         """The installed QEMU, with the process id of new QEMU if there is one; None if it can't be used."""
-        return None if self.facts.emulator.problem else Side(self.facts.emulator.version, pid)
+        emulator = self.facts.emulator
+        return None if emulator.problem else Side(emulator.version, pid, emulator.build or None)
 
     def outlook(self) -> Outlook:
         """What will be done with the domain."""

@@ -42,7 +42,8 @@ class Policy:
     """The configuration; the defaults apply to an empty file.
 
     ``max_pause_ms`` is in milliseconds, ``max_blackout_s`` and ``pause_between_s`` in seconds.  0 means no limit
-    there, in ``wave`` and in ``parallel``, and no canary in ``canary``.
+    there, in ``wave`` and in ``parallel``, and no canary in ``canary``.  ``keep_builds`` are kept for `undo`, for
+    ``keep_days``; 0: none.
     """
 
     auto: Auto = Auto.NOTIFY
@@ -58,6 +59,8 @@ class Policy:
     prepare: Prepare = Prepare.NEVER
     prometheus: str = ""
     mail: str = ""
+    keep_builds: int = 2
+    keep_days: int = 30
 
     def open(self, moment: Moment) -> bool:
         """Whether guests may be moved then."""
@@ -128,6 +131,8 @@ KEYS: Mapping[str, Key] = {
     "parallel": Key("parallel", NUMBER, _number),
     "fallback": Key("fallback", '"notify" or "reboot"', Fallback),
     "prepare": Key("prepare", '"never" or "live"', Prepare),
+    "keep.builds": Key("keep_builds", NUMBER, _number),
+    "keep.days": Key("keep_days", NUMBER, _number),
     "results.prometheus": Key("prometheus", 'an absolute path that ends with .prom, or ""', _textfile),
     "results.mail": Key("mail", 'one address, or ""', _address),
 }

@@ -19,6 +19,7 @@ SEEN = {
     "descriptors": "test_refusals.py",
     **dict.fromkeys(["long-pause", "long-blackout"], "test_limits.py"),
     **dict.fromkeys(["vetoed", "guest-vetoed"], "test_waves.py"),
+    "not-kept": "test_undo.py",
     "rehearsal": "test_rehearsal.py",
     "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",

@@ -16,6 +16,7 @@ import pytest
 
 from virtcpr.actions.auto import notify, prometheus
 from virtcpr.actions.records import history, moved, system_journal
+from virtcpr.actions.records.batch import Batch
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
 from virtcpr.host.report import journald, mail, notify_d
@@ -147,7 +148,9 @@ def test_a_move_by_hand_is_in_the_journal_and_in_the_history(journal: Callable[[
 
 def test_a_move_that_was_settled_later_is_there_too(journal: Callable[[], list[dict[str, str]]]) -> None:
     for settled in Settled:
-        moved.note_settled(Recovered("web", "u1", "", "", "", settled, "why"), Mode.TRANSFER, "10.0.2", "10.0.13")
+        outcome = Recovered("web", "u1", "", "", "", settled, "why")
+        moved.note_settled(outcome, Mode.TRANSFER, Side("10.0.2"), Side("10.0.13"), Batch(7, undoes=5))
+    assert {(entry.batch, entry.undoes) for entry in history.entries()} == {(7, 5)}
     assert [(entry.result, entry.source, entry.target) for entry in history.entries()] == [
         (Result.UPGRADED, "10.0.2", "10.0.13"),
         (Result.ROLLED_BACK, "10.0.2", "10.0.13"),
@@ -233,7 +236,7 @@ def test_a_command_by_hand_refreshes_prometheus(tmp_path: Path, monkeypatch: pyt
     movable = Candidate(Outlook("db", "u2", None, None))
     monkeypatch.setattr(prometheus, "Connection", connected)
     monkeypatch.setattr(prometheus, "probed", lambda *_: [(None, current), (None, movable)])
-    monkeypatch.setattr(prometheus, "candidate", lambda move: move)
+    monkeypatch.setattr(prometheus, "candidate", lambda move, _moves: move)
     prometheus.refresh(None, 3)
     lines = path.read_text().splitlines()
     assert "virtcpr_outdated_domains 1" in lines

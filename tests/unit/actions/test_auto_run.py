@@ -16,6 +16,7 @@ from virtcpr.actions.auto import candidates, notify, pending
 from virtcpr.actions.auto import run as auto
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
+from virtcpr.actions.records.configuration import configured
 from virtcpr.errors import HostError, ParseError, Unsettled, UsageError, VirtcprError
 from virtcpr.host.files import config_files
 from virtcpr.host.processes.interrupt import Interrupt
@@ -425,7 +426,7 @@ def test_only_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_configuration_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_files, "documents", lambda: [("virtcpr.toml", 'auto = "off"')])
-    assert candidates.configured().auto is Auto.OFF
+    assert configured().auto is Auto.OFF
     now, said = datetime.now(), candidates.this_moment()
     assert abs(datetime(said.year, said.month, said.day) + timedelta(minutes=said.minute) - now) < timedelta(minutes=2)
     assert said.weekday == datetime(said.year, said.month, said.day).weekday()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from virtcpr.actions.records import moved
+from virtcpr.actions.records import builds, moved
 from virtcpr.actions.rollout.waves import Waves
 from virtcpr.actions.transfer import batch as batch_module
 from virtcpr.actions.transfer.batch import Batch
@@ -64,6 +64,7 @@ class FakeGroup:
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     monkeypatch.setattr(moved, "note", lambda report: names.append(report.name))
+    monkeypatch.setattr(builds, "keep", lambda _: ())
     monkeypatch.setattr(batch_module, "Group", FakeGroup)
     monkeypatch.setattr(FakeGroup, "sizes", [])
     monkeypatch.setattr(FakeGroup, "after", None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions.records import moved
+from virtcpr.actions.records import builds, moved
 from virtcpr.actions.rollout import guest, notice
 from virtcpr.actions.rollout import waves as waves_module
 from virtcpr.actions.rollout.waves import Waves
@@ -131,6 +131,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(guest, "ask", ask)
     monkeypatch.setattr(guest, "tell", lambda _, facts: seen.append(f"after {facts.name}"))
     monkeypatch.setattr(moved, "note", lambda _: None)
+    monkeypatch.setattr(builds, "keep", lambda _: ())
     return seen
 
 
@@ -158,6 +159,21 @@ def test_after_a_failure_the_rest_is_not_touched(batch: Batch, waves: list[str],
     assert batch.waves == waves
     assert {move.reason.partition(": ")[2] for move in batch.moves[3:]} == {left}
     assert {move.result for move in batch.moves[3:]} == {Result.ROLLED_BACK}
+
+
+def test_the_builds_that_guests_leave_are_kept_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be is a note: the guests are moved all the same."""
+    batch = Batch("abc", blocked="b")
+    seen: list[str] = []
+
+    def keep(domains: Any) -> tuple[str, ...]:
+        assert batch.waves == []
+        seen.extend(facts.name for facts in domains)
+        return ("no room",)
+
+    monkeypatch.setattr(builds, "keep", keep)
+    assert in_waves(batch, Rollout()).run(print).notes == ("no room",)
+    assert (seen, batch.waves) == (["a", "c"], ["ac"])
 
 
 def test_nothing_is_begun_while_one_is_unsettled() -> None:

@@ -331,6 +331,7 @@ ELSEWHERE = {
     "long-blackout",
     "vetoed",
     "guest-vetoed",
+    "not-kept",
     "rehearsal",
     "rehearsal-unsure",
     "refused-before",

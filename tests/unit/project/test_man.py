@@ -131,7 +131,8 @@ def test_it_shows_how_a_command_is_given(name: str) -> None:
     (lines, *_) = [block.astext().splitlines() for block in part.findall(nodes.literal_block)]
     assert all(line.startswith(f"virtcpr {name}") for line in lines)
     arguments = [one for one in COMMANDS[name].params if one.param_type_name == "argument"]
-    assert any("DOMAIN" in line for line in lines) == bool(arguments)
+    shown = {str(one.name).upper() for one in arguments}
+    assert {word for line in lines for word in ("DOMAIN", "BATCH") if word in line} == shown
     if not any("[OPTION]..." in line for line in lines):
         for option in options(part):
             assert any(option in line for line in lines)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from virtcpr.actions.transfer.move import Move
-from virtcpr.host.files import config_files
+from virtcpr.model import HistoryEntry
 from virtcpr.plan import auto
 from virtcpr.plan.auto import Candidate
-from virtcpr.plan.policy import Policy, policy
+from virtcpr.plan.undo import went_back
 from virtcpr.plan.windows import Moment
-
-
-def configured() -> Policy:
-    """The policy of the configuration files.  Raises HostError and ParseError."""
-    return policy(config_files.documents())
 
 
 def this_moment() -> Moment:
@@ -23,8 +19,9 @@ def this_moment() -> Moment:
     return Moment(now.year, now.month, now.day, now.weekday(), now.hour * 60 + now.minute)
 
 
-def candidate(move: Move) -> Candidate:
-    """A running domain, as mode transfer sees it."""
+def candidate(move: Move, moves: Mapping[str, HistoryEntry]) -> Candidate:
+    """A running domain, as mode transfer sees it; ``moves``: the last one of each, by UUID."""
     emulator = move.facts.emulator
     problem = f"the installed emulator {emulator.path} {emulator.problem}" if emulator.problem else None
-    return Candidate(move.outlook(), auto.wish(move.facts), problem)
+    back = went_back(moves.get(move.facts.uuid), emulator.build)
+    return Candidate(move.outlook(), auto.wish(move.facts), problem, went_back=back)

@@ -8,8 +8,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from virtcpr.actions.auto.candidates import candidate, configured, this_moment
+from virtcpr.actions.auto.candidates import candidate, this_moment
 from virtcpr.actions.records import history
+from virtcpr.actions.records.configuration import configured
 from virtcpr.actions.transfer.move import probed
 from virtcpr.errors import VirtcprError
 from virtcpr.host.files.atomic import write_public
@@ -48,7 +49,8 @@ def _last_exit_code(path: Path) -> int:
 
 def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:
     with Connection(uri) as connection:
-        candidates = [candidate(move) for _, move in probed(connection, Request(every=True, uri=uri))]
+        moves = history.last_moves()
+        candidates = [candidate(move, moves) for _, move in probed(connection, Request(every=True, uri=uri))]
     domains = auto.plan(candidates, rules, this_moment()).domains
     waiting = (replace(one, action=Action.WAITING) if one.action is Action.MOVE else one for one in domains)
     return AutoReport(tuple(waiting), ExitCode(exit_code))
@@ -56,7 +58,7 @@ def _look(uri: str | None, rules: Policy, exit_code: int) -> AutoReport:
 
 def write(rules: Policy, report: AutoReport) -> None:
     """Write the report, and the pause of each domain's last move.  Raises HostError."""
-    pauses = history.last_pauses()
+    pauses = {uuid: entry.pause_ms for uuid, entry in history.last_moves().items()}
     domains = (
         one if one.pause_ms is not None else replace(one, pause_ms=pauses.get(one.uuid)) for one in report.domains
     )

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from virtcpr.actions.auto import notify
-from virtcpr.actions.auto.candidates import candidate, configured, this_moment
+from virtcpr.actions.auto.candidates import candidate, this_moment
 from virtcpr.actions.auto.pending import Note
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.prepare import open_preparation
 from virtcpr.actions.records import history
+from virtcpr.actions.records.configuration import configured
 from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.move import probed
@@ -121,8 +122,10 @@ def _look(uri: str | None, rules: Policy) -> AutoPlan:
     pauses = {mode: history.pauses(mode) for mode in AVAILABLE}
     with Connection(uri) as connection:
         pairs = probed(connection, Request(every=True, uri=uri))
-        rehearse_outcomes([pair for pair in pairs if auto.to_rehearse(candidate(pair[1]), rules)], Mode.TRANSFER)
-        candidates = [candidate(move) for _, move in pairs]
+        moves = history.last_moves()
+        tried = [pair for pair in pairs if auto.to_rehearse(candidate(pair[1], moves), rules)]
+        rehearse_outcomes(tried, Mode.TRANSFER)
+        candidates = [candidate(move, moves) for _, move in pairs]
         candidates = [
             replace(guest, outlook=with_forecast(guest.outlook, pauses[Mode.TRANSFER])) for guest in candidates
         ]

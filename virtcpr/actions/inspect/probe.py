@@ -189,12 +189,17 @@ def _line(pid: int) -> CommandLine | None:
 class Probe:
     """Collects the facts about domains.  Facts about the host and the emulators are read once."""
 
-    def __init__(self, emulator: str | None = None, *, ping: bool = False) -> None:
-        """``emulator`` replaces the emulator in each domain's XML; ``ping``: ask the guest agents, too.
+    def __init__(
+        self, emulator: str | None = None, *, emulators: Mapping[str, str] | None = None, ping: bool = False
+    ) -> None:
+        """``emulator`` replaces the emulator in each domain's XML, ``emulators`` in that of a domain, by its UUID.
+
+        ``ping``: ask the guest agents, too.
 
         Raises HostError if libvirt's configuration can't be read.
         """
         self.emulator = emulator
+        self.by_uuid = emulators or {}
         self.ping = ping
         self.emulators = Emulators()
         self.conf = _qemu_conf()
@@ -228,7 +233,7 @@ class Probe:
             reason="",
             xml=xml,
             persistent_xml=persistent,
-            emulator=self._emulator(xml),
+            emulator=self._emulator(domain, xml),
             saved=domain.has_saved_state(),
             host=self.host,
         )
@@ -249,7 +254,7 @@ class Probe:
             waits=waits,
             xml=xml,
             persistent_xml=domain.persistent_xml(),
-            emulator=self._emulator(xml),
+            emulator=self._emulator(domain, xml),
             host=self.host,
             lock_manager=self.lock_manager,
             session=PATHS is not SYSTEM,
@@ -259,9 +264,10 @@ class Probe:
         found = {kind: display_password(status_xml, kind, default) for kind, default in self.passwords.items()}
         return {kind: password for kind, password in found.items() if password is not None}
 
-    def _emulator(self, xml: str) -> Emulator:
+    def _emulator(self, domain: Domain, xml: str) -> Emulator:
         """The emulator that the domain should run in.  Raises ParseError."""
-        return self.emulators.get(self.emulator or LiveDomain.of(xml).emulator)
+        named = self.by_uuid.get(domain.uuid) or self.emulator
+        return self.emulators.get(named or LiveDomain.of(xml).emulator)
 
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         path = STATE_DIR / f"{domain.name}.xml"

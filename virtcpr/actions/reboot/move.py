@@ -88,7 +88,7 @@ def planned(connection: Connection, request: Request) -> list[Move]:
 
     Raises UsageError and HostError; a problem of one domain is in its move.
     """
-    probe = Probe(request.emulator, ping=request.suspend)
+    probe = Probe(request.emulator, emulators=request.emulators, ping=request.suspend)
     pairs = [(domain, Move.of(probe.facts(domain), request)) for domain in chosen(connection, request)]
     moves = [move for _, move in pairs]
     refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.REBOOT))

@@ -31,6 +31,7 @@ from virtcpr.model import (
     Mode,
     Recovered,
     Settled,
+    Side,
 )
 from virtcpr.plan.outcome import amended
 from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
@@ -61,7 +62,8 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
         for record in records:
             outcomes.append(settle(connection, record, emulators, dry_run=dry_run))
             if not dry_run and record.saved.purpose is Purpose.UPGRADE:
-                moved.note_settled(outcomes[-1], Mode.REBOOT, record.saved.qemu, _version(record, emulators))
+                source = Side(record.saved.qemu) if record.saved.qemu else None
+                moved.note_settled(outcomes[-1], Mode.REBOOT, source, _target(record, emulators))
         if not dry_run:
             connection, _, problems = strip.strip_in_blackout(connection, {})
             for problem in problems:
@@ -71,10 +73,11 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     return tuple(outcomes)
 
 
-def _version(record: Record, emulators: Emulators) -> str | None:
-    """The version of QEMU that the guest was to be moved to; None if that can't be told."""
+def _target(record: Record, emulators: Emulators) -> Side | None:
+    """The QEMU that the guest was to be moved to; None if that can't be told."""
     with suppress(VirtcprError):
-        return emulators.get(record.saved.emulator or record.saved.live.emulator).version or None
+        emulator = emulators.get(record.saved.emulator or record.saved.live.emulator)
+        return Side(emulator.version, build=emulator.build) if emulator.version else None
     return None
 
 

@@ -44,14 +44,11 @@ def blackouts(mode: Mode = Mode.TRANSFER) -> list[Blackout]:
     return seen
 
 
-def last_pauses() -> dict[str, float]:
-    """UUID of a domain → the pause of its last upgrade in either mode, in ms."""
-    pauses = {}
+def last_moves() -> dict[str, HistoryEntry]:
+    """UUID of a domain → its last move, in whatever mode.  A history that can't be read counts as empty."""
     with suppress(OSError):
-        for entry in entries():
-            if entry.result is Result.UPGRADED and entry.pause_ms is not None:
-                pauses[entry.uuid] = entry.pause_ms
-    return pauses
+        return {entry.uuid: entry for entry in entries() if entry.result is Result.UPGRADED}
+    return {}
 
 
 def entries() -> Iterator[HistoryEntry]:
@@ -74,6 +71,10 @@ def _entry(line: Mapping[str, Any]) -> HistoryEntry:
         pause_ms=None if pause is None else float(pause),
         phases=tuple(Phase(str(name), float(ms)) for name, ms in line.get("phases", {}).items()),
         blackout=_blackout(line.get("blackout")),
+        batch=_number(line.get("batch")),
+        undoes=_number(line.get("undoes")),
+        source_build=_text(line.get("from_build")),
+        target_build=_text(line.get("to_build")),
     )
 
 
@@ -85,16 +86,24 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def append(moved: DomainReport) -> None:
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def append(moved: DomainReport, batch: int | None = None, undoes: int | None = None) -> None:
     """Append one line, durably.  A failure is only logged."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "batch": batch,
+        "undoes": undoes,
         "name": moved.name,
         "uuid": moved.uuid,
         "result": moved.result.value,
         "mode": moved.mode.value if moved.mode else None,
         "from": moved.source.version if moved.source else None,
         "to": moved.target.version if moved.target else None,
+        "from_build": moved.source.build if moved.source else None,
+        "to_build": moved.target.build if moved.target else None,
         "pause_ms": moved.pause_ms,
         "phases": {phase.name: phase.ms for phase in moved.phases},
         "blackout": asdict(moved.blackout) if moved.blackout else None,

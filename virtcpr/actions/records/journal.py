@@ -35,7 +35,7 @@ class Entry:
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
     which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``ports``: the TCP ports taken from
     old QEMU (``tcp_ports.Noted``).  ``expected``: old QEMU's answers to libvirt's queries, None before they were read.
-    ``source`` and ``target`` are the versions of QEMU, for the history.
+    ``source``, ``target`` (versions of QEMU), the builds, and ``batch`` and ``undoes`` are for the history.
     ``oom_score_adj``: whom the kernel kills first if memory runs out, as it was for old QEMU.
     """
 
@@ -54,6 +54,10 @@ class Entry:
     source: str | None = document.new(None)
     target: str | None = document.new(None)
     oom_score_adj: int = document.new(0)
+    source_build: str | None = document.new(None)
+    target_build: str | None = document.new(None)
+    batch: int | None = document.new(None)
+    undoes: int | None = document.new(None)
 
     @property
     def answers(self) -> Answers | None:

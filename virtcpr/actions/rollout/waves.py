@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from virtcpr.actions.records import moved
+from virtcpr.actions.records import builds, moved
 from virtcpr.actions.rollout import guest, notice
 from virtcpr.errors import UsageError
 from virtcpr.host.libvirt.connection import Connection
@@ -97,6 +98,7 @@ class Waves(Generic[Move]):
         rolled back: they weren't touched.  SIGINT, SIGTERM and SIGHUP roll back every move before its point of no
         return; the others are finished.
         """
+        notes = builds.keep(move.facts for move in self._ready)
         ended = [(move.facts.name, move.result, True) for move in self.batch.moves if self._decided_canary(move)]
         self.halted = self._why_not(ended)
         with self.interrupt:
@@ -113,7 +115,8 @@ class Waves(Generic[Move]):
                 if number < len(planned) and not self._why_not(ended):
                     self._pause(watch)
                 self.halted = self._why_not(ended)
-        return self.batch.report()
+        report = self.batch.report()
+        return replace(report, notes=(*report.notes, *notes))
 
     def _move(self, wave: Wave[Move], place: notice.Place, watch: Watch) -> None:
         """Ask the administrator's programs and the guests, and move those that they let pass.

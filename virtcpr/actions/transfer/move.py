@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
-from virtcpr.actions.records import history
+from virtcpr.actions.records import batch, history
 from virtcpr.actions.records.journal import Entry, Journal
 from virtcpr.actions.rehearsal.rehearse import rehearse_outcomes
 from virtcpr.actions.transfer.handover import HandOver
@@ -74,6 +74,7 @@ class Move(Outcome):
     def journal(self, daemon: Mapping[str, object]) -> Journal:
         """The journal of the plan; nothing is written yet.  ``daemon`` is how libvirt's daemon is started again."""
         assert self.plan is not None
+        belongs = batch.current()
         return Journal(
             Entry(
                 uuid=self.plan.uuid,
@@ -85,6 +86,10 @@ class Move(Outcome):
                 daemon=daemon,
                 source=self.facts.qemu.version if self.facts.qemu else None,
                 target=self.facts.emulator.version or None,
+                source_build=self.facts.process.build if self.facts.process else None,
+                target_build=self.facts.emulator.build or None,
+                batch=belongs.number,
+                undoes=belongs.undoes,
                 oom_score_adj=oom.score(Process(self.plan.pid, self.plan.started)),
             )
         )
@@ -172,5 +177,5 @@ def parallel(request: Request) -> int:
 
 def probed(connection: Connection, request: Request, *, ping: bool = False) -> list[tuple[Domain, Move]]:
     """Each domain of the request with its move, not rehearsed yet."""
-    probe = Probe(request.emulator, ping=ping)
+    probe = Probe(request.emulator, emulators=request.emulators, ping=ping)
     return [(domain, Move.of(probe.facts(domain), request)) for domain in chosen(connection, request)]

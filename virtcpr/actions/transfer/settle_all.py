@@ -9,12 +9,13 @@ from dataclasses import replace
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.records import journal, moved, quarantine
+from virtcpr.actions.records.batch import Batch
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import settle_quarantined
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
-from virtcpr.model import Mode, Recovered, Settled
+from virtcpr.model import Mode, Recovered, Settled, Side
 from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,11 @@ def _note(journals: list[Journal], settled: list[Recovered]) -> None:
     entries = {record.entry.uuid: record.entry for record in journals}
     for outcome in settled:
         if entry := entries.get(outcome.uuid):
-            moved.note_settled(outcome, Mode.LIVE if entry.guest.copied else Mode.TRANSFER, entry.source, entry.target)
+            mode = Mode.LIVE if entry.guest.copied else Mode.TRANSFER
+            source = Side(entry.source, build=entry.source_build) if entry.source else None
+            target = Side(entry.target, build=entry.target_build) if entry.target else None
+            batch = None if entry.batch is None else Batch(entry.batch, entry.undoes)
+            moved.note_settled(outcome, mode, source, target, batch)
 
 
 def _unhooked(outcome: Recovered) -> Recovered:

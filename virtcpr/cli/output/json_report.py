@@ -11,6 +11,7 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     Blackouts,
+    BuildsReport,
     CertifiedDomain,
     CertifyReport,
     CheckedDomain,
@@ -50,7 +51,7 @@ def dump(outcome: Report) -> str:
 
 def failure(command: str | None, failed: Failure) -> str:
     """The JSON object of a command that failed as a whole."""
-    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "auto", "restore") else {}
+    blackout: dict[str, Any] = {"blackout_ms": None} if command in ("upgrade", "undo", "auto", "restore") else {}
     error = {"code": failed.code, "message": failed.message, "hint": failed.hint}
     return _dump({**_envelope(command, failed.exit_code, []), **blackout, "error": error})
 
@@ -116,7 +117,7 @@ def _(outcome: PrepareReport) -> dict[str, Any]:
 def _(outcome: UpgradeReport) -> dict[str, Any]:
     domains = [_domain(domain) for domain in outcome.domains]
     return {
-        **_envelope("upgrade", outcome.exit_code, domains),
+        **_envelope("undo" if outcome.undo else "upgrade", outcome.exit_code, domains),
         "blackout_ms": _ms(outcome.blackout_ms),
         "blackouts": _blackouts(outcome.blackouts),
         **_notes(outcome.notes),
@@ -136,6 +137,25 @@ def _(outcome: AutoReport) -> dict[str, Any]:
 @document.register
 def _(outcome: HistoryReport) -> dict[str, Any]:
     return {**_envelope("history", outcome.exit_code, []), "entries": [_entry(entry) for entry in outcome.entries]}
+
+
+@document.register
+def _(outcome: BuildsReport) -> dict[str, Any]:
+    return {
+        **_envelope("builds", outcome.exit_code, []),
+        "builds": [
+            {
+                "build": one.build,
+                "version": one.version,
+                "kept_at": one.kept_at,
+                "program": one.program,
+                "size": one.size,
+                "runs": one.runs,
+            }
+            for one in outcome.builds
+        ],
+        **_notes(outcome.notes),
+    }
 
 
 @document.register
@@ -198,6 +218,8 @@ def _automatic(domain: AutoDomain) -> dict[str, Any]:
 def _entry(entry: HistoryEntry) -> dict[str, Any]:
     return {
         "time": entry.time,
+        "batch": entry.batch,
+        "undoes": entry.undoes,
         "name": entry.name,
         "uuid": entry.uuid,
         "result": entry.result.value,

@@ -10,6 +10,7 @@ from virtcpr.cli.output import json_report
 from virtcpr.cli.session import Output, Session
 from virtcpr.model import (
     AutoReport,
+    BuildsReport,
     CertifyReport,
     CheckReport,
     ExitCode,
@@ -64,6 +65,8 @@ def report(session: Session, outcome: Report) -> str:
             return _draw(session, tables.auto(outcome))
         case HistoryReport():
             return _draw(session, tables.history(outcome))
+        case BuildsReport():
+            return _draw(session, tables.builds(outcome))
         case SaveReport():
             return _draw(session, keeping.save(outcome))
         case RestoreReport():

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from virtcpr.cli.output import cells
 from virtcpr.cli.output.cells import NOTHING
 from virtcpr.cli.output.layout import Cell, Row, Table
-from virtcpr.cli.output.text import count, local_time, milliseconds, visible
+from virtcpr.cli.output.text import count, local_time, milliseconds, size, visible
 from virtcpr.model import (
     AVAILABLE,
     Action,
     AutoReport,
     Blackouts,
+    BuildsReport,
     CheckReport,
     DomainReport,
     DomainRow,
@@ -266,6 +267,7 @@ def history(report: HistoryReport) -> Table:
     rows = tuple(
         Row(
             (
+                Cell(NOTHING if entry.batch is None else str(entry.batch)),
                 Cell(local_time(entry.time)),
                 Cell(visible(entry.name)),
                 cells.result(entry.result),
@@ -277,8 +279,27 @@ def history(report: HistoryReport) -> Table:
         for entry in report.entries
     )
     return Table(
-        ("TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"), rows, f"nothing was moved yet{_of(report.uri)}"
+        ("BATCH", "TIME", "DOMAIN", "RESULT", "MODE", "FROM", "TO", "PAUSE"),
+        rows,
+        f"nothing was moved yet{_of(report.uri)}",
     )
+
+
+def builds(report: BuildsReport) -> Table:
+    """``builds``, times in the local time zone."""
+    rows = tuple(
+        Row(
+            (
+                cells.versions(one.version, None)[0],
+                Cell(local_time(one.kept_at)),
+                Cell(size(one.size)),
+                Cell("runs" if one.runs else NOTHING),
+                Cell(visible(one.program)),
+            )
+        )
+        for one in report.builds
+    )
+    return Table(("QEMU", "KEPT", "SIZE", "PROCESSES", "PROGRAM"), rows, "no builds are kept", report.notes)
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:

@@ -342,15 +342,19 @@ def with_options(options: Collection[tuple[str, str]]) -> list[Process]:
 
 
 def has_modules(process: Process, package: str) -> bool:
-    """Whether a QEMU that was replaced on disk still finds modules of its own build.
+    """Whether QEMU still finds modules of its own build, also if it was replaced on disk."""
+    return not os.readlink(process.path / "exe").endswith(" (deleted)") or old_modules(package) is not None
+
+
+def old_modules(package: str) -> Path | None:
+    """The modules of a QEMU that was replaced on disk; None if they are gone.
 
     QEMU looks in /run/qemu, in a directory named after its package's version, with other characters as underscores
     (util/module.c, module_load).  Not every package keeps the old modules there.
     """
-    if not os.readlink(process.path / "exe").endswith(" (deleted)"):
-        return True
     name = re.sub(r"[^A-Za-z0-9+\-.~]", "_", package).strip("_")
-    return any(path.name.strip("_") == name and any(path.glob("*.so")) for path in OLD_MODULES.glob("*"))
+    kept = (path for path in OLD_MODULES.glob("*") if path.name.strip("_") == name and any(path.glob("*.so")))
+    return next(kept, None)
 
 
 def own_memory(process: Process) -> int:

@@ -63,10 +63,15 @@ def firmware(path: str) -> str:
     A package that replaces a file changes the time of its directory.
     """
     try:
-        directories = run([*as_user(_nobody()), path, "-L", "help"]).split()
+        directories = firmware_directories(path)
     except HostError:
         return ""
     return " ".join(f"{name}@{os.stat(name).st_mtime_ns}" for name in directories if os.path.isdir(name))
+
+
+def firmware_directories(path: str) -> list[str]:
+    """Where a QEMU binary looks for firmware, whether there is something or not.  Raises HostError."""
+    return run([*as_user(_nobody()), path, "-L", "help"]).split()
 
 
 def _nobody() -> User | None:

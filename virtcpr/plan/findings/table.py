@@ -88,6 +88,13 @@ GUEST_VETOED = Rule(
     "virsh metadata {name} urn:virtcpr:notice:1 --remove --live --config", "actions/rollout/guest.py",
 )
 
+NOT_KEPT = Rule(
+    "not-kept", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "the QEMU that it came from ({version}) isn't kept on this host",
+    "install its packages, then 'virtcpr upgrade {name}'; keep.builds in virtcpr.toml keeps it next time",
+    "actions/undo.py",
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -505,6 +512,7 @@ DRIFT = (
     LONG_BLACKOUT,
     VETOED,
     GUEST_VETOED,
+    NOT_KEPT,
 )
 
 REHEARSAL = (NO_GO, REFUSED, UNSURE)

@@ -1,0 +1,70 @@
+"""Keep the builds that guests are moved away from, as long as the configuration says."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from virtcpr.actions.records.batch import current
+from virtcpr.actions.records.configuration import configured
+from virtcpr.domain.facts import DomainFacts
+from virtcpr.errors import VirtcprError
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import kept
+from virtcpr.plan.undo import surplus
+
+log = logging.getLogger(__name__)
+
+
+def keep(domains: Iterable[DomainFacts]) -> tuple[str, ...]:
+    """Keep what these guests run in, and remove what is kept for too long; returns what could not be done.
+
+    Nothing is kept by `undo`.  Raises nothing: a guest can be moved without a way back.
+    """
+    if current().undoes is not None:
+        return ()
+    try:
+        rules = configured()
+    except VirtcprError as error:
+        return (f"{error.message}: no build of QEMU is kept for 'virtcpr undo'",)
+    if not rules.keep_builds:
+        return ()
+    left = {facts.process.build: facts for facts in domains if facts.process is not None}
+    problems = tuple(filter(None, map(_keep, left.values())))
+    purge(rules.keep_builds, rules.keep_days, left.keys())
+    return problems
+
+
+def purge(most: int, days: int, leaving: Collection[str] = ()) -> None:
+    """Remove what is more than ``most`` builds, or older than ``days``, but never what a process runs, or what guests
+    are ``leaving``.  A failure is only logged."""
+    kept.remove_halves()
+    needed, builds = kept.running(), kept.builds()
+    known = [(one.build, _seconds(one.kept_at), one.program in needed or one.build in leaving) for one in builds]
+    going = surplus(known, most, days, time.time())
+    for one in builds:
+        if one.build in going:
+            try:
+                kept.remove(one)
+            except VirtcprError as error:
+                log.warning("%s", error.message)
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _keep(facts: DomainFacts) -> str | None:
+    """Why it can't be kept."""
+    assert facts.process is not None
+    assert facts.qemu is not None
+    try:
+        process = Process(facts.process.pid, facts.process.started)
+        kept.keep(process, facts.process.build, facts.qemu.version, facts.qemu.package)
+    except VirtcprError as error:
+        return f"{error.message}: there is no way back to it by 'virtcpr undo'"
+    except OSError as error:  # the guest ended
+        return f"QEMU {facts.qemu.version} can't be kept: {error.strerror}; there is no way back to it"
+    return None

@@ -1,0 +1,182 @@
+"""Builds of QEMU that guests were moved away from, each whole below a directory of its own: what `undo` runs.
+
+QEMU finds its modules and firmware relative to its program if that isn't where it was built for (QEMU util/cutils.c,
+get_relocated_path()), so that a build needs no wrapper, no option and no environment there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from virtcpr.errors import HostError
+from virtcpr.host.files.atomic import make_private, write_public
+from virtcpr.host.processes import proc
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.emulator import firmware_directories
+from virtcpr.host.system.paths import PATHS
+
+DIRECTORY = PATHS.state / "builds"
+RECORD = "build.json"
+HALF = ".half-"
+MODULES = ("usr/lib/*/qemu", "usr/lib64/qemu", "usr/lib/qemu")  # of Debian, Fedora, Arch
+DELETED = " (deleted)"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """``build`` as of the process that ran it; ``kept_at`` is ISO 8601; ``program``: the path to run it by."""
+
+    build: str
+    version: str
+    kept_at: str
+    program: str
+
+
+def builds() -> list[Kept]:
+    """What is kept, the newest last.  What can't be read, or others than root could have changed, is left out."""
+    found = []
+    for record in DIRECTORY.glob(f"*/{RECORD}"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            document = json.loads(record.read_text(encoding="utf-8"))
+            kept = Kept(**{name: str(document[name]) for name in ("build", "version", "kept_at", "program")})
+            kept = replace(kept, program=str(record.parent / kept.program.lstrip("/")))
+            if all(_own(path) for path in (record.parent, Path(kept.program))):
+                found.append(kept)
+    return sorted(found, key=lambda kept: kept.kept_at)
+
+
+def keep(process: Process, build: str, version: str, package: str) -> None:
+    """Keep what a QEMU runs, unless it is kept already: its program, also if it was deleted meanwhile, and as much of
+    its modules and firmware as is there.
+
+    Raises HostError if that can't be written, or if others than root could have changed the program.
+    """
+    try:
+        if kept := next((kept for kept in builds() if kept.build == build), None):
+            _left_again(kept)
+            return
+        _open_to_guests()
+        with TemporaryDirectory(prefix=HALF, dir=DIRECTORY, ignore_cleanup_errors=True) as name:
+            half = Path(name)
+            half.chmod(0o755)
+            program = _copy(process, half, package)
+            write_public(half / RECORD, json.dumps(asdict(Kept(build, version, _now(), program))))
+            half.rename(DIRECTORY / build.replace(":", "-"))
+    except OSError as error:
+        raise HostError(f"QEMU {version} can't be kept in {DIRECTORY}: {error.strerror}") from error
+
+
+def remove(kept: Kept) -> None:
+    """Raises HostError if something is left."""
+    try:
+        shutil.rmtree(DIRECTORY / kept.build.replace(":", "-"))
+    except OSError as error:
+        raise HostError(f"QEMU {kept.version} can't be removed from {DIRECTORY}: {error.strerror}") from error
+
+
+def remove_halves() -> None:
+    """What a killed virtcpr has left."""
+    for path in DIRECTORY.glob(f"{HALF}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def size(kept: Kept) -> int:
+    """In bytes, as far as it can be read."""
+    files = (Path(at, name) for at, _, names in os.walk(DIRECTORY / kept.build.replace(":", "-")) for name in names)
+    total = 0
+    for path in files:
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+def running() -> frozenset[str]:
+    """The programs that processes of this host run."""
+    programs = set()
+    for exe in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):
+            programs.add(os.readlink(exe).removesuffix(DELETED))
+    return frozenset(programs)
+
+
+def _open_to_guests() -> None:
+    """QEMU runs as a user of its own, who can reach these programs, and list nothing on the way."""
+    make_private(DIRECTORY)
+    if os.geteuid() == 0:
+        DIRECTORY.parent.chmod(0o711)
+        DIRECTORY.chmod(0o711)
+
+
+def _left_again(kept: Kept) -> None:
+    """Its time begins anew."""
+    place = DIRECTORY / kept.build.replace(":", "-")
+    kept = replace(kept, kept_at=_now(), program=kept.program.removeprefix(str(place)))
+    write_public(place / RECORD, json.dumps(asdict(kept)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _copy(process: Process, to: Path, package: str) -> str:
+    """Returns the path of the program, as if ``to`` were the root directory."""
+    link = os.readlink(process.path / "exe")
+    gone, program = link.endswith(DELETED), link.removesuffix(DELETED)
+    place = to / program.lstrip("/")
+    _directory(place.parent, to)
+    with (process.path / "exe").open("rb") as source, place.open("wb") as target:
+        if not _trusted(os.fstat(source.fileno())):
+            raise HostError(f"others than root can write to {program}: it isn't kept")
+        shutil.copyfileobj(source, target, 1 << 20)
+    place.chmod(0o755)
+    for firmware in firmware_directories(str(place)):
+        if firmware.startswith(f"{to}/"):  # elsewhere it isn't looked for beside the program
+            _tree(Path(firmware.removeprefix(str(to))), Path(firmware), to)
+    for directory in _module_directories():
+        source_of_modules = proc.old_modules(package) if gone else directory
+        if source_of_modules is not None:
+            _tree(source_of_modules, to / str(directory).lstrip("/"), to)
+    return program
+
+
+def _module_directories() -> Iterator[Path]:
+    for pattern in MODULES:
+        yield from Path("/").glob(pattern)
+
+
+def _tree(source: Path, target: Path, root: Path) -> None:
+    """Copy a directory, with what its links lead to: they may lead out of it."""
+    if not source.is_dir():
+        return
+    _directory(target.parent, root)
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore_dangling_symlinks=True, copy_function=_plain)
+
+
+def _plain(source: str, target: str) -> None:
+    """A file that everybody can read and nobody change, whatever the umask is."""
+    shutil.copyfile(source, target)
+    os.chmod(target, 0o644)
+
+
+def _directory(path: Path, root: Path) -> None:
+    for part in reversed([path, *path.parents]):
+        if part.is_relative_to(root) and not part.exists():
+            part.mkdir()
+            part.chmod(0o755)
+
+
+def _own(path: Path) -> bool:
+    return _trusted(path.stat())
+
+
+def _trusted(kind: os.stat_result) -> bool:
+    return kind.st_uid in (0, os.geteuid()) and not kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
