@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
-from virtcpr.model import Request, Rollout
+from virtcpr.model import Probation, Request, Rollout
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,21 @@ def test_waves(cli: Cli, args: tuple[str, ...], rollout: Rollout | None) -> None
     assert backend.requests == [Request(every=True, rollout=rollout)]
 
 
+@pytest.mark.parametrize(
+    ("args", "probation"),
+    [
+        (("--watch", "300"), Probation(300)),
+        (("--watch", "5m"), Probation(300)),
+        (("--watch", "1h", "--go-back", "wave"), Probation(3600, whole_wave=True)),
+        (("--watch", "10s", "--go-back", "guest"), Probation(10)),
+    ],
+)
+def test_they_are_watched_afterwards(cli: Cli, args: tuple[str, ...], probation: Probation) -> None:
+    backend = FakeBackend()
+    assert cli("upgrade", "--all", "-y", *args, backend=backend).code == 0
+    assert backend.requests == [Request(every=True, probation=probation)]
+
+
 @pytest.mark.parametrize("command", ["upgrade", "plan"])
 def test_some_are_left_out(cli: Cli, command: str) -> None:
     backend = FakeBackend()
@@ -45,6 +60,9 @@ def test_some_are_left_out(cli: Cli, command: str) -> None:
         (("--all", "--pause-between", "5"), "--pause-between and --stop-after need waves: --canary or --wave"),
         (("--all", "--stop-after", "1"), "--pause-between and --stop-after need waves: --canary or --wave"),
         (("web", "--exclude", "db"), "--exclude needs --all"),
+        (("web", "--go-back", "wave"), "--go-back needs --watch"),
+        (("web", "--watch", "soon"), "--watch must be a time as 300, 5m or 1h, not soon"),
+        (("web", "--watch", "0m"), "--watch must be a time as 300, 5m or 1h, not 0m"),
     ],
 )
 def test_what_makes_no_sense(cli: Cli, args: tuple[str, ...], message: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from virtcpr.actions.reboot import batch as reboot
 from virtcpr.actions.reboot import move as reboot_move
-from virtcpr.actions.rollout.waves import Upgrade, Waves, in_waves
+from virtcpr.actions.rollout.waves import Upgrade, Waves, in_waves, on_probation
 from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
@@ -29,17 +29,19 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
     """
     if request.mode is Mode.REBOOT:
         with reboot.open_batch(request) as batch:
-            yield in_waves(batch, request)
+            yield in_waves(batch, request, reboot.Batch)
         return
     if request.fallback is Mode.REBOOT:
         reboot.refuse_non_root()
     with transfer.open_batch(request) as first:
         others = _blocked(first.outlooks) if request.fallback is Mode.REBOOT else ()
         if not others:
-            yield in_waves(first, request)
+            yield in_waves(first, request, transfer.Batch)
             return
-        second = reboot.Batch(_by_reboot(request, others), first.connection)
-        yield Both(in_waves(first, request), Waves(second, request.rollout or TOGETHER))
+        left = _by_reboot(request, others)
+        second = reboot.Batch(left, first.connection)
+        rest = Waves(second, request.rollout or TOGETHER, on_probation(left, reboot.Batch))
+        yield Both(in_waves(first, request, transfer.Batch), rest)
 
 
 class Both:

@@ -1,13 +1,15 @@
-"""The options that divide the domains of an upgrade into waves."""
+"""The options that divide the domains of an upgrade into waves, and say for how long they are watched."""
 
 from __future__ import annotations
 
+import re
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from virtcpr.errors import UsageError
-from virtcpr.model import Rollout
+from virtcpr.model import Probation, Rollout
 
 HINT = "try: virtcpr upgrade --help"
 ExcludeOption = Annotated[
@@ -32,6 +34,44 @@ StopAfterOption = Annotated[
     int | None,
     typer.Option(metavar="N", help="With waves: begin none after N failures (1).", show_default=False),
 ]
+WatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--watch",
+        metavar="TIME",
+        help="Look at the guests for that long after their move (300, 5m, 1h); one in trouble goes back.",
+        show_default=False,
+    ),
+]
+
+
+class Back(StrEnum):
+    """Who goes back."""
+
+    GUEST = "guest"
+    WAVE = "wave"
+
+
+BackOption = Annotated[
+    Back | None,
+    typer.Option("--go-back", help="With --watch: only the guest in trouble (the default), or its whole wave."),
+]
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def probation(watch: str | None, back: Back | None) -> Probation | None:
+    """None: the guests aren't watched.
+
+    :raise UsageError: for a time that is none, and for ``--go-back`` alone.
+    """
+    if watch is None:
+        if back is not None:
+            raise UsageError("--go-back needs --watch", hint=HINT)
+        return None
+    found = re.fullmatch(r"([0-9]{1,6})([smh]?)", watch)
+    if found is None or not int(found[1]):
+        raise UsageError(f"--watch must be a time as 300, 5m or 1h, not {watch}", hint=HINT)
+    return Probation(float(int(found[1]) * UNITS[found[2]]), whole_wave=back is Back.WAVE)
 
 
 def rollout(canary: list[str] | None, wave: int | None, pause_s: float, stop_after: int | None) -> Rollout | None:

@@ -17,6 +17,7 @@ from virtcpr.model.certify import CertifiedDomain as CertifiedDomain
 from virtcpr.model.certify import CertifyReport as CertifyReport
 from virtcpr.model.certify import Rehearsal as Rehearsal
 from virtcpr.model.certify import Trial as Trial
+from virtcpr.model.rollout import Probation as Probation
 from virtcpr.model.rollout import Rollout as Rollout
 from virtcpr.model.words import AVAILABLE as AVAILABLE
 from virtcpr.model.words import Blackout as Blackout
@@ -178,7 +179,8 @@ class Request:
     than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
     ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
     ``emulators``: by UUID, instead of ``emulator``.
-    ``rollout``: in waves, None: all together.  ``exclude``: patterns of names (fnmatch) that are left out.
+    ``rollout``: in waves, None: all together; ``probation``: how long they are watched
+    afterwards, None: not at all.  ``exclude``: patterns of names (fnmatch) that are left out.
     ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and
     ``reboot``).
     """
@@ -199,6 +201,7 @@ class Request:
     max_blackout_s: float | None = None
     timeout_s: float | None = None
     rollout: Rollout | None = None
+    probation: Probation | None = None
     exclude: tuple[str, ...] = ()
     unready: bool = False
     emulators: Mapping[str, str] = field(default_factory=dict)

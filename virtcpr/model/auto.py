@@ -73,7 +73,7 @@ class HistoryEntry:
 
     ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU, and the builds which binaries; ``blackout`` is
     the one in which mode transfer moved the domain.  ``batch``: the number of what one command moved, None for moves of
-    version 0.1.0; ``undoes``: the batch that `undo` took back.
+    version 0.1.0; ``undoes``: the batch that this took back; ``why``: the sign of trouble for which that was done.
     """
 
     time: str
@@ -88,6 +88,7 @@ class HistoryEntry:
     blackout: Blackout | None = None
     batch: int | None = None
     undoes: int | None = None
+    why: str = ""
     source_build: str | None = None
     target_build: str | None = None
 

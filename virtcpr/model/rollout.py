@@ -1,4 +1,4 @@
-"""How the domains of an upgrade are divided into waves."""
+"""How the domains of an upgrade are divided into waves, and for how long they are watched afterwards."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ class Rollout:
     wave: int | None = None
     pause_s: float = 0.0
     stop_after: int | None = 1
+
+
+@dataclass(frozen=True)
+class Probation:
+    """Guests are looked at for so many ``seconds`` after their move: one with a sign of trouble goes back, and with
+    ``whole_wave`` all of its wave."""
+
+    seconds: float
+    whole_wave: bool = False

@@ -23,7 +23,7 @@ from virtcpr.model import (
     Side,
     Trial,
 )
-from virtcpr.plan.findings.table import UNSURE, rehearsed
+from virtcpr.plan.findings.table import ONE_WAY, UNSURE, rehearsed
 from virtcpr.plan.steps import Step
 
 # The exit code of a batch by its results, the worst first.
@@ -46,13 +46,22 @@ class Outcome:
     phases: list[Phase] = field(default_factory=list)
     rehearsal: Rehearsal | None = None
 
-    def rehearsed(self, rehearsal: Rehearsal) -> None:
-        """Record the rehearsal with the domain's twin: after a ``no-go`` the guest isn't touched."""
+    def rehearsed(self, rehearsal: Rehearsal, back: Rehearsal | None = None) -> None:
+        """Record the rehearsal with the domain's twin: after a ``no-go`` the guest isn't touched.
+
+        ``back``: that of the way back, if that was tried.
+        """
         self.rehearsal = rehearsal
         if finding := rehearsed(self.facts, rehearsal):
             self.findings = (*self.findings, finding)
         if rehearsal.trial is Trial.NO_GO:
             self.result = Result.BLOCKED
+        elif back is not None and back.trial is Trial.NO_GO:
+            version = self.facts.qemu.version if self.facts.qemu else ""
+            self.findings = (
+                *self.findings,
+                ONE_WAY.finding(self.facts.name, {"version": version, "words": back.words}),
+            )
 
     def end(self, result: Result, *findings: Finding) -> None:
         """What became of the domain.  After a success the doubts before it are of no interest."""

@@ -41,8 +41,8 @@ class Prepare(Enum):
 class Policy:
     """The configuration; the defaults apply to an empty file.
 
-    ``max_pause_ms`` is in milliseconds, ``max_blackout_s`` and ``pause_between_s`` in seconds.  0 means no limit
-    there, in ``wave`` and in ``parallel``, and no canary in ``canary``.  ``keep_builds`` are kept for `undo`, for
+    ``max_pause_ms`` is in milliseconds, ``max_blackout_s``, ``pause_between_s`` and ``watch_s`` in seconds.  0 means no
+    limit there, in ``wave`` and in ``parallel``, and no canary in ``canary``.  ``keep_builds`` are kept for `undo`, for
     ``keep_days``; 0: none.
     """
 
@@ -59,6 +59,7 @@ class Policy:
     prepare: Prepare = Prepare.NEVER
     prometheus: str = ""
     mail: str = ""
+    watch_s: int = 0
     keep_builds: int = 2
     keep_days: int = 30
 
@@ -128,6 +129,7 @@ KEYS: Mapping[str, Key] = {
     "canary": Key("canary", NUMBER, _number),
     "wave": Key("wave", NUMBER, _number),
     "pause-between-s": Key("pause_between_s", NUMBER, _number),
+    "watch-s": Key("watch_s", NUMBER, _number),
     "parallel": Key("parallel", NUMBER, _number),
     "fallback": Key("fallback", '"notify" or "reboot"', Fallback),
     "prepare": Key("prepare", '"never" or "live"', Prepare),

@@ -23,11 +23,11 @@ class WayBack:
 
 def last_batch(entries: Sequence[HistoryEntry]) -> int | None:
     """The newest one that moved a guest, wasn't taken back, and doesn't take back another itself."""
-    undone = {entry.undoes for entry in entries}
+    undone = {(entry.undoes, entry.uuid) for entry in entries}
     batches = (
         entry.batch
         for entry in reversed(entries)
-        if entry.result is Result.UPGRADED and entry.undoes is None and entry.batch not in undone
+        if entry.result is Result.UPGRADED and entry.undoes is None and (entry.batch, entry.uuid) not in undone
     )
     return next((batch for batch in batches if batch is not None), None)
 

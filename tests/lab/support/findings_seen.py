@@ -20,6 +20,7 @@ SEEN = {
     **dict.fromkeys(["long-pause", "long-blackout"], "test_limits.py"),
     **dict.fromkeys(["vetoed", "guest-vetoed"], "test_waves.py"),
     "not-kept": "test_undo.py",
+    **dict.fromkeys(["sign", "sign-stays", "one-way"], "test_watch.py"),
     "rehearsal": "test_rehearsal.py",
     "refused-before": "test_failure.py",
     "rehearsal-unsure": "test_rehearsal.py",

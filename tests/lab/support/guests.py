@@ -67,6 +67,7 @@ class Shape:
     balloon: bool = False
     rng: bool = False
     watchdog: bool = False
+    panics: bool = False  # it has a panic device, and is reset after a panic, not destroyed
     prepared: bool = True  # for mode transfer: its RAM is a shared memfd, as is QEMU's own
     ram_file: bool = False  # its RAM is a shared file of libvirt's instead, which mode reboot leaves in place
     ram_mib: int = 64  # how much of the memory the witness verifies
@@ -152,7 +153,8 @@ def domain_xml(shape: Shape) -> str:
     _tree(domain, "features", "acpi", "apic", *([("smm", {"state": "on"})] if shape.firmware == "secboot" else []))
     if shape.kvm:
         ET.SubElement(domain, "cpu", mode="host-passthrough", check="none", migratable="on")
-    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+    crash = "restart" if shape.panics else "destroy"
+    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", crash)):
         _text(domain, f"on_{event}", action)
     _devices(ET.SubElement(domain, "devices"), shape)
     if shape.prepared:
@@ -354,4 +356,6 @@ def _extras(devices: ET.Element, shape: Shape) -> None:
         _text(_tree(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
     if shape.watchdog:
         _tree(devices, "watchdog", model="i6300esb", action="reset")
+    if shape.panics:
+        _tree(devices, "panic", model="isa")
     _tree(devices, "memballoon", model="virtio" if shape.balloon else "none")

@@ -31,6 +31,7 @@ PROGRAMS = {"old": "/kept/old/qemu"}
         ([WEB, replace(FAILED, batch=5)], 4),
         ([WEB, LATER, BACK], 5),
         ([WEB, BACK], None),
+        ([WEB, DB, BACK], 4),
     ],
 )
 def test_the_last_batch_that_can_be_undone(entries: list[HistoryEntry], batch: int | None) -> None:

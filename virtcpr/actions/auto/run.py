@@ -32,6 +32,7 @@ from virtcpr.model import (
     DomainReport,
     Mode,
     Outlook,
+    Probation,
     Progress,
     Readying,
     Request,
@@ -223,6 +224,7 @@ class Automatic:
             parallel=self.rules.parallel or None,
             mode=wave.mode,
             max_blackout_s=self.rules.max_blackout_s or None,
+            probation=Probation(self.rules.watch_s) if self.rules.watch_s else None,
             rollout=Rollout(canary=len(wave.uuids)) if wave.canary else None,  # the administrator's programs are told
         )
         try:

@@ -94,7 +94,7 @@ def planned(connection: Connection, request: Request) -> list[Move]:
     refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.REBOOT))
     _refuse_without_room(moves)
     if request.rehearse:
-        rehearse_outcomes(pairs, Mode.REBOOT)
+        rehearse_outcomes(pairs, Mode.REBOOT, back=request.probation is not None)
     return moves
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from virtcpr.actions.records import history
@@ -12,18 +12,22 @@ from virtcpr.actions.records import history
 
 @dataclass(frozen=True)
 class Batch:
-    """``undoes``: the number of the one that is taken back."""
+    """``undoes``: the number of the one that is taken back; ``why``: for what reason, by UUID."""
 
     number: int
     undoes: int | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
-_undoes: list[int] = []  # by the command that this process runs
+_undoing: list[tuple[int, Mapping[str, str]]] = []  # by the command that this process runs
 
 
 def current() -> Batch:
     """That of this process.  Its number is a new one: the host's lock keeps others from taking it."""
-    return replace(_own(), undoes=_undoes[-1] if _undoes else None)
+    if not _undoing:
+        return _own()
+    undoes, why = _undoing[-1]
+    return replace(_own(), undoes=undoes, why=why)
 
 
 @cache
@@ -35,10 +39,10 @@ def _own() -> Batch:
 
 
 @contextmanager
-def undoing(number: int) -> Iterator[None]:
+def undoing(number: int, why: Mapping[str, str] | None = None) -> Iterator[None]:
     """What is moved within takes back this batch."""
-    _undoes.append(number)
+    _undoing.append((number, why or {}))
     try:
         yield
     finally:
-        _undoes.pop()
+        _undoing.pop()

@@ -18,6 +18,11 @@ from virtcpr.plan.undo import surplus
 log = logging.getLogger(__name__)
 
 
+def wanted() -> bool:
+    """Whether the configuration has builds kept.  Raises HostError and ParseError."""
+    return configured().keep_builds > 0
+
+
 def keep(domains: Iterable[DomainFacts]) -> tuple[str, ...]:
     """Keep what these guests run in, and remove what is kept for too long; returns what could not be done.
 

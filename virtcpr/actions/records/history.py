@@ -73,6 +73,7 @@ def _entry(line: Mapping[str, Any]) -> HistoryEntry:
         blackout=_blackout(line.get("blackout")),
         batch=_number(line.get("batch")),
         undoes=_number(line.get("undoes")),
+        why=str(line.get("why", "")),
         source_build=_text(line.get("from_build")),
         target_build=_text(line.get("to_build")),
     )
@@ -90,12 +91,13 @@ def _number(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def append(moved: DomainReport, batch: int | None = None, undoes: int | None = None) -> None:
+def append(moved: DomainReport, batch: int | None = None, undoes: int | None = None, why: str = "") -> None:
     """Append one line, durably.  A failure is only logged."""
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "batch": batch,
         "undoes": undoes,
+        "why": why,
         "name": moved.name,
         "uuid": moved.uuid,
         "result": moved.result.value,

@@ -17,7 +17,7 @@ def note(report: DomainReport, batch: Batch | None = None) -> None:
     """
     if report.result not in UNTRIED:
         batch = batch or current()
-        history.append(report, batch.number, batch.undoes)
+        history.append(report, batch.number, batch.undoes, batch.why.get(report.uuid, ""))
         system_journal.send_domain(report)
 
 

@@ -48,12 +48,15 @@ class Case:
     shape: str = ""
 
 
-def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode) -> None:
-    """Rehearse each domain that is to be moved in this mode; a domain that new QEMU refuses becomes ``blocked``."""
+def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode, *, back: bool = False) -> None:
+    """Rehearse each domain that is to be moved in this mode; a domain that new QEMU refuses becomes ``blocked``.
+
+    With ``back``, the way back, too: one that old QEMU refuses gets a warning.
+    """
     outcomes = [(outcome, Case(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
-    rehearse([case for _, case in outcomes], mode)
+    (rehearse_both_ways if back else rehearse)([case for _, case in outcomes], mode)
     for outcome, case in outcomes:
-        outcome.rehearsed(case.result)
+        outcome.rehearsed(case.result, case.back)
 
 
 def rehearse(cases: Iterable[Case], mode: Mode = Mode.TRANSFER) -> None:

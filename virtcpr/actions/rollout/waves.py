@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from virtcpr.actions.records import builds, moved
 from virtcpr.actions.rollout import guest, notice
+from virtcpr.actions.rollout.probation import OnProbation
 from virtcpr.errors import UsageError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
@@ -41,6 +42,7 @@ class Batch(Protocol[Move]):
     connection: Connection
     interrupt: Interrupt
     moves: list[Move]
+    notes: list[str]
 
     @property
     def outlooks(self) -> tuple[Outlook, ...]: ...
@@ -49,13 +51,27 @@ class Batch(Protocol[Move]):
     def report(self) -> UpgradeReport: ...
 
 
-def in_waves(batch: Batch[Move], request: Request) -> Waves[Move]:
-    """The batch in the waves of the request, or all together.  Raises UsageError for a canary that isn't in it."""
+def in_waves(batch: Batch[Move], request: Request, again: Callable[[Request, Connection], Batch[Move]]) -> Waves[Move]:
+    """The batch in the waves of the request, or all together.  ``again`` plans another batch of its mode.
+
+    Raises UsageError for a canary that isn't in it.
+    """
     rollout = request.rollout or TOGETHER
     for canary in rollout.canaries:
         if not any(canary in _names(move) for move in batch.moves):
             raise UsageError(f"the canary {canary} isn't one of the domains to move", hint="virtcpr list")
-    return Waves(batch, rollout)
+    return Waves(batch, rollout, on_probation(request, again))
+
+
+def on_probation(request: Request, again: Callable[[Request, Connection], Batch[Move]]) -> OnProbation[Move] | None:
+    """How guests are watched afterwards; None: they aren't.  Raises UsageError if there would be no way back."""
+    if request.probation is None:
+        return None
+    if not builds.wanted():
+        raise UsageError(
+            "guests that are watched need a way back, and keep.builds in virtcpr.toml is 0", hint="man virtcpr.toml"
+        )
+    return OnProbation(request.probation, request, again)
 
 
 def _names(move: notice.Moved) -> tuple[str, str]:
@@ -65,8 +81,8 @@ def _names(move: notice.Moved) -> tuple[str, str]:
 class Waves(Generic[Move]):
     """A batch that is moved wave by wave.  ``halted``: why the rest was left alone."""
 
-    def __init__(self, batch: Batch[Move], rollout: Rollout) -> None:
-        self.batch, self.rollout = batch, rollout
+    def __init__(self, batch: Batch[Move], rollout: Rollout, probation: OnProbation[Move] | None = None) -> None:
+        self.batch, self.rollout, self.probation = batch, rollout, probation
         self.interrupt = batch.interrupt
         self.halted: str | None = None
 
@@ -110,7 +126,10 @@ class Waves(Generic[Move]):
                 if self.halted:
                     self._leave(wave.items, self.halted)
                     continue
-                self._move(wave, notice.Place(number, len(planned), wave.canary), watch)
+                place = notice.Place(number, len(planned), wave.canary)
+                self._move(wave, place, watch)
+                if self.probation is not None:
+                    self.probation.watch(self.batch, wave.items, place, watch)
                 ended += [(move.facts.name, move.result, wave.canary) for move in wave.items]
                 if number < len(planned) and not self._why_not(ended):
                     self._pause(watch)

@@ -151,7 +151,7 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts(mode))
     _fit([move for move in moves if move.result is None], parallel(request))
     if request.rehearse:
-        rehearse_outcomes(pairs, mode)
+        rehearse_outcomes(pairs, mode, back=request.probation is not None)
     return moves
 
 

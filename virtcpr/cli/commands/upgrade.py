@@ -27,7 +27,15 @@ from virtcpr.cli.options import (
     YesOption,
 )
 from virtcpr.cli.session import Output, OutputOption, Session
-from virtcpr.cli.waves import CanaryOption, ExcludeOption, PauseBetweenOption, StopAfterOption, WaveOption
+from virtcpr.cli.waves import (
+    BackOption,
+    CanaryOption,
+    ExcludeOption,
+    PauseBetweenOption,
+    StopAfterOption,
+    WatchOption,
+    WaveOption,
+)
 from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, UpgradeReport
 
@@ -52,6 +60,8 @@ def upgrade(
     wave: WaveOption = None,
     pause_between: PauseBetweenOption = 0.0,
     stop_after: StopAfterOption = None,
+    watch: WatchOption = None,
+    back: BackOption = None,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
@@ -61,7 +71,8 @@ def upgrade(
     With --mode reboot each is ended and started again in place, with its state: a pause of a second or more.  With
     --fallback reboot only those are that can't be moved otherwise.  A domain that can't be moved, or already runs the
     installed QEMU, is left alone: the result says why.  With --canary or --wave they are moved one group after the
-    other, and after a failure the rest is left alone.
+    other, and after a failure the rest is left alone.  With --watch they are looked at after their move, and one in
+    trouble goes back.
     """
     session: Session = ctx.obj
     session.output = output
@@ -79,6 +90,7 @@ def upgrade(
         suspend=suspend,
         timeout_s=timeout,
         rollout=waves.rollout(canary, wave, pause_between, stop_after),
+        probation=waves.probation(watch, back),
         exclude=waves.exclude(exclude, every=every),
     )
     with session.backend.open_upgrade(request) as planned:

@@ -220,6 +220,7 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "time": entry.time,
         "batch": entry.batch,
         "undoes": entry.undoes,
+        "why": entry.why or None,
         "name": entry.name,
         "uuid": entry.uuid,
         "result": entry.result.value,

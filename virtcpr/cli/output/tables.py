@@ -274,7 +274,8 @@ def history(report: HistoryReport) -> Table:
                 Cell(entry.mode.value if entry.mode else NOTHING),
                 *cells.versions(entry.source, entry.target),
                 Cell(NOTHING if entry.pause_ms is None else milliseconds(entry.pause_ms)),
-            )
+            ),
+            details=(("why", entry.why),) if entry.why else (),
         )
         for entry in report.entries
     )

@@ -95,6 +95,24 @@ NOT_KEPT = Rule(
     "actions/undo.py",
 )
 
+SIGN = Rule(
+    "sign", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "after the move it showed a sign of trouble, and runs in its former QEMU again: {sign}",
+    "see what the guest and its log say, before you move others", "actions/rollout/probation.py",
+)
+
+SIGN_STAYS = Rule(
+    "sign-stays", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "after the move it showed a sign of trouble ({sign}), and couldn't go back: {words}",
+    "look at the guest: it is where it was moved to", "actions/rollout/probation.py",
+)
+
+ONE_WAY = Rule(
+    "one-way", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
+    "there is no way back: a rehearsal showed that QEMU {version}, in which it runs, can't take it over again: {words}",
+    "move a spare guest first", "actions/rehearsal/rehearse.py", WARNING,
+)
+
 NO_GO = Rule(
     "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
@@ -513,9 +531,11 @@ DRIFT = (
     VETOED,
     GUEST_VETOED,
     NOT_KEPT,
+    SIGN,
+    SIGN_STAYS,
 )
 
-REHEARSAL = (NO_GO, REFUSED, UNSURE)
+REHEARSAL = (NO_GO, REFUSED, UNSURE, ONE_WAY)
 SAVING = (AGENT, ROOM, RAM_NAMES, UNTOLD)
 # fmt: on
 
