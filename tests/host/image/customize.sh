@@ -52,7 +52,9 @@ echo 'kernel.printk_ratelimit = 0' > /etc/sysctl.d/virtcpr-host.conf
 rm -f /var/lib/man-db/auto-update
 # One address, none beyond: the emulator's own network is the channel.
 mkdir -p /etc/systemd/network /etc/systemd/system-generators
-printf '[Match]\nDriver=virtio_net\n[Network]\nAddress=10.0.2.15/24\n' > /etc/systemd/network/10-channel.network
+printf '[Match]\nMACAddress=52:54:00:ff:00:01\n[Network]\nAddress=10.0.2.15/24\n' > /etc/systemd/network/10-channel.network
+# The other end of the NIC that is given to guests.
+printf '[Match]\nMACAddress=52:54:00:ff:00:02\n[Network]\nAddress=192.168.123.1/24\n' > /etc/systemd/network/20-far.network
 # No use for a channel that this machine offers to none.
 ln -sf /dev/null /etc/systemd/system-generators/systemd-ssh-generator
 systemctl enable -q systemd-networkd ssh

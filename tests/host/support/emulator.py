@@ -20,6 +20,8 @@ PROGRAM = (
 )
 MEMORY_MIB = 5120
 NVDIMM_MIB = 1024
+# Of customize.sh, too.
+CHANNEL_MAC, FAR_MAC, GIVEN_MAC = "52:54:00:ff:00:01", "52:54:00:ff:00:02", "52:54:00:ff:00:03"
 SPARE_NVME = {"driver": "nvme", "id": "nvme1", "serial": "spare", "drive": "spare", "bus": "rp2"}
 # $1: the lab's root, which is only read; $2 to $4: what the emulator sees; $5: its cgroup.  Then its command.
 # Mounts end with it.
@@ -135,18 +137,27 @@ def command(kernel: str, *more: str) -> list[str]:
             "qcow2,node-name=disk,file=disk-file,cache.no-flush=on,discard=unmap",
             "raw,node-name=spare,file.driver=file,file.filename=/mnt/run/spare.img",
         ),
-        "netdev": ("user,id=channel,restrict=on", "user,id=spare-net,restrict=on"),
+        # what a guest with the spare NIC sends arrives at the host's own NIC on the same hub
+        "netdev": (
+            "user,id=channel,restrict=on",
+            "user,id=spare-net,restrict=on",
+            "hubport,id=given,hubid=1",
+            "hubport,id=far,hubid=1",
+        ),
         "device": (
             "intel-iommu,intremap=on,caching-mode=on",
             "nvdimm,id=nvdimm1,memdev=nv,node=1",
             "virtio-blk-pci,drive=disk",
-            "virtio-net-pci,netdev=channel",
+            f"virtio-net-pci,netdev=channel,mac={CHANNEL_MAC}",
             "virtio-rng-pci",
             # what the host doesn't use goes back to the machine below, and is not in the snapshot
             "virtio-balloon-pci,free-page-reporting=on",
             "pcie-root-port,id=rp1,chassis=1,slot=1",
             "pcie-root-port,id=rp2,chassis=2,slot=2",
             "e1000e,netdev=spare-net,bus=rp1",
+            "pcie-root-port,id=rp3,chassis=3,slot=3",
+            f"virtio-net-pci,netdev=given,bus=rp3,mac={GIVEN_MAC},iommu_platform=on,disable-legacy=on",
+            f"virtio-net-pci,netdev=far,mac={FAR_MAC}",
         ),
     }
     argv = [*PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot"]

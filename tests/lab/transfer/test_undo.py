@@ -69,7 +69,7 @@ def test_a_batch_goes_back(both: Guests) -> None:
     assert (report["exit_code"], report["command"], results(report)) == (0, "undo", {"web": clean, "db": clean}), report
     assert all(client.pid(name) != before[name] for name in before)
     for guest in (WEB, DB):
-        assert program(guest.name) == kept["program"] == f"{BUILDS}/{kept['build']}/usr/bin/qemu-system-x86_64"
+        assert program(guest.name) == kept["program"] == f"{BUILDS}/{kept['build']}/qemu-system-x86_64"
         assert client.qemu_version(guest.name) == client.upstream(known["OLD"])
         both.assert_well(guest)
     attach_and_detach("web")
@@ -79,7 +79,7 @@ def test_a_batch_goes_back(both: Guests) -> None:
 
 def test_its_own_firmware_and_modules_are_used(both: Guests) -> None:
     """The files that it has open, or would load, are those below its directory."""
-    root = program("web").partition("/usr/")[0]
+    root = f"{program('web').removesuffix('/qemu-system-x86_64')}/qemu-bundle"
     assert run("sh", "-c", f"ls {root}/usr/share/seabios/*.bin {root}/usr/lib/ipxe/qemu/*.rom").code == 0
     listed = run("setpriv", "--reuid=65534", "--clear-groups", "--", program("web"), "-L", "help").out.split()
     assert listed

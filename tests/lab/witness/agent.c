@@ -81,6 +81,18 @@ static void panic(void)
     else outb(1, 0x505);
 }
 
+/* How often each device has interrupted, in the kernel's own lines. */
+static void interrupts(void)
+{
+    char line[256];
+    FILE *file = fopen("/proc/interrupts", "re");
+    if (!file) return failed("/proc/interrupts");
+    while (fgets(line, sizeof line, file))
+        if (strstr(line, "nvme") || strstr(line, "virtio")) say("irq %.*s", (int)strcspn(line, "\n"), line);
+    fclose(file);
+    say("irq end");
+}
+
 /* Says that it ran the program; "/refuse" fails, "/hang" goes on for ever, "/panic" doesn't come back. */
 static void run_program(const char *request, char *text, size_t size)
 {
@@ -88,6 +100,7 @@ static void run_program(const char *request, char *text, size_t size)
     arguments += strspn(arguments, "[\" ");
     say("exec %.*s %.*s", (int)strcspn(path, "\""), path, (int)strcspn(arguments, "\""), arguments);
     if (!strncmp(path, "/panic", 6)) panic();
+    if (!strncmp(path, "/interrupts", 11)) interrupts();
     int pid = !strncmp(path, "/refuse", 7) ? 2 : !strncmp(path, "/hang", 5) ? 3 : 1;
     snprintf(text, size, "{\"return\": {\"pid\": %d}}", pid);
 }

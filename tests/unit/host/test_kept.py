@@ -32,8 +32,8 @@ def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "gone.bin").symlink_to(tmp_path / "gone.bin")
 
     def directories(program: str) -> list[str]:
-        root = program.removesuffix(str(tmp_path / "bin/qemu"))
-        return [f"{root}{directory}", "/usr/share/elsewhere", f"{root}{tmp_path}/share/none"]
+        bundle = f"{program.removesuffix('/qemu')}/qemu-bundle"
+        return [f"{bundle}{directory}", "/usr/share/elsewhere", f"{bundle}{tmp_path}/share/none"]
 
     monkeypatch.setattr(kept, "firmware_directories", directories)
     return directory
@@ -65,12 +65,12 @@ def test_a_deleted_program_and_its_firmware(qemu: Process, firmware: Path, place
     (one,) = kept.builds()
     assert (one.build, one.version) == ("sha256:abc", "10.0.2 (Debian)")
     root = place / "sha256-abc"
-    assert one.program == f"{root}{tmp_path}/bin/qemu"
+    assert one.program == f"{root}/qemu"
     assert Path(one.program).read_bytes() == Path("/bin/sleep").read_bytes()
-    copied = Path(f"{root}{firmware}")
+    copied = Path(f"{root}/qemu-bundle{firmware}")
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == {"vgabios.bin": b"rom"}
     assert not (copied / "vgabios.bin").is_symlink()
-    assert not Path(f"{root}/usr/share/elsewhere").exists()
+    assert not list(root.rglob("elsewhere"))
     assert (mode(root), mode(one.program), mode(copied / "vgabios.bin")) == (0o755, 0o755, 0o644)
     assert mode(place) & 0o066 == 0
     assert kept.size(one) > len(b"rom")

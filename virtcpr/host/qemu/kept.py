@@ -1,6 +1,6 @@
 """Builds of QEMU that guests were moved away from, each whole below a directory of its own: what `undo` runs.
 
-QEMU finds its modules and firmware relative to its program if that isn't where it was built for (QEMU util/cutils.c,
+QEMU takes modules and firmware from a directory ``qemu-bundle`` beside its program if there is one (QEMU util/cutils.c,
 get_relocated_path()), so that a build needs no wrapper, no option and no environment there.
 """
 
@@ -26,6 +26,7 @@ from virtcpr.host.system.paths import PATHS
 
 DIRECTORY = PATHS.state / "builds"
 RECORD = "build.json"
+BUNDLE = "qemu-bundle"
 HALF = ".half-"
 MODULES = ("usr/lib/*/qemu", "usr/lib64/qemu", "usr/lib/qemu")  # of Debian, Fedora, Arch
 DELETED = " (deleted)"
@@ -48,7 +49,7 @@ def builds() -> list[Kept]:
         with suppress(OSError, ValueError, TypeError, KeyError):
             document = json.loads(record.read_text(encoding="utf-8"))
             kept = Kept(**{name: str(document[name]) for name in ("build", "version", "kept_at", "program")})
-            kept = replace(kept, program=str(record.parent / kept.program.lstrip("/")))
+            kept = replace(kept, program=str(record.parent / os.path.basename(kept.program)))
             if all(_own(path) for path in (record.parent, Path(kept.program))):
                 found.append(kept)
     return sorted(found, key=lambda kept: kept.kept_at)
@@ -118,9 +119,9 @@ def _open_to_guests() -> None:
 
 def _left_again(kept: Kept) -> None:
     """Its time begins anew."""
-    place = DIRECTORY / kept.build.replace(":", "-")
-    kept = replace(kept, kept_at=_now(), program=kept.program.removeprefix(str(place)))
-    write_public(place / RECORD, json.dumps(asdict(kept)))
+    program = Path(kept.program)
+    kept = replace(kept, kept_at=_now(), program=program.name)
+    write_public(program.parent / RECORD, json.dumps(asdict(kept)))
 
 
 def _now() -> str:
@@ -128,24 +129,24 @@ def _now() -> str:
 
 
 def _copy(process: Process, to: Path, package: str) -> str:
-    """Returns the path of the program, as if ``to`` were the root directory."""
+    """Returns the path of the program in it."""
     link = os.readlink(process.path / "exe")
     gone, program = link.endswith(DELETED), link.removesuffix(DELETED)
-    place = to / program.lstrip("/")
-    _directory(place.parent, to)
+    place, bundle = to / os.path.basename(program), to / BUNDLE
+    _directory(bundle, to)
     with (process.path / "exe").open("rb") as source, place.open("wb") as target:
         if not _trusted(os.fstat(source.fileno())):
             raise HostError(f"others than root can write to {program}: it isn't kept")
         shutil.copyfileobj(source, target, 1 << 20)
     place.chmod(0o755)
     for firmware in firmware_directories(str(place)):
-        if firmware.startswith(f"{to}/"):  # elsewhere it isn't looked for beside the program
-            _tree(Path(firmware.removeprefix(str(to))), Path(firmware), to)
+        if firmware.startswith(f"{bundle}/"):
+            _tree(Path(firmware.removeprefix(str(bundle))), Path(firmware), to)
     for directory in _module_directories():
         source_of_modules = proc.old_modules(package) if gone else directory
         if source_of_modules is not None:
-            _tree(source_of_modules, to / str(directory).lstrip("/"), to)
-    return program
+            _tree(source_of_modules, bundle / str(directory).lstrip("/"), to)
+    return place.name
 
 
 def _module_directories() -> Iterator[Path]:
