@@ -202,6 +202,7 @@ class Terminal:
     def __init__(self, *args: str, **environment: str) -> None:
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.contract.terminal", *args],
             cwd=ROOT,
@@ -211,6 +212,7 @@ class Terminal:
             env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
             start_new_session=True,
         )
+        signal.signal(signal.SIGHUP, before)
         os.close(theirs)
         self.seen = ""
 

@@ -22,8 +22,9 @@ class Emulator:
     the program that runs in the end: the file can be a script.
     ``target`` is the architecture of its guests, as QAPI's SysEmuTarget spells it; ``modes`` are the migration modes,
     ``machines`` the machine types that it knows.  ``number`` is (major, minor, micro).  ``exit_on_error``: its command
-    migrate-incoming has this argument (QEMU 9.1).  ``forbidden_by``: the AppArmor profile that doesn't let libvirt's
-    daemon run it.
+    migrate-incoming has this argument (QEMU 9.1).  ``vfio``: it hands over VFIO devices.  ``forbidden_by``: the
+    AppArmor profile that doesn't let libvirt's daemon run it.  ``known_as``: the path that libvirt's record names
+    instead, if it isn't libvirt that starts it.
     """
 
     path: str
@@ -34,8 +35,15 @@ class Emulator:
     machines: frozenset[str] = frozenset()
     number: tuple[int, int, int] = (0, 0, 0)
     exit_on_error: bool = False
+    vfio: bool = False
     forbidden_by: str | None = None
+    known_as: str = ""
     problem: str | None = None
+
+    @property
+    def recorded(self) -> str:
+        """The path for libvirt's record."""
+        return self.known_as or self.path
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,7 @@ class QemuFacts:
     blocked_reasons: tuple[str, ...]  # for the current migration mode
     mode: str
     capabilities: frozenset[str]  # those that are on
+    vfio: bool = False  # it hands over VFIO devices; asked if it has one
     drives: tuple[Drive, ...] = ()
     limits: Mapping[str, int] = field(
         default_factory=dict

@@ -223,6 +223,11 @@ def takes(schema: Json, command: str, argument: str) -> bool:
     return any(member["name"] == argument for member in _arguments(_types(schema), command))
 
 
+def hands_over_vfio(answer: Json) -> bool:
+    """trace-event-get-state of VFIO's events in CPR → whether there are any."""
+    return any(True for _ in items(answer))
+
+
 def _types(schema: Json) -> dict[str, Mapping[str, Json]]:
     return {text(obj(t)["name"]): obj(t) for t in items(schema)}
 

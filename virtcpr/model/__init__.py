@@ -178,7 +178,7 @@ class Request:
     (`restore`).  ``trying``: also with what mode transfer was never run with.  A domain whose forecast pause is longer
     than ``max_pause_ms`` isn't moved; the moves are split so that no blackout is forecast to be longer than
     ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
-    ``emulators``: by UUID, instead of ``emulator``.
+    ``emulators``: ways back (`undo`), by UUID, instead of ``emulator``.
     ``rollout``: in waves, None: all together; ``probation``: how long they are watched
     afterwards, None: not at all.  ``exclude``: patterns of names (fnmatch) that are left out.
     ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and

@@ -15,18 +15,24 @@ from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SMALL
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
+from tests.lab.support.reboots import define
 
 WEB = replace(SMALL, name="web", number=31, memory_mib=192, ram_mib=16)
 DB = replace(SMALL, name="db", number=32, memory_mib=192, ram_mib=16)
 BUILDS = "/var/lib/virtcpr/builds"
+VIDEO = "<video><model type='virtio'/></video><graphics type='vnc' autoport='yes'/>"
 NIC = "<interface type='network'><source network='default'/><model type='e1000e'/></interface>"
 
 
 @pytest.fixture(scope="module")
 def both(lab: Lab) -> Iterator[Guests]:
-    """Two guests in OLD; NEW is installed, and OLD is gone from the disk."""
+    """Two guests in OLD, one with modules; NEW is installed, and OLD is gone from the disk."""
     made = Guests()
-    made.start(WEB, DB)
+    made.start(WEB)
+    define(DB, lambda xml: xml.replace("</devices>", f"{VIDEO}</devices>"))
+    made.adopt(DB)
+    virsh("start", "db")
+    made.watch(DB)
     client.install_qemu("NEW")
     yield made
     made.end()
@@ -50,7 +56,7 @@ def history() -> list[tuple[object, ...]]:
 
 
 def attach_and_detach(name: str) -> None:
-    """QEMU opens the interface's ROM, a file of its firmware; then a disk by a driver that is a module of its own."""
+    """QEMU opens the interface's ROM, a file of its firmware."""
     shell(f"virsh -q attach-device {name} /dev/stdin --live", stdin=NIC)
     mac = shell(f"virsh -q domiflist {name} | awk '$4 == \"e1000e\" {{ print $5 }}'").strip()
     virsh("detach-interface", name, "network", "--mac", mac, "--live")
@@ -78,13 +84,13 @@ def test_a_batch_goes_back(both: Guests) -> None:
 
 
 def test_its_own_firmware_and_modules_are_used(both: Guests) -> None:
-    """The files that it has open, or would load, are those below its directory."""
+    """The firmware that it would load, and modules that it has loaded: those that it had in memory before."""
     root = f"{program('web').removesuffix('/qemu-system-x86_64')}/qemu-bundle"
-    assert run("sh", "-c", f"ls {root}/usr/share/seabios/*.bin {root}/usr/lib/ipxe/qemu/*.rom").code == 0
+    assert run("sh", "-c", f"ls {root}/usr/share/seabios/*.bin {root}/usr/share/qemu/*.rom").code == 0
     listed = run("setpriv", "--reuid=65534", "--clear-groups", "--", program("web"), "-L", "help").out.split()
     assert listed
     assert all(directory.startswith(f"{root}/") for directory in listed), listed
-    mapped = shell(f"grep -o '/[^ ]*/qemu/[^ ]*[.]so' /proc/{client.pid('web')}/maps | sort -u").split()
+    mapped = shell(f"grep -o '/[^ ]*/qemu/[^ ]*[.]so' /proc/{client.pid('db')}/maps | sort -u").split()
     assert mapped
     assert all(module.startswith(f"{root}/usr/lib/") for module in mapped), mapped
 

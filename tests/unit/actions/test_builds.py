@@ -25,7 +25,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is kept; `full` can't be."""
     names: list[str] = []
 
-    def keep(_process: object, build: str, _version: str, _package: str) -> None:
+    def keep(_processes: object, build: str, _version: str, _package: str) -> None:
         if build == "full":
             raise HostError("no room")
         if build == "gone":

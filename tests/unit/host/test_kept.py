@@ -59,13 +59,15 @@ def mode(path: str | Path) -> int:
 def test_a_deleted_program_and_its_firmware(qemu: Process, firmware: Path, place: Path, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        kept.keep(qemu, "sha256:abc", "10.0.2 (Debian)", "Debian")
+        kept.keep([qemu], "sha256:abc", "10.0.2 (Debian)", "Debian")
     finally:
         os.umask(before)
     (one,) = kept.builds()
     assert (one.build, one.version) == ("sha256:abc", "10.0.2 (Debian)")
     root = place / "sha256-abc"
     assert one.program == f"{root}/qemu"
+    assert one.origin == kept.installed(one.program) == f"{tmp_path}/bin/qemu"
+    assert kept.installed("/usr/bin/qemu") == "/usr/bin/qemu"
     assert Path(one.program).read_bytes() == Path("/bin/sleep").read_bytes()
     copied = Path(f"{root}/qemu-bundle{firmware}")
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == {"vgabios.bin": b"rom"}
@@ -80,9 +82,9 @@ def test_a_deleted_program_and_its_firmware(qemu: Process, firmware: Path, place
 
 def test_it_is_kept_once(qemu: Process, firmware: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "_now", lambda: "2026-01-01T00:00:00+00:00")
-    kept.keep(qemu, "a", "10.0.2", "Debian")
+    kept.keep([qemu], "a", "10.0.2", "Debian")
     monkeypatch.setattr(kept, "_now", lambda: "2026-02-01T00:00:00+00:00")
-    kept.keep(qemu, "a", "10.0.2", "Debian")
+    kept.keep([qemu], "a", "10.0.2", "Debian")
     (one,) = kept.builds()
     assert one.kept_at == "2026-02-01T00:00:00+00:00"
     assert Path(one.program).exists()
@@ -101,7 +103,7 @@ def test_a_program_of_somebody_else_is_not_kept(tmp_path: Path, firmware: Path, 
     child = subprocess.Popen([program, "60"])
     try:
         with pytest.raises(HostError, match=r"others than root can write to .*: it isn't kept"):
-            kept.keep(Process.of(child.pid), "a", "10.0.2", "Debian")
+            kept.keep([Process.of(child.pid)], "a", "10.0.2", "Debian")
     finally:
         child.kill()
         child.wait()
@@ -109,7 +111,7 @@ def test_a_program_of_somebody_else_is_not_kept(tmp_path: Path, firmware: Path, 
 
 
 def test_one_that_others_could_have_changed_counts_as_none(qemu: Process, firmware: Path) -> None:
-    kept.keep(qemu, "a", "10.0.2", "Debian")
+    kept.keep([qemu], "a", "10.0.2", "Debian")
     (one,) = kept.builds()
     os.chmod(one.program, 0o777)
     assert kept.builds() == []
@@ -134,5 +136,5 @@ def test_no_room(qemu: Process, firmware: Path, place: Path, monkeypatch: pytest
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(HostError, match=r"QEMU 10.0.2 can't be kept in .*/builds: No space left on device"):
-        kept.keep(qemu, "a", "10.0.2", "Debian")
+        kept.keep([qemu], "a", "10.0.2", "Debian")
     assert list(place.iterdir()) == []

@@ -41,6 +41,7 @@ async def _inspect(path: str) -> Emulator:
         machines=qmp.machines(answers["query-machines"]),
         number=version,
         exit_on_error=qmp.takes(schema, "migrate-incoming", "exit-on-error"),
+        vfio=qmp.hands_over_vfio(answers[binary.EVENTS]),
         forbidden_by=_forbidden_by(path),
     )
 

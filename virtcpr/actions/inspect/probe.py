@@ -36,6 +36,7 @@ from virtcpr.host.network import ports as bridge
 from virtcpr.host.processes import libraries, proc
 from virtcpr.host.processes.build import build_of
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import emulator, kept
 from virtcpr.host.system import apparmor, cgroup, memory
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
@@ -107,9 +108,18 @@ def qemu_facts(ask: Ask, root: str, line: CommandLine | None) -> QemuFacts:
         mode=qmp.text(parameters.get("mode")) or "normal",  # the only one before 8.2
         limits=qmp.limits(parameters),
         capabilities=qmp.capabilities(ask("query-migrate-capabilities")),
+        vfio=_hands_over_vfio(ask, line),
         drives=qom.drives(ask, qmp.drives(block), devices),
         legacy=qmp.legacy_drives(block),
     )
+
+
+def _hands_over_vfio(ask: Ask, line: CommandLine | None) -> bool:
+    """Asked only of a QEMU that has such a device."""
+    devices = line.named("device") if line else ()
+    if not any(str(device.properties().get("driver", "")).startswith("vfio-") for device in devices):
+        return False
+    return qmp.hands_over_vfio(ask(emulator.EVENTS, emulator.VFIO_EVENTS))
 
 
 def _aux_ram_share(ask: Ask) -> bool:
@@ -192,7 +202,7 @@ class Probe:
     def __init__(
         self, emulator: str | None = None, *, emulators: Mapping[str, str] | None = None, ping: bool = False
     ) -> None:
-        """``emulator`` replaces the emulator in each domain's XML, ``emulators`` in that of a domain, by its UUID.
+        """``emulator`` replaces the emulator in each domain's XML, ``emulators`` are the ways back of domains, by UUID.
 
         ``ping``: ask the guest agents, too.
 
@@ -265,9 +275,14 @@ class Probe:
         return {kind: password for kind, password in found.items() if password is not None}
 
     def _emulator(self, domain: Domain, xml: str) -> Emulator:
-        """The emulator that the domain should run in.  Raises ParseError."""
-        named = self.by_uuid.get(domain.uuid) or self.emulator
-        return self.emulators.get(named or LiveDomain.of(xml).emulator)
+        """The emulator that the domain should run in.  Raises ParseError.
+
+        One that went back is still known to libvirt as what is installed; mode reboot had libvirt start a kept build.
+        """
+        own = kept.installed(LiveDomain.of(xml).emulator)
+        if way_back := self.by_uuid.get(domain.uuid):
+            return replace(self.emulators.get(way_back), known_as=own)
+        return self.emulators.get(self.emulator or own)
 
     def _running(self, domain: Domain, facts: DomainFacts) -> DomainFacts:
         path = STATE_DIR / f"{domain.name}.xml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from virtcpr.actions.records.batch import current
@@ -36,7 +36,10 @@ def keep(domains: Iterable[DomainFacts]) -> tuple[str, ...]:
         return (f"{error.message}: no build of QEMU is kept for 'virtcpr undo'",)
     if not rules.keep_builds:
         return ()
-    left = {facts.process.build: facts for facts in domains if facts.process is not None}
+    left: dict[str, list[DomainFacts]] = {}
+    for facts in domains:
+        if facts.process is not None:
+            left.setdefault(facts.process.build, []).append(facts)
     problems = tuple(filter(None, map(_keep, left.values())))
     purge(rules.keep_builds, rules.keep_days, left.keys())
     return problems
@@ -61,15 +64,16 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def _keep(facts: DomainFacts) -> str | None:
-    """Why it can't be kept."""
-    assert facts.process is not None
-    assert facts.qemu is not None
+def _keep(alike: Sequence[DomainFacts]) -> str | None:
+    """Why the build of these guests can't be kept."""
+    process, qemu = alike[0].process, alike[0].qemu
+    assert process is not None
+    assert qemu is not None
+    processes = [Process(facts.process.pid, facts.process.started) for facts in alike if facts.process]
     try:
-        process = Process(facts.process.pid, facts.process.started)
-        kept.keep(process, facts.process.build, facts.qemu.version, facts.qemu.package)
+        kept.keep(processes, process.build, qemu.version, qemu.package)
     except VirtcprError as error:
         return f"{error.message}: there is no way back to it by 'virtcpr undo'"
-    except OSError as error:  # the guest ended
-        return f"QEMU {facts.qemu.version} can't be kept: {error.strerror}; there is no way back to it"
+    except OSError as error:  # a guest ended
+        return f"QEMU {qemu.version} can't be kept: {error.strerror}; there is no way back to it"
     return None

@@ -61,7 +61,7 @@ class Group:
         with self._guarded():
             self._spawn_all(watch)
             ready = [move for move in self.moves if move.result is None]
-            for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
+            for path, target in {(move.facts.emulator.recorded, move.facts.emulator.target) for move in ready}:
                 self.connection.learn(path, target)
             if ready:
                 with asyncio.Runner() as runner:

@@ -115,7 +115,7 @@ class Move(Outcome):
             super().outlook(),
             rehearsal=self.rehearsal,
             mode=self.plan.mode,
-            emulator=self.plan.emulator,
+            emulator=self.facts.emulator.path,
             steps=planned_steps(self.plan.steps),
             carried=(*(fd.what for fd in inherited), *opened),
             replayed=tuple(command.describe for command in self.plan.replay),

@@ -23,10 +23,10 @@ def replaced(process: Process) -> tuple[str, ...]:
     fs/proc/base.c); for others each deleted library counts as replaced.  Raises OSError if the process is gone.
     """
     own = os.readlink(process.path / "exe").removesuffix(DELETED)
-    return tuple(path for path, mapped in _deleted(process).items() if path != own and _differs(process, path, mapped))
+    return tuple(path for path, mapped in deleted(process).items() if path != own and _differs(process, path, mapped))
 
 
-def _deleted(process: Process) -> dict[str, Path]:
+def deleted(process: Process) -> dict[str, Path]:
     """Path of each deleted file that has code in memory → the file itself."""
     return dict(_mappings(process, (process.path / "maps").read_text(errors="surrogateescape")))
 

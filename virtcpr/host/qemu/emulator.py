@@ -14,6 +14,9 @@ from virtcpr.host.qemu.scratch import Scratch, as_user
 
 SECONDS = 20.0
 NOBODY = 65534
+# The schema doesn't tell whether a QEMU hands over VFIO devices (10.1 and newer); its trace events do: those of
+# hw/vfio/cpr-iommufd.c and its neighbours.
+EVENTS, VFIO_EVENTS = "trace-event-get-state", {"name": "vfio_cpr_*"}
 COMMANDS = ("query-version", "query-target", "query-qmp-schema", "query-machines")
 
 
@@ -25,7 +28,8 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
     """(build, answers) of a QEMU binary: run it once, as user nobody and without a machine, and query it.
 
     The file can be a script that runs QEMU: ``build`` is then QEMU's, as a guest's process shows it.  ``answers``
-    holds what query-version, query-target, query-qmp-schema and query-machines returned.
+    holds what query-version, query-target, query-qmp-schema and query-machines returned, and trace-event-get-state
+    for VFIO's part in CPR.
     Raises NotAnEmulator.
     """
     _check_file(path)
@@ -38,6 +42,7 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
         try:
             monitor = await scratch.monitor(SECONDS)
             answers = {command: await monitor.execute(command) for command in COMMANDS}
+            answers[EVENTS] = await monitor.execute(EVENTS, VFIO_EVENTS)
             return _build(path, scratch), answers
         except QmpError as error:
             await scratch.end()

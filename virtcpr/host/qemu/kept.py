@@ -10,16 +10,17 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import make_private, write_public
-from virtcpr.host.processes import proc
+from virtcpr.host.processes import libraries, proc
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.emulator import firmware_directories
 from virtcpr.host.system.paths import PATHS
@@ -34,12 +35,16 @@ DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class Kept:
-    """``build`` as of the process that ran it; ``kept_at`` is ISO 8601; ``program``: the path to run it by."""
+    """``build`` as of the process that ran it; ``kept_at`` is ISO 8601; ``program``: the path to run it by.
+
+    ``origin``: where it was installed.
+    """
 
     build: str
     version: str
     kept_at: str
     program: str
+    origin: str = ""
 
 
 def builds() -> list[Kept]:
@@ -48,29 +53,40 @@ def builds() -> list[Kept]:
     for record in DIRECTORY.glob(f"*/{RECORD}"):
         with suppress(OSError, ValueError, TypeError, KeyError):
             document = json.loads(record.read_text(encoding="utf-8"))
-            kept = Kept(**{name: str(document[name]) for name in ("build", "version", "kept_at", "program")})
+            kept = Kept(**{field.name: str(document[field.name]) for field in fields(Kept)})
             kept = replace(kept, program=str(record.parent / os.path.basename(kept.program)))
             if all(_own(path) for path in (record.parent, Path(kept.program))):
                 found.append(kept)
     return sorted(found, key=lambda kept: kept.kept_at)
 
 
-def keep(process: Process, build: str, version: str, package: str) -> None:
-    """Keep what a QEMU runs, unless it is kept already: its program, also if it was deleted meanwhile, and as much of
-    its modules and firmware as is there.
+def installed(path: str) -> str:
+    """Where a build was installed, if this is the path of a kept one; else the path itself."""
+    if not Path(path).is_relative_to(DIRECTORY):
+        return path
+    return next((kept.origin for kept in builds() if kept.program == path), path)
+
+
+def keep(processes: Sequence[Process], build: str, version: str, package: str) -> None:
+    """Keep what these QEMUs of one build run, unless it is kept already: its program, also if it was deleted meanwhile,
+    and as much of its modules and firmware as is there; of deleted modules those that they have in memory.
 
     Raises HostError if that can't be written, or if others than root could have changed the program.
     """
+    process = processes[0]
     try:
         if kept := next((kept for kept in builds() if kept.build == build), None):
             _left_again(kept)
+            _keep_loaded(processes, Path(kept.program).parent)
             return
         _open_to_guests()
         with TemporaryDirectory(prefix=HALF, dir=DIRECTORY, ignore_cleanup_errors=True) as name:
             half = Path(name)
             half.chmod(0o755)
-            program = _copy(process, half, package)
-            write_public(half / RECORD, json.dumps(asdict(Kept(build, version, _now(), program))))
+            origin = _copy(process, half, package)
+            _keep_loaded(processes, half)
+            kept = Kept(build, version, _now(), os.path.basename(origin), origin)
+            write_public(half / RECORD, json.dumps(asdict(kept)))
             half.rename(DIRECTORY / build.replace(":", "-"))
     except OSError as error:
         raise HostError(f"QEMU {version} can't be kept in {DIRECTORY}: {error.strerror}") from error
@@ -129,7 +145,7 @@ def _now() -> str:
 
 
 def _copy(process: Process, to: Path, package: str) -> str:
-    """Returns the path of the program in it."""
+    """Returns where the program was."""
     link = os.readlink(process.path / "exe")
     gone, program = link.endswith(DELETED), link.removesuffix(DELETED)
     place, bundle = to / os.path.basename(program), to / BUNDLE
@@ -146,12 +162,22 @@ def _copy(process: Process, to: Path, package: str) -> str:
         source_of_modules = proc.old_modules(package) if gone else directory
         if source_of_modules is not None:
             _tree(source_of_modules, bundle / str(directory).lstrip("/"), to)
-    return place.name
+    return program
 
 
 def _module_directories() -> Iterator[Path]:
     for pattern in MODULES:
         yield from Path("/").glob(pattern)
+
+
+def _keep_loaded(processes: Sequence[Process], to: Path) -> None:
+    """The deleted modules that processes have in memory."""
+    for process in processes:
+        for path, mapped in libraries.deleted(process).items():
+            target = to / BUNDLE / path.lstrip("/")
+            if any(fnmatch(path, f"/{pattern}/*.so") for pattern in MODULES) and not target.exists():
+                _directory(target.parent, to)
+                _plain(str(mapped), str(target))
 
 
 def _tree(source: Path, target: Path, root: Path) -> None:

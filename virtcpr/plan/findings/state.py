@@ -75,6 +75,12 @@ def emulator_forbidden(subject: Subject) -> Iterator[Hit]:
         yield {"path": emulator.path, "profile": emulator.forbidden_by}
 
 
+def recorded_emulator_forbidden(subject: Subject) -> Iterator[Hit]:
+    """The daemon runs what its record names, and nothing else."""
+    if not subject.facts.emulator.known_as:
+        yield from emulator_forbidden(subject)
+
+
 def emulator_confined(subject: Subject) -> Iterator[Hit]:
     """libvirt's child takes on the guest's profile before it runs the emulator; virtcpr's own takes it on with it."""
     if subject.facts.process is not None and not subject.facts.process.may_run:

@@ -211,7 +211,11 @@ STATE = (
 EMULATORS = (
     Rule("emulator", ALL, EMULATOR, state.emulator_unusable, "the emulator {path} {problem}",
          "install QEMU, or name a binary with --emulator PATH", "virtcpr/host/qemu/emulator.py"),
-    Rule("emulator-forbidden", ALL, EMULATOR, state.emulator_forbidden,
+    Rule("emulator-forbidden", (TRANSFER, LIVE, EXEC), EMULATOR, state.recorded_emulator_forbidden,
+         "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
+         "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
+         "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
+    Rule("emulator-forbidden", (REBOOT,), EMULATOR, state.emulator_forbidden,
          "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
          "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
          "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
