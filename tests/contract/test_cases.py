@@ -29,7 +29,7 @@ EXPECTED = {
     "spice-idle-redirdev": ("ready", "ready", {"redirdev-spice"}),
     "migratable-off": ("blocked", "blocked", {"invtsc"}),
     "cpu-argument-invtsc": ("blocked", "blocked", {"invtsc"}),
-    "hostdev-s3-off": ("blocked", "blocked", {"hostdev", "hostdev-s3"}),
+    "hostdev-s3-off": ("ready", "blocked", {"hostdev-s3", "hostdev-moves"}),
     "passt": ("ready", "ready", set()),
     "tpm": ("ready", "ready", set()),
     "tpm-encrypted": ("blocked", "ready", {"tpm"}),

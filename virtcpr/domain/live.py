@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -38,6 +38,15 @@ class Interface:
     mac: str | None
     link_down: bool
     backend: str | None
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """A PCI device of the host: the element that gives it, that element's children, and how its driver is set."""
+
+    element: str
+    parts: tuple[str, ...]
+    driver: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,14 @@ class LiveDomain:
             if given and _attribute(interface, "rom", "enabled") != "no":
                 models.add(model)
         return frozenset(models)
+
+    def host_devices(self) -> Iterator[HostDevice]:
+        """The PCI devices of the host that it has."""
+        for path in ("devices/hostdev[@type='pci']", "devices/interface[@type='hostdev']"):
+            for device in self.all(path):
+                parts = tuple(str(part.tag) for part in device.iterchildren("*"))
+                settings = {str(k): str(v) for driver in device.iterfind("driver") for k, v in driver.attrib.items()}
+                yield HostDevice(str(device.tag), parts, settings)
 
     def lost_boot_roms(self) -> bool:
         """Whether a BIOS guest boots from the network, and QEMU's arguments in the XML disable boot ROMs."""

@@ -26,9 +26,18 @@ UNUSED_OBJECTS = ("secret", "tls-creds", "authz", "throttle-group", "pr-manager"
                   "input-", "filter-")  # fmt: skip
 # Opening these again takes them from the guest, or fails; some have no substitute.
 HOSTS_OBJECTS = ("dbus-vmstate", "can-host", "vhost-user-backend")
-HOSTS_DEVICES = ("vfio-", "usb-host", "vhost-", "virtio-input-host", "ccid-card-emulated", "u2f-passthru")
-# A process of the host's is their back end: the twin does without.
-SERVED_DEVICES = ("tpm-", "vhost-user-fs-")
+HOSTS_DEVICES = (
+    "vfio-ap",
+    "vfio-ccw",
+    "vfio-platform",
+    "usb-host",
+    "vhost-",
+    "virtio-input-host",
+    "ccid-card-emulated",
+    "u2f-passthru",
+)
+# A process of the host's, or its hardware, is their back end: the twin does without.
+SERVED_DEVICES = ("tpm-", "vhost-user-fs-", "vfio-pci")
 # Properties of a device that identify the guest and don't matter for its state.
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Options that may name a resource of the host which can't be replaced here.

@@ -154,7 +154,7 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
     [
         (Option("drive", "file=/x,if=sd"), "its command line has -drive"),
         (Option("usbdevice", "serial"), "its command line has -usbdevice"),
-        (Option("device", '{"driver":"vfio-pci","host":"0000:00:02.0"}'), r"a host device \(vfio-pci\)"),
+        (Option("device", '{"driver":"vfio-ccw","devno":"fe.0.1"}'), r"a host device \(vfio-ccw\)"),
         (Option("device", "usb-host,hostbus=1,hostaddr=2"), r"a host device \(usb-host\)"),
         (Option("device", "vhost-vsock-pci,guest-cid=3,vhostfd=9"), r"a host device \(vhost-vsock-pci\)"),
         (Option("object", "dbus-vmstate,addr=unix:path=/x"), r"an object that belongs to the host \(dbus-vmstate\)"),

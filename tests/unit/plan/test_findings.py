@@ -162,6 +162,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      whole(emulator=Emulator("/usr/bin/qemu", problem="doesn't exist"))),
     ("emulator-forbidden", (T, L, R, X), "run the emulator /usr/bin/qemu-system-x86_64 (AppArmor profile libvirtd)",
      emulator(forbidden_by="libvirtd")),
+    ("emulator-forbidden", (R,), "run the emulator /kept/qemu (AppArmor profile libvirtd)",
+     emulator(path="/kept/qemu", forbidden_by="libvirtd", known_as="/usr/bin/qemu")),
     ("emulator-confined", (T, L, R, X), "profile doesn't let it run the emulator", process(may_run=False)),
     ("emulator-arch", (T, L, R, X), "runs aarch64 guests, this guest is x86_64", emulator(target="aarch64")),
     ("emulator-cpr", (T, L), "can't do cpr-transfer", emulator(modes=frozenset({"normal", "cpr-reboot"}))),
@@ -229,7 +231,15 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      stopped(device("<disk type='file'><driver name='qemu' type='vmdk'/></disk>"))),
     ("vsock", (T, L, X), "CID", device("<vsock model='virtio'/>")),
     ("hostdev", (T, L, X), "passthrough", device("<hostdev mode='subsystem' type='usb'/>")),
-    ("hostdev", (T, L, X), "passthrough", device("<interface type='hostdev'/>")),
+    ("hostdev", (L, X), "VFIO", device("<interface type='hostdev'/>")),
+    ("hostdev-build", (T,), "the emulator /usr/bin/qemu-system-x86_64 (10.0.13", device("<hostdev type='pci'/>")),
+    ("hostdev-build", (T,), "which it runs in,", both(emulator(vfio=True), device("<interface type='hostdev'/>"))),
+    ("hostdev-setting", (T,), "with <rom>", device("<hostdev type='pci'><source/><rom bar='off'/></hostdev>")),
+    ("hostdev-setting", (T,), "with <driver iommufd>",
+     device("<hostdev type='pci'><source/><driver name='vfio' iommufd='yes'/></hostdev>")),
+    ("hostdev-setting", (T,), "an IOMMU in the guest", device("<iommu model='intel'/><hostdev type='pci'/>")),
+    ("hostdev-setting", (T,), "emulated CPUs", device("<hostdev type='pci'/>")),
+    ("hostdev-moves", (T,), "emulated devices only", device("<hostdev type='pci'/>")),
     ("hostdev-awake", (R,), "isn't suspended", device("<hostdev mode='subsystem' type='pci'/>")),
     ("virtiofs", (T, L, X), "virtiofs",
      device("<filesystem><driver type='virtiofs'/><binary><cache mode='none'/></binary></filesystem>")),
@@ -486,6 +496,14 @@ def test_a_warning_does_not_block(broken: Change) -> None:
     decision = decide(broken(facts.domain()))
     assert decision.plan is not None
     assert [f.severity for f in decision.reasons(T)] == [Severity.WARNING]
+
+
+def test_a_host_device_that_both_builds_know_moves() -> None:
+    known = both(both(emulator(vfio=True), qemu(vfio=True)), KVM)
+    with_one = both(known, device("<hostdev type='pci'><source/><alias name='hostdev0'/><address/></hostdev>"))
+    found = findings(with_one(facts.domain()))
+    assert not blocks(found, T)
+    assert {finding.code for finding in found if T in finding.modes} == {"hostdev-moves"}
 
 
 def test_a_host_device_of_a_suspended_guest_may_reboot() -> None:

@@ -30,6 +30,7 @@ ANSWERS: dict[str, Any] = {
     "query-version": VERSION,
     "query-target": {"arch": "x86_64"},
     "query-qmp-schema": SCHEMA,
+    "trace-event-get-state": [],
     "query-machines": [{"name": "pc-q35-8.2", "alias": "q35"}],
 }
 

@@ -53,7 +53,9 @@ def suspended(subject: Subject) -> Iterator[Hit]:
 
 
 def awake(subject: Subject) -> Iterator[Hit]:
-    if subject.qemu.status != "suspended" and subject.live.matches("devices/hostdev[@type='pci' or @type='mdev']"):
+    if subject.qemu.status != "suspended" and subject.live.matches(
+        "devices/hostdev[@type='pci' or @type='mdev'] or devices/interface/@type='hostdev'"
+    ):
         yield {}
 
 
@@ -71,14 +73,15 @@ def emulator_unusable(subject: Subject) -> Iterator[Hit]:
 
 def emulator_forbidden(subject: Subject) -> Iterator[Hit]:
     emulator = subject.facts.emulator
-    if emulator.forbidden_by:
+    if emulator.forbidden_by and not emulator.known_as:
         yield {"path": emulator.path, "profile": emulator.forbidden_by}
 
 
-def recorded_emulator_forbidden(subject: Subject) -> Iterator[Hit]:
-    """The daemon runs what its record names, and nothing else."""
-    if not subject.facts.emulator.known_as:
-        yield from emulator_forbidden(subject)
+def way_back_forbidden(subject: Subject) -> Iterator[Hit]:
+    """The daemon runs what its record names; in mode reboot it starts the guest itself."""
+    emulator = subject.facts.emulator
+    if emulator.forbidden_by and emulator.known_as:
+        yield {"path": emulator.path, "profile": emulator.forbidden_by}
 
 
 def emulator_confined(subject: Subject) -> Iterator[Hit]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.model import Finding, Mode, Rehearsal, Severity, Trial
-from virtcpr.plan.findings import devices, drift, memory, migration, state
+from virtcpr.plan.findings import devices, drift, host_devices, memory, migration, state
 from virtcpr.plan.findings.devices import has
 from virtcpr.plan.findings.rule import REBOOTS, RESTART, Hit, Needs, Rule, Subject
 
@@ -30,7 +30,6 @@ CAPABILITY_OFF = (
     'virsh qemu-monitor-command {name} \'{{"execute": "migrate-set-capabilities", "arguments": '
     '{{"capabilities": [{{"capability": "{capability}", "state": false}}]}}}}\''
 )
-HOSTDEV = "devices/hostdev or devices/interface/@type='hostdev'"
 NO_S3 = "pm/suspend-to-mem/@enabled='no'"
 NOT_YET_RUN = "not-yet-run"
 NOT_RUN = "mode transfer was never run with: {what}"
@@ -211,11 +210,11 @@ STATE = (
 EMULATORS = (
     Rule("emulator", ALL, EMULATOR, state.emulator_unusable, "the emulator {path} {problem}",
          "install QEMU, or name a binary with --emulator PATH", "virtcpr/host/qemu/emulator.py"),
-    Rule("emulator-forbidden", (TRANSFER, LIVE, EXEC), EMULATOR, state.recorded_emulator_forbidden,
+    Rule("emulator-forbidden", ALL, EMULATOR, state.emulator_forbidden,
          "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
          "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
          "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
-    Rule("emulator-forbidden", (REBOOT,), EMULATOR, state.emulator_forbidden,
+    Rule("emulator-forbidden", (REBOOT,), EMULATOR, state.way_back_forbidden,
          "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
          "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
          "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
@@ -359,13 +358,26 @@ DEVICES = (
          "the domain has a vsock device: its CID is held by the old process",
          f"{REBOOTS}, or detach it",
          "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()"),
-    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[{NO_S3}][{HOSTDEV}]"),
+    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[{NO_S3}][{host_devices.OTHERS}]"),
          "the domain has a host device (passthrough)", "detach it", "QEMU hw/vfio/migration.c"),
-    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[not({NO_S3})][{HOSTDEV}]"),
+    Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[not({NO_S3})][{host_devices.OTHERS}]"),
          "the domain has a host device (passthrough)",
-         f"detach it, or {REBOOTS}, for which a guest with a PCI device must be suspended to RAM; VFIO devices can be "
-         "handed over from QEMU 10.1 on, which this version of virtcpr doesn't do",
+         f"detach it, or {REBOOTS}, for which a guest with a mediated device must be suspended to RAM",
          "QEMU hw/vfio/migration.c, hw/usb/host-libusb.c"),
+    Rule("hostdev", (LIVE, EXEC), DOCUMENT, has(f"self::domain[{host_devices.PCI}]"),
+         "the domain has a host device (VFIO)",
+         "use mode transfer ('virtcpr upgrade {name}'), which hands it over from QEMU 10.1 on",
+         "QEMU hw/vfio/migration.c"),
+    Rule("hostdev-build", (TRANSFER,), EMULATOR, host_devices.build_without,
+         "{build} can't hand over host devices (VFIO)",
+         "use QEMU 10.1 or newer: install it, then shut the guest down and start it; or detach the device",
+         "QEMU hw/vfio/cpr-legacy.c"),
+    Rule("hostdev-setting", (TRANSFER,), DOCUMENT, host_devices.untried,
+         "the domain has a host device (VFIO) with {what}, with which nothing was run",
+         "take that out, or detach the device", "virtcpr/plan/findings/host_devices.py"),
+    Rule("hostdev-moves", (TRANSFER,), DOCUMENT, has(f"self::domain[{host_devices.PCI}]"),
+         "its host devices (VFIO) go along, which was run with emulated devices only: no GPU, no real hardware",
+         "move a spare guest with such a device first", "tests/host/test_vfio.py", WARNING),
     Rule("hostdev-awake", (REBOOT,), RUNNING, state.awake,
          "the domain has a host device (VFIO), and its guest isn't suspended",
          "suspend the guest ('virsh dompmsuspend {name} mem'), or detach the device", "QEMU hw/vfio/cpr.c"),
