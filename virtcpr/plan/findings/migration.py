@@ -12,7 +12,7 @@ NORMAL_ONLY = re.compile(
     r"The \w+( \(rw\))? format used by node '.*' does not support live migration"
     r"|Migration disabled: vhost lacks VHOST_F_LOG_ALL feature"
     r"|vhost-scsi does not support migration"
-    r"|.*VFIO (migration is not supported|device doesn't support)"
+    r"|.*VFIO (migration (is not supported|init failed)|device doesn't support)"
     r"|Migration is currently not supported with (multiple VFIO devices|vIOMMU enabled)"
 )
 # A blocker of every mode; if a mode other than `normal` is set, all other reasons are for that mode.
