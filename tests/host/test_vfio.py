@@ -80,7 +80,7 @@ def interrupts() -> dict[str, int]:
     done = shell(f"grep -c 'irq end' {SHAPE.serial_path} || true").strip()
     virsh("qemu-agent-command", SHAPE.name, ask)
     lines = shell(
-        f"until [ $(grep -c 'irq end' {SHAPE.serial_path}) -gt {done} ]; do sleep 0.2; done; "
+        f"timeout 60 sh -c 'until [ $(grep -c \"irq end\" {SHAPE.serial_path}) -gt {done} ]; do sleep 0.2; done'; "
         f"tac {SHAPE.serial_path} | sed -n '/irq end/,$p' | sed '1d; /irq end/q' | grep 'irq ' || true"
     ).splitlines()
     counts = {}

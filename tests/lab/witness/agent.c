@@ -88,7 +88,10 @@ static void interrupts(void)
     FILE *file = fopen("/proc/interrupts", "re");
     if (!file) return failed("/proc/interrupts");
     while (fgets(line, sizeof line, file))
-        if (strstr(line, "nvme") || strstr(line, "virtio")) say("irq %.*s", (int)strcspn(line, "\n"), line);
+        if (strstr(line, "nvme") || strstr(line, "virtio")) {
+            say("irq %.*s", (int)strcspn(line, "\n"), line);
+            sleep_us(100000);  /* the console loses what it can't take at once */
+        }
     fclose(file);
     say("irq end");
 }
