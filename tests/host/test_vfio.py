@@ -5,6 +5,7 @@ Both are emulated, behind an emulated IOMMU; what the NIC sends arrives at a NIC
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from tests.host.support.emulator import GIVEN_MAC
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests
-from tests.lab.support import client
+from tests.lab.support import client, provoke
 from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import watch_request
@@ -44,9 +45,18 @@ class Device:
         return HOSTDEV.format(*re.split("[:.]", self.address))
 
     @property
+    def node(self) -> str:
+        """libvirt's name for it."""
+        return "pci_" + re.sub("[:.]", "_", self.address)
+
+    @property
+    def driver_command(self) -> str:
+        return f"basename $(readlink /sys/bus/pci/devices/{self.address}/driver)"
+
+    @property
     def driver(self) -> str:
         """That of the host which has it; empty for none."""
-        return shell(f"basename $(readlink /sys/bus/pci/devices/{self.address}/driver) || true").strip()
+        return shell(f"{self.driver_command} || true").strip()
 
 
 @dataclass(frozen=True)
@@ -120,30 +130,130 @@ def given(host: Host) -> Iterator[Given]:
     made.guests.end()
 
 
-def move(emulator: str, *more: str) -> dict[str, object]:
-    report = client.upgrade("--emulator", emulator, SHAPE.name, *more)
-    (domain,) = report["domains"]
-    assert [finding["code"] for finding in domain["findings"]] == WARNED, report
-    assert domain["result"] == "upgraded", report
-    return dict(domain)
+def other() -> str:
+    """The build that it doesn't run in."""
+    return EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", SHAPE.name) else REBUILT
+
+
+def move(number: int = 1) -> None:
+    """To the other build, and so on."""
+    for _ in range(number):
+        report = client.upgrade("--emulator", other(), SHAPE.name)
+        (domain,) = report["domains"]
+        assert [finding["code"] for finding in domain["findings"]] == WARNED, report
+        assert domain["result"] == "upgraded", report
 
 
 def test_it_moves_there_and_back(given: Given) -> None:
-    assert (given.nic.driver, given.disk.driver) == ("vfio-pci", "vfio-pci")
     given.assert_works()
+    assert (given.nic.driver, given.disk.driver) == ("vfio-pci", "vfio-pci")
     before, denials = confinement.picture(SHAPE.name), confinement.denials()
     process = client.pid(SHAPE.name)
     had = held(process)
     assert had["vfio"] >= 4
     given.guests.witness.mark()
 
-    move(REBUILT)
+    move()
 
     assert client.pid(SHAPE.name) != process
     given.assert_works()
     assert confinement.picture(SHAPE.name) == before
     assert confinement.denials() == denials
     assert leftovers() == ""
-    move(EMULATOR)
+    move()
     given.assert_works()
     assert held(client.pid(SHAPE.name)) == had
+
+
+def test_nothing_grows_from_move_to_move(given: Given) -> None:
+    """Ten in a row: descriptors, pinned and locked memory, mappings of the IOMMU."""
+    had, mapped = held(client.pid(SHAPE.name)), shell("grep -c vfio /proc/interrupts || true")
+    for _ in range(4):
+        move(2)
+        given.assert_works()
+    assert held(client.pid(SHAPE.name)) == had
+    assert shell("grep -c vfio /proc/interrupts || true") == mapped
+
+
+ROLLED_BACK = [
+    ("arm", "kill -9 $NEW"),
+    ("incoming", "kill -9 $NEW"),
+    ("incoming", "kill -INT $PPID"),
+    ("received", "kill -9 $NEW"),
+    ("received", "kill -INT $PPID"),
+]
+
+
+@pytest.mark.parametrize(("step", "happening"), ROLLED_BACK, ids=" ".join)
+def test_old_qemu_keeps_the_devices(given: Given, step: str, happening: str) -> None:
+    """Also after new QEMU had them all, and the IOMMU's mappings: and it can be moved afterwards."""
+    process = client.pid(SHAPE.name)
+    given.guests.witness.mark()
+
+    done = provoke.virtcpr(
+        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "-o", "json", "--emulator", other(), at={step: happening}
+    )
+
+    report = json.loads(done.out)
+    assert report["domains"][0]["result"] == "rolled-back", done
+    assert client.pid(SHAPE.name) == process
+    given.assert_works()
+    assert leftovers() == ""
+    move()
+    given.assert_works()
+
+
+@pytest.mark.parametrize("step", ["migrate", "incoming", "received", "commit", "end-old", "record"])
+def test_the_guardian_settles_it(given: Given, step: str) -> None:
+    """virtcpr is killed; one QEMU has the guest, and its devices."""
+    given.guests.witness.mark()
+
+    done = provoke.virtcpr(
+        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "--emulator", other(), at={step: "kill -9 $PPID"}
+    )
+
+    assert done.code != 0
+    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
+    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
+    assert run("pgrep", "qemu-system").out.split() == [str(client.pid(SHAPE.name))]
+    given.assert_works()
+    assert leftovers() == ""
+
+
+def test_the_host_gets_its_devices_back(given: Given) -> None:
+    """By detaching one, and by shutting the guest down; libvirt knows who has them meanwhile."""
+    refused = run("virsh", "nodedev-reset", given.nic.node, check=False)
+    assert (refused.code, "in use" in refused.err) == (1, True), refused
+    for action in ("detach-device", "attach-device"):
+        shell(f"virsh -q {action} {SHAPE.name} /dev/stdin --live", stdin=given.nic.xml)
+        wanted = "vfio-pci" if action == "attach-device" else "virtio-pci"
+        run("timeout", "60", "sh", "-c", f"until {given.nic.driver_command} | grep -q {wanted}; do sleep 0.5; done")
+    virsh("destroy", SHAPE.name)
+    assert (given.nic.driver, given.disk.driver) == ("virtio-pci", "nvme")
+    virsh("start", SHAPE.name)
+    given.watch()
+    move()
+    given.assert_works()
+
+
+def test_a_build_that_cannot_hand_them_over(given: Given) -> None:
+    """QEMU 10.0, by its own answer."""
+    client.install_qemu("NEW")
+    report = client.upgrade(SHAPE.name)
+    (domain,) = report["domains"]
+    codes = {finding["code"] for finding in domain["findings"]}
+    assert (domain["result"], codes >= {"hostdev-build"}) == ("blocked", True), report
+    given.assert_works()
+    client.install_qemu("NEXT")
+
+
+def test_interrupts_by_a_pin(given: Given) -> None:
+    """INTx, which the kernel masks until QEMU has seen it: no MSI for the guest, and so none for its devices."""
+    virsh("destroy", SHAPE.name)
+    shell(f"virsh dumpxml --inactive {SHAPE.name} | sed 's/ pci=nomsi//; s/ quiet / quiet pci=nomsi /' | "
+          "virsh -q define /dev/stdin")  # fmt: skip
+    virsh("start", SHAPE.name)
+    given.watch()
+    given.assert_works()
+    move(2)
+    given.assert_works()
