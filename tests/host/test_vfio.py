@@ -247,6 +247,16 @@ def test_a_build_that_cannot_hand_them_over(given: Given) -> None:
     client.install_qemu("NEXT")
 
 
+def test_what_was_never_run_is_refused(given: Given) -> None:
+    """A setting of the device; mode live, in which QEMU migrates no such device."""
+    odd = virsh("dumpxml", SHAPE.name).replace("<driver name='vfio'/>", "<driver name='vfio'/><rom bar='off'/>")
+    (domain,) = json.loads(run("virtcpr", "check", "--xml", "-", "-o", "json", stdin=odd, check=False).out)["domains"]
+    assert "hostdev-setting" in {finding["code"] for finding in domain["findings"]}
+    (domain,) = client.upgrade("--mode", "live", "--emulator", other(), SHAPE.name)["domains"]
+    assert domain["result"] == "blocked"
+    assert "hostdev" in {finding["code"] for finding in domain["findings"]}
+
+
 def test_interrupts_by_a_pin(given: Given) -> None:
     """INTx, which the kernel masks until QEMU has seen it: no MSI for the guest, and so none for its devices."""
     virsh("destroy", SHAPE.name)
