@@ -179,9 +179,9 @@ def outputs(live: LiveDomain, fdsets: tuple[FdsetFd, ...], targets: Mapping[int,
     return {what: targets[fd] for what, fd in held.items() if fd in targets} | files
 
 
-def _may_run(pid: int, emulator: str) -> bool:
+def _may_run_now(pid: int, emulator: str) -> bool:
     profile = apparmor.profile_of(Process.of(pid))
-    return not (profile and apparmor.forbids(profile, emulator) and not apparmor.lets_guests_run(emulator))
+    return not (profile and apparmor.forbids(profile, emulator))
 
 
 def _may_make_memfds(pid: int) -> bool:
@@ -290,6 +290,7 @@ class Probe:
         facts = replace(facts, status_path=str(path), status_xml=read_text(path))
         pid = facts.status.pid
         line = _line(pid)
+        now = _may_run_now(pid, facts.emulator.path)
         qemu = qemu_facts(domain.monitor, f"/proc/{pid}/root", line)
         return replace(
             facts,
@@ -299,7 +300,8 @@ class Probe:
             busy=domain.job(),
             process=replace(
                 process_facts(pid, qemu, line),
-                may_run=_may_run(pid, facts.emulator.path),
+                may_run=now or apparmor.lets_guests_run(facts.emulator.path),
+                may_run_now=now,
                 may_make_memfds=_may_make_memfds(pid),
             ),
             qemu=qemu,

@@ -90,6 +90,13 @@ def emulator_confined(subject: Subject) -> Iterator[Hit]:
         yield {"path": subject.facts.emulator.path}
 
 
+def profile_not_loaded(subject: Subject) -> Iterator[Hit]:
+    """Its next start will load it; new QEMU runs under what is loaded."""
+    process = subject.process
+    if process.may_run and not process.may_run_now:
+        yield {"path": subject.facts.emulator.path, "uuid": subject.facts.uuid}
+
+
 def emulator_of_another_target(subject: Subject) -> Iterator[Hit]:
     emulator, qemu = subject.facts.emulator, subject.qemu
     if not emulator.problem and emulator.target != qemu.target:
