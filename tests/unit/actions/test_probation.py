@@ -13,11 +13,12 @@ from virtcpr.actions.rollout import probation, waves
 from virtcpr.actions.rollout.notice import Place
 from virtcpr.actions.rollout.probation import OnProbation
 from virtcpr.errors import HostError, UsageError
+from virtcpr.host.libvirt.events import REBOOTED
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.qemu import kept
 from virtcpr.host.qemu.kept import Kept
 from virtcpr.host.report import hooks_d
-from virtcpr.model import DomainReport, Finding, Outlook, Probation, Progress, Request, Result, UpgradeReport
+from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Probation, Progress, Request, Result, UpgradeReport
 
 PLACE = Place(1, 1, canary=False)
 
@@ -50,6 +51,11 @@ class Connection:
         self.states = states
         self.pings = 0
         self.agent = True
+        self.job: str | None = None
+        self.there = True
+
+    def alive(self) -> bool:
+        return self.there
 
     def find(self, uuid: str) -> Any:
         state = self.states.get(uuid, ("running", ""))
@@ -65,6 +71,7 @@ class Connection:
             state=lambda: ("running", "") if isinstance(state, str) else state,
             monitor=monitor,
             agent_answers=self._ping,
+            job=lambda: self.job,
         )
 
     def _ping(self, _seconds: int) -> bool:
@@ -134,7 +141,7 @@ def watched(batch: Batch, *backs: Batch, whole: bool = False) -> list[Request]:
         back.moves = [Move(name) for name in request.domains]
         for move in back.moves:
             move.result = None
-        back.report = lambda: UpgradeReport((), 0)  # type: ignore[arg-type, method-assign]
+        back.report = lambda: UpgradeReport((), ExitCode.DONE, 1234.0)  # type: ignore[method-assign]
         return back
 
     rules = OnProbation(Probation(5, whole), Request(every=True, emulator="/new"), again)
@@ -169,6 +176,30 @@ def test_signs_that_are_looked_for(state: Any, words: str) -> None:
     assert a.findings[0].message.endswith(f"again: {words}")
     assert (back.why.undoes, back.why.why) == (4, {"a": words})
     assert batch.connection is back.connection
+    assert batch.notes == ["going back: blackout 1.2 s"]
+
+
+def test_while_a_job_is_at_work_no_command_passes() -> None:
+    connection = Connection(a="Timed out during operation: cannot acquire state change lock")
+    connection.job = "unbounded"
+    assert watched(Batch(connection, Move("a"))) == []
+
+
+def test_a_daemon_that_is_restarted_is_no_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guests are looked at again when it is back."""
+    gone, back = Connection(a="libvirt's daemon doesn't answer"), Connection(b=("crashed", ""))
+    gone.there = False
+    monkeypatch.setattr(probation, "Connection", lambda _uri: back)
+    batch = Batch(gone, Move("a"), Move("b"))
+    (request,) = watched(batch, Batch(back))
+    assert request.domains == ("b",)
+
+
+def test_a_guest_that_is_reset_has_no_agent_for_a_while(quick: list[tuple[str, str]]) -> None:
+    quick.append(("a", REBOOTED))
+    connection = Connection()
+    connection.agent = False
+    assert watched(Batch(connection, Move("a", agent=True))) == []
 
 
 @pytest.mark.parametrize("state", [("paused", "user"), ("paused", "snapshot"), ("shut off", ""), "gone"])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from virtcpr.actions.records.batch import current, undoing
 from virtcpr.actions.rollout import notice
-from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.host.libvirt.events import Events
+from virtcpr.host.libvirt.events import REBOOTED, Events
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.qemu import kept
 from virtcpr.host.report import hooks_d
@@ -26,7 +27,7 @@ EVENT = "watch-domain"
 POLL = 5.0  # s between two looks at a guest
 EVENT_POLL = 0.2  # s
 AGENT_SECONDS = 5
-SILENT = 3  # looks without an answer of the agent
+SILENT = 3  # looks in a row without an answer
 # virDomainPausedReason, as connection.PAUSED; others are somebody's wish.
 BAD_PAUSES = ("I/O error", "watchdog", "crashed")
 
@@ -101,8 +102,14 @@ class OnProbation(Generic[Move]):
             back.interrupt = batch.interrupt
             back.move([move for move in back.moves if move.result is None], watch)
             batch.connection = back.connection
-            batch.notes += back.report().notes
+            batch.notes += _notes(back.report())
         return {move.facts.uuid: (move.result, _words(move)) for move in back.moves}
+
+
+def _notes(report: UpgradeReport) -> tuple[str, ...]:
+    """The absence of the daemon isn't in the batch's own."""
+    away = () if report.blackout_ms is None else (f"going back: blackout {report.blackout_ms / 1000:.1f} s",)
+    return (*report.notes, *away)
 
 
 def _former(move: notice.Moved) -> tuple[str, str]:
@@ -114,54 +121,77 @@ def _words(move: notice.Moved) -> str:
 
 
 def _first_signs(batch: Batch[Move], moves: Sequence[Move], place: notice.Place, deadline: float) -> dict[str, str]:
-    """UUID and words of what is seen first; empty at the deadline, or after a signal."""
-    by_uuid = {move.facts.uuid: move for move in moves}
-    silent = dict.fromkeys(by_uuid, 0)
-    with Events(batch.connection.uri) as events:
-        looked = 0.0
-        while not batch.interrupt.requested and (now := time.monotonic()) < deadline:
-            if signs := {uuid: words for uuid, words in events.take() if uuid in by_uuid}:
-                return signs
-            if now - looked >= POLL:
-                looked = now
-                if signs := dict(_looks(batch.connection, by_uuid.values(), place, silent)):
-                    return signs
-            time.sleep(min(EVENT_POLL, max(deadline - time.monotonic(), 0)))
+    """UUID and words of what is seen first; empty at the deadline, or after a signal.
+
+    A daemon that is restarted meanwhile is no sign: the guests are looked at when it is back.
+    """
+    looks = _Looks(moves, place)
+
+    def goes_on() -> bool:
+        return not batch.interrupt.requested and time.monotonic() < deadline
+
+    while goes_on():
+        try:
+            with Events(batch.connection.uri) as events:
+                while goes_on() and batch.connection.alive():
+                    if signs := looks.signs(events.take()) or looks.due(batch.connection):
+                        return signs
+                    time.sleep(EVENT_POLL)
+        except HostError as error:
+            log.info("%s", error.message)
+            time.sleep(EVENT_POLL)
+        if not batch.connection.alive():
+            with suppress(HostError):
+                batch.connection = Connection(batch.connection.uri)
     return {}
 
 
-def _looks(
-    connection: Connection, moves: Collection[notice.Moved], place: notice.Place, silent: dict[str, int]
-) -> Iterator[tuple[str, str]]:
-    """``silent`` counts the looks without an answer of the agent."""
-    for move in moves:
+class _Looks(Generic[Move]):
+    """What is seen of these guests, one look after the other."""
+
+    def __init__(self, moves: Sequence[Move], place: notice.Place) -> None:
+        self.moves, self.place = {move.facts.uuid: move for move in moves}, place
+        self.answered = {uuid for uuid, move in self.moves.items() if move.facts.agent}
+        self.silent: Counter[str] = Counter()
+        self._last: float | None = None
+
+    def signs(self, events: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """A guest that reboots has no agent for a while, which is no sign."""
+        for uuid, words in events:
+            if words == REBOOTED:
+                self.answered.discard(uuid)
+        return {uuid: words for uuid, words in events if uuid in self.moves and words != REBOOTED}
+
+    def due(self, connection: Connection) -> dict[str, str]:
+        """Look at each guest, if it is time to; UUID and words of each that shows a sign."""
+        now = time.monotonic()
+        if self._last is not None and now - self._last < POLL:
+            return {}
+        self._last = now
+        seen = {uuid: self._sign(connection, move) for uuid, move in self.moves.items()}
+        return {uuid: words for uuid, words in seen.items() if words is not None}
+
+    def _sign(self, connection: Connection, move: Move) -> str | None:
         facts = move.facts
-        words = _sign(connection, facts)
-        if words is None and facts.agent:
-            answers = _answers(connection, facts)
-            silent[facts.uuid] = 0 if answers else silent[facts.uuid] + 1
-            if silent[facts.uuid] >= SILENT:
-                words = "its guest agent doesn't answer any more"
-        if words is None:
-            words = hooks_d.ask(EVENT, lambda move=move: notice.document(EVENT, place, [move]))  # type: ignore[misc]
-        if words is not None:
-            yield facts.uuid, words
+        try:
+            domain = connection.find(facts.uuid)
+            if domain is None or domain.id is None:
+                return None  # somebody has ended it; what wasn't asked for is an event
+            state, reason = domain.state()
+            if state == "crashed" or reason in BAD_PAUSES:
+                return f"it is {state}" + (f" ({reason})" if reason else "")
+            if domain.job() is None:  # else libvirt lets no command pass
+                domain.monitor("query-status")
+            self.silent[f"{facts.uuid} QEMU"] = 0
+            if facts.uuid in self.answered and self._often(facts.uuid, not domain.agent_answers(AGENT_SECONDS)):
+                return "its guest agent doesn't answer any more"
+        except HostError as error:
+            if connection.alive() and self._often(f"{facts.uuid} QEMU", True):
+                return f"its QEMU doesn't answer: {error.message}"
+            return None
+        return hooks_d.ask(EVENT, lambda: notice.document(EVENT, self.place, [move]))
 
-
-def _sign(connection: Connection, facts: DomainFacts) -> str | None:
-    try:
-        domain = connection.find(facts.uuid)
-        if domain is None or domain.id is None:
-            return None  # somebody has ended it; what wasn't asked for is an event
-        state, reason = domain.state()
-        if state == "crashed" or reason in BAD_PAUSES:
-            return f"it is {state}" + (f" ({reason})" if reason else "")
-        domain.monitor("query-status")
-    except HostError as error:
-        return f"its QEMU doesn't answer: {error.message}"
-    return None
-
-
-def _answers(connection: Connection, facts: DomainFacts) -> bool:
-    domain = connection.find(facts.uuid)
-    return domain is None or domain.id is None or domain.agent_answers(AGENT_SECONDS)
+    def _often(self, what: str, silent: bool) -> bool:
+        """Whether it has been silent so often in a row."""
+        self.silent[what] = self.silent[what] + 1 if silent else 0
+        return self.silent[what] >= SILENT

@@ -1,4 +1,4 @@
-"""What libvirt tells of domains as it happens: the signs that a guest is in trouble."""
+"""What libvirt tells of domains as it happens: signs that a guest is in trouble, and that it was reset."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.libvirt.connection import CALL_SECONDS, _bindings, _call
 
 LOOP_MS = 500
+REBOOTED = "the guest was reset"  # which isn't a sign of trouble
 # libvirt.VIR_DOMAIN_EVENT_STOPPED's details that nobody has asked for (virDomainEventStoppedDetailType).
 ENDED = {2: "its QEMU crashed", 5: "its QEMU failed"}
 
@@ -39,6 +40,7 @@ class Events:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR, self._io_error),
             (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._watchdog),
+            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._reboot),
         ):
             _call(self._handle.domainEventRegisterAny, None, kind, callback, None)
         return self
@@ -58,6 +60,9 @@ class Events:
         self, _connection: object, domain: Any, path: str, _alias: str, _action: int, _opaque: object
     ) -> None:
         self._seen.append((domain.UUIDString(), f"an error on its disk {path}"))
+
+    def _reboot(self, _connection: object, domain: Any, _opaque: object) -> None:
+        self._seen.append((domain.UUIDString(), REBOOTED))
 
     def _watchdog(self, _connection: object, domain: Any, _action: int, _opaque: object) -> None:
         self._seen.append((domain.UUIDString(), "its watchdog has fired"))
