@@ -16,6 +16,7 @@ class FakeAutomatic:
     during: Callable[[], object]
     runs: int = 0
     told: list[tuple[AutoReport, str, str]] = field(default_factory=list)
+    changes: list[bool] = field(default_factory=list)
 
     @property
     def report(self) -> AutoReport:
@@ -33,8 +34,9 @@ class FakeAutomatic:
         self.during()
         return self.result
 
-    def tell(self, report: AutoReport, document: str, table: str) -> None:
+    def tell(self, report: AutoReport, document: str, table: str, *, changes: bool = False) -> None:
         self.told.append((report, document, table))
+        self.changes.append(changes)
 
 
 @dataclass

@@ -56,6 +56,13 @@ def test_it_asks_nothing(cli: Cli) -> None:
     assert "[y/N]" not in cli("auto", typed="").err
 
 
+@pytest.mark.parametrize(("args", "changes"), [((), False), (("--changes",), True)])
+def test_only_what_is_new_is_told_if_asked(cli: Cli, args: tuple[str, ...], changes: bool) -> None:
+    backend = FakeBackend()
+    cli("auto", *args, backend=backend)
+    assert backend.automatics[0].changes == [changes]
+
+
 def test_whoever_is_told_gets_json_and_a_table(cli: Cli, golden: Golden) -> None:
     backend = FakeBackend()
     outcome = cli("-q", "auto", "-o", "json", backend=backend)

@@ -191,7 +191,7 @@ ROLLED_BACK = [
 ]
 
 
-@pytest.mark.parametrize(("step", "happening"), ROLLED_BACK, ids=" ".join)
+@pytest.mark.parametrize(("step", "happening"), ROLLED_BACK, ids=[f"{step}-{what[5:]}" for step, what in ROLLED_BACK])
 def test_old_qemu_keeps_the_devices(given: Given, step: str, happening: str) -> None:
     """Also after new QEMU had them all, and the IOMMU's mappings: and it can be moved afterwards."""
     process = client.pid(SHAPE.name)

@@ -126,8 +126,11 @@ class Automatic(Protocol):
         """Do it, and call ``watch`` at every step.  SIGINT is handled: it ends with a report, too."""
         ...
 
-    def tell(self, report: AutoReport, document: str, table: str) -> None:
-        """Send the report to the journal, and to the configured recipients; ``document`` is its JSON."""
+    def tell(self, report: AutoReport, document: str, table: str, *, changes: bool = False) -> None:
+        """Send the report to the journal, and to the configured recipients; ``document`` is its JSON.
+
+        ``changes``: to these only what they weren't told last time.
+        """
         ...
 
 

@@ -194,6 +194,25 @@ def tells(report: AutoReport) -> bool:
     return any(domain.action not in quiet or domain.findings for domain in report.domains)
 
 
+def essence(report: AutoReport) -> tuple[str, ...]:
+    """What a report tells, without what differs from run to run: a line for each domain that isn't quiet."""
+    quiet = (Action.CURRENT, Action.LEFT)
+    return tuple(
+        " ".join(
+            (
+                domain.uuid,
+                domain.action.value,
+                domain.reason,
+                domain.source.version if domain.source else "",
+                domain.target.version if domain.target else "",
+                *sorted(finding.code for finding in domain.findings),
+            )
+        )
+        for domain in report.domains
+        if domain.action not in quiet or domain.findings
+    )
+
+
 def subject(report: AutoReport) -> str:
     """The report in a line: ``3 domains: 2 upgraded, 1 current``, and how many domains were only reported."""
     actions = [domain.action for domain in report.domains]

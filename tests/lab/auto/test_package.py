@@ -24,6 +24,8 @@ FILES = {
     "/usr/bin/virtcpr": 0o755,
     "/usr/lib/systemd/system/virtcpr-auto.service": 0o644,
     "/usr/lib/systemd/system/virtcpr-auto.timer": 0o644,
+    "/usr/lib/systemd/system/virtcpr-daily.service": 0o644,
+    "/usr/lib/systemd/system/virtcpr-daily.timer": 0o644,
     "/usr/lib/systemd/system/virtcpr-metrics.service": 0o644,
     "/usr/lib/systemd/system/virtcpr-metrics.timer": 0o644,
     "/usr/lib/systemd/system/virtcpr-restore.service": 0o644,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.actions.auto import notify, prometheus
-from virtcpr.actions.records import history, moved, system_journal
+from virtcpr.actions.records import history, moved, system_journal, told
 from virtcpr.actions.records.batch import Batch
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
@@ -87,6 +87,11 @@ def understood(datagram: bytes) -> dict[str, str]:
             value, datagram = datagram[8 : 8 + size], datagram[8 + size :].removeprefix(b"\n")
         fields[name.decode()] = value.decode()
     return fields
+
+
+@pytest.fixture(autouse=True)
+def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(told, "PATH", tmp_path / "state/told.json")
 
 
 @pytest.fixture
@@ -186,6 +191,28 @@ def test_programs_and_mail(monkeypatch: pytest.MonkeyPatch, others: list[tuple[o
     others.clear()
     notify.tell(Policy(mail="root"), replace(REPORT, domains=(NEW,)), "{}", "TABLE")
     assert others == []  # nothing to tell
+
+
+def test_a_daily_look_tells_only_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]
+) -> None:
+    """Also after a run that tells everything; what went away and comes back is new."""
+    monkeypatch.setattr(journald, "send", lambda _: None)
+
+    def telling(report: AutoReport, *, changes: bool = True) -> bool:
+        others.clear()
+        notify.tell(Policy(), report, "{}", "", changes=changes)
+        return bool(others)
+
+    less = replace(REPORT, domains=REPORT.domains[1:])
+    assert telling(REPORT, changes=False)
+    assert not telling(REPORT)
+    assert telling(less)
+    assert not telling(replace(less, blackout_ms=5.0))
+    assert telling(REPORT)
+    (tmp_path / "state/told.json").write_text("{ torn")
+    assert telling(REPORT)
+    assert telling(REPORT, changes=False)
 
 
 def test_nobody_who_cannot_be_told_is_in_the_way(

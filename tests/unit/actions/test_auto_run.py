@@ -287,7 +287,7 @@ def host(tmp_path: Path, upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(packages, "busy", lambda: made.busy)
     monkeypatch.setattr(pending, "SYSTEMD", tmp_path)
     monkeypatch.setattr(pending, "run", lambda argv: made.timer.append(argv[2]))
-    monkeypatch.setattr(notify, "tell", lambda _rules, report, *_: made.told.append(report))
+    monkeypatch.setattr(notify, "tell", lambda _rules, report, *_, **_kw: made.told.append(report))
     made.trigger()
     return made
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from virtcpr.actions.auto import prometheus
-from virtcpr.actions.records import system_journal
+from virtcpr.actions.records import system_journal, told
 from virtcpr.errors import HostError
 from virtcpr.host.report import mail, notify_d
 from virtcpr.model import Action, AutoReport
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 TRIED = (Action.UPGRADED, Action.ROLLED_BACK, Action.FAILED, Action.UNKNOWN)
 
 
-def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
+def tell(policy: Policy, report: AutoReport, document: str, table: str, *, changes: bool = False) -> None:
     """Report everywhere; ``document`` is the report as JSON.  Failures are logged, never raised.
 
-    Programs and mail are used only if there is something to report.
+    Programs and mail are used only if there is something to report, with ``changes`` only if it wasn't reported last.
     """
     for domain in report.domains:
         if domain.action not in TRIED:  # the move itself has sent those (records/moved.py)
@@ -31,7 +31,8 @@ def tell(policy: Policy, report: AutoReport, document: str, table: str) -> None:
     code = {"VIRTCPR_EXIT_CODE": str(int(report.exit_code))}
     if policy.prometheus:
         _tried(lambda: prometheus.write(policy, report))
-    if not auto.tells(report):
+    news = told.is_news(auto.essence(report))
+    if not auto.tells(report) or (changes and not news):
         return
     notify_d.tell(document, {"VIRTCPR_SUBJECT": subject, **code})
     if policy.mail:

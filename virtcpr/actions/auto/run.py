@@ -198,8 +198,8 @@ class Automatic:
             self.notes.append(LATER if Note().leave() else NEVER)
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
 
-    def tell(self, report: AutoReport, document: str, table: str) -> None:
-        """Report the results; report a waiting note only once."""
+    def tell(self, report: AutoReport, document: str, table: str, *, changes: bool = False) -> None:
+        """Report the results; report a waiting note only once.  ``changes``: report nothing again."""
         if not report.domains and self.notes:  # nothing was looked at
             log.info("auto: %s", "; ".join(self.notes))
             return
@@ -207,7 +207,7 @@ class Automatic:
             if self.note.told and not any(domain.action in TRIED for domain in report.domains):
                 return
             self.note.mark_told()
-        notify.tell(self.rules, report, document, table)
+        notify.tell(self.rules, report, document, table, changes=changes)
 
     def _left(self) -> tuple[str, ...]:
         """The domains still to move."""

@@ -27,12 +27,16 @@ def auto(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Only write the file for Prometheus anew, if one is configured.")
     ] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Tell the recipients only what they weren't told last time.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> AutoReport:
     """Do what /etc/virtcpr/virtcpr.toml says about running domains that run an outdated QEMU.
 
     By default it only reports them.  virtcpr-auto.service runs it with --pending after an upgrade of QEMU; the results
-    go to the journal, and to the recipients that the configuration names.
+    go to the journal, and to the recipients that the configuration names.  virtcpr-daily.timer, if it is enabled, runs
+    it with --changes every day.
     """
     session: Session = ctx.obj
     session.output = output
@@ -42,7 +46,7 @@ def auto(
         if dry_run:
             return automatic.report
         report = interaction.watched(session, automatic.moving, automatic.run, what="the swap")
-        automatic.tell(report, json_report.dump(report), render.plain(report))
+        automatic.tell(report, json_report.dump(report), render.plain(report), changes=changes)
     return report
 
 
