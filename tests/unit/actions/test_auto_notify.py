@@ -90,8 +90,11 @@ def understood(datagram: bytes) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "PATH", tmp_path / "state/told.json")
+def reported(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it is noted."""
+    path = tmp_path_factory.mktemp("state") / "told.json"
+    monkeypatch.setattr(told, "PATH", path)
+    return path
 
 
 @pytest.fixture
@@ -194,7 +197,7 @@ def test_programs_and_mail(monkeypatch: pytest.MonkeyPatch, others: list[tuple[o
 
 
 def test_a_daily_look_tells_only_what_is_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]
+    reported: Path, monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]
 ) -> None:
     """Also after a run that tells everything; what went away and comes back is new."""
     monkeypatch.setattr(journald, "send", lambda _: None)
@@ -210,7 +213,7 @@ def test_a_daily_look_tells_only_what_is_new(
     assert telling(less)
     assert not telling(replace(less, blackout_ms=5.0))
     assert telling(REPORT)
-    (tmp_path / "state/told.json").write_text("{ torn")
+    reported.write_text("{ torn")
     assert telling(REPORT)
     assert telling(REPORT, changes=False)
 
