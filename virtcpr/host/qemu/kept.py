@@ -171,13 +171,15 @@ def _module_directories() -> Iterator[Path]:
 
 
 def _keep_loaded(processes: Sequence[Process], to: Path) -> None:
-    """The deleted modules that processes have in memory."""
+    """The deleted modules that processes have in memory, which only root can read."""
     for process in processes:
         for path, mapped in libraries.deleted(process).items():
             target = to / BUNDLE / path.lstrip("/")
             if any(fnmatch(path, f"/{pattern}/*.so") for pattern in MODULES) and not target.exists():
-                _directory(target.parent, to)
-                _plain(str(mapped), str(target))
+                with suppress(PermissionError):
+                    if _own(mapped):
+                        _directory(target.parent, to)
+                        _plain(str(mapped), str(target))
 
 
 def _tree(source: Path, target: Path, root: Path) -> None:
