@@ -70,6 +70,13 @@ options:
   stop_after:
     description: Begin no other wave after so many failures.
     type: int
+  watch:
+    description: Look at the guests for that long after their move, as C(300), C(5m) or C(1h); one in trouble goes back.
+    type: str
+  go_back:
+    description: With O(watch), who goes back.
+    type: str
+    choices: [guest, wave]
   max_pause_ms:
     description: Leave a domain alone whose forecast pause is longer.
     type: float
@@ -128,7 +135,13 @@ VALUES = {
     "max_pause_ms": "--max-pause",
     "max_blackout_s": "--max-blackout",
 }
-WAVES = {"wave": "--wave", "pause_between_s": "--pause-between", "stop_after": "--stop-after"}
+WAVES = {
+    "wave": "--wave",
+    "pause_between_s": "--pause-between",
+    "stop_after": "--stop-after",
+    "watch": "--watch",
+    "go_back": "--go-back",
+}
 
 
 def options(params, *, waves):
@@ -163,6 +176,8 @@ def main():
             "wave": {"type": "int"},
             "pause_between_s": {"type": "float"},
             "stop_after": {"type": "int"},
+            "watch": {"type": "str"},
+            "go_back": {"type": "str", "choices": ["guest", "wave"]},
             "max_pause_ms": {"type": "float"},
             "max_blackout_s": {"type": "float"},
             "rehearse": {"type": "bool", "default": True},

@@ -58,10 +58,11 @@ def task(tmp_path: Path) -> Task:
 
 def test_upgrade(task: Task) -> None:
     said = answer(0, domain("web", result="upgraded"), domain("db", result="current"), blackout_ms=812.0)
-    result, asked = task("upgrade", said, all=True, canary=["1", "web"], wave=3, exclude=["db*"], max_blackout_s=5)
+    asking = {"all": True, "canary": ["1", "web"], "wave": 3, "exclude": ["db*"], "max_blackout_s": 5}
+    result, asked = task("upgrade", said, **asking, watch="5m", go_back="wave")
     assert asked == (
-        "-q upgrade -o json --yes --mode auto --fallback none --max-blackout 5.0 --wave 3 --exclude db* "
-        "--canary 1 --canary web --all"
+        "-q upgrade -o json --yes --mode auto --fallback none --max-blackout 5.0 --wave 3 --watch 5m --go-back wave "
+        "--exclude db* --canary 1 --canary web --all"
     )
     assert (result["changed"], result["msg"]) == (True, "1 upgraded (web), 1 current (db)")
     assert result["diff"] == {"before": "web: 10.0.2\n", "after": "web: 10.0.13\n"}
