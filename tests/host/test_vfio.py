@@ -179,7 +179,7 @@ def test_it_moves_there_and_back(given: Given) -> None:
 
 
 def test_nothing_grows_from_move_to_move(given: Given) -> None:
-    """Ten in a row: descriptors, pinned and locked memory, mappings of the IOMMU."""
+    """Eight moves in a row: descriptors, pinned and locked memory."""
     had, mapped = held(client.pid(SHAPE.name)), shell("grep -c vfio /proc/interrupts || true")
     for _ in range(4):
         move(2)
