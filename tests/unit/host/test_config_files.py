@@ -51,6 +51,13 @@ def test_a_directory_that_others_can_write(etc: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_roots_files_count_for_everybody(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user's own guests, too, the builds are kept as the administrator says."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert len(config_files.documents(etc)) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_somebody_elses_file(etc: Path) -> None:
     os.chown(etc / "virtcpr.toml", 1000, 1000)
     with pytest.raises(HostError, match="can be written by others"):

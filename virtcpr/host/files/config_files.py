@@ -35,12 +35,12 @@ def _paths(directory: Path) -> Iterator[Path]:
 
 
 def refuse_untrusted(path: Path) -> None:
-    """Raises HostError unless nobody but root (this process's user) can have written it."""
+    """Raises HostError unless nobody but root, or this process's user, can have written it."""
     try:
         kind = path.stat()
     except OSError as error:
         raise HostError(f"{path} can't be read: {error.strerror}; nothing was done") from error
-    if kind.st_uid != os.geteuid() or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if kind.st_uid not in (0, os.geteuid()) or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise HostError(
             f"{path} can be written by others than root; nothing was done", hint=f"chown root {path}; chmod go-w {path}"
         )
