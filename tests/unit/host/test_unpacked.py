@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -122,3 +124,25 @@ def test_what_a_killed_one_has_left_is_removed_and_what_is_in_use_is_not(package
 
 def emulator_again(package: Package) -> Path:
     return package("qemu-y", **{"usr__bin__qemu-system-x86_64": SAYS})
+
+
+def test_two_at_the_same_moment(package: Package, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is being made isn't taken for something left: the other waits until it is in use."""
+    made = emulator(package)
+    seen: list[bool] = []
+
+    class Made(TemporaryDirectory[str]):
+        """Between this and its lock another process looks for what is left."""
+
+        def __enter__(self) -> str:
+            name = super().__enter__()
+            looks = (
+                f"import fcntl, os; fcntl.flock(os.open({str(place)!r}, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+            )
+            seen.append(subprocess.run([sys.executable, "-c", looks], capture_output=True, check=False).returncode != 0)
+            return name
+
+    monkeypatch.setattr(unpacked, "TemporaryDirectory", Made)
+    with unpacked.unpack([made]) as files:
+        assert files.has(EMULATOR)
+    assert seen == [True]

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,28 +63,37 @@ def unpack(packages: Iterable[Path]) -> Iterator[Unpacked]:
 
     Raises HostError if one isn't a Debian package, or there is no room.
     """
-    try:
-        PLACE.mkdir(parents=True, exist_ok=True)
-        PLACE.chmod(0o755)  # whatever the umask is
-        _remove_left()
-        directory = TemporaryDirectory(prefix=PREFIX, dir=PLACE, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise HostError(f"nothing can be unpacked in {PLACE}: {error.strerror}") from error
-    with directory as name, _in_use(Path(name)):
-        root = Path(name)
-        root.chmod(0o755)
+    with ExitStack() as held:
+        try:
+            root = held.enter_context(_directory())
+        except OSError as error:
+            raise HostError(f"nothing can be unpacked in {PLACE}: {error.strerror}") from error
         for package in packages:
-            run(["dpkg-deb", "--extract", str(package), name], timeout=UNPACK_SECONDS)
+            run(["dpkg-deb", "--extract", str(package), str(root)], timeout=UNPACK_SECONDS)
         _drop_privileges(root)
         yield Unpacked(root)
 
 
 @contextmanager
-def _in_use(directory: Path) -> Iterator[None]:
-    """Held as long as this process lives: nobody else removes it."""
+def _directory() -> Iterator[Path]:
+    """A new one, which is removed afterwards.  While it is made nobody looks for what is left."""
+    PLACE.mkdir(parents=True, exist_ok=True)
+    PLACE.chmod(0o755)  # whatever the umask is
+    with ExitStack() as held:
+        with _in_use(PLACE, wait=True):
+            _remove_left()
+            name = held.enter_context(TemporaryDirectory(prefix=PREFIX, dir=PLACE, ignore_cleanup_errors=True))
+            held.enter_context(_in_use(Path(name)))
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def _in_use(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Held as long as this process lives: nobody else removes it.  Raises OSError if it is in use, or waits."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(fd)
