@@ -290,7 +290,7 @@ BUILDS = BuildsReport(
             "5e1d3b7a",
             OLD.version,
             "2026-05-04T03:02:01+00:00",
-            "/var/lib/virtcpr/builds/5e1d3b7a/qemu-system-x86_64",
+            "/var/lib/virtcpr-builds/5e1d3b7a/qemu-system-x86_64",
             61_865_984,
             runs=True,
         ),

@@ -66,7 +66,7 @@ def test_builds_as_json(cli: Cli) -> None:
 
 
 def test_what_could_not_be_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = "QEMU 10.0.2 can't be kept in /var/lib/virtcpr/builds: No space left on device"
+    problem = "QEMU 10.0.2 can't be kept in /var/lib/virtcpr-builds: No space left on device"
     report = replace(BUILDS, builds=(), exit_code=ExitCode.FAILED, notes=(problem,))
 
     def builds(_self: FakeBackend, _uri: str | None, *, keep: bool) -> BuildsReport:

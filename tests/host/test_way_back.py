@@ -41,7 +41,7 @@ def test_it_goes_back_if_its_profile_lets_it(guests: Guests, host: Host) -> None
     before, denials = confinement.picture(GUEST.name), confinement.denials()
     assert undo() == ("upgraded", [])
     assert client.qemu_version(GUEST.name) == client.upstream(known["OLD"])
-    assert run("readlink", f"/proc/{client.pid(GUEST.name)}/exe").out.startswith("/var/lib/virtcpr/builds/")
+    assert run("readlink", f"/proc/{client.pid(GUEST.name)}/exe").out.startswith("/var/lib/virtcpr-builds/")
     assert confinement.picture(GUEST.name) == before
     assert confinement.denials() == denials
     guests.assert_well(GUEST)

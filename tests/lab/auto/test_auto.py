@@ -220,7 +220,7 @@ def test_the_history_has_the_moves(outdated: Guests) -> None:
     ]
     assert all(entry["pause_ms"] > 0 and entry["phases"] for entry in entries)
     table = client.virtcpr("history", "web", "-n", "1", check=True).out
-    assert [line.split()[2:4] for line in table.splitlines()[1:]] == [["web", "upgraded"]]
+    assert [line.split()[3:5] for line in table.splitlines()[1:]] == [["web", "upgraded"]]
 
 
 def test_mode_reboot_where_it_is_allowed(outdated: Guests) -> None:

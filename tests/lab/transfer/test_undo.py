@@ -19,7 +19,7 @@ from tests.lab.support.reboots import define
 
 WEB = replace(SMALL, name="web", number=31, memory_mib=192, ram_mib=16)
 DB = replace(SMALL, name="db", number=32, memory_mib=192, ram_mib=16)
-BUILDS = "/var/lib/virtcpr/builds"
+BUILDS = "/var/lib/virtcpr-builds"
 VIDEO = "<video><model type='virtio'/></video><graphics type='vnc' autoport='yes'/>"
 NIC = "<interface type='network'><source network='default'/><model type='e1000e'/></interface>"
 

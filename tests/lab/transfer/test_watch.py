@@ -22,7 +22,7 @@ from tests.lab.support.machine import Lab
 FRAIL = replace(SMALL, name="frail", number=31, memory_mib=192, ram_mib=16, agent=True, panics=True)
 SOUND = replace(SMALL, name="sound", number=32, memory_mib=192, ram_mib=16)
 LAST = replace(SMALL, name="zlast", number=33, memory_mib=192, ram_mib=16)
-BUILDS = "/var/lib/virtcpr/builds/"
+BUILDS = "/var/lib/virtcpr-builds/"
 HOOKS = "/etc/virtcpr/hooks.d"
 JUDGE = """#!/bin/sh
 [ "$1" = watch-domain ] || exit 0

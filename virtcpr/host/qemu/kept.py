@@ -25,7 +25,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.emulator import firmware_directories
 from virtcpr.host.system.paths import PATHS
 
-DIRECTORY = PATHS.state / "builds"
+DIRECTORY = PATHS.state.with_name("virtcpr-builds")  # what is in PATHS.state is closed to QEMU's user
 RECORD = "build.json"
 BUNDLE = "qemu-bundle"
 HALF = ".half-"
@@ -129,7 +129,6 @@ def _open_to_guests() -> None:
     """QEMU runs as a user of its own, who can reach these programs, and list nothing on the way."""
     make_private(DIRECTORY)
     if os.geteuid() == 0:
-        DIRECTORY.parent.chmod(0o711)
         DIRECTORY.chmod(0o711)
 
 
