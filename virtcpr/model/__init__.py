@@ -11,12 +11,18 @@ from virtcpr.model.auto import AutoDomain as AutoDomain
 from virtcpr.model.auto import AutoReport as AutoReport
 from virtcpr.model.auto import HistoryEntry as HistoryEntry
 from virtcpr.model.auto import HistoryReport as HistoryReport
+from virtcpr.model.builds import BuildsReport as BuildsReport
+from virtcpr.model.builds import KeptBuild as KeptBuild
 from virtcpr.model.certify import Candidates as Candidates
 from virtcpr.model.certify import Certified as Certified
 from virtcpr.model.certify import CertifiedDomain as CertifiedDomain
 from virtcpr.model.certify import CertifyReport as CertifyReport
 from virtcpr.model.certify import Rehearsal as Rehearsal
 from virtcpr.model.certify import Trial as Trial
+from virtcpr.model.keeping import Keeping as Keeping
+from virtcpr.model.keeping import KeptDomain as KeptDomain
+from virtcpr.model.keeping import RestoreReport as RestoreReport
+from virtcpr.model.keeping import SaveReport as SaveReport
 from virtcpr.model.rollout import Probation as Probation
 from virtcpr.model.rollout import Rollout as Rollout
 from virtcpr.model.words import AVAILABLE as AVAILABLE
@@ -254,57 +260,6 @@ class PrepareReport:
     interrupted: bool = False
 
 
-class Keeping(Enum):
-    """What ``save`` or ``restore`` did with one domain."""
-
-    SAVED = "saved"  # its state is on disk, and its process has ended
-    RESTORED = "restored"
-    DISCARDED = "discarded"  # its state was discarded: the domain can be started normally
-    BLOCKED = "blocked"  # nothing was touched
-    ROLLED_BACK = "rolled-back"  # it could not be saved, and still runs in the old process
-    WAITING = "waiting"  # it could not be restored; its state is still on disk
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class KeptDomain:
-    """One domain of ``save`` or ``restore``: what it will do, or what it did.
-
-    ``qemu`` is the version that wrote the state, or that runs the guest now.  ``size`` is that state's, in bytes;
-    ``in_place``: RAM stays in its own file instead.  ``saved_at`` is ISO 8601.  None if unknown.
-    """
-
-    name: str
-    uuid: str
-    result: Keeping
-    qemu: str | None = None
-    size: int | None = None
-    in_place: bool | None = None
-    saved_at: str | None = None
-    phases: tuple[Phase, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class SaveReport:
-    """What ``save`` did."""
-
-    domains: tuple[KeptDomain, ...]
-    exit_code: ExitCode
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RestoreReport:
-    """What ``restore`` did.  ``blackout_ms`` is None if the daemon never went down."""
-
-    domains: tuple[KeptDomain, ...]
-    exit_code: ExitCode
-    blackout_ms: float | None = None
-    notes: tuple[str, ...] = ()
-
-
 class Settled(Enum):
     """How ``recover`` settled an interrupted swap: which process has the guest."""
 
@@ -361,27 +316,6 @@ class Hook:
 class HookReport:
     hooks: tuple[Hook, ...]
     exit_code: ExitCode = ExitCode.DONE
-
-
-@dataclass(frozen=True)
-class KeptBuild:
-    """A build of QEMU that is kept for `undo`, in bytes; ``kept_at`` is ISO 8601; ``runs``: a process runs it."""
-
-    build: str
-    version: str
-    kept_at: str
-    program: str
-    size: int
-    runs: bool
-
-
-@dataclass(frozen=True)
-class BuildsReport:
-    """The oldest first."""
-
-    builds: tuple[KeptBuild, ...]
-    exit_code: ExitCode = ExitCode.DONE
-    notes: tuple[str, ...] = ()
 
 
 # The result of a command.
