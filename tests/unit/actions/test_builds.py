@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from virtcpr.actions.records import batch, builds, history
+from virtcpr.actions.records import batch, builds, history, saves
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host.qemu import kept
 from virtcpr.host.qemu.kept import Kept
@@ -39,6 +39,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(kept, "builds", all_builds)
     monkeypatch.setattr(kept, "remove", lambda one: names.remove(one.build))
     monkeypatch.setattr(kept, "remove_halves", lambda: None)
+    monkeypatch.setattr(saves, "readable", list)
     monkeypatch.setattr(kept, "running", lambda: frozenset({"/runs"}))
     monkeypatch.setattr(builds, "configured", lambda: Policy(keep_builds=1, keep_days=100_000))
     return names
@@ -53,6 +54,25 @@ def test_older_ones_go_but_not_what_a_process_runs(files: list[str]) -> None:
     files += ["older", "runs"]
     builds.keep([guest("a")])
     assert files == ["runs", "a"]
+
+
+def test_what_a_saved_guest_is_restored_in_stays(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing runs it until then."""
+    saved = SimpleNamespace(emulator="/older", live=SimpleNamespace(emulator="/old"))
+    monkeypatch.setattr(saves, "readable", lambda: [SimpleNamespace(saved=saved)])
+    files += ["oldest", "older", "old"]
+    builds.keep([guest("a")])
+    assert files == ["older", "old", "a"]
+
+
+def test_nothing_goes_if_the_saved_guests_are_not_known(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable() -> list[object]:
+        raise HostError("/var/lib/virtcpr/saved can't be read")
+
+    monkeypatch.setattr(saves, "readable", unreadable)
+    files += ["older"]
+    builds.keep([guest("a")])
+    assert files == ["older", "a"]
 
 
 def test_old_ones_go(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

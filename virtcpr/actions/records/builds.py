@@ -7,12 +7,14 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from virtcpr.actions.records import saves
 from virtcpr.actions.records.batch import current
 from virtcpr.actions.records.configuration import configured
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import VirtcprError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import kept
+from virtcpr.host.system.paths import PATHS, SYSTEM
 from virtcpr.plan.undo import surplus
 
 log = logging.getLogger(__name__)
@@ -46,10 +48,17 @@ def keep(domains: Iterable[DomainFacts]) -> tuple[str, ...]:
 
 
 def purge(most: int, days: int, leaving: Collection[str] = ()) -> None:
-    """Remove what is more than ``most`` builds, or older than ``days``, but never what a process runs, or what guests
-    are ``leaving``.  A failure is only logged."""
+    """Remove what is more than ``most`` builds, or older than ``days``.  A failure is only logged.
+
+    What a process runs, what a saved guest is to be restored in, and what guests are ``leaving``, stays.
+    """
     kept.remove_halves()
-    needed, builds = kept.running(), kept.builds()
+    try:
+        needed = kept.running() | _of_saved_guests()
+    except VirtcprError as error:  # what is needed isn't known
+        log.warning("%s", error.message)
+        return
+    builds = kept.builds()
     known = [(one.build, _seconds(one.kept_at), one.program in needed or one.build in leaving) for one in builds]
     going = surplus(known, most, days, time.time())
     for one in builds:
@@ -58,6 +67,14 @@ def purge(most: int, days: int, leaving: Collection[str] = ()) -> None:
                 kept.remove(one)
             except VirtcprError as error:
                 log.warning("%s", error.message)
+
+
+def _of_saved_guests() -> frozenset[str]:
+    """The emulators that their records name.  Raises HostError and ParseError."""
+    if PATHS is not SYSTEM:  # a user's own are never saved
+        return frozenset()
+    records = [record.saved for record in saves.readable()]
+    return frozenset(path for saved in records for path in (saved.emulator, saved.live.emulator) if path)
 
 
 def _seconds(moment: str) -> float:
