@@ -272,6 +272,16 @@ def test_one_that_cannot_go_back(becomes: Result, result: Result, code: str) -> 
     assert (batch.moves[0].result, batch.moves[0].findings[0].code) == (result, code)
 
 
+def test_one_that_has_ended_keeps_no_other_from_going_back(quick: list[tuple[str, str]]) -> None:
+    """A transient domain isn't known to libvirt any more."""
+    quick.append(("a", "its QEMU crashed"))
+    batch = Batch(Connection(a="gone"), Move("a"), Move("b"))
+    (request,) = watched(batch, Batch(Connection()), whole=True)
+    assert request.domains == ("b",)
+    assert [move.result for move in batch.moves] == [Result.FAILED, Result.ROLLED_BACK]
+    assert batch.moves[0].findings[0].message.endswith("couldn't go back: it has ended")
+
+
 def test_a_build_that_is_not_kept() -> None:
     batch = Batch(Connection(a=("crashed", "")), Move("a", build="older"))
     assert watched(batch) == []

@@ -88,28 +88,40 @@ class OnProbation(Generic[Move]):
         """By UUID: the result, and what stood against it."""
         programs = {one.build: one.program for one in kept.builds()}
         ways = {uuid: programs[build] for uuid, build in map(_former, going) if build in programs}
+        ended = [uuid for uuid in ways if not _runs(batch.connection, uuid)]
+        results: dict[str, tuple[Result | None, str]] = dict.fromkeys(ended, (None, "it has ended"))
+        ways = {uuid: program for uuid, program in ways.items() if uuid not in ended}
         request = replace(
             self.request, domains=tuple(ways), every=False, emulator=None, emulators=ways, rollout=None, force=False,
             unready=False, max_pause_ms=None, probation=None, exclude=(),
         )  # fmt: skip
         if not ways:
-            return {}
+            return results
         with undoing(current().number, why):
             try:
                 back = self.again(request, batch.connection)
-            except VirtcprError as error:
-                return dict.fromkeys(ways, (None, error.message))
+            except (VirtcprError, OSError) as error:
+                return results | dict.fromkeys(ways, (None, str(error)))
             back.interrupt = batch.interrupt
             back.move([move for move in back.moves if move.result is None], watch)
             batch.connection = back.connection
             batch.notes += _notes(back.report())
-        return {move.facts.uuid: (move.result, _words(move)) for move in back.moves}
+        return results | {move.facts.uuid: (move.result, _words(move)) for move in back.moves}
 
 
 def _notes(report: UpgradeReport) -> tuple[str, ...]:
     """The absence of the daemon isn't in the batch's own."""
     away = () if report.blackout_ms is None else (f"going back: blackout {report.blackout_ms / 1000:.1f} s",)
     return (*report.notes, *away)
+
+
+def _runs(connection: Connection, uuid: str) -> bool:
+    """Also if that isn't known: then the move says why it can't be made."""
+    try:
+        domain = connection.find(uuid)
+    except HostError:
+        return True
+    return domain is not None and domain.id is not None
 
 
 def _former(move: notice.Moved) -> tuple[str, str]:
@@ -185,7 +197,7 @@ class _Looks(Generic[Move]):
             self.silent[f"{facts.uuid} QEMU"] = 0
             if facts.uuid in self.answered and self._often(facts.uuid, not domain.agent_answers(AGENT_SECONDS)):
                 return "its guest agent doesn't answer any more"
-        except HostError as error:
+        except VirtcprError as error:
             if connection.alive() and self._often(f"{facts.uuid} QEMU", True):
                 return f"its QEMU doesn't answer: {error.message}"
             return None
