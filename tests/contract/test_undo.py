@@ -11,7 +11,7 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import BUILDS
 from tests.contract.schema import checked
-from virtcpr.model import BuildsReport, ExitCode, Mode, Request
+from virtcpr.model import BuildsReport, ExitCode, Request
 
 Golden = Callable[[str, str], None]
 
@@ -21,7 +21,7 @@ Golden = Callable[[str, str], None]
     [
         ((), None, Request()),
         (("7",), 7, Request()),
-        (("7", "--mode", "live"), 7, Request(mode=Mode.LIVE)),
+        (("7", "--no-rehearse"), 7, Request(rehearse=False)),
         (("--no-rehearse",), None, Request(rehearse=False)),
     ],
 )

@@ -61,6 +61,8 @@ def test_some_are_left_out(cli: Cli, command: str) -> None:
         (("--all", "--stop-after", "1"), "--pause-between and --stop-after need waves: --canary or --wave"),
         (("web", "--exclude", "db"), "--exclude needs --all"),
         (("web", "--go-back", "wave"), "--go-back needs --watch"),
+        (("web", "--watch", "5m", "--mode", "live"), "--watch is for mode transfer"),
+        (("web", "--watch", "5m", "--fallback", "reboot"), "--watch is for mode transfer"),
         (("web", "--watch", "soon"), "--watch must be a time as 300, 5m or 1h, not soon"),
         (("web", "--watch", "0m"), "--watch must be a time as 300, 5m or 1h, not 0m"),
     ],

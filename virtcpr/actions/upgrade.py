@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from virtcpr.actions.reboot import batch as reboot
 from virtcpr.actions.reboot import move as reboot_move
-from virtcpr.actions.rollout.waves import Upgrade, Waves, in_waves, on_probation
+from virtcpr.actions.rollout.waves import Upgrade, Waves, in_waves
 from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
@@ -29,7 +29,7 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
     """
     if request.mode is Mode.REBOOT:
         with reboot.open_batch(request) as batch:
-            yield in_waves(batch, request, reboot.Batch)
+            yield in_waves(batch, request)
         return
     if request.fallback is Mode.REBOOT:
         reboot.refuse_non_root()
@@ -38,10 +38,8 @@ def open_upgrade(request: Request) -> Iterator[Upgrade]:
         if not others:
             yield in_waves(first, request, transfer.Batch)
             return
-        left = _by_reboot(request, others)
-        second = reboot.Batch(left, first.connection)
-        rest = Waves(second, request.rollout or TOGETHER, on_probation(left, reboot.Batch))
-        yield Both(in_waves(first, request, transfer.Batch), rest)
+        second = reboot.Batch(_by_reboot(request, others), first.connection)
+        yield Both(in_waves(first, request, transfer.Batch), Waves(second, request.rollout or TOGETHER))
 
 
 class Both:

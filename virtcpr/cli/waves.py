@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from virtcpr.errors import UsageError
-from virtcpr.model import Probation, Rollout
+from virtcpr.model import Mode, Probation, Rollout
 
 HINT = "try: virtcpr upgrade --help"
 ExcludeOption = Annotated[
@@ -59,15 +60,17 @@ BackOption = Annotated[
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-def probation(watch: str | None, back: Back | None) -> Probation | None:
+def probation(watch: str | None, back: Back | None, modes: Collection[Mode | None]) -> Probation | None:
     """None: the guests aren't watched.
 
-    :raise UsageError: for a time that is none, and for ``--go-back`` alone.
+    :raise UsageError: for a time that is none, for ``--go-back`` alone, and for other ``modes`` than transfer.
     """
     if watch is None:
         if back is not None:
             raise UsageError("--go-back needs --watch", hint=HINT)
         return None
+    if not {Mode.LIVE, Mode.REBOOT}.isdisjoint(modes):
+        raise UsageError("--watch is for mode transfer: no guest was ever taken back in another", hint=HINT)
     found = re.fullmatch(r"([0-9]{1,6})([smh]?)", watch)
     if found is None or not int(found[1]):
         raise UsageError(f"--watch must be a time as 300, 5m or 1h, not {watch}", hint=HINT)

@@ -162,8 +162,6 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      whole(emulator=Emulator("/usr/bin/qemu", problem="doesn't exist"))),
     ("emulator-forbidden", (T, L, R, X), "run the emulator /usr/bin/qemu-system-x86_64 (AppArmor profile libvirtd)",
      emulator(forbidden_by="libvirtd")),
-    ("emulator-forbidden", (R,), "run the emulator /kept/qemu (AppArmor profile libvirtd)",
-     emulator(path="/kept/qemu", forbidden_by="libvirtd", known_as="/usr/bin/qemu")),
     ("emulator-confined", (T, L, R, X), "profile doesn't let it run the emulator",
      process(may_run=False, may_run_now=False)),
     ("emulator-confined", (T, L, X), "as it was loaded when it started", process(may_run_now=False)),

@@ -218,13 +218,14 @@ class Automatic:
             self.domains[uuid] = replace(self.domains[uuid], action=action, reason=reason, mode=None)
 
     def _move(self, wave: Wave, watch: Watch, interrupt: Interrupt) -> None:
+        watched = self.rules.watch_s and wave.mode is Mode.TRANSFER
         request = Request(
             wave.uuids,
             uri=self.uri,
             parallel=self.rules.parallel or None,
             mode=wave.mode,
             max_blackout_s=self.rules.max_blackout_s or None,
-            probation=Probation(self.rules.watch_s) if self.rules.watch_s else None,
+            probation=Probation(self.rules.watch_s) if watched else None,
             rollout=Rollout(canary=len(wave.uuids)) if wave.canary else None,  # the administrator's programs are told
         )
         try:

@@ -88,13 +88,13 @@ def planned(connection: Connection, request: Request) -> list[Move]:
 
     Raises UsageError and HostError; a problem of one domain is in its move.
     """
-    probe = Probe(request.emulator, emulators=request.emulators, ping=request.suspend)
+    probe = Probe(request.emulator, ping=request.suspend)
     pairs = [(domain, Move.of(probe.facts(domain), request)) for domain in chosen(connection, request)]
     moves = [move for _, move in pairs]
     refuse_long_pauses(moves, request.max_pause_ms, history.pauses(Mode.REBOOT))
     _refuse_without_room(moves)
     if request.rehearse:
-        rehearse_outcomes(pairs, Mode.REBOOT, back=request.probation is not None)
+        rehearse_outcomes(pairs, Mode.REBOOT)
     return moves
 
 

@@ -51,8 +51,11 @@ class Batch(Protocol[Move]):
     def report(self) -> UpgradeReport: ...
 
 
-def in_waves(batch: Batch[Move], request: Request, again: Callable[[Request, Connection], Batch[Move]]) -> Waves[Move]:
-    """The batch in the waves of the request, or all together.  ``again`` plans another batch of its mode.
+def in_waves(
+    batch: Batch[Move], request: Request, again: Callable[[Request, Connection], Batch[Move]] | None = None
+) -> Waves[Move]:
+    """The batch in the waves of the request, or all together.  ``again`` plans another batch of its mode, for guests
+    that go back; None: in this mode none does.
 
     Raises UsageError for a canary that isn't in it.
     """
@@ -60,7 +63,7 @@ def in_waves(batch: Batch[Move], request: Request, again: Callable[[Request, Con
     for canary in rollout.canaries:
         if not any(canary in _names(move) for move in batch.moves):
             raise UsageError(f"the canary {canary} isn't one of the domains to move", hint="virtcpr list")
-    return Waves(batch, rollout, on_probation(request, again))
+    return Waves(batch, rollout, on_probation(request, again) if again else None)
 
 
 def on_probation(request: Request, again: Callable[[Request, Connection], Batch[Move]]) -> OnProbation[Move] | None:

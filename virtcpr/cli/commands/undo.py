@@ -8,7 +8,7 @@ import typer
 
 from virtcpr.cli import interaction
 from virtcpr.cli.moving import to_move
-from virtcpr.cli.options import RehearseOption, UpgradeMode, UpgradeModeOption, YesOption
+from virtcpr.cli.options import RehearseOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.model import ExitCode, Request, UpgradeReport
 
@@ -21,20 +21,19 @@ def undo(
             min=1, help="Its number in `virtcpr history`; the last one if none is given.", show_default=False
         ),
     ] = None,
-    mode: UpgradeModeOption = UpgradeMode.AUTO,
     rehearse: RehearseOption = True,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> UpgradeReport:
     """Move the domains of a batch back to the build of QEMU that they ran in before it.
 
-    A batch is what one `upgrade` or `auto` moved.  Their former builds are kept for this (`virtcpr builds`).  A twin
-    tries the way back first: not every older QEMU can take over what a newer one runs.  `auto` leaves these domains
-    alone until another QEMU is installed.
+    A batch is what one `upgrade` or `auto` moved.  They go back by mode transfer, to builds that are kept for this
+    (`virtcpr builds`).  A twin tries the way back first: not every older QEMU can take over what a newer one runs.
+    `auto` leaves these domains alone until another QEMU is installed.
     """
     session: Session = ctx.obj
     session.output = output
-    request = Request(uri=session.uri, mode=mode.mode, rehearse=rehearse)
+    request = Request(uri=session.uri, rehearse=rehearse)
     with session.backend.open_undo(request, batch) as planned:
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not to_move(session, planned, request.mode):

@@ -90,7 +90,7 @@ def upgrade(
         suspend=suspend,
         timeout_s=timeout,
         rollout=waves.rollout(canary, wave, pause_between, stop_after),
-        probation=waves.probation(watch, back),
+        probation=waves.probation(watch, back, (mode.mode, fallback.mode)),
         exclude=waves.exclude(exclude, every=every),
     )
     with session.backend.open_upgrade(request) as planned:

@@ -72,15 +72,9 @@ def emulator_unusable(subject: Subject) -> Iterator[Hit]:
 
 
 def emulator_forbidden(subject: Subject) -> Iterator[Hit]:
+    """The daemon runs what its record names, and nothing else."""
     emulator = subject.facts.emulator
     if emulator.forbidden_by and not emulator.known_as:
-        yield {"path": emulator.path, "profile": emulator.forbidden_by}
-
-
-def way_back_forbidden(subject: Subject) -> Iterator[Hit]:
-    """The daemon runs what its record names; in mode reboot it starts the guest itself."""
-    emulator = subject.facts.emulator
-    if emulator.forbidden_by and emulator.known_as:
         yield {"path": emulator.path, "profile": emulator.forbidden_by}
 
 

@@ -214,10 +214,6 @@ EMULATORS = (
          "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
          "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
          "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
-    Rule("emulator-forbidden", (REBOOT,), EMULATOR, state.way_back_forbidden,
-         "libvirt's daemon may not run the emulator {path} (AppArmor profile {profile}): no domain could start in it",
-         "add the line '{path} PUx,' to /etc/apparmor.d/local/usr.sbin.{profile}, then load it: "
-         "'apparmor_parser -r /etc/apparmor.d/usr.sbin.{profile}'", "libvirt virQEMUCapsNewForBinaryInternal()"),
     Rule("emulator-confined", ALL, RUNNING, state.emulator_confined,
          "the guest's AppArmor profile doesn't let it run the emulator {path}: libvirt could never start it there",
          "add the line '{path} rmix,' to /etc/apparmor.d/local/abstractions/libvirt-qemu",
