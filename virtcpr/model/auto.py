@@ -73,7 +73,8 @@ class HistoryEntry:
 
     ``time`` is ISO 8601, ``source`` and ``target`` are versions of QEMU, and the builds which binaries; ``blackout`` is
     the one in which mode transfer moved the domain.  ``batch``: the number of what one command moved, None for moves of
-    version 0.1.0; ``undoes``: the batch that this took back; ``why``: the sign of trouble for which that was done.
+    version 0.1.0; ``undoes``: the batch that this took back; ``why``: the sign of trouble for which that was done;
+    ``findings``: why it wasn't moved, each without its modes and its source.
     """
 
     time: str
@@ -91,6 +92,7 @@ class HistoryEntry:
     why: str = ""
     source_build: str | None = None
     target_build: str | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from virtcpr.actions.history import report
 from virtcpr.actions.records import history
 from virtcpr.errors import HostError
-from virtcpr.model import Blackout, DomainReport, Mode, Phase, Result, Side
+from virtcpr.model import Blackout, DomainReport, Finding, Mode, Phase, Result, Severity, Side
 
 WEB = DomainReport(
     "web", "u1", Result.UPGRADED, Mode.TRANSFER, Side("10.0.2", 1), Side("10.0.13", 2), 41.2, (Phase("spawn", 210.0),)
@@ -41,6 +41,22 @@ def test_what_is_written_can_be_read(path: Path) -> None:
     assert (db.result, db.target, db.pause_ms, db.phases) == (Result.ROLLED_BACK, None, None, ())
     assert web.time.endswith("+00:00")
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_why_it_was_not_moved() -> None:
+    blocker = Finding("host", Severity.BLOCKER, "no room", "make some", (Mode.LIVE,), "QEMU")
+    warning = Finding("vnc-dropped", Severity.WARNING, "they were disconnected", "connect again")
+    history.append(replace(DB, findings=(warning, blocker)))
+    (entry,) = report(None, (), None).entries
+    assert entry.findings == (replace(blocker, modes=tuple(Mode), source=""),)
+
+
+def test_lines_of_older_versions_have_none(path: Path) -> None:
+    history.append(DB)
+    line = json.loads(path.read_text())
+    del line["findings"]
+    path.write_text(json.dumps(line))
+    assert report(None, (), None).entries[0].findings == ()
 
 
 def test_which_and_how_many() -> None:

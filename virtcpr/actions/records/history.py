@@ -13,7 +13,7 @@ from typing import Any
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import append_durably
 from virtcpr.host.system.paths import PATHS
-from virtcpr.model import Blackout, DomainReport, HistoryEntry, Mode, Phase, Result
+from virtcpr.model import Blackout, DomainReport, Finding, HistoryEntry, Mode, Phase, Result, Severity
 
 log = logging.getLogger(__name__)
 PATH = PATHS.state / "history.jsonl"
@@ -76,7 +76,12 @@ def _entry(line: Mapping[str, Any]) -> HistoryEntry:
         why=str(line.get("why", "")),
         source_build=_text(line.get("from_build")),
         target_build=_text(line.get("to_build")),
+        findings=tuple(map(_finding, line.get("findings", ()))),
     )
+
+
+def _finding(value: Mapping[str, Any]) -> Finding:
+    return Finding(str(value["code"]), Severity.BLOCKER, str(value["message"]), str(value["remedy"]))
 
 
 def _blackout(value: Mapping[str, Any] | None) -> Blackout | None:
@@ -109,6 +114,11 @@ def append(moved: DomainReport, batch: int | None = None, undoes: int | None = N
         "pause_ms": moved.pause_ms,
         "phases": {phase.name: phase.ms for phase in moved.phases},
         "blackout": asdict(moved.blackout) if moved.blackout else None,
+        "findings": [
+            {"code": finding.code, "message": finding.message, "remedy": finding.remedy}
+            for finding in moved.findings
+            if finding.severity is Severity.BLOCKER
+        ],
     }
     try:
         append_durably(PATH, json.dumps(line))
