@@ -19,7 +19,7 @@ help:
 	@echo 'make chaos   kill everything at every moment of a swap, a save and a restore, a hundred swaps, every kind of device by mode live, and whatever is too long for the others; hours (root)'
 	@echo 'make unit    linters, unit and contract tests: no root, no libvirt, no lab'
 	@echo 'make lint    ruff, mypy --strict and the rules of the layers'
-	@echo 'make picture draw docs/upgrade.svg, the terminal of an upgrade in the lab (root)'
+	@echo 'make picture draw docs/upgrade.svg and docs/report.svg, the terminal of an upgrade in the lab and a report (root)'
 	@echo 'make bench   pause, blackout and what they cost, measured in the lab; an hour or more (root)'
 	@echo 'make performance  write docs/performance.md and its pictures from what make bench measured'
 	@echo 'make lab     build the lab, or find that it is built (root)'

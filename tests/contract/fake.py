@@ -14,6 +14,7 @@ from tests.contract.reports import (
     CERTIFIED,
     CHECKED,
     HOOKS,
+    HOST,
     PLANNED,
     PREPARED,
     RECOVERED,
@@ -31,6 +32,7 @@ from virtcpr.model import (
     CheckReport,
     HookAction,
     HookReport,
+    HostReport,
     Keeping,
     KeptDomain,
     ListReport,
@@ -161,6 +163,7 @@ class FakeBackend(FakeAuto):
     discards: list[bool] = field(default_factory=list)
     batches: list[int | None] = field(default_factory=list)
     keeps: list[bool] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)  # what is read, and what was written
     closed: int = 0
     refreshed: list[tuple[str | None, int | None]] = field(default_factory=list)
     not_refreshed: str | None = None
@@ -261,6 +264,17 @@ class FakeBackend(FakeAuto):
         self.keeps.append(keep)
         self.opening()
         return BUILDS
+
+    def report(self, uri: str | None) -> HostReport:
+        self.asked.append((uri, ()))
+        self.opening()
+        return HOST
+
+    def read_report(self, source: str) -> str:
+        return self.files[source]
+
+    def write_page(self, path: str, page: str) -> None:
+        self.files[path] = page
 
     def refresh(self, uri: str | None, exit_code: int | None) -> str | None:
         assert self.closed or self.recoveries or exit_code is None, "the lock is free"

@@ -8,7 +8,9 @@ from virtcpr.model import (
     Action,
     AutoDomain,
     AutoReport,
+    Blackout,
     Blackouts,
+    BuildInUse,
     BuildsReport,
     Certified,
     CertifiedDomain,
@@ -24,6 +26,7 @@ from virtcpr.model import (
     Hook,
     HookReport,
     HookState,
+    HostReport,
     Keeping,
     KeptBuild,
     KeptDomain,
@@ -296,6 +299,31 @@ BUILDS = BuildsReport(
         ),
     )
 )
+FIXES = ("CVE-2026-31337", "CVE-2026-40001")
+HOST = HostReport(
+    "alpha",
+    "2026-05-06T12:00:00+00:00",
+    "2026-02-05T12:00:00+00:00",
+    ROWS,
+    (
+        BuildInUse(OLD.version, NEW.version, True, ("web", "db"), "2025-08-14T20:55:40+03:00", FIXES),
+        BuildInUse(NEW.version, NEW.version, False, ("mail",), "2026-04-29T20:55:40+03:00", ()),
+        BuildInUse("11.1.3 (Debian 1:11.1.3+ds-1~bpo13+1)", NEW.version, True, ("shop",)),
+    ),
+    BUILDS.builds,
+    ("db",),
+    (
+        *HISTORY.entries,
+        HistoryEntry(
+            "2026-05-05T03:02:04+00:00", "db", UUID.format(3), Result.FAILED, Mode.LIVE, OLD.version, NEW.version,
+            findings=(Finding("host", Severity.BLOCKER, "there is no room for its RAM", "free 2 GiB"),),
+        ),
+        HistoryEntry(
+            "2026-05-05T03:02:05+00:00", "mail", UUID.format(2), Result.UPGRADED, Mode.LIVE, OLD.version, NEW.version,
+            1240.0, blackout=Blackout(2, 812.3), batch=13,
+        ),
+    ),
+)  # fmt: skip
 
 GO = Rehearsal(Trial.GO)
 CERTIFIED = CertifyReport(

@@ -1,4 +1,7 @@
-"""``make picture``: docs/upgrade.svg, what a terminal shows of an upgrade in the lab; the same as text on stdout."""
+"""``make picture``: docs/upgrade.svg, what a terminal shows of an upgrade in the lab; the same as text on stdout.
+
+And docs/report.svg, the page of a report after that.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,24 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
-from tests.lab.support import client
+from tests.lab.support import browser, client
+from tests.lab.support.builds import EMULATOR
 from tests.lab.support.client import LAB, Witness
 from tests.lab.support.guests import OFFICE, SMALL
 from tests.lab.support.machine import Lab, default_store
+from tests.lab.support.reboots import define
 from tests.paths import ROOT
 
-PICTURE = ROOT / "docs/upgrade.svg"
+PICTURE, PAGE = ROOT / "docs/upgrade.svg", ROOT / "docs/report.svg"
+PAGE_WIDTH = 900
 COLUMNS, LINES = 80, 24
 QUESTION = b"[y/N] "
+# One that was never prepared.
+PLAIN = replace(SMALL, name="mail", number=30, serial="file")
+UNPREPARED = r"<memoryBacking>.*?</memoryBacking>|<qemu:commandline>.*?</qemu:commandline>"
+BROKEN = f"{EMULATOR}-broken"
+# Its twin, in the rehearsal, has none.
+NOT_WITH_A_NAME = f'#!/bin/sh\ncase "$*" in *guest=*) exit 1;; esac\nexec {EMULATOR} "$@"\n'
 GUESTS = (replace(OFFICE, name="web"), replace(SMALL, name="db"))
 # A cursor that moves, a line that is erased, a colour, the end of a line.
 CONTROL = re.compile(r"(\x1b\[[0-9;?]*[A-Za-z]|\r\n|\r|\n)")
@@ -95,14 +107,31 @@ def svg(text: Text) -> str:
     return "".join(f"{line.rstrip()}\n" for line in drawn.splitlines())
 
 
+def reported() -> str:
+    """The page, when these guests were moved a few times more, and one move has failed."""
+    client.install_qemu("OLD")
+    define(PLAIN, lambda xml: re.sub(UNPREPARED, "", xml, flags=re.DOTALL))
+    client.virsh("start", PLAIN.name)
+    client.install_qemu("NEW")
+    for number in range(4):
+        client.upgrade("web", *(["db"] if number % 2 else []), "--force")
+    client.upgrade("db", "--force", "--mode", "reboot")
+    client.shell(f"cat > {BROKEN}; chmod +x {BROKEN}", stdin=NOT_WITH_A_NAME)
+    client.upgrade("db", "--emulator", BROKEN)
+    client.run("virtcpr", "report", "--html", "/root/report.html")
+    return client.run("cat", "/root/report.html").out
+
+
 def main() -> int:
     lab = Lab(default_store())
     try:
         lab.reset()
         text = shown()
+        page = reported()
     finally:
         lab.down()
     PICTURE.write_text(svg(text))
+    PAGE.write_text(browser.svg(page, PAGE_WIDTH))
     print(text.plain)
     return 0
 

@@ -17,10 +17,11 @@ def list_domains(uri: str | None, domains: tuple[str, ...]) -> ListReport:
     with Connection(uri) as connection:
         chosen = [connection.lookup(name) for name in domains] if domains else list(connection.domains(running=False))
         probe = Probe()
-        return ListReport(tuple(_row(probe.facts(domain)) for domain in chosen), uri=connection.uri)
+        return ListReport(tuple(row(probe.facts(domain)) for domain in chosen), uri=connection.uri)
 
 
-def _row(facts: DomainFacts) -> DomainRow:
+def row(facts: DomainFacts) -> DomainRow:
+    """What these facts mean for an administrator."""
     decision = decide(facts)
     return DomainRow(
         name=facts.name,

@@ -24,6 +24,7 @@ from virtcpr.cli.commands import list as list_command
 from virtcpr.cli.commands import plan as plan_command
 from virtcpr.cli.commands import prepare as prepare_command
 from virtcpr.cli.commands import recover as recover_command
+from virtcpr.cli.commands import report as report_command
 from virtcpr.cli.commands import restore as restore_command
 from virtcpr.cli.commands import save as save_command
 from virtcpr.cli.commands import undo as undo_command
@@ -55,6 +56,7 @@ app.command("restore")(restore_command.restore)
 app.command("recover")(recover_command.recover)
 app.command("history")(history_command.history)
 app.command("builds")(builds_command.builds)
+app.command("report")(report_command.report)
 app.add_typer(hooks_command.app, name="hooks")
 
 

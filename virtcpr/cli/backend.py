@@ -18,6 +18,7 @@ from virtcpr.model import (
     HistoryReport,
     HookAction,
     HookReport,
+    HostReport,
     KeptDomain,
     ListReport,
     Mode,
@@ -241,6 +242,27 @@ class Backend(Protocol):
         """
         ...
 
+    def report(self, uri: str | None) -> HostReport:
+        """What this host's domains run in, and how their moves went.
+
+        :raise VirtcprError: for a daemon that doesn't answer, or if this user may not look.
+        """
+        ...
+
+    def read_report(self, source: str) -> str:
+        """The report of another host in a file; ``-`` is stdin.
+
+        :raise VirtcprError: if it can't be read.
+        """
+        ...
+
+    def write_page(self, path: str, page: str) -> None:
+        """Write a page that all can read.
+
+        :raise VirtcprError: if it can't be written; the file is as it was then.
+        """
+        ...
+
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
         """Read the configuration, look at the running domains and plan; nothing is touched.
 
@@ -355,6 +377,21 @@ class RealBackend:
         from virtcpr.actions.builds import report
 
         return report(uri, keep=keep)
+
+    def report(self, uri: str | None) -> HostReport:
+        from virtcpr.actions.report import report
+
+        return report(uri)
+
+    def read_report(self, source: str) -> str:
+        from virtcpr.actions.report import read
+
+        return read(source)
+
+    def write_page(self, path: str, page: str) -> None:
+        from virtcpr.actions.report import write
+
+        write(path, page)
 
     def open_auto(self, uri: str | None, *, pending: bool, dry_run: bool) -> AbstractContextManager[Automatic]:
         from virtcpr.actions.auto.run import open_auto

@@ -19,6 +19,10 @@ from virtcpr.model.certify import CertifiedDomain as CertifiedDomain
 from virtcpr.model.certify import CertifyReport as CertifyReport
 from virtcpr.model.certify import Rehearsal as Rehearsal
 from virtcpr.model.certify import Trial as Trial
+from virtcpr.model.host import BuildInUse as BuildInUse
+from virtcpr.model.host import DomainRow as DomainRow
+from virtcpr.model.host import HostReport as HostReport
+from virtcpr.model.host import ListReport as ListReport
 from virtcpr.model.keeping import Keeping as Keeping
 from virtcpr.model.keeping import KeptDomain as KeptDomain
 from virtcpr.model.keeping import RestoreReport as RestoreReport
@@ -119,34 +123,6 @@ class UpgradeReport:
     notes: tuple[str, ...] = ()
     blackouts: Blackouts | None = None
     undo: bool = False
-
-
-@dataclass(frozen=True)
-class DomainRow:
-    """One line of ``list``.  ``ready`` names the mode that the running process is ready for.
-
-    ``prepared``: whether the persistent XML is ready for mode transfer; None if there is none, or it can't be read.
-    """
-
-    name: str
-    uuid: str
-    id: int | None
-    state: str
-    running: str | None
-    installed: str | None
-    outdated: bool | None
-    ready: Mode | None
-    prepared: bool | None = None
-    findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class ListReport:
-    """``uri``: the libvirt that was asked, None where that is plain."""
-
-    domains: tuple[DomainRow, ...]
-    exit_code: ExitCode = ExitCode.DONE
-    uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -333,6 +309,7 @@ Report = (
     | HistoryReport
     | CertifyReport
     | BuildsReport
+    | HostReport
 )
 
 

@@ -86,6 +86,13 @@ def test_after_a_failure_no_other_wave_is_begun(fleet: Guests) -> None:
     count = "journalctl -o cat --output-fields=VIRTCPR_DOMAIN SYSLOG_IDENTIFIER=virtcpr VIRTCPR_RESULT=upgraded | wc -l"
     assert int(shell(count)) == 6
     assert "virtcpr_outdated_domains 3" in shell(f"cat {METRICS}")
+    told = json.loads(run("virtcpr", "report", "-o", "json").out)
+    assert "".join(entry["result"][0] for entry in told["entries"]) == "uuuuruurr"
+    assert {len(build["domains"]): build["outdated"] for build in told["builds"]} == {3: True, 6: False}
+    (fixed,) = [build["fixes"] for build in told["builds"] if build["outdated"]]
+    assert len(fixed) > 20, "Debian's 10.0.13 names many that 10.0.2 lacks"
+    (why,) = [entry["findings"][0]["message"] for entry in told["entries"] if entry["name"] == "w5"]
+    assert why == report["domains"][4]["findings"][0]["message"]
     watched = run(PLUGIN, check=False)
     assert (watched.code, watched.out.startswith("VIRTCPR WARNING - 3 of 9 ")) == (1, True), watched
     fleet.assert_well(FLEET[0])

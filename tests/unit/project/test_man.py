@@ -132,7 +132,7 @@ def test_it_shows_how_a_command_is_given(name: str) -> None:
     assert all(line.startswith(f"virtcpr {name}") for line in lines)
     arguments = [one for one in COMMANDS[name].params if one.param_type_name == "argument"]
     shown = {str(one.name).upper() for one in arguments}
-    assert {word for line in lines for word in ("DOMAIN", "BATCH") if word in line} == shown
+    assert {word for line in lines for word in ("DOMAIN", "BATCH", *shown) if word in line} == shown
     if not any("[OPTION]..." in line for line in lines):
         for option in options(part):
             assert any(option in line for line in lines)

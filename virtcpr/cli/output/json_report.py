@@ -11,6 +11,7 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     Blackouts,
+    BuildInUse,
     BuildsReport,
     CertifiedDomain,
     CertifyReport,
@@ -22,6 +23,8 @@ from virtcpr.model import (
     HistoryEntry,
     HistoryReport,
     HookReport,
+    HostReport,
+    KeptBuild,
     KeptDomain,
     ListReport,
     Mode,
@@ -143,18 +146,22 @@ def _(outcome: HistoryReport) -> dict[str, Any]:
 def _(outcome: BuildsReport) -> dict[str, Any]:
     return {
         **_envelope("builds", outcome.exit_code, []),
-        "builds": [
-            {
-                "build": one.build,
-                "version": one.version,
-                "kept_at": one.kept_at,
-                "program": one.program,
-                "size": one.size,
-                "runs": one.runs,
-            }
-            for one in outcome.builds
-        ],
+        "builds": [_kept_build(one) for one in outcome.builds],
         **_notes(outcome.notes),
+    }
+
+
+@document.register
+def _(outcome: HostReport) -> dict[str, Any]:
+    return {
+        **_envelope("report", outcome.exit_code, [_row(row) for row in outcome.domains]),
+        "host": outcome.host,
+        "time": outcome.time,
+        "since": outcome.since,
+        "unsettled": list(outcome.unsettled),
+        "builds": [_build_in_use(one) for one in outcome.builds],
+        "kept": [_kept_build(one) for one in outcome.kept],
+        "entries": [_entry(entry) for entry in outcome.entries],
     }
 
 
@@ -230,6 +237,29 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "pause_ms": _ms(entry.pause_ms),
         "phases": [_phase(phase) for phase in entry.phases],
         "blackout": {"guests": entry.blackout.guests, "ms": _ms(entry.blackout.ms)} if entry.blackout else None,
+        "findings": [_finding(finding) for finding in entry.findings],
+    }
+
+
+def _build_in_use(one: BuildInUse) -> dict[str, Any]:
+    return {
+        "version": one.version,
+        "installed": one.installed,
+        "outdated": one.outdated,
+        "domains": list(one.domains),
+        "released": one.released,
+        "fixes": None if one.fixes is None else list(one.fixes),
+    }
+
+
+def _kept_build(one: KeptBuild) -> dict[str, Any]:
+    return {
+        "build": one.build,
+        "version": one.version,
+        "kept_at": one.kept_at,
+        "program": one.program,
+        "size": one.size,
+        "runs": one.runs,
     }
 
 

@@ -16,6 +16,7 @@ from virtcpr.model import (
     ExitCode,
     HistoryReport,
     HookReport,
+    HostReport,
     KeptDomain,
     ListReport,
     Outlook,
@@ -67,6 +68,8 @@ def report(session: Session, outcome: Report) -> str:
             return _draw(session, tables.history(outcome))
         case BuildsReport():
             return _draw(session, tables.builds(outcome))
+        case HostReport():
+            return _draw(session, tables.host(outcome, fixes=session.verbosity > 0))
         case SaveReport():
             return _draw(session, keeping.save(outcome))
         case RestoreReport():

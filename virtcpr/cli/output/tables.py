@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from virtcpr.cli.output import cells
 from virtcpr.cli.output.cells import NOTHING
@@ -20,6 +21,7 @@ from virtcpr.model import (
     Finding,
     HistoryReport,
     HookReport,
+    HostReport,
     ListReport,
     Mode,
     Outlook,
@@ -301,6 +303,31 @@ def builds(report: BuildsReport) -> Table:
         for one in report.builds
     )
     return Table(("QEMU", "KEPT", "SIZE", "PROCESSES", "PROGRAM"), rows, "no builds are kept", report.notes)
+
+
+def host(report: HostReport, *, fixes: bool) -> Table:
+    """``report``, times in the local time zone; with ``fixes`` each CVE by its name."""
+    rows = tuple(
+        Row(
+            (
+                cells.versions(one.version, None)[0],
+                Cell(str(len(one.domains))),
+                {True: Cell("yes", style="yellow"), False: Cell("no"), None: Cell(NOTHING)}[one.outdated],
+                Cell(NOTHING if one.released is None else local_time(one.released).partition(" ")[0]),
+                Cell(NOTHING if one.fixes is None else count(len(one.fixes), "CVE")),
+            ),
+            details=(("fixed since", ", ".join(one.fixes)),) if fixes and one.fixes else (),
+        )
+        for one in report.builds
+    )
+    moved = sum(entry.result is Result.UPGRADED for entry in report.entries)
+    days = (datetime.fromisoformat(report.time) - datetime.fromisoformat(report.since)).days
+    below = (
+        f"{count(moved, 'guest')} moved in {days} days, {len(report.entries) - moved} not",
+        *(f"a move of {visible(name)} was interrupted: run `virtcpr recover`" for name in report.unsettled),
+    )
+    header = ("QEMU", "GUESTS", "OUTDATED", "RELEASED", "FIXED SINCE")
+    return Table(header, rows, f"no running domains{_of(report.uri)}", below)
 
 
 def outlook(outlooks: Sequence[Outlook]) -> Table:

@@ -42,9 +42,18 @@ def upgrades(paths: Iterable[str]) -> tuple[Package, ...]:
         raise HostError(
             "there is no apt on this host, which --from-archive asks", hint="give the new build: --emulator PATH"
         )
-    owners = sorted({_owner(path) for path in paths})
+    owners = sorted({owner(path) for path in paths})
     simulated = run(["apt-get", "--simulate", "--only-upgrade", "--quiet=2", "install", *owners])
     return tuple(Package(*match.groups()) for match in INSTALL.finditer(simulated))
+
+
+def owner(path: str) -> str:
+    """The package that has this file.  Raises HostError if none has, or there is no dpkg."""
+    try:
+        found = run(["dpkg-query", "--search", path])
+    except HostError as error:
+        raise HostError(f"no package has {path}", hint="give the new build: --emulator PATH") from error
+    return found.partition(": ")[0].partition(",")[0]
 
 
 def download(packages: Iterable[Package], directory: Path) -> list[Path]:
@@ -63,11 +72,3 @@ def download(packages: Iterable[Package], directory: Path) -> list[Path]:
 def _cache() -> Path:
     line = run(["apt-config", "shell", "place", "Dir::Cache::archives/d"])  # place='/var/cache/apt/archives/'
     return Path(line.partition("=")[2].strip().strip("'"))
-
-
-def _owner(path: str) -> str:
-    try:
-        found = run(["dpkg-query", "--search", path])
-    except HostError as error:
-        raise HostError(f"no package has {path}", hint="give the new build: --emulator PATH") from error
-    return found.partition(": ")[0].partition(",")[0]
