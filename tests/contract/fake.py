@@ -72,6 +72,11 @@ class FakeUpgrade:
 
 
 @dataclass
+class FakeUndoing(FakeUpgrade):
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
 class FakeReadying:
     done: PrepareReport
     upgrade: FakeUpgrade
@@ -148,6 +153,7 @@ class FakeBackend(FakeAuto):
     prepared: PrepareReport = field(default_factory=lambda: PREPARED)
     asked: list[tuple[str | None, tuple[str, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    left: tuple[str, ...] = ()  # notes of an undo
     upgrades: list[FakeUpgrade] = field(default_factory=list)
     recovered: RecoverReport = field(default_factory=lambda: RECOVERED)
     recoveries: list[tuple[tuple[str, ...], bool, bool]] = field(default_factory=list)
@@ -254,11 +260,13 @@ class FakeBackend(FakeAuto):
             self.closed += 1
 
     @contextmanager
-    def open_undo(self, request: Request, batch: int | None) -> Iterator[FakeUpgrade]:
+    def open_undo(self, request: Request, batch: int | None) -> Iterator[FakeUndoing]:
         self.batches.append(batch)
         with self.open_upgrade(request) as upgrade:
-            upgrade.result = replace(upgrade.result, undo=True)
-            yield upgrade
+            result = replace(upgrade.result, undo=True)
+            undoing = FakeUndoing(upgrade.outlooks, result, upgrade.during, upgrade.forecast, notes=self.left)
+            self.upgrades[-1] = undoing
+            yield undoing
 
     def builds(self, uri: str | None, *, keep: bool) -> BuildsReport:
         self.keeps.append(keep)

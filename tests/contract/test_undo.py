@@ -11,7 +11,7 @@ from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import BUILDS
 from tests.contract.schema import checked
-from virtcpr.model import BuildsReport, ExitCode, Request
+from virtcpr.model import BuildsReport, ExitCode, Request, UpgradeReport
 
 Golden = Callable[[str, str], None]
 
@@ -43,6 +43,21 @@ def test_its_json_is_that_of_upgrade(cli: Cli) -> None:
     document = checked(cli("undo", "-y", "-o", "json"))
     assert document["command"] == "undo"
     assert [domain["result"] for domain in document["domains"]] == ["upgraded"]
+
+
+def test_a_dry_run_is_a_plan(cli: Cli) -> None:
+    backend = FakeBackend(left=("db was moved again since: it stays",))
+    document = checked(cli("undo", "7", "--dry-run", "-o", "json", backend=backend))
+    assert (document["command"], document["domains"][0]["action"]) == ("plan", "move")
+    assert document["notes"] == ["db was moved again since: it stays"]
+    assert (backend.batches, backend.runs, backend.refreshed) == ([7], 0, [])
+    table = cli("undo", "--dry-run", backend=backend).out
+    assert "1 domain: 1 to move\ndb was moved again since: it stays\n" in table
+
+
+def test_a_dry_run_of_nothing(cli: Cli) -> None:
+    backend = FakeBackend(result=UpgradeReport((), ExitCode.DONE), left=("nothing to undo",))
+    assert cli("undo", "--dry-run", backend=backend).out == "nothing to undo\n"
 
 
 @pytest.mark.parametrize("batch", ["0", "-1", "web"])

@@ -59,6 +59,15 @@ class Upgrade(Planned, Protocol):
         ...
 
 
+class Undoing(Upgrade, Protocol):
+    """A planned way back."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why domains of the batch aren't looked at, or that there is nothing to undo."""
+        ...
+
+
 class MakingReady(Planned, Protocol):
     """The moves that follow a preparation."""
 
@@ -228,7 +237,7 @@ class Backend(Protocol):
         """
         ...
 
-    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Upgrade]:
+    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Undoing]:
         """As ``open_upgrade``, for the domains of a batch, None: of the last one, back to where they came from.
 
         :raise VirtcprError: on entering: no such batch, not root, a lock that is held, and the like.
@@ -368,7 +377,7 @@ class RealBackend:
 
         return open_upgrade(request)
 
-    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Upgrade]:
+    def open_undo(self, request: Request, batch: int | None) -> AbstractContextManager[Undoing]:
         from virtcpr.actions.undo import open_undo
 
         return open_undo(request, batch)

@@ -104,12 +104,14 @@ class Outlook:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """What ``upgrade`` would do.  ``blackouts``: what is forecast for mode transfer, None if there is no forecast."""
+    """What ``upgrade`` or ``undo`` would do.  ``blackouts``: what is forecast for mode transfer, None if there is no
+    forecast."""
 
     domains: tuple[Outlook, ...]
     exit_code: ExitCode = ExitCode.DONE
     uri: str | None = None
     blackouts: Blackouts | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,3 +53,27 @@ def summary(domains, key):
     for domain in domains:
         words.setdefault(domain[key], []).append(domain["name"])
     return ", ".join(f"{len(names)} {word} ({', '.join(names)})" for word, names in words.items()) or "no domains"
+
+
+def end(module, document, *, planned):
+    """End the task with the moves of a document, or with those that are only planned."""
+    key, done = ("action", "move") if planned else ("result", "upgraded")
+    moved = [domain for domain in document["domains"] if domain[key] == done]
+    blocked = any(domain[key] == "blocked" for domain in document["domains"])
+    result = {
+        "changed": bool(moved),
+        "msg": summary(document["domains"], key),
+        "diff": {"before": versions(moved, "from"), "after": versions(moved, "to")},
+        "blackout_ms": document.get("blackout_ms"),
+        **report(document),
+    }
+    bad = [domain[key] for domain in document["domains"] if domain[key] in ("rolled-back", "failed", "unknown")]
+    if bad or (blocked and not module.params["ignore_blocked"]):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def versions(domains, side):
+    """A line for each domain that is moved, for the diff."""
+    lines = (f"{domain['name']}: {(domain[side] or {}).get('version')}" for domain in domains)
+    return "".join(f"{line}\n" for line in lines)

@@ -157,12 +157,6 @@ def options(params, *, waves):
     return words + ([] if params["rehearse"] else ["--no-rehearse"])
 
 
-def versions(domains, side):
-    """A line for each domain that is moved, for the diff."""
-    lines = (f"{domain['name']}: {(domain[side] or {}).get('version')}" for domain in domains)
-    return "".join(f"{line}\n" for line in lines)
-
-
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -190,24 +184,10 @@ def main():
     if module.check_mode:
         words = options(module.params, waves=False)
         document = virtcpr.run(module, "plan", *words, *virtcpr.chosen(module))
-        key, done = "action", "move"
     else:
         words = ["--yes", *options(module.params, waves=True)]
         document = virtcpr.run(module, "upgrade", *words, *virtcpr.chosen(module))
-        key, done = "result", "upgraded"
-    moved = [domain for domain in document["domains"] if domain[key] == done]
-    blocked = any(domain[key] == "blocked" for domain in document["domains"])
-    result = {
-        "changed": bool(moved),
-        "msg": virtcpr.summary(document["domains"], key),
-        "diff": {"before": versions(moved, "from"), "after": versions(moved, "to")},
-        "blackout_ms": document.get("blackout_ms"),
-        **virtcpr.report(document),
-    }
-    bad = [domain[key] for domain in document["domains"] if domain[key] in ("rolled-back", "failed", "unknown")]
-    if bad or (blocked and not module.params["ignore_blocked"]):
-        module.fail_json(**result)
-    module.exit_json(**result)
+    virtcpr.end(module, document, planned=module.check_mode)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,17 @@ def test_what_was_not_moved_is_a_failure(task: Task, word: str, ignored: bool, f
     assert result["domains"][1]["result"] == word
 
 
+def test_undo(task: Task) -> None:
+    said = answer(0, domain("web", result="upgraded"), notes=["db was moved again"])
+    result, asked = task("undo", said, batch=7)
+    assert asked == "-q undo -o json --yes 7"
+    assert (result["changed"], result["notes"]) == (True, ["db was moved again"])
+    result, asked = task("undo", answer(0, domain("web", action="move")), check=True, rehearse=False)
+    assert (result["changed"], asked) == (True, "-q undo -o json --no-rehearse --dry-run")
+    result, asked = task("undo", answer(4, domain("web", result="blocked")))
+    assert (result["failed"], result["changed"]) == (True, False)
+
+
 def test_info(task: Task) -> None:
     said = answer(0, domain("web", outdated=True), domain("off", outdated=None))
     result, asked = task("info", said)

@@ -10,7 +10,7 @@ from virtcpr.cli import interaction
 from virtcpr.cli.moving import to_move
 from virtcpr.cli.options import RehearseOption, YesOption
 from virtcpr.cli.session import Output, OutputOption, Session
-from virtcpr.model import ExitCode, Request, UpgradeReport
+from virtcpr.model import ExitCode, PlanReport, Request, UpgradeReport
 
 
 def undo(
@@ -23,8 +23,11 @@ def undo(
     ] = None,
     rehearse: RehearseOption = True,
     yes: YesOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, as `virtcpr plan` does, and do nothing.")
+    ] = False,
     output: OutputOption = Output.TABLE,
-) -> UpgradeReport:
+) -> UpgradeReport | PlanReport:
     """Move the domains of a batch back to the build of QEMU that they ran in before it.
 
     A batch is what one `upgrade` or `auto` moved.  They go back by mode transfer, to builds that are kept for this
@@ -35,6 +38,8 @@ def undo(
     session.output = output
     request = Request(uri=session.uri, rehearse=rehearse)
     with session.backend.open_undo(request, batch) as planned:
+        if dry_run:
+            return PlanReport(planned.outlooks, blackouts=planned.forecast, notes=planned.notes)
         moving = tuple(outlook for outlook in planned.outlooks if outlook.moves)
         if not yes and not to_move(session, planned, request.mode):
             return UpgradeReport((), ExitCode.DONE, notes=("nothing done",), undo=True)

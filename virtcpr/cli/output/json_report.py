@@ -90,7 +90,11 @@ def _(outcome: HookReport) -> dict[str, Any]:
 @document.register
 def _(outcome: PlanReport) -> dict[str, Any]:
     domains = [_outlook(domain) for domain in outcome.domains]
-    return {**_envelope("plan", outcome.exit_code, domains), "forecast_blackouts": _blackouts(outcome.blackouts)}
+    return {
+        **_envelope("plan", outcome.exit_code, domains),
+        "forecast_blackouts": _blackouts(outcome.blackouts),
+        **_notes(outcome.notes),
+    }
 
 
 @document.register

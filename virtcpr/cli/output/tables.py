@@ -173,7 +173,8 @@ def plan(report: PlanReport) -> Table:
     actions = ["to move" if domain.moves else str(domain.verdict and domain.verdict.value) for domain in report.domains]
     parts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
     below = (f"{count(len(rows), 'domain')}: {parts}{_away(report.blackouts)}",) if rows else ()
-    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, f"no running domains{_of(report.uri)}", below)
+    empty = "" if report.notes else f"no running domains{_of(report.uri)}"
+    return Table(("DOMAIN", "ACTION", "QEMU", "MODE", "PAUSE"), rows, empty, (*below, *report.notes))
 
 
 def _away(forecast: Blackouts | None) -> str:
