@@ -6,11 +6,14 @@ STAMP  := $(VENV)/.stamp
 RUN    := $(VENV)/bin/python
 # How many tests run at once, each in a lab of its own: one leaves half of two CPUs idle.
 LABS   ?= 2
+# `make repository KEY=NAME`: where the packages go, and which of them.
+REPOSITORY ?= build/repository
+DEB = ../virtcpr_$(shell dpkg-parsechangelog -S Version)_all.deb
 # What `make bench` measured, and `make performance` publishes.
 FIGURES ?= build/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test host chaos unit lint bench performance lab clean
+.PHONY: help demo picture test host chaos unit lint bench performance lab repository clean
 
 help:
 	@echo 'make demo    upgrade a running guest in the lab and show what changed (root)'
@@ -23,6 +26,7 @@ help:
 	@echo 'make bench   pause, blackout and what they cost, measured in the lab; an hour or more (root)'
 	@echo 'make performance  write docs/performance.md and its pictures from what make bench measured'
 	@echo 'make lab     build the lab, or find that it is built (root)'
+	@echo 'make repository KEY=NAME  build the Debian package, and put it into a signed apt repository (reprepro, GnuPG)'
 	@echo 'make clean   remove what the other targets made in this directory'
 
 demo: $(STAMP)
@@ -65,6 +69,11 @@ performance: $(STAMP)
 
 lab: $(STAMP)
 	tests/lab/lab build
+
+repository:
+	@[ -n '$(KEY)' ] || { echo 'make repository KEY=NAME: which secret key of GnuPG signs it?' >&2; exit 2; }
+	dpkg-buildpackage -us -uc -b $(BUILDFLAGS)
+	packages/apt/repository '$(KEY)' $(REPOSITORY) $(DEB)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

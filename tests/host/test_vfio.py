@@ -252,7 +252,7 @@ def test_the_host_gets_its_devices_back(given: Given) -> None:
 def test_a_build_that_cannot_hand_them_over(given: Given) -> None:
     """QEMU 10.0, by its own answer."""
     client.install_qemu("NEW")
-    report = client.upgrade(SHAPE.name)
+    report = client.upgrade(SHAPE.name, "--emulator", EMULATOR)
     (domain,) = report["domains"]
     codes = {finding["code"] for finding in domain["findings"]}
     assert (domain["result"], codes >= {"hostdev-build"}) == ("blocked", True), report

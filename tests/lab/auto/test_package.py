@@ -108,7 +108,20 @@ UNITS = {
     "restore.service": "disabled",
     "auto.service": "static",
     "auto.timer": "static",
+    "daily.timer": "disabled",
+    "metrics.timer": "disabled",
 }
+
+
+@pytest.mark.parametrize("name", ["daily", "metrics"])
+def test_what_runs_every_day(name: str) -> None:
+    """The timer waits for its time; its service does its work, and ends."""
+    shell(f"systemctl enable -q --now virtcpr-{name}.timer")
+    assert shell(f"systemctl show -P NextElapseUSecRealtime virtcpr-{name}.timer").strip()
+    shell(f"systemctl start virtcpr-{name}.service", timeout=120)
+    ended = shell(f"systemctl show -P Result -P ExecMainStatus -P ActiveState virtcpr-{name}.service").split()
+    assert sorted(ended) == ["0", "inactive", "success"]
+    shell(f"systemctl disable -q --now virtcpr-{name}.timer")
 
 
 def test_installed_again_it_keeps_what_was_configured(guests: Guests) -> None:
@@ -152,6 +165,7 @@ def test_a_purge_leaves_nothing_and_guests_run_on(guests: Guests) -> None:
         "/etc/apparmor.d/abstractions/libvirt-qemu.d/virtcpr",
         "/etc/virtcpr",
         "/run/virtcpr",
+        *(f"/var/lib/systemd/timers/stamp-virtcpr-{name}.timer" for name in ("daily", "metrics")),
         "/var/lib/virtcpr",
     ]
     assert run("ls", HOOKS).out == ""

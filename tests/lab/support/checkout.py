@@ -24,8 +24,8 @@ INSTALLED = (
     "man",
     "docs",
     "apparmor",
-    "packages",
     "debian",
+    "Makefile",
 )
 INSTALL = (
     "pip install --quiet --root-user-action=ignore --no-index --no-deps --no-build-isolation "

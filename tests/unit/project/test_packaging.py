@@ -60,6 +60,29 @@ def test_dpkg_tells_of_emulators_their_modules_and_libvirt() -> None:
     assert set(needed.split()) <= set(paths)
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/usr/bin/qemu-system-x86_64", True),
+        ("/usr/bin/qemu-kvm", True),
+        ("/usr/libexec/qemu-kvm", True),
+        ("/usr/lib64/qemu/hw-display-qxl.so", True),
+        ("/usr/lib64/qemu-kvm/hw-display-qxl.so", True),
+        ("/usr/sbin/libvirtd", True),
+        ("/usr/bin/virtqemud", True),
+        ("/usr/bin/qemu-img", False),
+        ("/usr/bin/virsh", False),
+    ],
+)
+def test_rpm_tells_of_the_same(path: str, told: bool) -> None:
+    """Of its trigger's prefixes rpm finds directories only."""
+    spec = SPEC.read_text()
+    prefixes = spec.partition("%transfiletriggerin -- ")[2].partition("\n")[0].split()
+    (pattern,) = re.findall(r"grep -E '([^']+)'", spec)
+    assert any(f"{path.rpartition('/')[0]}/".startswith(prefix) for prefix in prefixes)
+    assert bool(re.search(pattern, path)) == told
+
+
 @pytest.mark.parametrize("path", [SPEC, PKGBUILD], ids=["rpm", "arch"])
 @pytest.mark.parametrize(
     "file",
