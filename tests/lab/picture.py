@@ -117,7 +117,7 @@ def reported() -> str:
         client.upgrade("web", *(["db"] if number % 2 else []), "--force")
     client.upgrade("db", "--force", "--mode", "reboot")
     client.shell(f"cat > {BROKEN}; chmod +x {BROKEN}", stdin=NOT_WITH_A_NAME)
-    client.upgrade("db", "--emulator", BROKEN)
+    client.upgrade("db", "--force", "--emulator", BROKEN)
     client.run("virtcpr", "report", "--html", "/root/report.html")
     return client.run("cat", "/root/report.html").out
 

@@ -78,7 +78,7 @@ def _since(package: str, releases: Sequence[Release]) -> tuple[str | None, tuple
     version = package.rpartition(" ")[2]
     for number, release in enumerate(releases):
         if release.version == version:
-            return release.time, tuple(dict.fromkeys(cve for later in releases[:number] for cve in later.cves))
+            return release.time, changelog.sort(cve for later in releases[:number] for cve in later.cves)
     return None, None
 
 

@@ -62,7 +62,7 @@ def write(path: Path, text: str) -> None:
 def test_its_releases(directory: Path, name: str) -> None:
     write(directory / name, TEXT)
     assert releases(EMULATOR) == (
-        Release("1:10.0.13+ds-0+deb13u1", "2026-08-29T20:55:40+03:00", ("CVE-2026-2222", "CVE-2026-100500")),
+        Release("1:10.0.13+ds-0+deb13u1", "2026-08-29T20:55:40+03:00", ("CVE-2026-100500", "CVE-2026-2222")),
         Release("1:10.0.8+ds-0+deb13u1", "2026-02-28T22:03:46+03:00", ()),
         Release("1:10.0.2+ds-2", "2025-08-15T10:00:00+00:00", ("CVE-2024-9999",)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -22,7 +23,7 @@ NAMES = ("changelog.Debian.gz", "changelog.gz")  # the second of packages that a
 
 @dataclass(frozen=True)
 class Release:
-    """``time`` is ISO 8601; ``cves`` are sorted."""
+    """``time`` is ISO 8601; of ``cves`` the newest is first."""
 
     version: str
     time: str
@@ -42,11 +43,14 @@ def releases(path: str) -> tuple[Release, ...]:
 def parse(changelog: str) -> tuple[Release, ...]:
     """Raises ValueError for a date that isn't one."""
     return tuple(
-        Release(
-            entry[1], parsedate_to_datetime(entry[2]).isoformat(), tuple(sorted({*CVE.findall(entry[0])}, key=_year))
-        )
+        Release(entry[1], parsedate_to_datetime(entry[2]).isoformat(), sort(CVE.findall(entry[0])))
         for entry in ENTRY.finditer(changelog)
     )
+
+
+def sort(cves: Iterable[str]) -> tuple[str, ...]:
+    """Each of these CVEs once, the newest first."""
+    return tuple(sorted({*cves}, key=_year, reverse=True))
 
 
 def _year(cve: str) -> tuple[int, int]:

@@ -250,7 +250,7 @@ EMULATORS = (
          "restart the guest once on the installed QEMU ('virsh shutdown', 'virsh start')", CPR_DOC),
     Rule("sandbox", (EXEC,), RUNNING, state.exec_forbidden,
          "libvirt's sandbox forbids QEMU to exec itself (spawn=deny)",
-         "use mode transfer; or set seccomp_sandbox = 0 in qemu.conf, which is less secure",
+         "use mode transfer, which has a way back, too",
          "QEMU system/qemu-seccomp.c"),
     Rule("modules-gone", ALL, RUNNING, state.modules_gone,
          "QEMU {version} and its modules were replaced on disk: it can't load further modules",
