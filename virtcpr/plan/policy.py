@@ -14,6 +14,8 @@ from virtcpr.plan.windows import Freeze, Moment, Window, allowed, freeze, window
 
 ADDRESS = re.compile(r"[^\s,;<>\"-][^\s,;<>\"]*")  # sendmail must not take it for an option
 
+URL = re.compile(r"https?://[^\s/?#]+[^\s#]*")
+
 
 class Auto(Enum):
     """What to do with domains that run an outdated QEMU."""
@@ -59,6 +61,8 @@ class Policy:
     prepare: Prepare = Prepare.NEVER
     prometheus: str = ""
     mail: str = ""
+    ping: str = ""
+    webhook: str = ""
     watch_s: int = 0
     keep_builds: int = 2
     keep_days: int = 30
@@ -106,6 +110,13 @@ def _address(value: object) -> str:
     return text
 
 
+def _url(value: object) -> str:
+    text = _text(value)
+    if text and not (text.isascii() and URL.fullmatch(text)):
+        raise ValueError
+    return text
+
+
 def _windows(value: object) -> tuple[Window, ...]:
     if not isinstance(value, list):
         raise ValueError
@@ -137,6 +148,8 @@ KEYS: Mapping[str, Key] = {
     "keep.days": Key("keep_days", NUMBER, _number),
     "results.prometheus": Key("prometheus", 'an absolute path that ends with .prom, or ""', _textfile),
     "results.mail": Key("mail", 'one address, or ""', _address),
+    "results.ping": Key("ping", 'a URL of http or https, or ""', _url),
+    "results.webhook": Key("webhook", 'a URL of http or https, or ""', _url),
 }
 TABLES = frozenset(name.partition(".")[0] for name in KEYS if "." in name)
 

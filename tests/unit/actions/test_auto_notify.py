@@ -19,7 +19,7 @@ from virtcpr.actions.records import history, moved, system_journal, told
 from virtcpr.actions.records.batch import Batch
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
-from virtcpr.host.report import journald, mail, notify_d
+from virtcpr.host.report import journald, mail, notify_d, web
 from virtcpr.model import (
     Action,
     AutoDomain,
@@ -104,6 +104,8 @@ def others(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     monkeypatch.setattr(notify_d, "tell", lambda *given: said.append(("notify", *given)))
     monkeypatch.setattr(mail, "send", lambda *given: said.append(("mail", *given)))
     monkeypatch.setattr(mail, "host_name", lambda: "host7")
+    monkeypatch.setattr(web, "ping", lambda *given: said.append(("ping", *given)))
+    monkeypatch.setattr(web, "post", lambda *given: said.append(("post", *given)))
     return said
 
 
@@ -196,6 +198,17 @@ def test_programs_and_mail(monkeypatch: pytest.MonkeyPatch, others: list[tuple[o
     assert others == []  # nothing to tell
 
 
+def test_by_http(monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]) -> None:
+    """A ping after every run: a monitor waits for it."""
+    monkeypatch.setattr(journald, "send", lambda _: None)
+    policy = Policy(ping="https://a", webhook="https://b")
+    notify.tell(policy, REPORT, "{}", "TABLE")
+    assert [one for one in others if one[0] != "notify"] == [("ping", "https://a", 3), ("post", "https://b", "{}")]
+    others.clear()
+    notify.tell(policy, replace(REPORT, domains=(NEW,), exit_code=ExitCode.DONE), "{}", "TABLE")
+    assert others == [("ping", "https://a", 0)]
+
+
 def test_a_daily_look_tells_only_what_is_new(
     reported: Path, monkeypatch: pytest.MonkeyPatch, others: list[tuple[object, ...]]
 ) -> None:
@@ -226,7 +239,10 @@ def test_nobody_who_cannot_be_told_is_in_the_way(
 
     monkeypatch.setattr(journald, "send", lambda _: None)
     monkeypatch.setattr(mail, "send", fails)
-    notify.tell(Policy(mail="root", prometheus=str(tmp_path / "none/virtcpr.prom")), REPORT, "{}", "TABLE")
+    monkeypatch.setattr(web, "ping", fails)
+    policy = Policy(mail="root", ping="https://a", webhook="https://b", prometheus=str(tmp_path / "none/virtcpr.prom"))
+    notify.tell(policy, REPORT, "{}", "TABLE")
+    assert ("post", "https://b", "{}") in others
     assert "virtcpr.prom can't be written: No such file or directory" in caplog.text
     assert "/usr/sbin/sendmail can't be run" in caplog.text
 

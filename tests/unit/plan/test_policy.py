@@ -23,6 +23,8 @@ fallback = "reboot"
 [results]
 prometheus = "/var/lib/prometheus/node-exporter/virtcpr.prom"
 mail = "root"
+ping = "https://hc.example/6a7c"
+webhook = "http://127.0.0.1:8080/in?x=1"
 """
 
 
@@ -45,6 +47,8 @@ def test_every_key() -> None:
         fallback=Fallback.REBOOT,
         prometheus="/var/lib/prometheus/node-exporter/virtcpr.prom",
         mail="root",
+        ping="https://hc.example/6a7c",
+        webhook="http://127.0.0.1:8080/in?x=1",
     )
     assert {key.member for key in KEYS.values()} == set(Policy.__dataclass_fields__)
 
@@ -165,6 +169,9 @@ def test_windows(windows: str, inside: tuple[int, ...], outside: tuple[int, ...]
         ('[results]\nmial = "root"', "there is no key 'results.mial'"),
         ("results = 1", "there is no key 'results'"),
         ("[auto]\nx = 1", "'auto' must be"),
+        ('[results]\nping = "file:///etc/shadow"', "'results.ping' must be a URL of http or https"),
+        ('[results]\nwebhook = "https://"', "'results.webhook' must be a URL"),
+        ('[results]\nwebhook = "https://a b"', "'results.webhook' must be a URL"),
         ('mail = "root"', "there is no key 'mail'"),
         ("auto = off", "a.toml isn't TOML: "),
         ('auto = "off"\nauto = "apply"', "a.toml isn't TOML: "),
