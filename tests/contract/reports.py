@@ -342,7 +342,7 @@ CERTIFIED = CertifyReport(
         CertifiedDomain("lab", UUID.format(4), Certified.CURRENT, NEW.version, NEW.version),
         CertifiedDomain(
             "tiny", UUID.format(6), Certified.UNSURE, OLD.version, NEW.version, Mode.REBOOT, 3,
-            Rehearsal(Trial.UNSURE, "it took more than 30 s"),
+            Rehearsal(Trial.UNSURE, "it took more than 30 s"), defined=True,
         ),
     ),
     ExitCode.BLOCKED,

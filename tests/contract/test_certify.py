@@ -39,6 +39,14 @@ def test_where_the_candidate_comes_from(cli: Cli, args: tuple[str, ...], candida
     assert backend.requests == [Request(("web",), mode=Mode.LIVE)]
 
 
+def test_those_that_do_not_run(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("certify", "--all", "--defined", "--from-archive", backend=backend)
+    assert backend.requests == [Request(every=True, defined=True)]
+    outcome = cli("certify", "web", "--defined", "--from-archive", backend=FakeBackend())
+    assert (outcome.code, "--defined goes with --all" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize("args", [(), ("--emulator", "/opt/qemu", "--from-archive"), (*PACKAGES, "--from-archive")])
 def test_one_candidate_at_a_time(cli: Cli, args: tuple[str, ...]) -> None:
     backend = FakeBackend()
@@ -57,7 +65,7 @@ def test_in_json(cli: Cli) -> None:
     assert shop["shape"] == web["shape"] != mail["shape"]
     assert (mail["there"]["verdict"], mail["back"]) == ("no-go", None)
     assert (db["result"], db["mode"], db["there"]) == ("blocked", None, None)
-    assert (lab["result"], tiny["result"]) == ("current", "unsure")
+    assert (lab["result"], tiny["result"], tiny["defined"]) == ("current", "unsure", True)
 
 
 def test_nothing_newer(cli: Cli) -> None:

@@ -1,8 +1,8 @@
-"""``certify``: could the running guests go to a QEMU that isn't installed, and come back?  Reads only."""
+"""``certify``: could guests go to a QEMU that isn't installed, and come back?  Reads only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +11,15 @@ from tempfile import TemporaryDirectory
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
+from virtcpr.actions.rehearsal.defined import Defined, look
 from virtcpr.actions.rehearsal.rehearse import Case, rehearse_both_ways
 from virtcpr.domain.facts import DomainFacts, Emulator
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.qemu import unpacked
 from virtcpr.host.system import apt
-from virtcpr.model import AVAILABLE, Candidates, CertifiedDomain, CertifyReport, Mode, Request
-from virtcpr.plan.certify import exit_code, judge, mode_for
+from virtcpr.model import AVAILABLE, Candidates, CertifiedDomain, CertifyReport, Mode, Rehearsal, Request, Trial
+from virtcpr.plan.certify import exit_code, judge, judge_defined, mode_for, mode_for_defined
 from virtcpr.plan.decision import Decision, decide
 
 Find = Callable[[Emulator], Emulator]  # the candidate for a domain with this emulator
@@ -32,11 +33,13 @@ def certify(request: Request, candidates: Candidates) -> CertifyReport:
     """
     with Connection(request.uri) as connection:
         probe = Probe(candidates.emulator)
-        known = [(domain, probe.facts(domain)) for domain in chosen(connection, request)]
-        with _source(candidates, {facts.emulator.path for _, facts in known if facts.process}) as source:
+        known = [(domain, probe.facts(domain)) for domain in chosen(connection, request, running=not request.defined)]
+        installed = Emulators()  # what a domain that doesn't run would start in; the probe has the candidate
+        off = {facts.uuid: _defined(connection, facts, installed) for _, facts in known if _can_start(facts)}
+        with _source(candidates, {facts.emulator.path for _, facts in known if not facts.problem}) as source:
             if source.note:
                 return CertifyReport((), exit_code(()), uri=connection.uri, notes=(source.note,))
-            results = tuple(_certified(known, source.find, request.mode))
+            results = tuple(_certified(known, off, source.find, request.mode))
         return CertifyReport(results, exit_code(results), source.packages, uri=connection.uri)
 
 
@@ -99,15 +102,42 @@ def _working(candidate: Emulator) -> Emulator:
     return candidate
 
 
-def _certified(known: list[tuple[Domain, DomainFacts]], find: Find, asked: Mode | None) -> Iterator[CertifiedDomain]:
+def _can_start(facts: DomainFacts) -> bool:
+    """Whether libvirt could start it now: it doesn't run, and `restore` doesn't wait for it."""
+    return facts.id is None and not facts.problem and not facts.waits
+
+
+def _defined(connection: Connection, facts: DomainFacts, emulators: Emulators) -> Defined | str:
+    """What libvirt would start, or why it couldn't."""
+    try:
+        return look(connection, replace(facts, emulator=emulators.get(facts.live.emulator)))
+    except VirtcprError as error:
+        return error.message
+
+
+def _certified(
+    known: list[tuple[Domain, DomainFacts]], off: Mapping[str, Defined | str], find: Find, asked: Mode | None
+) -> Iterator[CertifiedDomain]:
     """The domains in their order."""
     decisions: list[tuple[Decision, Mode | None, Case]] = []
     for domain, facts in known:
-        decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process else facts)
-        decisions.append((decision, mode_for(decision, asked), Case(decision.facts, domain.monitor)))
-    for tried in AVAILABLE:
-        rehearse_both_ways([case for _, wanted, case in decisions if wanted is tried], tried)
+        tried = off.get(facts.uuid)
+        decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process or tried else facts)
+        case = Case(decision.facts, domain.monitor)
+        if isinstance(tried, str):
+            case.result = Rehearsal(Trial.UNSURE, tried)
+        elif tried:
+            case.defined = tried
+        mode = mode_for(decision, asked) if tried is None else mode_for_defined(decision.facts, asked)
+        decisions.append((decision, mode, case))
+    for mode in AVAILABLE:
+        untold = (case for _, wanted, case in decisions if wanted is mode and (case.defined or case.facts.process))
+        rehearse_both_ways(list(untold), mode)
     shapes: dict[str, int] = {}
     for decision, mode, case in decisions:
         number = shapes.setdefault(case.shape, len(shapes) + 1) if case.shape else None
-        yield judge(decision, asked, mode, number, case.result, case.back)
+        if mode and case.facts.uuid in off:
+            version = case.defined.emulator.version if case.defined else ""
+            yield judge_defined(case.facts, version, mode, number, case.result, case.back)
+        else:
+            yield judge(decision, asked, mode, number, case.result, case.back)

@@ -62,6 +62,11 @@ class LiveDomain:
             raise ParseError(f"this is not a domain's XML but <{root.tag}>")
         return cls(root)
 
+    @property
+    def kind(self) -> str:
+        """The type of its virtualisation, as ``kvm``."""
+        return self.root.get("type", "")
+
     def all(self, path: str) -> Iterator[etree._Element]:
         return iter(self.root.findall(path))
 

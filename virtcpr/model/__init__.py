@@ -165,6 +165,7 @@ class Request:
     ``emulators``: ways back (`undo`), by UUID, instead of ``emulator``.
     ``rollout``: in waves, None: all together; ``probation``: how long they are watched
     afterwards, None: not at all.  ``exclude``: patterns of names (fnmatch) that are left out.
+    ``defined``: with ``every``, also domains that don't run (`certify`).
     ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and
     ``reboot``).
     """
@@ -187,6 +188,7 @@ class Request:
     rollout: Rollout | None = None
     probation: Probation | None = None
     exclude: tuple[str, ...] = ()
+    defined: bool = False
     unready: bool = False
     emulators: Mapping[str, str] = field(default_factory=dict)
 

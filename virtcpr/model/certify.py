@@ -52,10 +52,11 @@ class Certified(Enum):
 
 @dataclass(frozen=True)
 class CertifiedDomain:
-    """One running domain.  ``shape``: domains with the same number shared a rehearsal; None: there was none.
+    """One domain.  ``defined``: it doesn't run; then ``running`` is what it would start in.
 
-    ``running`` and ``candidate`` are versions of QEMU; ``mode`` is the one in which it would be moved.  ``there`` and
-    ``back`` are None if they weren't tried.
+    ``shape``: domains with the same number shared a rehearsal; None: there was none.  ``running`` and ``candidate`` are
+    versions of QEMU; ``mode`` is the one in which it would be moved.  ``there`` and ``back`` are None if they weren't
+    tried.
     """
 
     name: str
@@ -68,6 +69,7 @@ class CertifiedDomain:
     there: Rehearsal | None = None
     back: Rehearsal | None = None
     findings: tuple[Finding, ...] = ()
+    defined: bool = False
 
 
 @dataclass(frozen=True)

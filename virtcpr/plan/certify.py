@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from virtcpr.domain.facts import DomainFacts
 from virtcpr.model import AVAILABLE, Certified, CertifiedDomain, ExitCode, Mode, Rehearsal, Trial
 from virtcpr.plan.decision import Decision
 
@@ -19,6 +20,16 @@ def mode_for(decision: Decision, asked: Mode | None) -> Mode | None:
         return None
     wanted = AVAILABLE if asked is None else (asked,)
     return next((mode for mode in wanted if not decision.blocked(mode)), None)
+
+
+def mode_for_defined(facts: DomainFacts, asked: Mode | None) -> Mode:
+    """The mode to rehearse with a domain that doesn't run.
+
+    Mode transfer is for a prepared one; mode live shows the same of any other.
+    """
+    if asked in (Mode.LIVE, Mode.REBOOT):
+        return asked
+    return Mode.TRANSFER if facts.prepared else Mode.LIVE
 
 
 def judge(
@@ -44,6 +55,24 @@ def judge(
         there=there if mode else None,
         back=back if mode else None,
         findings=() if result is Certified.CURRENT else decision.reasons(mode or asked or Mode.TRANSFER),
+    )
+
+
+def judge_defined(
+    facts: DomainFacts, installed: str, mode: Mode, shape: int | None, there: Rehearsal, back: Rehearsal | None
+) -> CertifiedDomain:
+    """The line of a domain that doesn't run: its twin started in the installed version."""
+    return CertifiedDomain(
+        name=facts.name,
+        uuid=facts.uuid,
+        result=RESULTS[there.trial],
+        running=installed or None,
+        candidate=facts.emulator.version or None,
+        mode=mode,
+        shape=shape,
+        there=there,
+        back=back,
+        defined=True,
     )
 
 

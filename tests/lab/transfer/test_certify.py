@@ -11,11 +11,13 @@ import pytest
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.client import LabCommandError, shell
-from tests.lab.support.guests import DATABASE, SMALL
+from tests.lab.support.guests import DATABASE, LEGACY, OFFICE, SMALL
 from tests.lab.support.leftovers import leftovers, qemu_processes
+from tests.lab.support.reboots import define
 from tests.lab.support.rehearsals import REFUSED, untouched
 
 ARCHIVES = "/var/cache/apt/archives"
+NO_VARIABLES = "the size of its image libvirt-pflash1-storage isn't known"
 CONFIGURED = "/etc/apt/apt.conf.d/60virtcpr-certify"
 
 
@@ -142,3 +144,31 @@ def test_candidates_that_are_none(guests: Guests) -> None:
     (domain,) = json.loads(done.out)["domains"]
     assert (done.code, domain["result"], domain["there"]) == (4, "blocked", None)
     assert leftovers() == ""
+
+
+def test_one_that_does_not_run(guests: Guests) -> None:
+    """Started by libvirt's own words in what is installed: the same verdict as of a guest that runs in it."""
+    client.install_qemu("NEW")
+    guests.start(SMALL, watch=False)
+    off = replace(LEGACY, name="off")
+    define(off)
+    define(OFFICE)
+    before = installed()
+
+    code, domains = certified("--defined", *packages("NEXT"))
+
+    assert code == 4, domains
+    small, legacy, office = domains[SMALL.name], domains[off.name], domains[OFFICE.name]
+    assert (small["defined"], legacy["defined"], office["defined"]) == (False, True, True)
+    assert [one["result"] for one in (small, legacy)] == ["no-go", "no-go"], domains
+    assert legacy["running"] == small["running"]
+    assert REFUSED in legacy["there"]["words"]
+    assert (office["result"], office["there"]["words"]) == ("unsure", NO_VARIABLES), office
+    assert shell("virsh -q list --all --name --inactive").split() == [off.name, OFFICE.name]
+    assert installed() == before
+    assert qemu_processes() == 1
+
+    _, domains = certified("--defined", "--mode", "reboot", *packages("OLD"))
+    assert (domains[off.name]["mode"], domains[off.name]["result"]) == ("reboot", "go"), domains
+    client.remove(off.name)
+    client.remove(OFFICE.name)

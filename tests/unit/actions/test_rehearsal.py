@@ -11,7 +11,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.rehearsal import cache, rehearse
 from virtcpr.actions.rehearsal.rehearse import Case
-from virtcpr.actions.rehearsal.trial import Tried
+from virtcpr.actions.rehearsal.trial import Start, Tried
 from virtcpr.actions.transfer.move import Move
 from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import QmpError
@@ -33,8 +33,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The guests whose twins were really started."""
     started: list[str] = []
 
-    async def run(domain: DomainFacts, _line: object, _mode: Mode, *, back: bool) -> Tried:
-        started.append(domain.name)
+    async def run(start: Start, _emulator: object, _line: object, _mode: Mode, *, back: bool) -> Tried:
+        started.append(start.build)
         return Tried(NO_GO, GO if back else None)
 
     monkeypatch.setattr(rehearse, "try_out", run)

@@ -15,7 +15,9 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.actions.rehearsal import rehearse, trial
 from virtcpr.actions.rehearsal.modes import MODES
-from virtcpr.domain.facts import Emulator
+from virtcpr.actions.rehearsal.rehearse import Case
+from virtcpr.actions.rehearsal.trial import Start
+from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import scratch
@@ -69,8 +71,12 @@ class Twin:
         pass
 
 
+def case(domain: DomainFacts) -> Case:
+    return Case(domain, lambda *_: None)
+
+
 def hand_over(before: Twin, after: Twin, mode: Mode = Mode.TRANSFER, new: Emulator = EMULATOR) -> Rehearsal:
-    act = MODES[mode](rehearse._twin(facts.domain()), scratch.Directory(9), new)
+    act = MODES[mode](rehearse._twin(case(facts.domain())), scratch.Directory(9), new)
     return asyncio.run(trial._hand_over(act, before, after))  # type: ignore[arg-type]
 
 
@@ -159,7 +165,7 @@ def test_the_twin_is_no_go_where_the_guest_could_not_be_loaded() -> None:
 
 def test_new_qemu_of_mode_reboot_waits_with_the_memory_of_old() -> None:
     domain = facts.domain()
-    act = MODES[Mode.REBOOT](rehearse._twin(domain), scratch.Directory(9), EMULATOR)
+    act = MODES[Mode.REBOOT](rehearse._twin(case(domain)), scratch.Directory(9), EMULATOR)
     assert tuple(act.after()) == (*act.before(), "-incoming", "defer")
     assert "/proc/self/fd/9/ram" in " ".join(act.before())
     assert "memfd" not in " ".join(act.before())
@@ -182,7 +188,9 @@ def test_what_takes_too_long_is_said_to_take_too_long(
     ours = Process.of(os.getpid())
     domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
     domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
-    result = asyncio.run(trial.try_out(domain, rehearse._twin(domain), mode, back=True)).there
+    result = asyncio.run(
+        trial.try_out(Start.running(domain), domain.emulator, rehearse._twin(case(domain)), mode, back=True)
+    ).there
     assert result.trial is Trial.UNSURE
     assert "0.5 s" in result.words
     assert "scratch directory" not in result.words

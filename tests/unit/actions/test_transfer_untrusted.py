@@ -177,10 +177,10 @@ def test_a_binary_that_others_can_change_has_no_twin(old: Process, tmp_path: Pat
         try:
             with (
                 pytest.raises(HostError, match="others than root can write to the binary that it runs"),
-                trial._executable(Process.of(process.pid)),
+                trial._executable(Process.of(process.pid).path / "exe"),
             ):
                 pytest.fail("it would be run")
         finally:
             process.kill()
-    with trial._executable(old) as fd:
+    with trial._executable(old.path / "exe") as fd:
         assert fd > 2

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from virtcpr.actions.rehearsal import cache
-from virtcpr.actions.rehearsal.trial import Tried, try_out
+from virtcpr.actions.rehearsal.defined import Defined
+from virtcpr.actions.rehearsal.trial import Start, Tried, try_out
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts
@@ -35,7 +36,7 @@ Ask = Callable[..., object]
 
 @dataclass
 class Case:
-    """One guest of a rehearsal: its facts, how to ask its QEMU, and the result.
+    """One guest of a rehearsal: its facts, how to ask its QEMU, and the result.  ``defined``: it doesn't run.
 
     ``back``: that of the way back to the build that it runs in, None if that wasn't tried.  ``shape``: guests with the
     same one shared a rehearsal.
@@ -46,6 +47,14 @@ class Case:
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
     back: Rehearsal | None = None
     shape: str = ""
+    defined: Defined | None = None
+
+    @property
+    def start(self) -> Start:
+        """The build that its twin starts in."""
+        if self.defined:
+            return Start.installed(self.defined.emulator, self.defined.user)
+        return Start.running(self.facts)
 
 
 def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode, *, back: bool = False) -> None:
@@ -98,15 +107,15 @@ def _shapes(
     by_shape: dict[str, list[Case]] = {}
     lines: dict[str, CommandLine] = {}
     for case in cases:
-        if refused := known.get(_guest(case.facts, mode)):
+        if case.defined is None and (refused := known.get(_guest(case.facts, mode))):
             case.result = refused
             continue
         try:
-            line = _twin(case.facts)
+            line = _twin(case)
         except (NoTwin, ParseError) as problem:
             case.result = Rehearsal(Trial.UNSURE, str(problem))
             continue
-        case.shape = _key(case.facts, line, firmware(case.facts.emulator.path), mode)
+        case.shape = _key(case, line, firmware(case.facts.emulator.path), mode)
         lines[case.shape] = line
         by_shape.setdefault(case.shape, []).append(case)
     return by_shape, lines
@@ -125,7 +134,10 @@ def _guest(facts: DomainFacts, mode: Mode) -> str:
     return cache.key("guest", mode.value, facts.uuid, str(process.pid), process.started, facts.emulator.build)
 
 
-def _twin(facts: DomainFacts) -> CommandLine:
+def _twin(case: Case) -> CommandLine:
+    if case.defined:
+        return twin(case.defined.line, case.defined.images)
+    facts = case.facts
     assert facts.process is not None, "only a domain with a plan is rehearsed"
     assert facts.qemu is not None
     now = reconcile(facts.process.line, facts.qemu, facts.status_xml)
@@ -134,10 +146,9 @@ def _twin(facts: DomainFacts) -> CommandLine:
     return twin(now.line, facts.qemu.nodes)
 
 
-def _key(facts: DomainFacts, line: CommandLine, firmware: str, mode: Mode) -> str:
+def _key(case: Case, line: CommandLine, firmware: str, mode: Mode) -> str:
     """What the result depends on: the mode, both builds, the firmware that they load, and the machine's shape."""
-    assert facts.process is not None
-    return cache.key(mode.value, facts.process.build, facts.emulator.build, firmware, *line.argv())
+    return cache.key(mode.value, case.start.build, case.facts.emulator.build, firmware, *line.argv())
 
 
 async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode, *, back: bool) -> dict[str, Tried]:
@@ -146,7 +157,7 @@ async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode
     async def rehearse_case(case: Case, line: CommandLine) -> Tried:
         async with limit:
             log.info("%s: rehearsing mode %s", case.facts.name, mode.value)
-            return await try_out(case.facts, line, mode, back=back)
+            return await try_out(case.start, case.facts.emulator, line, mode, back=back)
 
     results = await asyncio.gather(*(rehearse_case(case, lines[key]) for key, case in cases.items()))
     return dict(zip(cases, results, strict=True))
@@ -158,7 +169,8 @@ def _applied(result: Rehearsal, case: Case) -> Rehearsal:
     The twin is as its build makes it.  A guest that was moved before is as the build that started it made it.  Only
     QEMU can tell the difference: the guest's queues may have another size.
     """
-    assert case.facts.process is not None
+    if case.facts.process is None:
+        return result
     moved = any(case.facts.process.line.named("incoming"))
     if result.trial is not Trial.NO_GO or not moved:
         return result

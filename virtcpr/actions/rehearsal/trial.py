@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from virtcpr.actions.rehearsal.modes import MODES, WAYS_BACK, TwinMode
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.errors import HostError, QmpError, QmpRefused, VirtcprError
-from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes.proc import Process, User
 from virtcpr.host.qemu import scratch
 from virtcpr.host.qemu.scratch import Directory, Scratch
 from virtcpr.model import Mode, Rehearsal, Trial
@@ -30,29 +31,48 @@ class Tried:
     back: Rehearsal | None = None
 
 
-async def try_out(facts: DomainFacts, line: CommandLine, mode: Mode, *, back: bool) -> Tried:
-    """Hand over the twin with this command line to ``facts.emulator``; with ``back``, then back to the binary that
-    the guest runs.
+@dataclass(frozen=True)
+class Start:
+    """The build that a twin starts in: its binary, its user, its version and build.  ``user`` may raise OSError."""
+
+    binary: Path
+    user: Callable[[], User]
+    number: tuple[int, int, int]
+    build: str
+
+    @classmethod
+    def running(cls, facts: DomainFacts) -> Start:
+        """As a guest runs; its binary may be deleted."""
+        assert facts.process is not None
+        assert facts.qemu is not None
+        process = Process(facts.process.pid, facts.process.started)
+        return cls(process.path / "exe", process.user, facts.qemu.version_tuple, facts.process.build)
+
+    @classmethod
+    def installed(cls, emulator: Emulator, user: User) -> Start:
+        return cls(Path(emulator.path), lambda: user, emulator.number, emulator.build)
+
+
+async def try_out(start: Start, emulator: Emulator, line: CommandLine, mode: Mode, *, back: bool) -> Tried:
+    """Hand over the twin with this command line to an emulator; with ``back``, then back to where it started.
 
     Raises nothing that concerns the twins: then the result is ``unsure``.  Both twins have ended afterwards.
     """
-    assert facts.process is not None
-    process = Process(facts.process.pid, facts.process.started)
     there = Rehearsal(Trial.UNSURE, "it was interrupted")
     try:
-        user = process.user()
-        with _executable(process) as binary, scratch.directory(user) as place:
+        user = start.user()
+        with _executable(start.binary) as binary, scratch.directory(user) as place:
             fds, old = (place.fd, binary), f"/proc/self/fd/{binary}"
-            twin_mode = MODES[mode](line, place, facts.emulator)
+            twin_mode = MODES[mode](line, place, emulator)
             before = await Scratch.start(old, twin_mode.before(), user=user, fds=fds)
             async with before:
-                program = facts.emulator.path
-                async with await Scratch.start(program, twin_mode.after(), user=user, fds=fds) as after:
+                after = await Scratch.start(emulator.path, twin_mode.after(), user=user, fds=fds)
+                async with after:
                     there = await _in_time(twin_mode, before, after)
                     if not back or there.trial is not Trial.GO:
                         return Tried(there)
                     await before.end()
-                    returning = WAYS_BACK[mode](line, Directory(place.fd, "back-"), _running(facts, old))
+                    returning = WAYS_BACK[mode](line, Directory(place.fd, "back-"), _first(start, old))
                     async with await Scratch.start(old, returning.after(), user=user, fds=fds) as again:
                         return Tried(there, await _in_time(returning, after, again))
     except (VirtcprError, OSError) as error:
@@ -68,20 +88,18 @@ async def _in_time(twin_mode: TwinMode, before: Scratch, after: Scratch) -> Rehe
         return Rehearsal(Trial.UNSURE, f"it took more than {SECONDS:g} s")
 
 
-def _running(facts: DomainFacts, path: str) -> Emulator:
-    """The build that the guest runs in, as far as a twin needs to know it."""
-    assert facts.qemu is not None
-    number = facts.qemu.version_tuple
-    return Emulator(path, number=number, exit_on_error=number >= EXIT_ON_ERROR)
+def _first(start: Start, path: str) -> Emulator:
+    """The build that it started in, as far as a twin needs to know it."""
+    return Emulator(path, number=start.number, exit_on_error=start.number >= EXIT_ON_ERROR)
 
 
 @contextmanager
-def _executable(process: Process) -> Iterator[int]:
-    """The binary that a process runs, also if it was deleted meanwhile.
+def _executable(path: Path) -> Iterator[int]:
+    """A binary, also one that a process runs and that was deleted meanwhile.
 
     Raises HostError if others than root can change it: the twin isn't confined as the process is.
     """
-    fd = os.open(process.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         kind = os.fstat(fd)
         if kind.st_uid != 0 or kind.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import completion, options
-from virtcpr.cli.options import AllOption, RunningDomain, UpgradeMode
+from virtcpr.cli.options import AllOption, AnyDomain, UpgradeMode
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.errors import UsageError
 from virtcpr.model import Candidates, CertifyReport
@@ -16,7 +16,7 @@ from virtcpr.model import Candidates, CertifyReport
 
 def certify(
     ctx: typer.Context,
-    domain: RunningDomain = None,
+    domain: AnyDomain = None,
     every: AllOption = False,
     emulator: Annotated[
         str | None,
@@ -38,13 +38,17 @@ def certify(
     archive: Annotated[
         bool, typer.Option("--from-archive", help="The candidate: what apt would upgrade the installed QEMU to.")
     ] = False,
+    defined: Annotated[
+        bool,
+        typer.Option("--defined", help="With --all: also domains that don't run, as libvirt would start them now."),
+    ] = False,
     mode: Annotated[
         UpgradeMode,
         typer.Option("--mode", help="How they would be moved; auto is the first mode that each is ready for."),
     ] = UpgradeMode.AUTO,
     output: OutputOption = Output.TABLE,
 ) -> CertifyReport:
-    """Find out whether running guests could be moved to a QEMU that isn't installed, and back.
+    """Find out whether guests could be moved to a QEMU that isn't installed, and back.
 
     A twin of each shape of guest tries it, as before a move; packages are unpacked beside the installed ones, and
     removed afterwards.  No guest is touched, nothing is installed.  The exit code is 4 if a guest couldn't be moved, 3
@@ -57,4 +61,7 @@ def certify(
         raise UsageError(
             "which QEMU? Give one of --emulator, --package and --from-archive", hint="try: virtcpr certify --help"
         )
-    return session.backend.certify(replace(options.request(session, domain, every), mode=mode.mode), candidates)
+    if defined and not every:
+        raise UsageError("--defined goes with --all; a domain that is named needn't run")
+    request = replace(options.request(session, domain, every), mode=mode.mode, defined=defined)
+    return session.backend.certify(request, candidates)

@@ -27,7 +27,7 @@ def certify(report: CertifyReport) -> Table:
     single = numbers()
     for domain in report.domains:
         alone = next(single) if domain.shape is None else None
-        groups.setdefault((domain.shape, domain.result, alone), []).append(domain)
+        groups.setdefault((domain.shape, domain.result, domain.defined, alone), []).append(domain)
     return Table(
         ("DOMAIN", "MODE", "QEMU", "THERE", "BACK"),
         tuple(_row(alike) for alike in groups.values()),
@@ -38,7 +38,7 @@ def certify(report: CertifyReport) -> Table:
 
 def _row(alike: list[CertifiedDomain]) -> Row:
     first = alike[0]
-    others = f" +{len(alike) - 1}" if len(alike) > 1 else ""
+    others = (" (off)" if first.defined else "") + (f" +{len(alike) - 1}" if len(alike) > 1 else "")
     return Row(
         (
             Cell(f"{visible(first.name)}{others}"),

@@ -342,6 +342,7 @@ def _certified(domain: CertifiedDomain) -> dict[str, Any]:
         "uuid": domain.uuid,
         "result": domain.result.value,
         "mode": domain.mode.value if domain.mode else None,
+        "defined": domain.defined,
         "running": domain.running,
         "candidate": domain.candidate,
         "shape": domain.shape,

@@ -229,6 +229,17 @@ class Connection:
         domains = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
         return iter(sorted(domains, key=lambda domain: domain.name))
 
+    def command_line(self, xml: str) -> str:
+        """What libvirt would start for a domain of this XML, in its format qemu-argv.  Nothing is started.
+
+        Raises HostError with libvirt's words if it couldn't be started.
+        """
+        return str(_call(self.handle.domainXMLToNative, "qemu-argv", xml, 0))
+
+    def capabilities(self) -> str:
+        """XML: what the host and its emulators can do."""
+        return str(_call(self.handle.getCapabilities))
+
     def define(self, xml: str) -> None:
         """Make this the persistent XML of its domain.  On HostError, with libvirt's words, nothing has changed."""
         _call(self.handle.defineXML, xml)

@@ -7,11 +7,20 @@ import os
 import pwd
 from contextlib import suppress
 
+from virtcpr.host.processes.proc import User
+
 
 def exists(name: str) -> bool:
     with suppress(KeyError):
         return pwd.getpwnam(name) is not None
     return False
+
+
+def of(uid: int, gid: int) -> User:
+    """A user with its groups; one that has no name has no others."""
+    with suppress(KeyError):
+        return User(uid, gid, tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)))
+    return User(uid, gid)
 
 
 def may_open(name: str, path: str) -> bool:
