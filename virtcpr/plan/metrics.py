@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from virtcpr.model import Action, AutoReport, ExitCode
+from virtcpr.model import Action, AutoDomain, AutoReport, ExitCode, Result
 
 ABOUT = {
     "virtcpr_last_run_timestamp_seconds": "When virtcpr last looked at the domains.",
@@ -13,14 +13,17 @@ ABOUT = {
     "virtcpr_domains": "Running domains by result.",
     "virtcpr_outdated_domains": "Running domains that still run an outdated QEMU.",
     "virtcpr_pause_seconds": "How long the guest was paused when it was last moved.",
+    "virtcpr_domain_info": "The QEMU that each running domain runs in.",
+    "virtcpr_moves_total": "Moves that were tried, by result, since the history began.",
+    "virtcpr_unsettled_domains": "Domains whose move, save or restore was interrupted, and isn't settled.",
 }
 LAST_EXIT_CODE = re.compile(r"^virtcpr_last_exit_code (\d+)$", re.MULTILINE)
 CODES = {int(code) for code in ExitCode}
 NEWEST = (Action.UPGRADED, Action.CURRENT)
 
 
-def exposition(report: AutoReport, seconds: float) -> str:
-    """The whole file; ``seconds`` is the time of the run since 1970."""
+def exposition(report: AutoReport, seconds: float, moves: Mapping[Result, int], unsettled: int) -> str:
+    """The whole file; ``seconds`` is the time of the run since 1970, ``moves`` counts those of the history."""
     actions = [domain.action for domain in report.domains]
     counts = {f'result="{action.value}"': actions.count(action) for action in Action if action is not Action.MOVE}
     pauses = {
@@ -32,6 +35,9 @@ def exposition(report: AutoReport, seconds: float) -> str:
         "virtcpr_domains": counts,
         "virtcpr_outdated_domains": {"": sum(action not in NEWEST for action in actions)},
         "virtcpr_pause_seconds": pauses,
+        "virtcpr_domain_info": {_runs(domain): 1 for domain in report.domains},
+        "virtcpr_moves_total": {f'result="{result.value}"': moves.get(result, 0) for result in Result},
+        "virtcpr_unsettled_domains": {"": unsettled},
     }
     return "".join(line + "\n" for name, values in samples.items() for line in _metric(name, values))
 
@@ -43,9 +49,15 @@ def last_exit_code(exposition: str) -> int:
     return code if code in CODES else 0
 
 
+def _runs(domain: AutoDomain) -> str:
+    """The labels of a domain: its name, and the QEMU that it runs in now."""
+    side = domain.target if domain.action is Action.UPGRADED else domain.source
+    return f'domain="{_escaped(domain.name)}",qemu="{_escaped(side.version if side else "")}"'
+
+
 def _metric(name: str, values: Mapping[str, float]) -> Iterator[str]:
     yield f"# HELP {name} {ABOUT[name]}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"
     for labels, value in values.items():
         yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
 

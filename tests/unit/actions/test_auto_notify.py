@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.actions.auto import notify, prometheus
-from virtcpr.actions.records import history, moved, system_journal, told
+from virtcpr.actions.records import history, moved, system_journal, told, unsettled
 from virtcpr.actions.records.batch import Batch
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
@@ -261,6 +261,11 @@ def test_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: lis
         "virtcpr_outdated_domains 1",
         "virtcpr_last_exit_code 3",
         'virtcpr_pause_seconds{domain="web"} 0.04125',
+        'virtcpr_domain_info{domain="web",qemu="10.0.13"} 1',
+        'virtcpr_domain_info{domain="db",qemu="10.0.2"} 1',
+        "# TYPE virtcpr_moves_total counter",
+        'virtcpr_moves_total{result="failed"} 0',
+        "virtcpr_unsettled_domains 0",
     ):
         assert line in lines
     assert 'result="move"' not in path.read_text()
@@ -290,8 +295,11 @@ def test_a_command_by_hand_refreshes_prometheus(tmp_path: Path, monkeypatch: pyt
     assert 'virtcpr_domains{result="told"} 1' in lines
     assert 'virtcpr_pause_seconds{domain="web"} 0.04125' in lines
     assert "virtcpr_last_exit_code 3" in lines
+    assert 'virtcpr_moves_total{result="upgraded"} 1' in lines
+    monkeypatch.setattr(unsettled, "uuids", lambda: ["u1"])
     assert prometheus.refresh(None, None) is None, "the daily timer knows of no other run"
     assert "virtcpr_last_exit_code 3" in path.read_text()
+    assert "virtcpr_unsettled_domains 1\n" in path.read_text()
 
     path.unlink()
     monkeypatch.setattr(prometheus, "configured", lambda: Policy(auto=Auto.OFF, prometheus=str(path)))
@@ -316,7 +324,7 @@ def test_what_keeps_prometheus_from_being_refreshed_is_only_logged(
 
 
 def test_a_label_is_quoted() -> None:
-    text = metrics.exposition(AutoReport((replace(WEB, name='a"b\\c\nd'),), ExitCode.DONE), 1.5)
+    text = metrics.exposition(AutoReport((replace(WEB, name='a"b\\c\nd'),), ExitCode.DONE), 1.5, {}, 0)
     assert 'virtcpr_pause_seconds{domain="a\\"b\\\\c\\nd"} 0.04125\n' in text
     assert "virtcpr_last_run_timestamp_seconds 1.5\n" in text
 

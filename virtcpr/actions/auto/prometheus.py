@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.actions.auto.candidates import candidate, this_moment
-from virtcpr.actions.records import history
+from virtcpr.actions.records import history, unsettled
 from virtcpr.actions.records.configuration import configured
 from virtcpr.actions.transfer.move import probed
 from virtcpr.errors import VirtcprError
@@ -62,5 +62,6 @@ def write(rules: Policy, report: AutoReport) -> None:
     domains = (
         one if one.pause_ms is not None else replace(one, pause_ms=pauses.get(one.uuid)) for one in report.domains
     )
-    text = metrics.exposition(replace(report, domains=tuple(domains)), time.time())
+    report = replace(report, domains=tuple(domains))
+    text = metrics.exposition(report, time.time(), history.results(), len(unsettled.uuids()))
     write_public(Path(rules.prometheus), text)

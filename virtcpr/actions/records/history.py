@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -42,6 +43,13 @@ def blackouts(mode: Mode = Mode.TRANSFER) -> list[Blackout]:
             if ours and entry.blackout is not None and entry.blackout not in seen[-1:]:  # a line for each of its guests
                 seen.append(entry.blackout)
     return seen
+
+
+def results() -> Counter[Result]:
+    """How often a move had which result.  A history that can't be read counts as empty."""
+    with suppress(OSError):
+        return Counter(entry.result for entry in entries())
+    return Counter()
 
 
 def last_moves() -> dict[str, HistoryEntry]:
