@@ -118,21 +118,13 @@ def _defined(connection: Connection, facts: DomainFacts, emulators: Emulators) -
 def _certified(
     known: list[tuple[Domain, DomainFacts]], off: Mapping[str, Defined | str], find: Find, asked: Mode | None
 ) -> Iterator[CertifiedDomain]:
-    """The domains in their order."""
-    decisions: list[tuple[Decision, Mode | None, Case]] = []
-    for domain, facts in known:
-        tried = off.get(facts.uuid)
-        decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process or tried else facts)
-        case = Case(decision.facts, domain.monitor)
-        if isinstance(tried, str):
-            case.result = Rehearsal(Trial.UNSURE, tried)
-        elif tried:
-            case.defined = tried
-        mode = mode_for(decision, asked) if tried is None else mode_for_defined(decision.facts, asked)
-        decisions.append((decision, mode, case))
-    for mode in AVAILABLE:
-        untold = (case for _, wanted, case in decisions if wanted is mode and (case.defined or case.facts.process))
-        rehearse_both_ways(list(untold), mode)
+    """The domains in their order; ``off`` are those that don't run, by UUID."""
+    decisions = [_decided(domain, facts, off.get(facts.uuid), find, asked) for domain, facts in known]
+    for tried in AVAILABLE:
+        wanted = (
+            case for decision, mode, case in decisions if mode is tried and (case.defined or decision.facts.process)
+        )
+        rehearse_both_ways(list(wanted), tried)
     shapes: dict[str, int] = {}
     for decision, mode, case in decisions:
         number = shapes.setdefault(case.shape, len(shapes) + 1) if case.shape else None
@@ -141,3 +133,20 @@ def _certified(
             yield judge_defined(case.facts, version, mode, number, case.result, case.back)
         else:
             yield judge(decision, asked, mode, number, case.result, case.back)
+
+
+def _decided(
+    domain: Domain, facts: DomainFacts, off: Defined | str | None, find: Find, asked: Mode | None
+) -> tuple[Decision, Mode | None, Case]:
+    """What stands against a move, the mode to rehearse, and the case; it has its result already if there is no twin."""
+    decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process or off else facts)
+    case = Case(decision.facts, domain.monitor)
+    if off is None:
+        return decision, mode_for(decision, asked), case
+    candidate = decision.facts.emulator
+    if isinstance(off, Defined) and not candidate.problem:
+        case.defined = off
+    else:
+        words = off if isinstance(off, str) else f"{candidate.path} {candidate.problem}"
+        case.result = Rehearsal(Trial.UNSURE, words)
+    return decision, mode_for_defined(decision.facts, asked), case

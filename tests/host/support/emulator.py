@@ -95,7 +95,7 @@ def command(kernel: str, *more: str) -> list[str]:
     half = MEMORY_MIB // 2
     line = " ".join(
         (
-            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=-1",
+            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 panic=5",
             "intel_iommu=on iommu=pt",
             "tsc=reliable",  # the emulated CPUs have one clock, but the kernel measures it and loses faith
             "mitigations=off",  # they cost more under emulation than elsewhere, and there is nothing to protect
