@@ -16,14 +16,16 @@ HINT = "try: virtcpr upgrade --help"
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="PATTERN", help="With --all: leave out these names (db*); may be repeated.", show_default=False
+        metavar="PATTERN",
+        help="With --all: leave out these names (db*) or tags (tag:db); may be repeated.",
+        show_default=False,
     ),
 ]
 CanaryOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="N|NAME",
-        help="Move so many domains first, or those named; if one isn't moved, the rest is left alone.",
+        help="Move so many domains first, or those named (or tag:TAG); if one isn't moved, the rest is left alone.",
         show_default=False,
     ),
 ]

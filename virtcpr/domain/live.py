@@ -16,6 +16,7 @@ from virtcpr.errors import ParseError
 
 # Separate from prepare's record: `virsh metadata --set` replaces everything in a namespace.
 WISH_NS = "urn:virtcpr:auto:1"
+TAGS_NS = "urn:virtcpr:tags:1"
 # Namespaces of metadata, as they begin.  Pacemaker leaves no mark.
 MANAGERS = {
     "http://openstack.org/xmlns/libvirt/nova/": "OpenStack (nova)",
@@ -98,6 +99,11 @@ class LiveDomain:
         """The administrator's word for `virtcpr auto` in the metadata; None if there is none."""
         text = self.root.findtext(f"metadata/{{{WISH_NS}}}auto")
         return None if text is None else text.strip()
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The administrator's words for groups of domains, in the metadata."""
+        return frozenset((self.root.findtext(f"metadata/{{{TAGS_NS}}}tags") or "").split())
 
     @property
     def notice(self) -> Notice | None:

@@ -164,7 +164,7 @@ class Request:
     ``max_blackout_s``.  ``timeout_s``: for copying a guest's RAM (mode ``live``).
     ``emulators``: ways back (`undo`), by UUID, instead of ``emulator``.
     ``rollout``: in waves, None: all together; ``probation``: how long they are watched
-    afterwards, None: not at all.  ``exclude``: patterns of names (fnmatch) that are left out.
+    afterwards, None: not at all.  ``exclude``: patterns of names and tags (fnmatch) that are left out.
     ``defined``: with ``every``, also domains that don't run (`certify`).
     ``unready``: only those that mode transfer can't take over as they run now; afterwards it can (modes ``live`` and
     ``reboot``).

@@ -99,6 +99,19 @@ def test_after_a_failure_no_other_wave_is_begun(fleet: Guests) -> None:
     assert leftovers() == ""
 
 
+def test_groups_by_tags(fleet: Guests) -> None:
+    for name, tags in (("w5", "test spare"), ("w9", "special")):
+        setting = ("--key", "virtcpr-tags", "--set", f"<tags>{tags}</tags>", "--live", "--config")
+        virsh("metadata", name, "urn:virtcpr:tags:1", *setting)
+    planned = json.loads(run("virtcpr", "plan", "--all", "--no-rehearse", "--exclude", "tag:sp*", "-o", "json").out)
+    assert [domain["name"] for domain in planned["domains"]] == [name for name in NAMES if name not in ("w5", "w9")]
+    before = processes()
+    report = client.upgrade("--all", "--canary", "tag:spare", "--emulator", WRAPPER)
+    assert (report["exit_code"], results(report)) == (5, "ccccrccrr"), report
+    assert "the canary w5 wasn't moved" in report["domains"][7]["findings"][0]["message"]
+    assert processes()["w8"] == before["w8"]
+
+
 def test_a_canary_that_fails_keeps_all_others_from_being_moved(fleet: Guests) -> None:
     before = processes()
 

@@ -13,10 +13,15 @@ from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.model import ExitCode, Mode, Request
 from virtcpr.plan.decision import decide
 
+TAGGED = "<domain><metadata><t:tags xmlns:t='urn:virtcpr:tags:1'>\n production\tdb-1 </t:tags></metadata></domain>"
+
 
 def connection() -> Any:
     def domains(*, running: bool) -> list[SimpleNamespace]:
-        return [SimpleNamespace(name=name) for name in (("web",) if running else ("off", "web"))]
+        return [
+            SimpleNamespace(name=name, xml=lambda name=name: TAGGED if name == "off" else "<domain/>")
+            for name in (("web",) if running else ("off", "web"))
+        ]
 
     return SimpleNamespace(domains=domains)
 
@@ -30,6 +35,22 @@ def test_all_is_every_running_domain_or_every_one(running: bool, names: list[str
 def test_names_that_are_left_out() -> None:
     request = Request(every=True, exclude=("w?b", "no*"))
     assert [domain.name for domain in chosen(connection(), request, running=False)] == ["off"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("tag:production", ["web"]),
+        ("tag:db-*", ["web"]),
+        ("tag:prod", ["off", "web"]),
+        ("tag:*", ["web"]),
+        ("production", ["off", "web"]),
+        ("tag:", ["off", "web"]),
+    ],
+)
+def test_tags_that_are_left_out(pattern: str, names: list[str]) -> None:
+    request = Request(every=True, exclude=(pattern,))
+    assert [domain.name for domain in chosen(connection(), request, running=False)] == names
 
 
 @pytest.mark.parametrize(("every", "code"), [(True, ExitCode.DONE), (False, ExitCode.BLOCKED)])

@@ -77,8 +77,9 @@ def on_probation(request: Request, again: Callable[[Request, Connection], Batch[
     return OnProbation(request.probation, request, again)
 
 
-def _names(move: notice.Moved) -> tuple[str, str]:
-    return move.facts.name, move.facts.uuid
+def _names(move: notice.Moved) -> tuple[str, ...]:
+    """What an option can name it by: one of its tags is ``tag:TAG``."""
+    return (move.facts.name, move.facts.uuid, *(f"tag:{tag}" for tag in move.facts.live.tags))
 
 
 class Waves(Generic[Move]):
