@@ -27,7 +27,7 @@ class Interruption:
 
 class FakeMove:
     def __init__(self, number: int) -> None:
-        live = SimpleNamespace(notice=None)
+        live = SimpleNamespace(notice=None, tags=frozenset())
         self.facts = SimpleNamespace(name=f"web{number}", uuid=f"uuid{number}", live=live)
         self.result: Result | None = None
         self.why = ""

@@ -12,6 +12,7 @@ from virtcpr.actions.rollout import guest, notice
 from virtcpr.actions.rollout import waves as waves_module
 from virtcpr.actions.rollout.waves import Waves
 from virtcpr.actions.upgrade import Both
+from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.report import hooks_d
 from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Result, Rollout, Severity, UpgradeReport
@@ -37,9 +38,13 @@ def ended(name: str, result: Result, *findings: Finding) -> DomainReport:
     return DomainReport(name, name, result, findings=findings)
 
 
+def facts_of(name: str, xml: str = "<domain/>") -> DomainFacts:
+    return DomainFacts(name, name * 3, 1, "running", "", xml, Emulator("/usr/bin/qemu"))
+
+
 def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
     """The two batches as one; `web` is the domain that is left to mode reboot."""
-    move: Any = Move(facts=SimpleNamespace(name="web"), result=None, reason="")
+    move: Any = Move(facts=facts_of("web"), result=None, reason="")
 
     def first(_: object) -> UpgradeReport:
         made.interrupt.requested = signal
@@ -93,9 +98,7 @@ class Batch:
 
     def __init__(self, names: str, *fails: str, blocked: str = "", current: str = "") -> None:
         self.interrupt, self.connection = Interrupt(), "connection"
-        self.moves: list[Any] = [
-            Move(facts=SimpleNamespace(name=name, uuid=name * 3), result=None, reason="") for name in names
-        ]
+        self.moves: list[Any] = [Move(facts=facts_of(name), result=None, reason="") for name in names]
         for move in self.moves:
             if move.facts.name in blocked:
                 move.result = Result.BLOCKED
@@ -145,6 +148,16 @@ def test_canaries_first_then_waves() -> None:
     assert made.forecast == [2, 2, 2, 1]
     made.run(print)
     assert batch.waves == ["fa", "bc", "de", "g"]
+
+
+def test_canaries_by_a_tag() -> None:
+    """A domain whose XML can't be parsed has none, and stops nothing."""
+    batch = Batch("abcd")
+    tagged = "<domain><metadata><tags xmlns='urn:virtcpr:tags:1'>spare old</tags></metadata></domain>"
+    batch.moves[2].facts = facts_of("c", tagged)
+    batch.moves[3].facts = facts_of("d", "<domain")
+    in_waves(batch, Rollout(canaries=("tag:spare",))).run(print)
+    assert [batch.waves[0], sorted(batch.waves[1])] == ["c", ["a", "b", "d"]]
 
 
 @pytest.mark.parametrize(

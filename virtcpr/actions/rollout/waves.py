@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from virtcpr.actions.records import builds, moved
 from virtcpr.actions.rollout import guest, notice
 from virtcpr.actions.rollout.probation import OnProbation
-from virtcpr.errors import UsageError
+from virtcpr.errors import ParseError, UsageError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.report import hooks_d
@@ -79,7 +80,10 @@ def on_probation(request: Request, again: Callable[[Request, Connection], Batch[
 
 def _names(move: notice.Moved) -> tuple[str, ...]:
     """What an option can name it by: one of its tags is ``tag:TAG``."""
-    return (move.facts.name, move.facts.uuid, *(f"tag:{tag}" for tag in move.facts.live.tags))
+    tags: frozenset[str] = frozenset()
+    with suppress(ParseError):  # a finding says so
+        tags = move.facts.live.tags
+    return (move.facts.name, move.facts.uuid, *(f"tag:{tag}" for tag in tags))
 
 
 class Waves(Generic[Move]):
