@@ -121,14 +121,11 @@ def _certified(
     """The domains in their order; ``off`` are those that don't run, by UUID."""
     decisions = [_decided(domain, facts, off.get(facts.uuid), find, asked) for domain, facts in known]
     for tried in AVAILABLE:
-        wanted = (
-            case for decision, mode, case in decisions if mode is tried and (case.defined or decision.facts.process)
-        )
-        rehearse_both_ways(list(wanted), tried)
+        rehearse_both_ways([case for _, mode, case in decisions if mode is tried], tried)
     shapes: dict[str, int] = {}
     for decision, mode, case in decisions:
         number = shapes.setdefault(case.shape, len(shapes) + 1) if case.shape else None
-        if mode and case.facts.uuid in off:
+        if case.facts.uuid in off:
             version = case.defined.emulator.version if case.defined else ""
             yield judge_defined(case.facts, version, mode, number, case.result, case.back)
         else:
@@ -138,7 +135,7 @@ def _certified(
 def _decided(
     domain: Domain, facts: DomainFacts, off: Defined | str | None, find: Find, asked: Mode | None
 ) -> tuple[Decision, Mode | None, Case]:
-    """What stands against a move, the mode to rehearse, and the case; it has its result already if there is no twin."""
+    """What stands against a move, the mode to rehearse, None without a twin, and the case; then it has its result."""
     decision = decide(replace(facts, emulator=find(facts.emulator)) if facts.process or off else facts)
     case = Case(decision.facts, domain.monitor)
     if off is None:
@@ -146,7 +143,7 @@ def _decided(
     candidate = decision.facts.emulator
     if isinstance(off, Defined) and not candidate.problem:
         case.defined = off
-    else:
-        words = off if isinstance(off, str) else f"{candidate.path} {candidate.problem}"
-        case.result = Rehearsal(Trial.UNSURE, words)
-    return decision, mode_for_defined(decision.facts, asked), case
+        return decision, mode_for_defined(decision.facts, asked), case
+    words = off if isinstance(off, str) else f"{candidate.path} {candidate.problem}"
+    case.result = Rehearsal(Trial.UNSURE, words)
+    return decision, None, case

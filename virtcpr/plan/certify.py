@@ -59,9 +59,9 @@ def judge(
 
 
 def judge_defined(
-    facts: DomainFacts, installed: str, mode: Mode, shape: int | None, there: Rehearsal, back: Rehearsal | None
+    facts: DomainFacts, installed: str, mode: Mode | None, shape: int | None, there: Rehearsal, back: Rehearsal | None
 ) -> CertifiedDomain:
-    """The line of a domain that doesn't run: its twin started in the installed version."""
+    """The line of a domain that doesn't run: its twin started in the installed version; ``mode`` None: it has none."""
     return CertifiedDomain(
         name=facts.name,
         uuid=facts.uuid,

@@ -73,6 +73,12 @@ def test_what_libvirt_could_not_start(rehearsed: list[Mode]) -> None:
     )
 
 
+def test_xml_that_cannot_be_parsed(rehearsed: list[Mode]) -> None:
+    """It stops no other domain."""
+    one = certified(replace(OFF, xml="<domain", persistent_xml="<domain"), "isn't XML", CANDIDATE)
+    assert (one.result, one.mode, rehearsed) == (Certified.UNSURE, None, [])
+
+
 def test_an_emulator_that_the_packages_do_not_have(rehearsed: list[Mode]) -> None:
     """Else it would be tried with what is installed, and go."""
     one = certified(OFF, WOULD, Emulator("/opt/qemu", problem="isn't in the packages"))
