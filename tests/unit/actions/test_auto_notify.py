@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import email
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,6 @@ from virtcpr.actions.auto import notify, prometheus
 from virtcpr.actions.records import history, moved, system_journal, told, unsettled
 from virtcpr.actions.records.batch import Batch
 from virtcpr.errors import HostError
-from virtcpr.host.files import atomic
 from virtcpr.host.report import journald, mail, notify_d, web
 from virtcpr.model import (
     Action,
@@ -327,89 +323,3 @@ def test_a_label_is_quoted() -> None:
     text = metrics.exposition(AutoReport((replace(WEB, name='a"b\\c\nd'),), ExitCode.DONE), 1.5, {}, 0)
     assert 'virtcpr_pause_seconds{domain="a\\"b\\\\c\\nd"} 0.04125\n' in text
     assert "virtcpr_last_run_timestamp_seconds 1.5\n" in text
-
-
-def test_a_public_file_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
-    """Its directory may be writable for others."""
-    secret = tmp_path / "secret"
-    secret.write_text("s")
-    path = tmp_path / "virtcpr.prom"
-    path.symlink_to(secret)
-    atomic.write_public(path, "x 1\n")
-    assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("s", "x 1\n", False)
-
-
-def program(path: Path, text: str, mode: int = 0o755) -> Path:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(mode)
-    return path
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    directory = tmp_path / "notify.d"
-    directory.mkdir(mode=0o755)
-    directory.chmod(0o755)
-    return directory
-
-
-def test_programs_are_run_in_order(programs: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    for name in ("20-second", "10-first"):
-        program(programs / name, f'echo {name} "$VIRTCPR_SUBJECT" $VIRTCPR_EXIT_CODE $(cat) >>{log}')
-    program(programs / "plain", f"echo plain >>{log}", 0o644)
-    program(programs / "old.dpkg-old", f"echo old >>{log}")
-    program(programs / ".hidden", f"echo hidden >>{log}")
-    notify_d.tell(json.dumps({"a": 1}), {"VIRTCPR_SUBJECT": "1 domain", "VIRTCPR_EXIT_CODE": "4"}, programs)
-    assert log.read_text() == '10-first 1 domain 4 {"a": 1}\n20-second 1 domain 4 {"a": 1}\n'
-
-
-def test_one_that_fails_stops_no_other(programs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    program(programs / "1-fails", "echo no such channel >&2; exit 3")
-    program(programs / "2-reads-nothing", f"touch {tmp_path}/ran")
-    notify_d.tell("x" * (1 << 20), {}, programs)
-    assert (tmp_path / "ran").exists()
-    assert "notify.d: " in caplog.text
-    assert "1-fails: no such channel" in caplog.text
-
-
-def test_one_that_hangs_is_ended(
-    programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(notify_d, "SECONDS", 0.2)
-    program(programs / "hangs", "exec sleep 600")
-    notify_d.tell("{}", {}, programs)
-    assert "hangs took more than 0.2 s" in caplog.text
-
-
-@pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_what_others_can_write_is_not_run(programs: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
-    program(programs / "theirs", f"touch {programs}/ran", mode)
-    notify_d.tell("{}", {}, programs)
-    assert not (programs / "ran").exists()
-    assert "theirs can be written by others than root" in caplog.text
-    (programs / "theirs").chmod(0o755)
-    programs.chmod(mode)
-    notify_d.tell("{}", {}, programs)
-    assert not (programs / "ran").exists()
-
-
-def test_a_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sendmail = program(tmp_path / "sendmail", f'echo "$@" >{tmp_path}/arguments; cat >{tmp_path}/mail')
-    monkeypatch.setattr(mail, "SENDMAIL", str(sendmail))
-    mail.send("root", "[host] virtcpr: 1 domain: 1 upgraded", "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13")
-    assert (tmp_path / "arguments").read_text() == "-i root\n"
-    sent = email.message_from_bytes((tmp_path / "mail").read_bytes(), policy=default)
-    assert (sent["To"], sent["Subject"]) == ("root", "[host] virtcpr: 1 domain: 1 upgraded")
-    assert sent["Auto-Submitted"] == "auto-generated"
-    assert sent.get_content() == "DOMAIN  QEMU\nweb     10.0.2 → 10.0.13\n"
-
-
-def test_a_mail_that_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "SENDMAIL", str(tmp_path / "none"))
-    with pytest.raises(HostError, match="none can't be run: No such file"):
-        mail.send("root", "s", "t")
-
-
-def test_the_hosts_name() -> None:
-    assert mail.host_name() == os.uname().nodename

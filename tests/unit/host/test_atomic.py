@@ -52,3 +52,13 @@ def test_no_link_is_followed(tmp_path: Path, write: Callable[[Path], object]) ->
     with contextlib.suppress(HostError):
         write(path)
     assert target.read_text() == "theirs"
+
+
+def test_a_public_file_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
+    """Its directory may be writable for others."""
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    path = tmp_path / "virtcpr.prom"
+    path.symlink_to(secret)
+    atomic.write_public(path, "x 1\n")
+    assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("s", "x 1\n", False)
