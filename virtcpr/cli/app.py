@@ -13,7 +13,7 @@ import typer
 
 from virtcpr import __version__
 from virtcpr.cli import completion, log
-from virtcpr.cli.backend import Backend, RealBackend
+from virtcpr.cli.backend import Backend
 from virtcpr.cli.commands import auto as auto_command
 from virtcpr.cli.commands import builds as builds_command
 from virtcpr.cli.commands import certify as certify_command
@@ -33,6 +33,7 @@ from virtcpr.cli.failure import INTERRUPTED, Failure
 from virtcpr.cli.late import flags_first
 from virtcpr.cli.output import json_report, render
 from virtcpr.cli.output.text import ENCODING_ERRORS
+from virtcpr.cli.real_backend import RealBackend
 from virtcpr.cli.session import Output, Session
 from virtcpr.errors import UsageError
 from virtcpr.model import ExitCode, PrepareReport, Report
