@@ -157,7 +157,9 @@ def test_a_domain_that_cannot_be_prepared() -> None:
 
 
 def test_what_stays_in_the_way_is_a_warning() -> None:
-    done = virtcpr("prepare", "--xml", "-", stdin=GOOD.replace("</devices>", "<vsock model='virtio'/></devices>"))
+    done = virtcpr(
+        "prepare", "--xml", "-", stdin=GOOD.replace("</devices>", "<vsock><driver packed='on'/></vsock></devices>")
+    )
     assert done.returncode == 0
-    assert "warning vsock" in done.stderr
+    assert "warning vsock-setting" in done.stderr
     assert "aux-ram-share=on" in done.stdout

@@ -6,12 +6,13 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.host.support.machine import Host, wanted
+from tests.host.support import chosen
+from tests.host.support.machine import Host
+from tests.host.support.remote import Remote
 from tests.lab.conftest import Guests
 from tests.lab.support import client
 from tests.lab.support.client import Machine
 from tests.lab.support.guests import WITNESS
-from tests.lab.support.machine import default_store
 from tests.paths import HOST
 
 # The observer looks less often: at the lab's pace it takes a third of an emulated CPU.
@@ -23,7 +24,24 @@ RUN_ANY = (
     "mkdir -p /etc/apparmor.d/local/abstractions; "
     "echo '/usr/bin/qemu-system-x86_64-* rmix,' >> /etc/apparmor.d/local/abstractions/libvirt-qemu"
 )
-MACHINE = Machine(HOST / "host", slowness=10, observer=("python3", "-c", OBSERVER))
+EMULATED = Machine(HOST / "host", slowness=10, observer=("python3", "-c", OBSERVER))
+MACHINE = EMULATED if chosen.is_emulated() else Machine(HOST / "host")
+# What of these tests a machine has that is given: no spare devices, no second kernel, no packages of another libvirt.
+ON_ANY = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "confined_desktop",
+        "emulators",
+        "guardian",
+        "made_ready",
+        "scope",
+        "transfer",
+        "tuned",
+        "up_and_down",
+        "vsock",
+        "way_back",
+    )
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HOST in item.path.parents:
             item.add_marker(pytest.mark.host)
             item.add_marker(pytest.mark.timeout(1800))
+            if not chosen.is_emulated() and item.path.name not in ON_ANY:
+                item.add_marker(pytest.mark.skip(reason="it needs what only the emulated host has"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -48,23 +68,23 @@ def pytest_runtest_makereport(
         ):
             with client.on(MACHINE):
                 report.sections.append((title, client.run("sh", "-c", script, check=False).out))
-        report.sections += Host(default_store()).logs()
+        report.sections += chosen.host().logs()
     return report
 
 
 @pytest.fixture(scope="session")
-def built_host() -> Iterator[Host]:
+def built_host() -> Iterator[Host | Remote]:
     """Fails where there can be no host, unless the environment says that none is wanted."""
-    if not wanted():
+    if not chosen.wanted():
         pytest.skip("VIRTCPR_HOST=none")
-    made = Host(default_store())
+    made = chosen.host()
     made.build()
     yield made
     made.down()
 
 
 @pytest.fixture(scope="module")
-def host(built_host: Host) -> Iterator[Host]:
+def host(built_host: Host | Remote) -> Iterator[Host | Remote]:
     """A fresh host with QEMU OLD installed, and this checkout; commands of ``client`` go to it."""
     built_host.reset()
     with client.on(MACHINE):
@@ -73,7 +93,7 @@ def host(built_host: Host) -> Iterator[Host]:
 
 
 @pytest.fixture
-def guests(host: Host) -> Iterator[Guests]:
+def guests(host: Host | Remote) -> Iterator[Guests]:
     made = Guests()
     yield made
     made.end()

@@ -37,7 +37,7 @@ HOSTS_DEVICES = (
     "u2f-passthru",
 )
 # A process of the host's, or its hardware, is their back end: the twin does without.
-SERVED_DEVICES = ("tpm-", "vhost-user-fs-", "vfio-pci")
+SERVED_DEVICES = ("tpm-", "vhost-user-fs-", "vhost-vsock-", "vfio-pci")
 # Properties of a device that identify the guest and don't matter for its state.
 INDIVIDUAL = ("serial", "wwn", "bootindex", "logfile")
 # Options that may name a resource of the host which can't be replaced here.

@@ -21,7 +21,7 @@ from virtcpr.plan.findings.table import RESOURCE
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.replay import Command
 from virtcpr.plan.steps import LIVE, TRANSFER, Step
-from virtcpr.plan.tried import descriptors
+from virtcpr.plan.tried import descriptors, kind
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
 
@@ -71,6 +71,7 @@ class Plan:
     displays: tuple[int, ...] = ()  # old QEMU's listening descriptors of the VNC display
     ports: tuple[int, ...] = ()  # old QEMU's listening descriptors whose TCP ports new QEMU binds itself
     binds: tuple[str, ...] = ()  # paths of old QEMU's unix sockets that new QEMU binds itself, beside them
+    cid: int | None = None  # of the guest's vsock: new QEMU takes it itself
     helpers: tuple[Helper, ...] = ()  # the processes that serve old QEMU: new gets others
     replay: tuple[Command, ...] = ()
     return_path: bool = False  # as it was before the swap
@@ -156,6 +157,7 @@ def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
         displays=tuple(resources.displays),
         ports=tuple(resources.ports),
         binds=tuple(resources.binds),
+        cid=resources.cid,
         helpers=facts.process.helpers,
         replay=tuple(replay.commands(line, facts)),
         return_path="return-path" in facts.qemu.capabilities,
@@ -205,6 +207,7 @@ class _Resources:
     displays: list[int] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     binds: list[str] = field(default_factory=list)
+    cid: int | None = None
 
     def replacement(self, option: Option) -> Option | None:
         """The option for new QEMU, or None if it stays as it is."""
@@ -215,6 +218,8 @@ class _Resources:
                 return self._chardev(option)
             case "netdev":
                 return self._netdev(option)
+            case "device" if kind(option).startswith("vhost-vsock"):
+                return self._vsock(option)
             case "vnc":
                 return self._vnc(option)
             case "spice":
@@ -311,6 +316,15 @@ class _Resources:
         users = (device for device in self.qemu.devices.values() if device.attached)
         name = netdev.properties().get("id")
         return any(user.settings.get("netdev") == name and user.driver.startswith("virtio-") for user in users)
+
+    def _vsock(self, option: Option) -> Option:
+        """New QEMU sets the CID when it makes the device (vhost_vsock_device_realize() in hw/virtio/vhost-vsock.c)."""
+        properties = option.properties()
+        cid = str(properties.get("guest-cid"))
+        if not cid.isdecimal() or "vhostfd" not in properties:
+            raise Unplannable("the vsock device")
+        self.cid = int(cid)
+        return option.with_properties({"vhostfd": self._open("/dev/vhost-vsock")})
 
     def _open(self, path: str) -> str:
         number = next(self.numbers)

@@ -1,4 +1,4 @@
-"""The way into the host: commands over one connection of ssh, whose key was made with the disk."""
+"""The way into the host: commands over one connection of ssh."""
 
 from __future__ import annotations
 
@@ -25,21 +25,20 @@ STRIKE = f'until [ -s {PIDS}/"$0" ]; do sleep 0.1; done; kill -"$1" "$(cat {PIDS
 
 
 class Channel:
-    """The connection of one machine; ``run`` has its socket, ``disk`` its keys."""
+    """The connection of one machine; ``run`` has its socket."""
 
-    def __init__(self, disk: Path, run: Path) -> None:
-        self.disk = disk
+    def __init__(self, run: Path) -> None:
         self.run = run
 
-    def open(self, cgroup: Path, seconds: float) -> None:
+    def open(self, cgroup: Path | None, seconds: float) -> None:
         """Connect; the connection stays until the machine ends.  HostError: it doesn't answer in time."""
-        enter = 'echo 0 > "$1/cgroup.procs"; shift; exec "$@"'
+        enter = '[ -z "$1" ] || echo 0 > "$1/cgroup.procs"; shift; exec "$@"'
         patience = ("-o", f"ConnectTimeout={max(1, int(seconds))}")
         master = (*self._ssh(*patience, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes"), "true")
         (self.run / "channel").unlink(missing_ok=True)  # ssh makes none where that of an ended connection is left
         with (self.run / "channel.log").open("ab") as log:
             done = subprocess.run(
-                ["sh", "-euc", enter, "sh", str(cgroup), *master],
+                ["sh", "-euc", enter, "sh", str(cgroup or ""), *master],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -104,21 +103,39 @@ class Channel:
         return shlex.join(["env", *(f"{n}={v}" for n, v in kept.items()), "sh", "-c", ENTER, token, *argv])
 
     def _ssh(self, *options: str) -> list[str]:
-        port = "0"
-        with contextlib.suppress(OSError):
-            port = (self.run / "port").read_text()
         settings = {
             "ControlPath": self.run / "channel",
-            "IdentityFile": self.disk / "key",
-            "IdentitiesOnly": "yes",
-            "UserKnownHostsFile": self.disk / "known_hosts",
-            "GlobalKnownHostsFile": "none",
-            "HostKeyAlias": "virtcpr-host",
-            "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
             "LogLevel": "ERROR",
             "EscapeChar": "none",
             "ServerAliveInterval": "0",
         }
         named = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        return ["ssh", "-F", "none", *named, "-p", port, *options, "root@127.0.0.1"]
+        return ["ssh", *named, *options, *self._way()]
+
+    def _way(self) -> list[str]:
+        """More options of ssh, and where it goes."""
+        raise NotImplementedError
+
+
+class EmulatedChannel(Channel):
+    """To the emulated host; ``disk`` has the key that was made with it."""
+
+    def __init__(self, disk: Path, run: Path) -> None:
+        super().__init__(run)
+        self.disk = disk
+
+    def _way(self) -> list[str]:
+        port = "0"
+        with contextlib.suppress(OSError):
+            port = (self.run / "port").read_text()
+        settings = {
+            "IdentityFile": self.disk / "key",
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.disk / "known_hosts",
+            "GlobalKnownHostsFile": "none",
+            "HostKeyAlias": "virtcpr-host",
+            "StrictHostKeyChecking": "yes",
+        }
+        named = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        return ["-F", "none", *named, "-p", port, "root@127.0.0.1"]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import platform
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.host.support import disk, emulator, snapshot
-from tests.host.support.channel import Channel
+from tests.host.support.channel import EmulatedChannel
 from tests.host.support.disk import HostError
 from tests.host.support.emulator import Places
+from tests.host.support.installing import install
 from tests.host.support.qmp import Monitor
-from tests.lab.support.checkout import INSTALL, fingerprint, pack
+from tests.lab.support.checkout import fingerprint
 from tests.lab.support.kept import locked
 from tests.lab.support.machine import Lab
 from tests.lab.support.process import Process, cgroup2
@@ -29,19 +27,6 @@ LOGS = ("emulator.log", "console.log", "channel.log", "resets.log")
 KERNELS = ("stable", "backports")
 # What the machine below must have free: the host's RAM, and what emulates it.
 NEEDED_MIB = emulator.MEMORY_MIB + 1536
-# Makes what pip makes, outside of the host, whose CPUs are slow.  $1: the lab's root, of the same Debian.
-PREPARE = r"""
-mount --bind "$1" "$1"
-mount -o remount,bind,ro "$1"
-mount -t tmpfs tmpfs "$1/mnt"
-mount -t tmpfs tmpfs "$1/tmp"
-mkdir -p "$1/mnt/usr/src/virtcpr" "$1/mnt/build"
-tar -xC "$1/mnt/usr/src/virtcpr"
-cp -r "$1/mnt/usr/src/virtcpr/." "$1/mnt/build"
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt chroot "$1" sh -euc 'cd /mnt/build && $0' "$2 --root /mnt ." >&2
-tar -C "$1/mnt" -c usr
-"""
-UNPACK = "rm -rf /usr/src/virtcpr /usr/local/lib/python3*/dist-packages/virtcpr*; tar -xC /"
 
 
 class Host:
@@ -83,7 +68,7 @@ class Host:
         with locked(self.store):
             places, process = self._running()
             with contextlib.suppress(HostError):  # the connection may end before the answer
-                Channel(places.disk, self.run).quietly("systemctl poweroff")
+                self._channel(places).quietly("systemctl poweroff")
             deadline = time.monotonic() + SHUTDOWN_SECONDS
             while process.alive():
                 if time.monotonic() > deadline:
@@ -94,12 +79,12 @@ class Host:
             (self.run / "kernel").write_text(kernel)
             process = emulator.start(places, kernel, self._cgroup())
             self._arrive(places, process, BOOT_SECONDS)
-            Channel(places.disk, self.run).quietly("systemctl is-system-running --wait || true", seconds=BOOT_SECONDS)
+            self._channel(places).quietly("systemctl is-system-running --wait || true", seconds=BOOT_SECONDS)
 
     def exec(self, argv: Sequence[str]) -> int:
         """Run a command on the host with this process's stdin, stdout, stderr; its exit status, shell style."""
         places, _ = self._running()
-        return Channel(places.disk, self.run).exec(argv)
+        return self._channel(places).exec(argv)
 
     def logs(self) -> list[tuple[str, str]]:
         """The ends of what the emulator and the host's console said: of the machine that runs, or ran last."""
@@ -148,7 +133,7 @@ class Host:
     def _runs(self, places: Places) -> bool:
         try:
             found, _ = self._running()
-            return found == places and Channel(places.disk, self.run).quietly("virsh -q list >&2; echo up") == "up\n"
+            return found == places and self._channel(places).quietly("virsh -q list >&2; echo up") == "up\n"
         except (OSError, HostError):
             return False
 
@@ -174,20 +159,7 @@ class Host:
         stamp = self.run / "installed"
         if stamp.exists() and stamp.read_text() == wanted:
             return
-        namespace = ["setpriv", "--pdeathsig", "KILL", *disk.NAMESPACE]
-        with tempfile.TemporaryFile() as archive:
-            prepare = subprocess.Popen(
-                [*namespace, "sh", "-euc", PREPARE, "sh", str(places.root), f"{INSTALL} --no-warn-script-location"],
-                stdin=subprocess.PIPE,
-                stdout=archive,
-            )
-            assert prepare.stdin is not None
-            with prepare.stdin as stream:
-                pack(stream)
-            if prepare.wait() != 0:
-                raise HostError("installing the checkout for the host failed (see above)")
-            archive.seek(0)
-            Channel(places.disk, self.run).quietly(UNPACK, archive)
+        install(places.root, self._channel(places))
         stamp.write_text(wanted)
 
     def _stop(self) -> None:
@@ -197,10 +169,8 @@ class Host:
                 (self.run / name).replace(self.store / name)
         shutil.rmtree(self.run, ignore_errors=True)
 
+    def _channel(self, places: Places) -> EmulatedChannel:
+        return EmulatedChannel(places.disk, self.run)
+
     def _cgroup(self) -> Path:
         return cgroup2() / f"virtcpr-host-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
-
-
-def wanted() -> bool:
-    """Whether tests are to run on a host: the environment says if not."""
-    return os.environ.get("VIRTCPR_HOST", "") != "none"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.host.support import emulator
-from tests.host.support.channel import Channel
+from tests.host.support.channel import EmulatedChannel
 from tests.host.support.disk import HostError
 from tests.host.support.emulator import Places
 from tests.host.support.qmp import Monitor
@@ -66,12 +66,12 @@ def end(cgroup: Path) -> None:
         raise HostError(f"processes of the host don't end: see {error}") from error
 
 
-def reach(places: Places, process: Process, cgroup: Path, seconds: float) -> Channel:
+def reach(places: Places, process: Process, cgroup: Path, seconds: float) -> EmulatedChannel:
     """Open the channel of a machine that boots or runs."""
     with Monitor(places.run / "qmp", 30) as monitor:
         monitor.say("hostfwd_add channel tcp:127.0.0.1:0-10.0.2.15:22")
         (places.run / "port").write_text(forwarded_port(monitor.say("info usernet")))
-    channel = Channel(places.disk, places.run)
+    channel = EmulatedChannel(places.disk, places.run)
     deadline = time.monotonic() + seconds
     while True:
         try:

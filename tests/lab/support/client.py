@@ -83,6 +83,13 @@ def run(*argv: str, stdin: str = "", check: bool = True, timeout: float = 120) -
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def beside(*argv: str) -> subprocess.Popen[str]:
+    """A command that goes on while others are run; it is talked to by its standard input and output."""
+    return subprocess.Popen(
+        [str(_machine.entrance), "exec", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
 def shell(script: str, **options: Any) -> str:
     return run("sh", "-ec", script, **options).out
 
@@ -148,12 +155,7 @@ class Witness:
     """The observer in the lab (witness/watch.py): every guest's heartbeat, echo, RAM and disk, from outside."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [str(_machine.entrance), "exec", *_machine.observer],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = beside(*_machine.observer)
 
     def ask(self, **request: object) -> Any:
         """One request; raises LabCommandError where the observer answers with an error or has ended."""

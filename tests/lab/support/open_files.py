@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
-from tests.lab.support.client import LAB
+from tests.lab.support import client
 
 WATCH = r"""
 import ctypes, json, os, struct, sys
@@ -36,9 +35,7 @@ class Opened:
     """A watch over some files."""
 
     def __init__(self, *paths: str) -> None:
-        self._process = subprocess.Popen(
-            [str(LAB), "exec", "python3", "-c", WATCH, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = client.beside("python3", "-c", WATCH, *paths)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "watching\n", "the files can't be watched"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from tests.lab.support import client
 from tests.lab.support.client import run, shell
 from tests.lab.support.guests import SMALL
 from tests.lab.support.provoke import Guest, new_process, upgrade
@@ -63,6 +64,12 @@ def picture() -> list[str]:
     return shell(STATE).splitlines()
 
 
+def until(condition: str, seconds: float) -> None:
+    """Wait until a shell says so."""
+    seconds *= client.slowness()
+    run("timeout", f"{seconds:g}", "sh", "-c", f"until {condition}; do sleep 0.1; done", timeout=seconds + 60)
+
+
 class Served:
     """What the witness uses tells its rounds on the console: ``tpm``, ``share``."""
 
@@ -73,7 +80,7 @@ class Served:
         """It runs, and has used what it is served; its process."""
         process = self.guest.is_watched()
         for use in self.uses:
-            run("timeout", "60", "sh", "-c", f"until grep -q '{use} round' {CONSOLE}; do sleep 0.1; done")
+            until(f"grep -q '{use} round' {CONSOLE}", 60)
         return process
 
     def rounds(self) -> dict[str, int]:
@@ -103,4 +110,4 @@ class Served:
         for use, number in seen.items():
             # A line may be mixed with another one, so any that is later will do.
             last = f"grep -o '{use} round [0-9]*' {CONSOLE} | tail -n 1 | tr -dc 0-9"
-            run("timeout", "20", "sh", "-c", f'until [ "$({last})" -ge {number + 8} ]; do sleep 0.1; done')
+            until(f'[ "$({last})" -ge {number + 8} ]', 20)

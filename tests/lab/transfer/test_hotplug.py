@@ -240,7 +240,7 @@ def test_queues_that_the_guest_does_not_use(guests: Guests) -> None:
 TWO_QUEUES = """
 import asyncio, fcntl, os, struct
 from virtcpr.host.network.tap import TapQueue
-from virtcpr.actions.transfer.taps import Taps
+from virtcpr.actions.transfer.resources.taps import Taps
 
 def opened():
     fd = os.open("/dev/net/tun", os.O_RDWR)

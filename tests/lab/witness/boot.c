@@ -44,6 +44,7 @@ static void start_parts(void)
     start(console_input, NULL, NORMAL);
     start(heartbeat, NULL, FIRST);
     start(echo, NULL, SOON);
+    if (options.vsock) start(echo_vsock, NULL, SOON);
     start(agent, NULL, NORMAL);
     start(power_button, NULL, NORMAL);
     start(watchdog, NULL, NORMAL);
@@ -70,7 +71,8 @@ int main(void)
     draw_boot_mark();
     say("boot id=%u mark=%016llx", options.id, (unsigned long long)boot_mark);
     reboot(RB_DISABLE_CAD);  /* ctrl-alt-del becomes SIGINT */
-    modules_load();
+    modules_load("/modules/list");
+    if (options.vsock) modules_load("/modules/vsock");
     network_setup();
     start_parts();
 

@@ -1,5 +1,6 @@
-/* TCP echo on port 7, a thread a connection. */
+/* Echo on port 7 of TCP and, if the guest has it, of vsock, a thread a connection. */
 #define _GNU_SOURCE
+#include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -7,9 +8,8 @@
 
 #include "witness.h"
 
-static void serve(void *connection)
+static void repeat(int fd)
 {
-    int fd = (intptr_t)connection;
     char buffer[4096];
     for (;;) {
         ssize_t got = read(fd, buffer, sizeof buffer);
@@ -20,16 +20,40 @@ static void serve(void *connection)
     close(fd);
 }
 
-void echo(void *unused)
+static void serve(void *connection)
 {
-    (void)unused;
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(7)};
-    if (bind(fd, (struct sockaddr *)&any, sizeof any) < 0 || listen(fd, 64) < 0) return failed("echo");
+    int one = 1, fd = (intptr_t)connection;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    repeat(fd);
+}
+
+static void serve_vsock(void *connection)
+{
+    repeat((intptr_t)connection);
+    say("vsock connection ended");
+}
+
+static void listen_at(const void *address, socklen_t size, void (*part)(void *))
+{
+    int fd = socket(((const struct sockaddr *)address)->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(fd, address, size) < 0 || listen(fd, 64) < 0) return failed("echo");
     for (;;) {
         int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
         if (connection < 0) { sleep_us(10000); continue; }
-        setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        start(serve, (void *)(intptr_t)connection, SOON);
+        start(part, (void *)(intptr_t)connection, SOON);
     }
+}
+
+void echo(void *unused)
+{
+    (void)unused;
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(7)};
+    listen_at(&any, sizeof any, serve);
+}
+
+void echo_vsock(void *unused)
+{
+    (void)unused;
+    struct sockaddr_vm any = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = 7};
+    listen_at(&any, sizeof any, serve_vsock);
 }

@@ -1,4 +1,4 @@
-/* Loads the kernel modules of the initramfs in the order that build.sh listed them. */
+/* Loads kernel modules of the initramfs in the order that build.sh listed them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -18,11 +18,11 @@ static void load(const char *name)
     close(fd);
 }
 
-void modules_load(void)
+void modules_load(const char *path)
 {
     char name[64];
-    FILE *list = fopen("/modules/list", "re");
-    if (!list) return failed("/modules/list");
+    FILE *list = fopen(path, "re");
+    if (!list) return failed(path);
     while (fgets(name, sizeof name, list)) {
         name[strcspn(name, "\n")] = 0;
         load(name);

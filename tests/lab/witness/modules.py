@@ -11,6 +11,8 @@ from pathlib import Path
 NETWORK = ("virtio_net",)
 STORAGE = ("virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "ahci", "ata_piix")
 OTHERS = ("virtio_balloon", "virtio_rng", "i6300esb", "button", "evdev", "virtiofs")
+# For the guests that have it alone.
+VSOCK = ("vmw_vsock_virtio_transport",)
 
 
 def plain(name: str) -> str:
@@ -44,6 +46,13 @@ class Unpacker:
         self.builtin = {plain(Path(line).stem) for line in (tree / "modules.builtin").read_text().split()}
         self.order: list[str] = []
 
+    def unpack_all(self, listed_in: str, names: tuple[str, ...]) -> None:
+        """Those that aren't there yet, and what they depend on."""
+        before = len(self.order)
+        for name in names:
+            self.unpack(name)
+        (self.to / listed_in).write_text("".join(f"{name}\n" for name in self.order[before:]))
+
     def unpack(self, name: str) -> None:
         if name in self.order or name in self.builtin:
             return
@@ -56,9 +65,8 @@ class Unpacker:
 
 def main() -> None:
     unpacker = Unpacker(Path(sys.argv[1]), Path(sys.argv[2]))
-    for name in NETWORK + STORAGE + OTHERS:
-        unpacker.unpack(name)
-    (unpacker.to / "list").write_text("".join(f"{name}\n" for name in unpacker.order))
+    unpacker.unpack_all("list", NETWORK + STORAGE + OTHERS)
+    unpacker.unpack_all("vsock", VSOCK)
 
 
 main()

@@ -35,6 +35,7 @@ static void take(const char *name, char *value)
     else if (IS("disk_pause")) options.disk_pause_us = number;
     else if (IS("cdrom")) COPY(options.cdrom);
     else if (IS("tpm")) options.tpm = number;
+    else if (IS("vsock")) options.vsock = number;
     else if (IS("share")) COPY(options.share);
     else say("FAILED option witness.%s: unknown", name), counters.failures++;
 }

@@ -20,6 +20,7 @@ struct options {
     uint32_t disk_pause_us;   /* between two writes to a disk */
     char cdrom[32];
     uint32_t tpm;             /* version of the TPM: 1 or 2; 0: none */
+    uint32_t vsock;           /* 1: it has the device */
     char share[32];           /* tag of a shared directory */
 };
 
@@ -56,11 +57,12 @@ void console_status(void *unused);
 void console_input(void *unused);
 
 /* The other parts, one a file. */
-void modules_load(void);
+void modules_load(const char *path);
 void network_setup(void);
 void network_up(int up);
 void heartbeat(void *unused);
 void echo(void *unused);
+void echo_vsock(void *unused);
 void ram(void *unused);
 void disk(void *number);
 void cdrom(void *unused);

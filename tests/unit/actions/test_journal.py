@@ -32,7 +32,7 @@ def written(directory: Path) -> Journal:
         UUID, State.PLANNED, made.guest, 11, "111", argv=made.argv, daemon={"name": "libvirtd", "sockets": []}
     )
     one = Journal(entry, directory)
-    one.write(State.MIGRATING, new_pid=22, new_started="222", taps=((5, 12, 0),))
+    one.write(State.MIGRATING, new_pid=22, new_started="222", taps=((5, 12, 0),), ports=((7, 4711),), cid=3)
     return one
 
 
@@ -59,7 +59,7 @@ def test_a_journal_of_the_first_version(written: Journal, directory: Path) -> No
     written.path.write_text(json.dumps(known))
     loaded = journal.load(UUID, directory).entry
     bare = replace(written.entry.guest, listeners=(), helpers=(), limits={})
-    assert loaded == replace(written.entry, guest=bare, ports=(), source=None, target=None, oom_score_adj=0)
+    assert loaded == replace(written.entry, guest=bare, ports=(), cid=None, source=None, target=None, oom_score_adj=0)
 
 
 @pytest.mark.parametrize("member", ["new_pid", "taps", "expected", "old_started"])

@@ -17,8 +17,9 @@ import pytest
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer import group as group_module
-from virtcpr.actions.transfer import helpers, libvirt_record
+from virtcpr.actions.transfer import libvirt_record
 from virtcpr.actions.transfer.group import Group
+from virtcpr.actions.transfer.resources import helpers
 from virtcpr.errors import HostError, RolledBack
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import Result

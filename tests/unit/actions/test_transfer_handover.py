@@ -18,8 +18,8 @@ from tests.unit.support.transfer_stage import OPTIONAL, UUID, FakeMonitor, Stage
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import libvirt_record, new_qemu, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
+from virtcpr.actions.transfer.resources.taps import Taps
 from virtcpr.actions.transfer.settle import Settlement
-from virtcpr.actions.transfer.taps import Taps
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.actions.transfer import helpers
+from virtcpr.actions.transfer.resources import helpers
 from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process

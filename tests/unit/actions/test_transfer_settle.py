@@ -18,7 +18,8 @@ from tests.unit.support.transfer_stage import UUID, FakeMonitor, Stage, dies_soo
 from virtcpr.actions import recover
 from virtcpr.actions.daemon import blackout
 from virtcpr.actions.records import journal, quarantine
-from virtcpr.actions.transfer import helpers, settle_all
+from virtcpr.actions.transfer import settle_all
+from virtcpr.actions.transfer.resources import helpers
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.libvirt import daemon

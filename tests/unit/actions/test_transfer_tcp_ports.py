@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from virtcpr.actions.transfer import tcp_ports
+from virtcpr.actions.transfer.resources import tcp_ports
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
 

@@ -156,7 +156,7 @@ def test_what_only_images_and_displays_need_is_left_out() -> None:
         (Option("usbdevice", "serial"), "its command line has -usbdevice"),
         (Option("device", '{"driver":"vfio-ccw","devno":"fe.0.1"}'), r"a host device \(vfio-ccw\)"),
         (Option("device", "usb-host,hostbus=1,hostaddr=2"), r"a host device \(usb-host\)"),
-        (Option("device", "vhost-vsock-pci,guest-cid=3,vhostfd=9"), r"a host device \(vhost-vsock-pci\)"),
+        (Option("device", "vhost-scsi-pci,wwpn=naa.1,vhostfd=9"), r"a host device \(vhost-scsi-pci\)"),
         (Option("object", "dbus-vmstate,addr=unix:path=/x"), r"an object that belongs to the host \(dbus-vmstate\)"),
         (
             Option("plugin", "file=/var/lib/libvirt/qemu/domain-1-web/x.so"),

@@ -141,6 +141,27 @@ def test_a_name_with_several_addresses_is_refused() -> None:
         plan(with_tcp((50, 7777), (52, 7777), (51, 5900)))
 
 
+VSOCK = '{"driver":"vhost-vsock-pci","id":"vsock0","guest-cid":3,"vhostfd":"38","bus":"pci.5","addr":"0x0"}'
+
+
+def test_vsock_is_opened_again_and_takes_the_guests_cid() -> None:
+    domain = with_options(Option("device", VSOCK))
+    assert domain.qemu is not None
+    devices = {**domain.qemu.devices, "vsock0": Device("vhost-vsock-pci")}
+    made = plan(replace(domain, qemu=replace(domain.qemu, devices=devices)))
+    (opened,) = made.opened
+    (option,) = (o for o in CommandLine.parse(made.argv).named("device") if "vsock" in str(o.value))
+    assert (made.cid, opened.path) == (3, "/dev/vhost-vsock")
+    assert option.properties()["vhostfd"] == str(opened.number)
+    assert plan(facts.domain()).cid is None
+
+
+@pytest.mark.parametrize("odd", ["vhost-vsock-pci,guest-cid=3", "vhost-vsock-pci,guest-cid=x,vhostfd=38"])
+def test_a_vsock_device_that_is_not_libvirts_is_refused(odd: str) -> None:
+    with pytest.raises(Unplannable, match="the vsock device"):
+        plan(with_options(Option("device", odd)))
+
+
 def test_qemus_own_network_needs_no_descriptor() -> None:
     user = Option("netdev", '{"type":"user","id":"hostnet0"}')
     assert user in CommandLine.parse(plan(with_options(user, without="netdev")).argv).options

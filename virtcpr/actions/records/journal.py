@@ -34,7 +34,8 @@ class Entry:
 
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
     which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``ports``: the TCP ports taken from
-    old QEMU (``tcp_ports.Noted``).  ``expected``: old QEMU's answers to libvirt's queries, None before they were read.
+    old QEMU (``tcp_ports.Noted``).  ``cid``: that of the guest's vsock, taken from it, too.  ``expected``: old QEMU's
+    answers to libvirt's queries, None before they were read.
     ``source``, ``target`` (versions of QEMU), the builds, and ``batch`` and ``undoes`` are for the history.
     ``oom_score_adj``: whom the kernel kills first if memory runs out, as it was for old QEMU.
     """
@@ -50,6 +51,7 @@ class Entry:
     daemon: Mapping[str, object] | None = None
     taps: tuple[tuple[int, ...], ...] = ()
     ports: tuple[tuple[int, int], ...] = document.new(())
+    cid: int | None = document.new(None)
     expected: Mapping[str, tuple[str, ...]] | None = None
     source: str | None = document.new(None)
     target: str | None = document.new(None)

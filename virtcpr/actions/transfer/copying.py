@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from virtcpr.actions.monitor import precopy
 from virtcpr.actions.monitor.precopy import Copied
-from virtcpr.actions.transfer import guest_events, tcp_ports
+from virtcpr.actions.transfer import guest_events
 from virtcpr.actions.transfer.handover import HandOver
+from virtcpr.actions.transfer.resources import tcp_ports
 from virtcpr.actions.transfer.ways_out import there
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS

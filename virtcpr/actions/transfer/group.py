@@ -16,11 +16,12 @@ from virtcpr.actions.daemon.blackout import BY_HAND, Away, DaemonDown
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records import journal
 from virtcpr.actions.rehearsal.rehearse import remember_refusal
-from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, verify
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, verify
 from virtcpr.actions.transfer.copying import COPY_SECONDS, DOWNTIME_MS, Copying
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel
 from virtcpr.actions.transfer.new_qemu import end, spawn
+from virtcpr.actions.transfer.resources import helpers
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import SETTLE, Ended, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt import daemon

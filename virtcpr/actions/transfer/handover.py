@@ -12,19 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import cpr, query
-from virtcpr.actions.transfer import (
-    guest_events,
-    helpers,
-    libvirt_record,
-    ownership,
-    place_threads,
-    reconnect_check,
-    stale_fds,
-    tcp_ports,
-)
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, place_threads, reconnect_check, stale_fds
 from virtcpr.actions.transfer.new_qemu import unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
-from virtcpr.actions.transfer.taps import Taps
+from virtcpr.actions.transfer.resources import helpers, tcp_ports, vsock
+from virtcpr.actions.transfer.resources.taps import Taps
 from virtcpr.actions.transfer.ways_out import WaysOut, refuse_stranger, there
 from virtcpr.domain import status
 from virtcpr.errors import HostError, QmpError
@@ -122,7 +114,7 @@ class HandOver(WaysOut):
         # As late as possible: the guest changes its taps itself.  New touches them only in the next step.
         self._taps = Taps(self.new.taps)
         self._ports = tcp_ports.note(self.new.ports)
-        self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports)
+        self.journal.write(State.SPAWNED, taps=self._taps.settings, ports=self._ports, cid=self.plan.cid)
 
     async def _set_up(self) -> None:
         await cpr.arm(self._daemon, self.plan.name)
@@ -141,6 +133,7 @@ class HandOver(WaysOut):
         self._filled = await stale_fds.fill(self._daemon, self.old)
         self._taps.keep()
         self._taken = tcp_ports.take(self.new.ports)
+        vsock.take(self.old, self.plan.cid)
         await cpr.migrate(self._daemon, self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from virtcpr.actions.monitor import precopy
 from virtcpr.actions.monitor.query import run_state, set_capabilities
-from virtcpr.actions.transfer import helpers
+from virtcpr.actions.transfer.resources import helpers
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process

@@ -11,15 +11,8 @@ from pathlib import Path
 from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import (
-    helpers,
-    libvirt_record,
-    ownership,
-    place_threads,
-    reconnect_check,
-    settle_quarantined,
-    tcp_ports,
-)
+from virtcpr.actions.transfer import libvirt_record, ownership, place_threads, reconnect_check, settle_quarantined
+from virtcpr.actions.transfer.resources import helpers, tcp_ports, vsock
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
@@ -209,6 +202,7 @@ class Settlement:
         notes = await asyncio.to_thread(self._end_new)  # other guests of the batch may be paused
         oom.give(self.old, self.journal.entry.oom_score_adj)
         notes += self._restore_taps()
+        notes += vsock.give_back(self.old, self.journal.entry.cid)
         monitor = self._monitors.get(self.old)
         if monitor is None:  # new may have taken the only session
             monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)

@@ -12,10 +12,11 @@ from dataclasses import replace
 from virtcpr.actions.monitor import query
 from virtcpr.actions.monitor.passthrough import Passthrough
 from virtcpr.actions.records.journal import Journal
-from virtcpr.actions.transfer import guest_events, helpers, libvirt_record, ownership, stale_fds, tcp_ports
+from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, stale_fds
 from virtcpr.actions.transfer.new_qemu import NewQemu, end
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, END_SECONDS
-from virtcpr.actions.transfer.taps import Taps
+from virtcpr.actions.transfer.resources import helpers, tcp_ports, vsock
+from virtcpr.actions.transfer.resources.taps import Taps
 from virtcpr.domain.helpers import virtiofsd
 from virtcpr.errors import SETTLE, Ended, HostError, QmpError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.processes import oom
@@ -183,7 +184,7 @@ class WaysOut:
         self._taps.restore()
         end(self.new, self.plan)
         libvirt_record.clean_up(self.plan.guest)
-        return problems
+        return problems + vsock.give_back(self.old, self.journal.entry.cid)
 
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.

@@ -354,10 +354,18 @@ MIGRATION = (
 )
 
 DEVICES = (
-    Rule("vsock", RUNS_ON, DOCUMENT, has("devices/vsock"),
-         "the domain has a vsock device: its CID is held by the old process",
-         f"{REBOOTS}, or detach it",
-         "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()"),
+    Rule("vsock", (LIVE, EXEC), DOCUMENT, has("devices/vsock"),
+         "the domain has a vsock device, with which only modes transfer and reboot were run",
+         "use mode transfer ('virtcpr upgrade {name}'), or detach it",
+         "QEMU hw/virtio/vhost-vsock.c vhost_vsock_device_realize()"),
+    Rule("vsock-setting", (TRANSFER,), DOCUMENT,
+         has("devices/vsock[driver or @model and not(@model='virtio')]"),
+         "the domain has a vsock device of a model, or with settings of a driver, with which nothing was run",
+         f"{REBOOTS}, or detach it", "libvirt src/qemu/qemu_command.c qemuBuildVsockDevProps()"),
+    Rule("vsock-connections", (TRANSFER,), DOCUMENT, has("devices/vsock"),
+         "the move ends its vsock connections",
+         "whoever uses them must connect again, on the host and in the guest",
+         "Linux drivers/vhost/vsock.c vhost_vsock_set_cid()", WARNING),
     Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[{NO_S3}][{host_devices.OTHERS}]"),
          "the domain has a host device (passthrough)", "detach it", "QEMU hw/vfio/migration.c"),
     Rule("hostdev", RUNS_ON, DOCUMENT, has(f"self::domain[not({NO_S3})][{host_devices.OTHERS}]"),
