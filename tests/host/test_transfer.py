@@ -44,8 +44,8 @@ def hyperv(xml: str) -> str:
     return xml.replace("<apic />", HYPERV).replace(PASSTHROUGH, PASSTHROUGH + HYPERV_CLOCK)
 
 
-# No OVMF: it writes CR8 at each tick of its clock, at which the emulator of the host ends sooner or later (QEMU 10.0 and
-# 11.1.3, helper_write_crN() in target/i386/tcg/system/misc_helper.c, without the lock that cpu_interrupt() wants).
+# No OVMF: it writes CR8 at each tick of its clock, at which the emulator of the host ends sooner or later (QEMU 10.0
+# and 11.1.3, helper_write_crN() in target/i386/tcg/system/misc_helper.c, without the lock that cpu_interrupt() wants).
 KINDS: dict[Shape, Callable[[str], str]] = {VHOST: str, QUEUES: queues, WINDOWS: hyperv}
 
 

@@ -105,6 +105,7 @@ def test_old_qemu_has_its_cid_back(talking: Guests, step: str, happening: str) -
 
     report = json.loads(done.out)
     assert report["domains"][0]["result"] == "rolled-back", done
+    assert ("its vsock connections have ended" in provoke.said(report)) == (step != "arm")
     assert client.pid(SHAPE.name) == process
     assert_works(talking)
     if step == "arm":  # nothing was taken yet

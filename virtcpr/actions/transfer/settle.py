@@ -203,6 +203,8 @@ class Settlement:
         oom.give(self.old, self.journal.entry.oom_score_adj)
         notes += self._restore_taps()
         notes += vsock.give_back(self.old, self.journal.entry.cid)
+        if self.journal.entry.cid is not None:
+            notes.append(vsock.MAY_HAVE_ENDED)
         monitor = self._monitors.get(self.old)
         if monitor is None:  # new may have taken the only session
             monitor = await Monitor.connect(self.guest.monitor, self.guest.name, timeout=ownership.ANSWER_SECONDS)

@@ -73,6 +73,7 @@ class WaysOut:
         self._taps = Taps()
         self._ports: tcp_ports.Noted = ()
         self._taken: list[int] = []  # descriptors of what old's ports are connected to meanwhile
+        self._cut_off = False  # the guest's vsock connections were ended
         self._filled: tuple[str, ...] = ()
         self._expected: Answers | None = None
 
@@ -184,7 +185,8 @@ class WaysOut:
         self._taps.restore()
         end(self.new, self.plan)
         libvirt_record.clean_up(self.plan.guest)
-        return problems + vsock.give_back(self.old, self.journal.entry.cid)
+        problems += vsock.give_back(self.old, self.journal.entry.cid)
+        return [*problems, *([vsock.ENDED] if self._cut_off else [])]
 
     async def _go_forward(self, step: Step, cause: BaseException) -> None:
         """After the point of no return: old must not outlive this, and libvirt must find new.  Raises Unsettled.

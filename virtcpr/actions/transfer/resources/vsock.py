@@ -12,6 +12,9 @@ from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.network import vsock
 from virtcpr.host.processes.proc import Process
 
+ENDED = "its vsock connections have ended"
+MAY_HAVE_ENDED = "its vsock connections may have ended"
+
 
 def take(old: Process, cid: int | None) -> None:
     """Free the guest's CID; nothing is done if it has none.  Raises HostError: then it is to be given back."""
