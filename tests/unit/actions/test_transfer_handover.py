@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.unit.support.transfer_stage import OPTIONAL, UUID, FakeMonitor, Stage
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import libvirt_record, new_qemu, place_threads
 from virtcpr.actions.transfer.ownership import MOVE_SECONDS
+from virtcpr.actions.transfer.resources import vsock
 from virtcpr.actions.transfer.resources.taps import Taps
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError, QmpError, RolledBack, Unsettled
@@ -75,6 +77,41 @@ def test_at_every_command(stage: Stage, at: int, cancel: bool) -> None:
         assert said in (State.COMMITTING, State.RUNNING)
         assert world.new.process.alive()
         assert not world.old.process.alive()
+
+
+def test_a_cid_that_cannot_be_taken_rolls_back(stage: Stage) -> None:
+    """Nor given back, as the process that stands in for old has no vsock device: QEMU was asked for nothing."""
+    stage.hand_over.plan = replace(stage.plan, cid=3)
+    error = stage.run()
+    assert isinstance(error, RolledBack)
+    assert "hasn't opened /dev/vhost-vsock" in error.message
+    assert "vsock doesn't reach the guest (CID 3)" in error.message
+    assert "connections have ended" not in error.message
+    assert "old migrate" not in stage.world.said
+    assert (stage.world.old.status, stage.world.new.process.alive()) == ("running", False)
+
+
+def test_vsock_is_given_back_before_the_guest_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what it sends at once would be dropped."""
+    said = stage.world.said
+
+    def give_back(*_: object) -> list[str]:
+        said.append("old vsock-back")
+        return []
+
+    monkeypatch.setattr(vsock, "take", lambda *_: said.append("old vsock-taken"))
+    monkeypatch.setattr(vsock, "give_back", give_back)
+    monkeypatch.setattr(FakeMonitor, "migration_end", refuse)
+    stage.hand_over.plan = replace(stage.plan, cid=3)
+    error = stage.run()
+    assert isinstance(error, RolledBack)
+    assert "its vsock connections have ended" in error.message
+    order = ["old vsock-taken", "old migrate", "new migrate-incoming", "old vsock-back", "old cont"]
+    assert [word for word in said if word in order] == order
+
+
+async def refuse(*_: object) -> str:
+    return "failed"
 
 
 def test_a_cont_whose_answer_is_lost_never_lets_old_go_on(stage: Stage) -> None:

@@ -62,6 +62,15 @@ def test_a_suspended_guest_never_ran_in_new_and_is_not_reset(stage: Stage, settl
     assert stage.world.old.process.alive()
 
 
+def test_a_cid_that_cannot_be_given_back_keeps_no_guest(stage: Stage, settle: Callable[..., Recovered]) -> None:
+    """The process that stands in for old has no vsock device: recovery says so, and the guest runs."""
+    stage.journal.write(State.MIGRATING, cid=3)
+    outcome = settle(runs=True)
+    assert (outcome.settled, stage.world.old.status) == (Settled.BACK, "running")
+    assert "vsock doesn't reach the guest (CID 3): old QEMU" in outcome.text
+    assert "its vsock connections may have ended" in outcome.text
+
+
 def test_a_guest_that_its_user_paused_after_virtcpr_died_stays_paused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

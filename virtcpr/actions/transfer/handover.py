@@ -133,8 +133,8 @@ class HandOver(WaysOut):
         self._filled = await stale_fds.fill(self._daemon, self.old)
         self._taps.keep()
         self._taken = tcp_ports.take(self.new.ports)
-        self._cut_off = self.plan.cid is not None
         vsock.take(self.old, self.plan.cid)
+        self._cut_off = self.plan.cid is not None
         await cpr.migrate(self._daemon, self.plan.cpr_socket, self.plan.main_socket)
 
     async def _attach(self) -> None:

@@ -11,7 +11,6 @@ import struct
 DEVICE = "/dev/vhost-vsock"
 SET_GUEST_CID = 0x4008AF60  # linux/vhost.h: VHOST_VSOCK_SET_GUEST_CID
 HIGHEST = 0xFFFFFFFE  # the one above means "any"
-TRIES = 4096
 
 
 def take(descriptor: int) -> None:
@@ -21,16 +20,23 @@ def take(descriptor: int) -> None:
     What its guest sends is dropped from then on, since it bears the old CID (vhost_vsock_handle_tx_kick()).  vsock
     sends nothing again: a connection that went on would lack it, and nobody would know.
     """
-    for cid in range(HIGHEST, HIGHEST - TRIES, -1):
-        try:
-            give(descriptor, cid)
-            break
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or cid == HIGHEST - TRIES + 1:
-                raise
+    cid = HIGHEST
+    while not _given(descriptor, cid):
+        cid -= 1
     # Whenever a descriptor of the device is closed, Linux ends the connections to CIDs that nobody has
     # (vhost_vsock_dev_release(), vhost_vsock_reset_orphans()).
     os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+
+
+def _given(descriptor: int, cid: int) -> bool:
+    """Whether nobody else has it."""
+    try:
+        give(descriptor, cid)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
 
 
 def give(descriptor: int, cid: int) -> None:

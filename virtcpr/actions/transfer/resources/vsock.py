@@ -7,6 +7,8 @@ in new, vsock doesn't reach it; connections end.  The CID is in the journal befo
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.network import vsock
@@ -20,13 +22,11 @@ def take(old: Process, cid: int | None) -> None:
     """Free the guest's CID; nothing is done if it has none.  Raises HostError: then it is to be given back."""
     if cid is None:
         return
-    fd = _device(old)
     try:
-        vsock.take(fd)
+        with _device(old) as fd:
+            vsock.take(fd)
     except OSError as error:
         raise HostError(f"the vsock CID {cid} can't be taken from old QEMU: {error.strerror}") from error
-    finally:
-        os.close(fd)
 
 
 def give_back(old: Process, cid: int | None) -> list[str]:
@@ -34,11 +34,8 @@ def give_back(old: Process, cid: int | None) -> list[str]:
     if cid is None:
         return []
     try:
-        fd = _device(old)
-        try:
+        with _device(old) as fd:
             vsock.give(fd, cid)
-        finally:
-            os.close(fd)
     except OSError as error:
         return [f"vsock doesn't reach the guest (CID {cid}): {error.strerror}"]
     except VirtcprError as error:
@@ -46,9 +43,18 @@ def give_back(old: Process, cid: int | None) -> list[str]:
     return []
 
 
-def _device(old: Process) -> int:
-    """A copy of old's descriptor of the device; it has one device at most (libvirt virDomainDef.vsock)."""
+@contextmanager
+def _device(old: Process) -> Iterator[int]:
+    """A copy of old's descriptor of the device; it has one device at most (libvirt virDomainDef.vsock).
+
+    Raises HostError, and OSError if old is gone.
+    """
     for number, target in old.fd_targets().items():
         if target == vsock.DEVICE:
-            return old.clone_fd(number)
+            fd = old.clone_fd(number)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
+            return
     raise HostError(f"old QEMU (process {old.pid}) hasn't opened {vsock.DEVICE}")
