@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.host.support import confinement
+from tests.host.support import builds, confinement
 from tests.host.support.emulator import FAR_MAC, GIVEN_MAC
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests
-from tests.lab.support import client, provoke
-from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support import client
+from tests.lab.support.builds import REBUILD
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import SECOND_HOST_ADDRESS, watch_request
 from tests.lab.support.leftovers import leftovers
@@ -58,11 +58,10 @@ def link() -> str:
 def test_it_moves_there_and_back(guest: Guests) -> None:
     assert_works(guest)
     before, denials, seen = confinement.picture(SHAPE.name), confinement.denials(), link()
-    for emulator in (REBUILT, EMULATOR):
+    for _ in range(2):
         process = client.pid(SHAPE.name)
         guest.witness.mark()
-        (domain,) = client.upgrade("--emulator", emulator, SHAPE.name)["domains"]
-        assert (domain["result"], domain["findings"]) == ("upgraded", []), domain
+        builds.move(SHAPE.name)
         assert client.pid(SHAPE.name) != process
         assert_works(guest)
         assert confinement.picture(SHAPE.name) == before
@@ -70,18 +69,6 @@ def test_it_moves_there_and_back(guest: Guests) -> None:
 
 
 def test_old_qemu_keeps_it(guest: Guests) -> None:
-    process = client.pid(SHAPE.name)
     guest.witness.mark()
-    done = provoke.virtcpr(
-        "upgrade",
-        SHAPE.name,
-        "--no-rehearse",
-        "--yes",
-        "--force",
-        "--emulator",
-        REBUILT,
-        at={"received": "kill -9 $NEW"},
-    )
-    assert done.code != 0
-    assert client.pid(SHAPE.name) == process
+    builds.rolled_back(SHAPE.name, "received", "kill -9 $NEW")
     assert_works(guest)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.host.support import confinement
+from tests.host.support import builds, confinement
 from tests.host.support.emulator import GIVEN_MAC
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests
-from tests.lab.support import client, provoke
-from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support import client
+from tests.lab.support.builds import EMULATOR, REBUILD
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import watch_request
 from tests.lab.support.leftovers import leftovers
@@ -142,19 +142,10 @@ def given(host: Host) -> Iterator[Given]:
     made.guests.end()
 
 
-def other() -> str:
-    """The build that it doesn't run in."""
-    return EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", SHAPE.name) else REBUILT
-
-
 def move(number: int = 1) -> None:
     """To the other build, and so on."""
     for _ in range(number):
-        report = client.upgrade("--emulator", other(), SHAPE.name)
-        assert len(report["domains"]) == 1, report
-        (domain,) = report["domains"]
-        assert [finding["code"] for finding in domain["findings"]] == WARNED, report
-        assert domain["result"] == "upgraded", report
+        builds.move(SHAPE.name, *WARNED)
 
 
 def test_it_moves_there_and_back(given: Given) -> None:
@@ -200,16 +191,10 @@ ROLLED_BACK = [
 @pytest.mark.parametrize(("step", "happening"), ROLLED_BACK, ids=[f"{step}-{what[5:]}" for step, what in ROLLED_BACK])
 def test_old_qemu_keeps_the_devices(given: Given, step: str, happening: str) -> None:
     """Also after new QEMU had them all, and the IOMMU's mappings: and it can be moved afterwards."""
-    process = client.pid(SHAPE.name)
     given.guests.witness.mark()
 
-    done = provoke.virtcpr(
-        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "-o", "json", "--emulator", other(), at={step: happening}
-    )
+    builds.rolled_back(SHAPE.name, step, happening)
 
-    report = json.loads(done.out)
-    assert report["domains"][0]["result"] == "rolled-back", done
-    assert client.pid(SHAPE.name) == process
     given.assert_works()
     assert leftovers() == ""
     move()
@@ -221,14 +206,8 @@ def test_the_guardian_settles_it(given: Given, step: str) -> None:
     """virtcpr is killed; one QEMU has the guest, and its devices."""
     given.guests.witness.mark()
 
-    done = provoke.virtcpr(
-        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "--emulator", other(), at={step: "kill -9 $PPID"}
-    )
+    builds.killed(SHAPE.name, step)
 
-    assert done.code != 0
-    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
-    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
-    assert run("pgrep", "qemu-system").out.split() == [str(client.pid(SHAPE.name))]
     given.assert_works()
     assert leftovers() == ""
 
@@ -265,7 +244,7 @@ def test_what_was_never_run_is_refused(given: Given) -> None:
     odd = virsh("dumpxml", SHAPE.name).replace("<driver name='vfio'/>", "<driver name='vfio'/><rom bar='off'/>")
     (domain,) = json.loads(run("virtcpr", "check", "--xml", "-", "-o", "json", stdin=odd, check=False).out)["domains"]
     assert "hostdev-setting" in {finding["code"] for finding in domain["findings"]}
-    (domain,) = client.upgrade("--mode", "live", "--emulator", other(), SHAPE.name)["domains"]
+    (domain,) = client.upgrade("--mode", "live", "--emulator", builds.other(SHAPE.name), SHAPE.name)["domains"]
     assert domain["result"] == "blocked"
     assert "hostdev" in {finding["code"] for finding in domain["findings"]}
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.host.support import confinement, vsock
+from tests.host.support import builds, confinement, vsock
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests
 from tests.lab.support import client, provoke
-from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
+from tests.lab.support.builds import REBUILD
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.reboots import define
@@ -45,15 +45,8 @@ def talking(host: Host) -> Iterator[Guests]:
     made.end()
 
 
-def other() -> str:
-    """The build that it doesn't run in."""
-    return EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", SHAPE.name) else REBUILT
-
-
 def move() -> None:
-    (domain,) = client.upgrade("--emulator", other(), SHAPE.name)["domains"]
-    assert domain["result"] == "upgraded", domain
-    assert [finding["code"] for finding in domain["findings"]] == ["vsock-connections"]
+    builds.move(SHAPE.name, "vsock-connections")
 
 
 def assert_works(guests: Guests) -> None:
@@ -96,17 +89,12 @@ ROLLED_BACK = [
 
 @pytest.mark.parametrize(("step", "happening"), ROLLED_BACK, ids=[f"{step}-{what[5:]}" for step, what in ROLLED_BACK])
 def test_old_qemu_has_its_cid_back(talking: Guests, step: str, happening: str) -> None:
-    process, connection = client.pid(SHAPE.name), vsock.Connection(CID)
+    connection = vsock.Connection(CID)
     talking.witness.mark()
 
-    done = provoke.virtcpr(
-        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "-o", "json", "--emulator", other(), at={step: happening}
-    )
+    report = builds.rolled_back(SHAPE.name, step, happening)
 
-    report = json.loads(done.out)
-    assert report["domains"][0]["result"] == "rolled-back", done
     assert "its vsock connections have ended" in provoke.said(report)
-    assert client.pid(SHAPE.name) == process
     assert_works(talking)
     assert re.fullmatch(ENDED, connection.end())
 
@@ -116,14 +104,8 @@ def test_the_guardian_settles_it(talking: Guests, step: str) -> None:
     """virtcpr is killed: whichever QEMU has the guest has its CID."""
     talking.witness.mark()
 
-    done = provoke.virtcpr(
-        "upgrade", SHAPE.name, "--no-rehearse", "--yes", "--emulator", other(), at={step: "kill -9 $PPID"}
-    )
+    builds.killed(SHAPE.name, step)
 
-    assert done.code != 0
-    run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
-    run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
-    assert run("pgrep", "qemu-system").out.split() == [str(client.pid(SHAPE.name))]
     assert_works(talking)
 
 
@@ -153,7 +135,7 @@ def test_by_mode_reboot(talking: Guests) -> None:
     connection = vsock.Connection(CID)
     talking.witness.mark()
 
-    (domain,) = client.upgrade("--mode", "reboot", "--emulator", other(), SHAPE.name)["domains"]
+    (domain,) = client.upgrade("--mode", "reboot", "--emulator", builds.other(SHAPE.name), SHAPE.name)["domains"]
 
     assert domain["result"] == "upgraded", domain
     assert_works(talking)
@@ -181,6 +163,6 @@ def test_what_was_never_run_is_refused(talking: Guests) -> None:
     odd = virsh("dumpxml", SHAPE.name).replace("<vsock model='virtio'>", "<vsock model='virtio-transitional'>")
     (domain,) = json.loads(run("virtcpr", "check", "--xml", "-", "-o", "json", stdin=odd, check=False).out)["domains"]
     assert "vsock-setting" in {finding["code"] for finding in domain["findings"]}
-    (domain,) = client.upgrade("--mode", "live", "--emulator", other(), SHAPE.name)["domains"]
+    (domain,) = client.upgrade("--mode", "live", "--emulator", builds.other(SHAPE.name), SHAPE.name)["domains"]
     assert domain["result"] == "blocked"
     assert "vsock" in {finding["code"] for finding in domain["findings"]}

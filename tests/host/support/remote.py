@@ -25,15 +25,26 @@ RESET_SECONDS = 600
 KEPT = "/var/lib/virtcpr-tests"
 # What of the lab's root the tests use: the witness, the versions of QEMU, and apt's knowledge and packages of them.
 GIVEN = ("usr/lib/virtcpr-lab", "etc/virtcpr-lab", "etc/apt", "var/lib/apt/lists", "var/cache/apt/archives")
-# $1: packages.  A machine that has domains is somebody's: the tests would remove them.
+# A machine that has domains is somebody's: the tests would remove them.  So it is, if they can't be listed.
 CLAIM = r"""
 . /etc/os-release
 [ "$VERSION_CODENAME" = trixie ] || { echo "it is $PRETTY_NAME, and not Debian 13"; exit 1; }
 [ -c /dev/kvm ] || { echo "it has no /dev/kvm"; exit 1; }
-if [ ! -e KEPT/etc.tar ] && [ -n "$(virsh -q list --all 2>/dev/null)" ]; then
-    echo "it has domains, which the tests would remove: give another machine, or remove them yourself"
-    exit 1
+if [ ! -e KEPT/etc.tar ]; then
+    domains=$(find /etc/libvirt/qemu /run/libvirt/qemu -maxdepth 1 -name '*.xml' 2>/dev/null || true)
+    [ ! -e /usr/bin/virsh ] || domains="$domains$(virsh -q list --all --name)"
+    if [ -n "$domains" ]; then
+        echo "it has domains, which the tests would remove: give another machine, or remove them yourself: $domains"
+        exit 1
+    fi
 fi
+if [ ! -e KEPT/apt.tar ]; then
+    mkdir -p KEPT
+    tar -cf KEPT/apt.part -C / etc/apt
+    mv KEPT/apt.part KEPT/apt.tar
+fi
+rm -rf /etc/apt
+tar -xf KEPT/apt.tar -C /
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 apt-get install -qy --no-install-recommends PACKAGES
@@ -44,11 +55,13 @@ rm -rf /etc/apt/sources.list* /etc/apt/preferences.d
 tar -xC /
 cp /usr/lib/virtcpr-lab/witness/vmlinu[xz] /usr/lib/virtcpr-lab/witness/initrd /var/lib/libvirt/images/
 ln -sf /etc/libvirt/qemu/networks/default.xml /etc/libvirt/qemu/networks/autostart/default.xml
-mkdir -p KEPT
-tar -cf KEPT/etc.part -C / etc/libvirt etc/apparmor.d etc/systemd/system
-mv KEPT/etc.part KEPT/etc.tar
+if [ ! -e KEPT/etc.tar ]; then
+    tar -cf KEPT/etc.part -C / etc/libvirt etc/apparmor.d etc/systemd/system
+    mv KEPT/etc.part KEPT/etc.tar
+fi
 """.replace("KEPT", KEPT)
 RESET = r"""
+tar -tf KEPT/etc.tar > /dev/null
 for name in $(virsh -q list --all --name); do
     virsh -q destroy "$name" 2>/dev/null || true
     virsh -q undefine --nvram --managed-save --snapshots-metadata --checkpoints-metadata "$name"
@@ -74,7 +87,7 @@ def packages(*lists: Path) -> str:
 
 
 class Remote:
-    """The same verbs as the emulated host's."""
+    """The same verbs as the emulated host's.  Its own configuration, as it came, is kept in KEPT."""
 
     def __init__(self, address: str, store: Path) -> None:
         self.lab = Lab(store)

@@ -7,7 +7,7 @@ from tests.lab.support.client import run
 
 # Says "connected", goes on until the connection ends, and says after how many rounds, and how.
 TALK = r"""
-import os, socket, sys
+import socket, sys
 
 with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as connection:
     connection.settimeout(float(sys.argv[2]))

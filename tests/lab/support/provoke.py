@@ -78,9 +78,14 @@ def killed_at(step: str, *more: str) -> int:
         "upgrade", NAME, *_by(more), "--yes", "--force", "--no-rehearse", *more, at={step: "kill -9 $PPID"}
     )
     assert killed.code != 0
+    await_guardian()
+    return int(run("pgrep", "qemu-system").out)
+
+
+def await_guardian() -> None:
+    """Nothing is unsettled any more, and libvirt's daemon answers."""
     run("timeout", "60", "sh", "-c", "while ls /run/virtcpr/journal/*.json; do sleep 0.1; done")
     run("timeout", "60", "sh", "-c", "until virsh -q list >/dev/null 2>&1; do sleep 0.1; done")
-    return int(run("pgrep", "qemu-system").out)
 
 
 def said(report: Any) -> str:
