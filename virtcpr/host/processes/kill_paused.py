@@ -64,7 +64,21 @@ def go_on(process: Process) -> None:
 
 def _stands(process: Process, threads: Iterable[int]) -> bool:
     """Wait until these threads have stopped.  Until then, Linux may not count all of their CPU time."""
-    return wait_until(lambda: all(_state(process, thread) in "tTXZ" for thread in threads), STOP_SECONDS, poll=POLL)
+    return wait_until(lambda: all(_has_stopped(process, thread) for thread in threads), STOP_SECONDS, poll=POLL)
+
+
+def _has_stopped(process: Process, thread: int) -> bool:
+    """Whether a thread has left its processor, not only its state says so.
+
+    Linux sets the state first (do_signal_stop in kernel/signal.c), and counts what the thread ran when it leaves.  To
+    read `syscall` waits for that (task_current_syscall in lib/syscall.c).
+    """
+    if _state(process, thread) not in "tTXZ":
+        return False
+    try:
+        return Path(f"/proc/{process.pid}/task/{thread}/syscall").read_text().strip() != "running"
+    except OSError:  # it is gone
+        return True
 
 
 def _state(process: Process, thread: int) -> str:
