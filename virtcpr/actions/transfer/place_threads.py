@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +22,14 @@ class Placed:
 
     old: Placement
     problems: list[str]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where old QEMU's threads are: what ``give`` needs when old is gone.  By their names; JSON can carry it."""
+
+    threads: Mapping[str, threads.Place]
+    groups: Mapping[str, Sequence[str]]  # of resource control
 
 
 async def place(old: tuple[Process, Qmp], new: tuple[Process, Qmp]) -> Placed:
@@ -47,6 +55,41 @@ def _place(old: Process, before: Mapping[str, int], new: Process, after: Mapping
     for helper in new.tasks() - set(after.values()):
         threads.follow((old.pid, old.pid), (new.pid, helper))
     return Placed(was, problems)
+
+
+async def note(process: Process, monitor: Qmp) -> tuple[Placement, Places]:
+    """Note where the threads of a QEMU are that will be gone when new's are placed: a picture for comparison, and what
+    ``give`` needs.  Raises QmpError."""
+    return await asyncio.to_thread(_note, process, await _known(process, monitor))
+
+
+def _note(process: Process, known: Mapping[str, int]) -> tuple[Placement, Places]:
+    groups: Mapping[int, tuple[str, ...]] = {}
+    with suppress(OSError):
+        groups = resctrl.groups(known.values())
+    places = Places(
+        {name: threads.note((process.pid, thread)) for name, thread in known.items()},
+        {name: groups[thread] for name, thread in known.items() if thread in groups},
+    )
+    return picture(process, known), places
+
+
+async def give(noted: Places, process: Process, monitor: Qmp) -> list[str]:
+    """Place the threads of a QEMU as those that were noted; what couldn't be done.  Raises QmpError."""
+    return await asyncio.to_thread(_give, noted, process, await _known(process, monitor))
+
+
+def _give(noted: Places, process: Process, known: Mapping[str, int]) -> list[str]:
+    problems = list[str]()
+    for name, thread in known.items():
+        try:
+            resctrl.join(thread, noted.groups.get(name, ()))
+        except OSError as error:
+            problems.append(f"resource control (resctrl): {error.filename}: {error.strerror}")
+        problems += threads.give(noted.threads.get(name, {}), (process.pid, thread))
+    for helper in process.tasks() - set(known.values()):
+        threads.settle(noted.threads.get(MAIN, {}), (process.pid, helper))
+    return problems
 
 
 def mirror_groups(pairs: list[tuple[int, int]]) -> list[str]:

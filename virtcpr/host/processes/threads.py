@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from virtcpr.host.processes import policies
 from virtcpr.host.system.cgroup import hierarchy
 
 Failure = str
 Thread = tuple[int, int]  # process, thread
-Act = Callable[[Thread, Thread], None]
+Place = Mapping[str, Any]  # what libvirt sets for a thread → its value; JSON can carry it
 
 
 def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
@@ -21,13 +22,37 @@ def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
     libvirt does this when it starts a domain and never on reconnect (src/qemu/qemu_process.c,
     qemuProcessSetupPid).  Returns what couldn't be mirrored; the guest keeps running, at worst on other CPUs.
     """
+    if not _is_there(old):
+        return (f"thread {old[1]} isn't one of process {old[0]}",)
     failures = []
-    for process, thread in (old, new):  # QEMU names the threads, and could name those of another process
-        if not Path(f"/proc/{process}/task/{thread}").is_dir():
-            return (f"thread {thread} isn't one of process {process}",)
-    for what, act in ACTS.items():
+    if _is_there(new):
         try:
-            act(old, new)
+            _core(old, new)
+        except OSError as error:
+            failures.append(f"core-scheduling cookie of thread {new[1]}: {error.strerror}")
+    return (*give(note(old), new), *failures)
+
+
+def note(thread: Thread) -> Place:
+    """What ``give`` can give to another thread later, when this one is gone; what can't be read is left out."""
+    place = {}
+    for what, (read, _) in ACTS.items():
+        with suppress(OSError):
+            place[what] = read(thread)
+    return place
+
+
+def give(place: Place, new: Thread) -> tuple[Failure, ...]:
+    """Place a thread like the one that was noted: as ``mirror``, but for the core, which only a live one can share."""
+    if not _is_there(new):
+        return (f"thread {new[1]} isn't one of process {new[0]}",)
+    failures = []
+    for what, (_, write) in ACTS.items():
+        if what not in place:
+            failures.append(f"{what} of thread {new[1]}: it couldn't be read")
+            continue
+        try:
+            write(new, place[what])
         except OSError as error:
             failures.append(f"{what} of thread {new[1]}: {error.strerror}")
     return tuple(failures)
@@ -36,15 +61,31 @@ def mirror(old: Thread, new: Thread) -> tuple[Failure, ...]:
 def follow(main: Thread, helper: Thread) -> None:
     """Place a thread without a counterpart like the main thread.  It may be gone, or the kernel may pin it
     (io_uring's workers)."""
-    for act in (_cgroup, _affinity, _core):
-        with suppress(OSError):
-            act(main, helper)
+    with suppress(OSError):
+        _core(main, helper)
+    settle(note(main), helper)
 
 
-def _cgroup(old: Thread, new: Thread) -> None:
+def settle(main: Place, helper: Thread) -> None:
+    """As ``follow``, with the main thread's noted place."""
+    for what in ("cgroup", "CPU affinity"):
+        with suppress(OSError, KeyError):
+            ACTS[what][1](helper, main[what])
+
+
+def _is_there(thread: Thread) -> bool:
+    """QEMU names the threads, and could name those of another process."""
+    return Path(f"/proc/{thread[0]}/task/{thread[1]}").is_dir()
+
+
+def _cgroups(thread: Thread) -> str:
+    return Path(f"/proc/{thread[0]}/task/{thread[1]}/cgroup").read_text()
+
+
+def _join(new: Thread, wanted: str) -> None:
     if os.geteuid() != 0:  # a user's guests: libvirt places no thread, and virtcpr may not (host.placement)
         return
-    wanted, current = (Path(f"/proc/{pid}/task/{tid}/cgroup").read_text() for pid, tid in (old, new))
+    current = _cgroups(new)
     if wanted == current:
         return
     for line in wanted.splitlines():
@@ -55,26 +96,33 @@ def _cgroup(old: Thread, new: Thread) -> None:
             members.write_text(str(new[1]))
 
 
-def _affinity(old: Thread, new: Thread) -> None:
-    wanted = os.sched_getaffinity(old[1])
-    if os.sched_getaffinity(new[1]) != wanted:
+def _affinity(thread: Thread) -> list[int]:
+    return sorted(os.sched_getaffinity(thread[1]))
+
+
+def _set_affinity(new: Thread, wanted: list[int]) -> None:
+    if _affinity(new) != wanted:
         os.sched_setaffinity(new[1], wanted)
 
 
-def _scheduling(old: Thread, new: Thread) -> None:
-    policy, parameters = os.sched_getscheduler(old[1]), os.sched_getparam(old[1])
-    if (os.sched_getscheduler(new[1]), os.sched_getparam(new[1]).sched_priority) != (
-        policy,
-        parameters.sched_priority,
-    ):
-        os.sched_setscheduler(new[1], policy, parameters)
-    nice = os.getpriority(os.PRIO_PROCESS, old[1])
+def _scheduling(thread: Thread) -> list[int]:
+    priority = os.sched_getparam(thread[1]).sched_priority
+    return [os.sched_getscheduler(thread[1]), priority, os.getpriority(os.PRIO_PROCESS, thread[1])]
+
+
+def _set_scheduling(new: Thread, wanted: list[int]) -> None:
+    policy, priority, nice = wanted
+    if _scheduling(new)[:2] != wanted[:2]:
+        os.sched_setscheduler(new[1], policy, os.sched_param(priority))
     if os.getpriority(os.PRIO_PROCESS, new[1]) != nice:
         os.setpriority(os.PRIO_PROCESS, new[1], nice)
 
 
-def _io_priority(old: Thread, new: Thread) -> None:
-    wanted = policies.io_priority(old[1])
+def _io_priority(thread: Thread) -> int:
+    return policies.io_priority(thread[1])
+
+
+def _set_io_priority(new: Thread, wanted: int) -> None:
     if policies.io_priority(new[1]) != wanted:
         policies.set_io_priority(new[1], wanted)
 
@@ -84,10 +132,10 @@ def _core(old: Thread, new: Thread) -> None:
         policies.share_core_cookie(old[1], new[1])
 
 
-ACTS: dict[str, Act] = {
-    "cgroup": _cgroup,
-    "CPU affinity": _affinity,
-    "scheduling": _scheduling,
-    "I/O priority": _io_priority,
-    "core-scheduling cookie": _core,
+# How each is read, and how it is set.
+ACTS: Mapping[str, tuple[Callable[[Thread], Any], Callable[[Thread, Any], None]]] = {
+    "cgroup": (_cgroups, _join),
+    "CPU affinity": (_affinity, _set_affinity),
+    "scheduling": (_scheduling, _set_scheduling),
+    "I/O priority": (_io_priority, _set_io_priority),
 }
