@@ -83,7 +83,7 @@ def test_a_shell_that_asks_wrongly_gets_silence(complete: Complete, monkeypatch:
 def test_commands_modes_and_emulators(complete: Complete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"upgrade", "history"} <= set(complete("virtcpr ").out.split())
     assert complete("virtcpr hooks ").out.split() == ["install", "remove", "status"]
-    assert complete("virtcpr upgrade --mode ").out.split() == ["auto", "transfer", "live", "reboot"]
+    assert complete("virtcpr upgrade --mode ").out.split() == ["auto", "transfer", "parked", "live", "reboot"]
     for name in ("qemu-system-x86_64", "qemu-system-arm", "qemu-img"):
         (tmp_path / name).touch()
     monkeypatch.setattr(completion, "EMULATORS", f"{tmp_path}/qemu-system-")

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.conftest import Cli
 from tests.contract.fake import FakeBackend
 from tests.contract.reports import DB, LAB, MAIL, UUID, WEB
-from virtcpr.cli.options import UpgradeMode
+from virtcpr.cli.options import AvailableMode, UpgradeMode
 from virtcpr.model import AVAILABLE, Blackouts, ExitCode, Mode, Request, UpgradeReport
 
 NOTHING_TO_MOVE = UpgradeReport((MAIL, DB), ExitCode.BLOCKED)
@@ -79,14 +79,16 @@ def test_the_question_says_whose_qemu_is_ended(
 
 def test_help_of_mode_reboot(cli: Cli) -> None:
     said = " ".join(cli("upgrade", "--help").out.split())
-    assert "auto|transfer|live|reboot" in said
+    assert "auto|transfer|parked|live|reboot" in said
     assert "guests suspend themselves to RAM before, and are woken up after; needs the guest agent" in said
     assert "With --mode reboot each is ended and started again in place" in said
-    assert "auto|transfer|live|reboot" in cli("plan", "--help").out
+    assert "auto|transfer|parked|live|reboot" in cli("plan", "--help").out
 
 
 def test_the_modes_that_can_be_asked_for_are_those_there_are() -> None:
-    assert [choice.mode for choice in UpgradeMode] == [None, *AVAILABLE]
+    assert [choice.mode for choice in AvailableMode] == [None, *AVAILABLE]
+    assert [choice.mode for choice in UpgradeMode if choice is not UpgradeMode.PARKED] == [None, *AVAILABLE]
+    assert UpgradeMode.PARKED.mode is Mode.TRANSFER
 
 
 @pytest.mark.parametrize("answer", ["y\n", "Yes\n", " YES \n"])

@@ -29,8 +29,8 @@ class ModeChoice(StrEnum):
         return None if self is ModeChoice.AUTO else Mode(self.value)
 
 
-class UpgradeMode(StrEnum):
-    """``--mode`` of commands that move domains: the modes of ``virtcpr.model.AVAILABLE``."""
+class AvailableMode(StrEnum):
+    """``--mode`` of commands that rehearse moves: the modes of ``virtcpr.model.AVAILABLE``."""
 
     AUTO = "auto"
     TRANSFER = "transfer"
@@ -39,7 +39,21 @@ class UpgradeMode(StrEnum):
 
     @property
     def mode(self) -> Mode | None:
-        return None if self is UpgradeMode.AUTO else Mode(self.value)
+        return None if self is AvailableMode.AUTO else Mode(self.value)
+
+
+class UpgradeMode(StrEnum):
+    """``--mode`` of commands that move domains: the same, and mode transfer, parked."""
+
+    AUTO = "auto"
+    TRANSFER = "transfer"
+    PARKED = "parked"
+    LIVE = "live"
+    REBOOT = "reboot"
+
+    @property
+    def mode(self) -> Mode | None:
+        return Mode.TRANSFER if self is UpgradeMode.PARKED else AvailableMode(self.value).mode
 
 
 class FallbackChoice(StrEnum):
@@ -148,6 +162,7 @@ class Moving:
         return replace(
             request(session, domains, every, emulator),
             mode=self.mode.mode,
+            parked=self.mode is UpgradeMode.PARKED,
             fallback=fallback(session, self.mode, self.fallback),
             rehearse=self.rehearse,
             force=self.force,

@@ -176,6 +176,7 @@ class Request:
     emulator: str | None = None
     parallel: int | None = None
     mode: Mode | None = None
+    parked: bool = False
     fallback: Mode | None = None
     rehearse: bool = True
     suspend: bool = False

@@ -8,7 +8,8 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.findings.rule import apply, blocks, concerning
-from virtcpr.plan.findings.table import NOT_YET_RUN, RULES, UNREADABLE
+from virtcpr.plan.findings.table import NOT_YET_RUN, PARKED, RULES, UNREADABLE
+from virtcpr.plan.parked import untried
 from virtcpr.plan.transfer import Plan, Unplannable, plan
 
 
@@ -45,9 +46,17 @@ class Decision:
         return tuple(f for f in concerning(self.findings, mode) if f.severity is not Severity.INFO)
 
 
-def decide(facts: DomainFacts, *, mode: Mode = Mode.TRANSFER, force: bool = False, trying: bool = False) -> Decision:
+def decide(
+    facts: DomainFacts,
+    *,
+    mode: Mode = Mode.TRANSFER,
+    force: bool = False,
+    trying: bool = False,
+    parked: bool = False,
+) -> Decision:
     """Apply every rule; plan this mode, transfer or live, if none blocks it.  Pure.
 
+    ``parked``: mode transfer, with old QEMU ended before new makes a device.
     ``trying``: what was never run is no reason to leave the domain alone.  A domain that can't be parsed gets a
     finding; other domains are still judged.
     """
@@ -58,7 +67,10 @@ def decide(facts: DomainFacts, *, mode: Mode = Mode.TRANSFER, force: bool = Fals
     if facts.process is None or blocks(findings, mode):
         return Decision(facts, findings, None, force, mode)
     try:
-        return Decision(facts, findings, plan(facts, mode), force, mode)
+        planned = plan(facts, mode, parked=parked)
+        if parked and (what := ", ".join(untried(planned, facts))):
+            return Decision(facts, (*findings, PARKED.finding(facts.name, {"what": what})), None, force, mode)
+        return Decision(facts, findings, planned, force, mode)
     except Unplannable as problem:
         return Decision(facts, (*findings, problem.finding(facts.name)), None, force, mode)
 

@@ -53,6 +53,11 @@ class Guest:
         return f"{self.lib_dir}/cpr.sock", f"{self.lib_dir}/main.sock"
 
     @property
+    def way_back(self) -> str:
+        """A link by which the build that the guest ran in is executed again: the process is named after it."""
+        return f"{self.lib_dir}/qemu-system"
+
+    @property
     def copied(self) -> bool:
         """Whether new QEMU gets a copy of the guest's RAM (mode live)."""
         return bool(self.limits)

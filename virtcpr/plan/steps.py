@@ -21,6 +21,7 @@ class State(Enum):
     SPAWNED = "spawned"  # old's settings are changed from here on
     MIGRATING = "migrating"  # new makes its devices; the guest runs, and libvirt's daemon, too
     INCOMING = "incoming"  # the daemon is away, and the guest is about to be paused
+    PARKED = "parked"  # mode parked: a keeper has the guest, and old QEMU is about to be ended
     RECEIVED = "received"
     COMMITTING = "committing"
     RUNNING = "running"
@@ -96,3 +97,23 @@ SWITCH = (
 )
 
 LIVE = (SPAWN, *MAKE_COPY, *CONNECT, *SWITCH, *FINISH)
+
+# Mode transfer, parked: old QEMU has ended before new makes a device.  Until then the daemon is there.
+TAKE = (
+    Step("arm", "set old QEMU to cpr-transfer and ask it what blocks it", undo="disarm", announce=State.SPAWNED),
+    Step("migrate", "take the guest's RAM from old QEMU by descriptor", undo="resume-old", announce=State.MIGRATING),
+    Step("note", "note what libvirt will ask new QEMU, and where old QEMU's threads are"),
+)
+# From here on the guest is paused, until `commit`.
+PARK = (
+    Step("park", "pause the guest and give its state to a keeper", undo="resume-old", announce=State.INCOMING),
+    Step("end-old", "end old QEMU", undo="start-old", announce=State.PARKED),
+    Step("load", "start new QEMU, and give it what the keeper has", undo="start-old"),
+    Step("commit", "let new QEMU run the guest", side=Side.AT, announce=State.COMMITTING),
+)
+SETTLE_IN = (
+    Step("place", "place new QEMU's threads as old QEMU's were", side=Side.AFTER, announce=State.RUNNING),
+    *FINISH[2:],
+)
+
+PARKED = (SPAWN, *TAKE, *CONNECT, *PARK, *SETTLE_IN)

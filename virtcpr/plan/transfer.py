@@ -20,7 +20,7 @@ from virtcpr.plan import replay
 from virtcpr.plan.findings.table import RESOURCE
 from virtcpr.plan.guest import Guest
 from virtcpr.plan.replay import Command
-from virtcpr.plan.steps import LIVE, TRANSFER, Step
+from virtcpr.plan.steps import LIVE, PARKED, TRANSFER, Step
 from virtcpr.plan.tried import descriptors, kind
 
 FIRST_FD = 10  # new QEMU's inherited descriptors are numbered from here, in the order of its command line
@@ -77,7 +77,13 @@ class Plan:
     return_path: bool = False  # as it was before the swap
     limits: Mapping[str, int] = field(default_factory=dict)  # as ``Guest.limits``
     mode: Mode = Mode.TRANSFER
+    spare: tuple[str, ...] = ()  # parked: the command line of the build that the guest runs in, for the way back
     steps: tuple[Step, ...] = TRANSFER
+
+    @property
+    def parked(self) -> bool:
+        """Whether old QEMU ends before new makes a device."""
+        return bool(self.spare)
 
     @property
     def guest(self) -> Guest:
@@ -116,8 +122,11 @@ class Unplannable(Exception):
         return RESOURCE.finding(name, {"what": str(self)})
 
 
-def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
-    """The plan for a domain without blockers in this mode.  Raises Unplannable if a resource can't be identified."""
+def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER, *, parked: bool = False) -> Plan:
+    """The plan for a domain without blockers in this mode.  Raises Unplannable if a resource can't be identified.
+
+    ``parked``: mode transfer, with old QEMU ended before new makes a device.
+    """
     assert facts.process is not None
     assert facts.qemu is not None
     status, live = facts.status, facts.live
@@ -139,13 +148,14 @@ def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
         replaced |= shared_ram.replacements(line, facts.qemu.memdevs, live.hugepage_kib())
     more = () if facts.qemu.aux_ram_share or not copies else (shared_ram.AUX,)
     cpr_socket = None if copies else f"{status.lib_dir}/cpr.sock"
+    argv = successor(line, facts.emulator.path, replaced, cpr_socket, *more).argv()
     return Plan(
         name=facts.name,
         uuid=facts.uuid,
         pid=facts.process.pid,
         started=facts.process.started,
         emulator=facts.emulator.recorded,
-        argv=successor(line, facts.emulator.path, replaced, cpr_socket, *more).argv(),
+        argv=argv,
         status_path=facts.status_path,
         status_xml=facts.status_xml,
         status=status,
@@ -163,7 +173,8 @@ def plan(facts: DomainFacts, mode: Mode = Mode.TRANSFER) -> Plan:
         return_path="return-path" in facts.qemu.capabilities,
         limits=facts.qemu.limits if copies else {},
         mode=mode,
-        steps=LIVE if copies else TRANSFER,
+        spare=(line.argv()[0], *argv[1:]) if parked else (),
+        steps=LIVE if copies else PARKED if parked else TRANSFER,
     )
 
 

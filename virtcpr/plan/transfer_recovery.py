@@ -41,6 +41,8 @@ class Verdict(Enum):
     BACK = "back"  # end new; old runs the guest as before
     FORWARD = "forward"  # end old; new runs the guest, libvirt's record says so
     RESET = "reset"  # new, which may have run, is gone: old runs the guest after a reset
+    REVIVE = "revive"  # end new; the build that the guest ran in runs it again, from what the keeper has
+    REVIVE_RESET = "revive-reset"  # the same, with a reset: new, which may have run, is gone
     LOST = "lost"  # no process has the guest's state: end what is left
     NOTHING = "nothing"  # already settled
     UNKNOWN = "unknown"  # a process may have the guest but doesn't answer: do nothing
@@ -48,12 +50,22 @@ class Verdict(Enum):
 
 ENDED = (State.DONE, State.ROLLED_BACK)
 BEFORE = (State.PLANNED, State.SPAWNED)  # `migrate` was never sent
-UNDER_WAY = (State.MIGRATING, State.INCOMING, State.RECEIVED)
+UNDER_WAY = (State.MIGRATING, State.INCOMING, State.PARKED, State.RECEIVED)
 RUNNING_IN_OLD = (*BEFORE, State.MIGRATING)  # nobody but its user can have paused the guest
 
 
-def verdict(state: State, old: Old, new: New) -> Verdict:
-    """How to settle a swap whose journal says ``state``.  Every combination has an answer."""
+def verdict(state: State, old: Old, new: New, *, kept: bool = False) -> Verdict:
+    """How to settle a swap whose journal says ``state``.  Every combination has an answer.
+
+    ``kept``: a keeper has the guest as old QEMU left it (mode parked); it is never lost then.
+    """
+    found = _verdict(state, old, new)
+    if not kept or found is not Verdict.LOST:
+        return found
+    return Verdict.REVIVE if state in (*BEFORE, *UNDER_WAY) else Verdict.REVIVE_RESET
+
+
+def _verdict(state: State, old: Old, new: New) -> Verdict:
     if state in ENDED:
         return _ended(state, old, new)
     if state in BEFORE:

@@ -14,6 +14,7 @@ SEEN = {
     "memory-limit": "test_tuned.py",
     "hugepages-apparmor": "test_made_ready.py",
     **dict.fromkeys(["ram-file", "ram-names", "boot-rom"], "test_live.py"),
+    **dict.fromkeys(["parked", "parked-unsure"], "test_parked.py"),
     "redirdev-spice": "test_ports.py",
     "changed": "test_refusals.py",
     "descriptors": "test_refusals.py",

@@ -53,13 +53,27 @@ def upgrade(*, emulator: str | None = None, more: tuple[str, ...] = (), **meanwh
 
 
 def _upgrade(emulator: str | None, more: tuple[str, ...], **meanwhile: Any) -> Any:
-    other = EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
-    arguments = (*_by(more), "--no-rehearse", "--force", "--yes", "-o", "json", "--emulator", emulator or other, *more)
+    arguments = (
+        *_by(more),
+        "--no-rehearse",
+        "--force",
+        "--yes",
+        "-o",
+        "json",
+        "--emulator",
+        emulator or other(),
+        *more,
+    )
     done = virtcpr("upgrade", NAME, *arguments, **meanwhile)
     try:
         return json.loads(done.out)
     except ValueError as error:
         raise AssertionError(done) from error
+
+
+def other() -> str:
+    """The build that the guest doesn't run in."""
+    return EMULATOR if f"<emulator>{REBUILT}<" in virsh("dumpxml", NAME) else REBUILT
 
 
 def _by(more: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def keep_old() -> None:
     client.install_qemu("NEW")
 
 
-def move(guests: Guests, shape: Shape, moves: int, *, beats: int = 30) -> None:
+def move(guests: Guests, shape: Shape, moves: int, *how: str, beats: int = 30) -> None:
     """So many moves, NEW first: the guest is well after each, and in the end nothing has grown."""
     known = client.versions()
     turns = ((EMULATOR, client.upstream(known["NEW"])), (KEPT, client.upstream(known["OLD"])))
@@ -26,7 +26,7 @@ def move(guests: Guests, shape: Shape, moves: int, *, beats: int = 30) -> None:
     for turn in range(moves):
         emulator, version = turns[turn % 2]
         guests.witness.mark()
-        report = client.upgrade(shape.name, "--emulator", emulator)
+        report = client.upgrade(shape.name, "--emulator", emulator, *how)
         assert report["exit_code"] == 0, report
         assert report["domains"][0]["findings"] == []
         assert client.qemu_version(shape.name) == version

@@ -33,7 +33,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The guests whose twins were really started."""
     started: list[str] = []
 
-    async def run(start: Start, _emulator: object, _line: object, _mode: Mode, *, back: bool) -> Tried:
+    async def run(start: Start, _emulator: object, _line: object, _there: object, back: object) -> Tried:
         started.append(start.build)
         return Tried(NO_GO, GO if back else None)
 

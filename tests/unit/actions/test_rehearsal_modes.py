@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.actions.rehearsal import rehearse, trial
-from virtcpr.actions.rehearsal.modes import MODES
+from virtcpr.actions.rehearsal.modes import MODES, WAYS_BACK
 from virtcpr.actions.rehearsal.rehearse import Case
 from virtcpr.actions.rehearsal.trial import Start
 from virtcpr.domain.facts import DomainFacts, Emulator
@@ -189,7 +189,9 @@ def test_what_takes_too_long_is_said_to_take_too_long(
     domain = replace(domain, process=replace(domain.process, pid=ours.pid, started=ours.started))
     domain = replace(domain, emulator=replace(domain.emulator, path=str(hangs)))
     result = asyncio.run(
-        trial.try_out(Start.running(domain), domain.emulator, rehearse._twin(case(domain)), mode, back=True)
+        trial.try_out(
+            Start.running(domain), domain.emulator, rehearse._twin(case(domain)), MODES[mode], WAYS_BACK[mode]
+        )
     ).there
     assert result.trial is Trial.UNSURE
     assert "0.5 s" in result.words

@@ -339,6 +339,8 @@ ELSEWHERE = {
     "vnc-password",
     "spice-password",
     "resource",
+    "parked",
+    "parked-unsure",
     "descriptors",
     "long-pause",
     "long-blackout",

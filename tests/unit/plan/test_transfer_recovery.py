@@ -61,6 +61,17 @@ def test_every_combination(state: State, old: Old, new: New) -> None:
         assert new in (New.GONE, New.SILENT, New.INCOMING) or state in (State.PLANNED, State.SPAWNED)
 
 
+@pytest.mark.parametrize(("state", "old", "new"), ALL)
+def test_what_a_keeper_has_is_never_lost(state: State, old: Old, new: New) -> None:
+    """And nothing else changes: it is used only where no QEMU has the guest."""
+    alone, decided = verdict(state, old, new), verdict(state, old, new, kept=True)
+    if alone is not Verdict.LOST:
+        assert decided is alone
+        return
+    assert old is Old.GONE
+    assert decided is (Verdict.REVIVE_RESET if state in AFTER else Verdict.REVIVE)
+
+
 def test_with_a_survivor_that_answers_somebody_gets_the_guest() -> None:
     for state, old, new in ALL:
         if old in (Old.RUNNING, Old.PAUSED, Old.POSTMIGRATE) and new is not New.INCOMING:

@@ -89,7 +89,7 @@ def choices(command: Any, parameter: str) -> list[str]:
 
 
 def test_choices_are_found() -> None:
-    assert choices(COMMANDS["upgrade"], "mode") == ["auto", "transfer", "live", "reboot"]
+    assert choices(COMMANDS["upgrade"], "mode") == ["auto", "transfer", "parked", "live", "reboot"]
 
 
 @pytest.mark.parametrize("path", [PAGE, CONFIGURATION], ids=lambda path: path.name)

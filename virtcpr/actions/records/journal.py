@@ -35,7 +35,9 @@ class Entry:
     ``daemon`` is how to start libvirt's daemon again (``Daemon.recipe``).  ``taps`` are the settings of tap queues,
     which new QEMU changes: descriptor in old QEMU, header length, offloads.  ``ports``: the TCP ports taken from
     old QEMU (``tcp_ports.Noted``).  ``cid``: that of the guest's vsock, taken from it, too.  ``expected``: old QEMU's
-    answers to libvirt's queries, None before they were read.
+    answers to libvirt's queries, None before they were read.  ``keeper``: the socket of the keeper, and ``spare``: the
+    process that becomes the build that the guest ran in, if the move is parked; ``reset``: it is new now, and the guest
+    has to be reset before it runs there.
     ``source``, ``target`` (versions of QEMU), the builds, and ``batch`` and ``undoes`` are for the history.
     ``oom_score_adj``: whom the kernel kills first if memory runs out, as it was for old QEMU.
     """
@@ -60,6 +62,10 @@ class Entry:
     target_build: str | None = document.new(None)
     batch: int | None = document.new(None)
     undoes: int | None = document.new(None)
+    keeper: str | None = document.new(None)
+    spare_pid: int | None = document.new(None)
+    spare_started: str | None = document.new(None)
+    reset: bool = document.new(False)
 
     @property
     def answers(self) -> Answers | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -11,6 +13,7 @@ from virtcpr.domain.argv import CommandLine, successor
 from virtcpr.domain.facts import Emulator
 from virtcpr.domain.twin import copied_from, copied_to, in_files
 from virtcpr.errors import HostError, QmpError, QmpRefused
+from virtcpr.host.qemu.cpr_channels import Channels, Part, send_ram, send_state
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Monitor
 from virtcpr.host.qemu.scratch import Directory, Scratch
 from virtcpr.model import Mode
@@ -63,6 +66,52 @@ class Transfer:
             raise QmpRefused(await cpr.reason(new))
         if await old.migration_end(timeout) != "completed":
             raise HostError(await cpr.reason(old))
+
+
+class Parked(Transfer):
+    """The same by way of this process, which has all of the twin before new gets any of it."""
+
+    def __init__(self, line: CommandLine, place: Directory, emulator: Emulator) -> None:
+        super().__init__(line, place, emulator)
+        self._place = place
+
+    async def hand_over(self, old: Monitor, after: Scratch, timeout: float) -> None:
+        await cpr.arm(old, "its twin")
+        await query.set_capabilities(old, {"return-path": False})
+        if not await after.listens(self._cpr, timeout):
+            raise QmpError("new QEMU didn't come up")
+        sockets = self._place.path("kept-cpr.sock"), self._place.path("kept-main.sock")
+        channels = Channels(*sockets, self._place.path("."), timeout)
+        try:
+            await cpr.migrate(old, *sockets)
+            ram = await channels.ram()
+            channels.hang_up()
+            state = await channels.state()
+        except HostError as error:
+            raise QmpError(error.message) from error
+        finally:
+            channels.close()
+        try:
+            if await old.migration_end(timeout) != "completed":
+                raise HostError(await cpr.reason(old))
+            await self._load(ram, state, after, timeout)
+        finally:
+            os.close(state)
+            for part in ram:
+                part.close()
+
+    async def _load(self, ram: tuple[Part, ...], state: int, after: Scratch, timeout: float) -> None:
+        try:
+            channel = await asyncio.to_thread(send_ram, self._cpr, ram, lambda: True)
+            new = await after.monitor(timeout)
+            channel.close()
+            await query.set_capabilities(new, {"events": True})
+            await cpr.incoming(new, self._main)
+            await asyncio.to_thread(send_state, self._main, state, lambda: True)
+        except HostError as error:
+            raise error if isinstance(error, QmpError) else QmpError(error.message) from error
+        if await new.migration_end(timeout) != "completed":
+            raise QmpRefused(await cpr.reason(new))
 
 
 class Live:

@@ -17,6 +17,7 @@ from datetime import datetime
 
 from virtcpr.actions.rehearsal import cache
 from virtcpr.actions.rehearsal.defined import Defined
+from virtcpr.actions.rehearsal.modes import MODES, WAYS_BACK, Parked
 from virtcpr.actions.rehearsal.trial import Start, Tried, try_out
 from virtcpr.domain import qmp
 from virtcpr.domain.argv import CommandLine
@@ -44,6 +45,7 @@ class Case:
 
     facts: DomainFacts
     ask: Ask
+    parked: bool = False
     result: Rehearsal = field(default_factory=lambda: Rehearsal(Trial.UNSURE, "it was interrupted"))
     back: Rehearsal | None = None
     shape: str = ""
@@ -57,12 +59,15 @@ class Case:
         return Start.running(self.facts)
 
 
-def rehearse_outcomes(pairs: Iterable[tuple[Domain, Outcome]], mode: Mode, *, back: bool = False) -> None:
+def rehearse_outcomes(
+    pairs: Iterable[tuple[Domain, Outcome]], mode: Mode, *, back: bool = False, parked: bool = False
+) -> None:
     """Rehearse each domain that is to be moved in this mode; a domain that new QEMU refuses becomes ``blocked``.
 
     With ``back``, the way back, too: one that old QEMU refuses gets a warning.
     """
-    outcomes = [(outcome, Case(outcome.facts, domain.monitor)) for domain, outcome in pairs if outcome.result is None]
+    left = [(outcome, domain) for domain, outcome in pairs if outcome.result is None]
+    outcomes = [(outcome, Case(outcome.facts, domain.monitor, parked)) for outcome, domain in left]
     (rehearse_both_ways if back else rehearse)([case for _, case in outcomes], mode)
     for outcome, case in outcomes:
         outcome.rehearsed(case.result, case.back)
@@ -148,7 +153,8 @@ def _twin(case: Case) -> CommandLine:
 
 def _key(case: Case, line: CommandLine, firmware: str, mode: Mode) -> str:
     """What the result depends on: the mode, both builds, the firmware that they load, and the machine's shape."""
-    return cache.key(mode.value, case.start.build, case.facts.emulator.build, firmware, *line.argv())
+    way = "parked" if case.parked else mode.value
+    return cache.key(way, case.start.build, case.facts.emulator.build, firmware, *line.argv())
 
 
 async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode, *, back: bool) -> dict[str, Tried]:
@@ -157,7 +163,8 @@ async def _all(cases: dict[str, Case], lines: dict[str, CommandLine], mode: Mode
     async def rehearse_case(case: Case, line: CommandLine) -> Tried:
         async with limit:
             log.info("%s: rehearsing mode %s", case.facts.name, mode.value)
-            return await try_out(case.start, case.facts.emulator, line, mode, back=back)
+            twin_mode = Parked if case.parked else MODES[mode]
+            return await try_out(case.start, case.facts.emulator, line, twin_mode, WAYS_BACK[mode] if back else None)
 
     results = await asyncio.gather(*(rehearse_case(case, lines[key]) for key, case in cases.items()))
     return dict(zip(cases, results, strict=True))

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtcpr.actions.rehearsal.modes import MODES, WAYS_BACK, TwinMode
+from virtcpr.actions.rehearsal.modes import TwinMode
 from virtcpr.domain.argv import CommandLine
 from virtcpr.domain.facts import DomainFacts, Emulator
 from virtcpr.errors import HostError, QmpError, QmpRefused, VirtcprError
 from virtcpr.host.processes.proc import Process, User
 from virtcpr.host.qemu import scratch
 from virtcpr.host.qemu.scratch import Directory, Scratch
-from virtcpr.model import Mode, Rehearsal, Trial
+from virtcpr.model import Rehearsal, Trial
 
 SECONDS = 30.0  # for one hand-over of a twin; a busy host takes three
 EXIT_ON_ERROR = (9, 1, 0)  # QEMU's version that got this argument (qapi/migration.json, migrate-incoming)
@@ -53,8 +53,10 @@ class Start:
         return cls(Path(emulator.path), lambda: user, emulator.number, emulator.build)
 
 
-async def try_out(start: Start, emulator: Emulator, line: CommandLine, mode: Mode, *, back: bool) -> Tried:
-    """Hand over the twin with this command line to an emulator; with ``back``, then back to where it started.
+async def try_out(
+    start: Start, emulator: Emulator, line: CommandLine, there_by: type[TwinMode], back_by: type[TwinMode] | None
+) -> Tried:
+    """Hand over the twin with this command line to an emulator; with ``back_by``, then back to where it started.
 
     Raises nothing that concerns the twins: then the result is ``unsure``.  Both twins have ended afterwards.
     """
@@ -63,16 +65,16 @@ async def try_out(start: Start, emulator: Emulator, line: CommandLine, mode: Mod
         user = start.user()
         with _executable(start.binary) as binary, scratch.directory(user) as place:
             fds, old = (place.fd, binary), f"/proc/self/fd/{binary}"
-            twin_mode = MODES[mode](line, place, emulator)
+            twin_mode = there_by(line, place, emulator)
             before = await Scratch.start(old, twin_mode.before(), user=user, fds=fds)
             async with before:
                 after = await Scratch.start(emulator.path, twin_mode.after(), user=user, fds=fds)
                 async with after:
                     there = await _in_time(twin_mode, before, after)
-                    if not back or there.trial is not Trial.GO:
+                    if back_by is None or there.trial is not Trial.GO:
                         return Tried(there)
                     await before.end()
-                    returning = WAYS_BACK[mode](line, Directory(place.fd, "back-"), _first(start, old))
+                    returning = back_by(line, Directory(place.fd, "back-"), _first(start, old))
                     async with await Scratch.start(old, returning.after(), user=user, fds=fds) as again:
                         return Tried(there, await _in_time(returning, after, again))
     except (VirtcprError, OSError) as error:

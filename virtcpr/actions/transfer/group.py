@@ -21,6 +21,7 @@ from virtcpr.actions.transfer.copying import COPY_SECONDS, DOWNTIME_MS, Copying
 from virtcpr.actions.transfer.handover import HandOver
 from virtcpr.actions.transfer.move import Move, parallel
 from virtcpr.actions.transfer.new_qemu import end, spawn
+from virtcpr.actions.transfer.parked.hand_over import Parked
 from virtcpr.actions.transfer.resources import helpers
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import SETTLE, Ended, HostError, Unsettled, VirtcprError
@@ -100,7 +101,14 @@ class Group:
             helpers.start(move.plan.helpers)
             move.new = spawn(move.plan)
             process = move.new.process
-            record.write(State.PLANNED, new_pid=process.pid, new_started=process.started)
+            spare = move.new.spare.process if move.new.spare else None
+            record.write(
+                State.PLANNED,
+                new_pid=process.pid,
+                new_started=process.started,
+                spare_pid=spare.pid if spare else None,
+                spare_started=spare.started if spare else None,
+            )
         except (VirtcprError, OSError) as error:
             self._abandon(move, record, error)
             return
@@ -115,7 +123,8 @@ class Group:
             copying.timeout_s = self.request.timeout_s or COPY_SECONDS
             copying.downtime_ms = max(1, int(min(DOWNTIME_MS, self.request.max_pause_ms or DOWNTIME_MS)))
         else:
-            move.hand_over = HandOver(move.plan, move.new, record, watch, daemon)
+            kind = Parked if move.plan.parked else HandOver
+            move.hand_over = kind(move.plan, move.new, record, watch, daemon)
 
     def _domain(self, uuid: str) -> Domain:
         """By a connection that works: the daemon may have started anew.  Raises HostError."""

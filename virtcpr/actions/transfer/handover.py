@@ -44,6 +44,7 @@ class HandOver(WaysOut):
 
     making: Sequence[Step] = MAKE_NEW
     handing_over: Sequence[Step] = HAND_OVER
+    finishing: Sequence[Step] = FINISH
 
     async def make_new(self) -> None:
         """Have new QEMU make its devices, and compare it with old; the guest runs."""
@@ -59,7 +60,7 @@ class HandOver(WaysOut):
 
     async def finish(self) -> None:
         """The guest runs in new QEMU: end old, and tell libvirt and systemd-machined."""
-        await self._through(FINISH)
+        await self._through(self.finishing)
         await self.close()
 
     async def call_off(self, cause: Exception) -> None:

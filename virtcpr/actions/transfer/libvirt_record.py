@@ -33,7 +33,7 @@ async def write(guest: Guest, new: Monitor, process: Process) -> None:
         pid=process.pid,
         vcpus=qmp.threads(await new.execute("query-cpus-fast")),
         ptys=ptys,
-        emulator=guest.emulator,
+        emulator=guest.emulator or None,
         taints=frozenset(guest.taints),
     )
     path = Path(guest.status_path)
@@ -74,6 +74,6 @@ def reserve(guest: Guest) -> None:
 def clean_up(guest: Guest) -> None:
     """Remove what a swap needs beside the guest: sockets, reserved files."""
     with suppress(OSError):  # leftover sockets do no harm: the next swap removes them
-        atomic.remove(*guest.sockets, *map(beside, guest.listeners))
+        atomic.remove(*guest.sockets, guest.way_back, *map(beside, guest.listeners))
     for path in (Path(guest.status_path), Path(guest.status_path).with_suffix(".pid")):
         atomic.unreserve(path)

@@ -29,11 +29,12 @@ from virtcpr.model import (
     Result,
     Settled,
     Severity,
+    Trial,
 )
 from virtcpr.plan.batch.descriptors import needed, that_fit
 from virtcpr.plan.batch.forecast import refuse_long_blackouts, refuse_long_pauses
 from virtcpr.plan.decision import decide
-from virtcpr.plan.findings.table import DESCRIPTORS
+from virtcpr.plan.findings.table import DESCRIPTORS, PARKED_UNSURE
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer import Plan
@@ -55,7 +56,7 @@ class Move(Outcome):
         if request.unready and facts.qemu is not None and facts.qemu.handed_over:
             return cls(facts, result=Result.CURRENT)
         mode = moved_by(request)
-        decision = decide(facts, mode=mode, force=request.force, trying=request.trying)
+        decision = decide(facts, mode=mode, force=request.force, trying=request.trying, parked=request.parked)
         findings = () if decision.current else decision.reasons(mode)
         return cls(facts, findings, decision.verdict, plan=None if decision.verdict else decision.plan)
 
@@ -151,8 +152,17 @@ def planned(connection: Connection, request: Request, *, ping: bool = False) -> 
     refuse_long_blackouts(moves, request.max_blackout_s, history.blackouts(mode))
     _fit([move for move in moves if move.result is None], parallel(request))
     if request.rehearse:
-        rehearse_outcomes(pairs, mode, back=request.probation is not None)
+        rehearse_outcomes(pairs, mode, back=request.probation is not None, parked=request.parked)
+        if request.parked:
+            _refuse_unsure(moves)
     return moves
+
+
+def _refuse_unsure(moves: list[Move]) -> None:
+    """Parked, a guest needs a build that can be started again, which its twin shows."""
+    for move in moves:
+        if move.result is None and move.rehearsal is not None and move.rehearsal.trial is Trial.UNSURE:
+            move.end(Result.BLOCKED, PARKED_UNSURE.finding(move.facts.name, {"words": move.rehearsal.words}))
 
 
 def moved_by(request: Request) -> Mode:

@@ -7,8 +7,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,11 +37,20 @@ LAST_SECONDS = 5.0  # old is gone: new may have all of the guest, and not have l
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Spare:
+    """Parked: a process that waits, until a byte comes on ``go``, to become the build that the guest ran in.  It ends
+    if nobody has ``go`` any more."""
+
+    process: Process
+    go: int
+
+
 @dataclass
 class NewQemu:
     """The process that will take over, the descriptors held for it, and where its output in the domain's log begins.
 
-    ``go``: in mode live the pipe on which it waits before QEMU is executed; it ends if virtcpr does.
+    ``go``: in mode live, and parked, the pipe on which it waits before QEMU is executed; it ends if virtcpr does.
     """
 
     process: Process
@@ -51,9 +60,10 @@ class NewQemu:
     log: Path
     log_start: int
     go: int | None = None
+    spare: Spare | None = None
 
     def begin(self) -> None:
-        """Mode live: execute QEMU, which makes its devices at once."""
+        """Execute QEMU; in mode live it makes its devices at once."""
         assert self.go is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended: whoever connects to it will say so
             os.write(self.go, b"!")
@@ -82,10 +92,14 @@ class NewQemu:
         if self.go is not None:
             os.close(self.go)
             self.go = None
+        if self.spare is not None:
+            os.close(self.spare.go)
+            self.spare = None
 
 
 def spawn(plan: Plan) -> NewQemu:
-    """Start new QEMU and wait until it listens on the CPR channel; in mode live, until it waits for ``begin``.
+    """Start new QEMU and wait until it listens on the CPR channel; in mode live, and parked, until it waits for
+    ``begin``.
 
     Raises HostError, with QEMU's own words, if it doesn't; new is dead then, and nothing is left of it.
     """
@@ -110,13 +124,23 @@ def spawn(plan: Plan) -> NewQemu:
         taps = tuple((source, clone(source, kept)) for source in plan.taps)
         displays = tuple(clone(source, kept) for source in plan.displays)
         ports = tuple((source, clone(source, kept)) for source in plan.ports)
-        waits, go = os.pipe() if plan.mode is Mode.LIVE else (None, None)
-        if waits is not None and go is not None:
+
+        def gate() -> tuple[int, int]:
+            """A pipe on which a process waits: its end, and the one that is kept."""
+            waits, go = os.pipe()
             held.callback(os.close, waits)
             kept.callback(os.close, go)
+            return waits, go
+
+        waits, go = gate() if plan.mode is Mode.LIVE or plan.parked else (None, None)
         process = launch(Launch(plan.argv, plan.pid, plan.started, fds, go=waits))
+        spare = None
+        if plan.parked:
+            kept.callback(process.kill, END_SECONDS)
+            again, back = gate()
+            spare = Spare(_launch_spare(plan, old, fds, again), back)
         kept.pop_all()
-    new = NewQemu(process, taps, displays, ports, log, start, go)
+    new = NewQemu(process, taps, displays, ports, log, start, go, spare)
     try:
         if go is None:
             _await_listening(new, plan)
@@ -124,6 +148,22 @@ def spawn(plan: Plan) -> NewQemu:
         end(new, plan)
         raise
     return new
+
+
+def _launch_spare(plan: Plan, old: Process, fds: Mapping[int, int], waits: int) -> Process:
+    """The build that old runs, whose file may be gone from the disk.  Raises HostError."""
+    number = max(fds) + 1
+    try:
+        binary = os.open(old.path / "exe", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            atomic.remove(plan.guest.way_back)
+            os.symlink(f"/proc/self/fd/{number}", plan.guest.way_back)
+            order = Launch(plan.spare, plan.pid, plan.started, {**fds, number: binary}, what="the way back", go=waits)
+            return launch(replace(order, program=plan.guest.way_back))
+        finally:
+            os.close(binary)
+    except OSError as error:
+        raise HostError(f"{plan.name}: the build that it runs in can't be kept: {error}") from error
 
 
 def _listener(bound: Bound, olds: int, plan: Plan) -> int:

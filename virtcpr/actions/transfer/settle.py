@@ -6,18 +6,22 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
 from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import libvirt_record, ownership, place_threads, reconnect_check, settle_quarantined
+from virtcpr.actions.transfer.parked.kept import Kept
+from virtcpr.actions.transfer.parked.load import load
 from virtcpr.actions.transfer.resources import helpers, tcp_ports, vsock
 from virtcpr.domain import qmp, status
 from virtcpr.errors import HostError, QmpError, VirtcprError
 from virtcpr.host.files import atomic
 from virtcpr.host.network.tap import TapQueue
 from virtcpr.host.processes import oom, proc
+from virtcpr.host.processes.keeper import Keeper
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.wait import wait_until
@@ -31,6 +35,7 @@ log = logging.getLogger(__name__)
 
 STOPPED = ("paused", "prelaunch")
 LAUNCH_SECONDS = 1.0
+NOT_AGAIN = "the guest can't be started again from what was kept of it"
 
 
 class Settlement:
@@ -42,6 +47,7 @@ class Settlement:
         self.old = Process(record.entry.old_pid, record.entry.old_started)
         self.new = self._find_new()
         self._monitors: dict[Process, Monitor] = {}
+        self._kept: Kept | None = None
 
     def _find_new(self) -> Process | None:
         """The process that the journal names; if it was just being started, its command line tells which it is."""
@@ -59,7 +65,8 @@ class Settlement:
                 raise HostError(f"libvirt started the domain again, in process {third}; {self._processes()}")
             await self._connect()
             old, new = await self._look_at_old(), await self._look_at_new()
-            decided = verdict(entry.state, old, new)
+            self._look_at_keeper()
+            decided = verdict(entry.state, old, new, kept=self._kept is not None)
             if dry_run:
                 settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
             else:
@@ -71,6 +78,8 @@ class Settlement:
         finally:
             for monitor in self._monitors.values():
                 await monitor.close()
+            if self._kept is not None:
+                self._kept.close()
         outcome = Recovered(entry.name, entry.uuid, entry.state.value, old.value, new.value, settled, text)
         if settled is Settled.UNKNOWN and not dry_run and self._stranger() is None:
             return settle_quarantined.hold(outcome, Path(self.guest.status_path))
@@ -176,6 +185,11 @@ class Settlement:
         answer = qmp.obj(await monitor.execute("query-migrate"))
         return New.RECEIVED if qmp.text(answer.get("status")) == "completed" else New.INCOMING
 
+    def _look_at_keeper(self) -> None:
+        """Get what the keeper has, if there is one.  Raises HostError."""
+        if self.journal.entry.keeper is not None and (found := Keeper(Path(self.journal.entry.keeper)).fetch()):
+            self._kept = Kept.unpacked(*found)
+
     # Acting.
 
     async def _act(self, decided: Verdict) -> tuple[Settled, str]:
@@ -185,6 +199,8 @@ class Settlement:
                 return await self._back(reset=decided is Verdict.RESET and self.guest.runs)
             case Verdict.FORWARD:
                 return await self._forward()
+            case Verdict.REVIVE | Verdict.REVIVE_RESET:
+                return await self._revive(reset=decided is Verdict.REVIVE_RESET and self.guest.runs)
             case Verdict.LOST:
                 return await self._lost()
             case Verdict.NOTHING:
@@ -260,6 +276,11 @@ class Settlement:
         if new is None:
             self._record_blindly()
             return Settled.UNKNOWN, f"new QEMU (process {self.new.pid}) has the guest, and doesn't answer"
+        if self._kept is not None:  # old can't be asked any more where its threads were
+            notes += await place_threads.give(self._kept.places, self.new, new)
+        if self.journal.entry.reset and await query.run_state(new) in STOPPED:
+            await new.execute("system_reset")
+            await new.execute("cont")
         await ownership.run_new(self.guest, new)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
             self._give_back(self.new)
@@ -267,6 +288,38 @@ class Settlement:
         notes += await self._preflight(self.new, self.journal.entry.answers)
         self._done()
         return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+
+    async def _revive(self, *, reset: bool) -> tuple[Settled, str]:
+        """Old has ended, and new doesn't have the guest: the build that it ran in gets what the keeper has.
+
+        If this is interrupted, that process is new for the next recovery.
+        """
+        entry, kept = self.journal.entry, self._kept
+        assert kept is not None, "no verdict revives what isn't kept"
+        if entry.spare_pid is None or entry.spare_started is None:  # it was let go, and doesn't have the guest
+            return await self._lost(NOT_AGAIN)
+        await asyncio.to_thread(self._end_new)
+        self.new = spare = Process(entry.spare_pid, entry.spare_started)
+        self.guest = replace(self.guest, emulator="")  # as libvirt's record says
+        self.journal.write(
+            State.PARKED,
+            guest=self.guest,
+            new_pid=spare.pid,
+            new_started=spare.started,
+            spare_pid=None,
+            reset=reset or entry.reset,
+        )
+        try:
+            with suppress(BrokenPipeError):  # it has ended, which is seen next
+                os.write(kept.go, b"!")
+            self._monitors[spare] = await load(self.guest, kept, spare, f"{self.guest.name} (old QEMU again)")
+        except VirtcprError as error:  # after a reset most likely: what is kept is older than the RAM
+            return await self._lost(f"{NOT_AGAIN}: {error.message}")
+        _, text = await self._forward()
+        why = "; it was reset, because new QEMU had it and is gone" if self.journal.entry.reset else ""
+        does = "runs on" if self.guest.runs else "is suspended as before"
+        again = f"the guest {does} in the build that it ran in, started again (process {spare.pid}){why}"
+        return Settled.BACK, "; ".join([again, *text.split("; ")[1:]])
 
     async def _preflight(self, process: Process, expected: Answers | None) -> list[str]:
         """See that libvirt will take the guest in this process.  Returns harmless differences; raises HostError."""
@@ -287,6 +340,8 @@ class Settlement:
                 quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
 
     def _done(self) -> None:
+        if self.journal.entry.keeper is not None:  # and with it the process that waits for the way back
+            Keeper(Path(self.journal.entry.keeper)).end()
         quarantine.forget(self.journal.entry.uuid)
         self.journal.close()
 
@@ -297,7 +352,7 @@ class Settlement:
         change = status.Successor(self.new.pid, {})
         atomic.replace_durably(Path(self.guest.status_path), status.rewrite(libvirt_record.text(self.guest), change))
 
-    async def _lost(self) -> tuple[Settled, str]:
+    async def _lost(self, why: str = "both processes are gone, and the guest with them") -> tuple[Settled, str]:
         await asyncio.to_thread(helpers.end, self.guest.helpers)
         await asyncio.to_thread(self._end_new)
         if not await asyncio.to_thread(self.old.kill, ownership.END_SECONDS):
@@ -307,4 +362,4 @@ class Settlement:
             self.journal.entry.uuid, Path(self.guest.status_path)
         )  # libvirt cleans up after a guest that it finds dead
         self._done()
-        return Settled.LOST, "both processes are gone, and the guest with them; start it: virsh start"
+        return Settled.LOST, f"{why}; start it: virsh start"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from virtcpr.cli import completion, options
-from virtcpr.cli.options import AllOption, AnyDomain, UpgradeMode
+from virtcpr.cli.options import AllOption, AnyDomain, AvailableMode
 from virtcpr.cli.session import Output, OutputOption, Session
 from virtcpr.errors import UsageError
 from virtcpr.model import Candidates, CertifyReport
@@ -43,9 +43,9 @@ def certify(
         typer.Option("--defined", help="With --all: also domains that don't run, as libvirt would start them now."),
     ] = False,
     mode: Annotated[
-        UpgradeMode,
+        AvailableMode,
         typer.Option("--mode", help="How they would be moved; auto is the first mode that each is ready for."),
-    ] = UpgradeMode.AUTO,
+    ] = AvailableMode.AUTO,
     output: OutputOption = Output.TABLE,
 ) -> CertifyReport:
     """Find out whether guests could be moved to a QEMU that isn't installed, and back.

@@ -53,6 +53,18 @@ RESOURCE = Rule(
     "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
 )
 
+PARKED = Rule(
+    "parked", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "mode parked was never run with: {what}",
+    "move it without --mode parked, or restart the guest", "plan/parked.py",
+)
+
+PARKED_UNSURE = Rule(
+    "parked-unsure", (TRANSFER,), RUNNING, _told_by_the_plan,
+    "its twin couldn't be tried ({words}): nobody knows whether its build can be started again if new QEMU refuses it",
+    "move it without --mode parked, or restart the guest", "actions/rehearsal/trial.py",
+)
+
 DESCRIPTORS = Rule(
     "descriptors", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "virtcpr may have {limit} files open, and needs more to move this domain together with the others of the batch",
@@ -550,6 +562,8 @@ DRIFT = (
          "virtcpr/plan/findings/drift.py"),
     RESOURCE,
     DESCRIPTORS,
+    PARKED,
+    PARKED_UNSURE,
     LONG_PAUSE,
     LONG_BLACKOUT,
     VETOED,
