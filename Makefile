@@ -45,7 +45,7 @@ host: $(STAMP)
 
 # Again with the same kills: VIRTCPR_CHAOS_SEED=, which the run prints.
 chaos: $(STAMP) lab
-	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/recovery/test_chaos.py tests/lab/recovery/test_chaos_reboot.py tests/lab/recovery/test_blackout.py \
+	VIRTCPR_CHAOS=full $(RUN) -m pytest tests/lab/recovery/test_chaos.py tests/lab/recovery/test_chaos_parked.py tests/lab/recovery/test_chaos_reboot.py tests/lab/recovery/test_blackout.py \
 	    tests/lab/auto/test_by_itself.py tests/lab/reboot/test_save.py \
 	    $(patsubst %,tests/lab/transfer/test_%.py,helpers desktop ports passt live)
 	VIRTCPR_CHAOS=full $(RUN) -m pytest -m thorough tests/lab

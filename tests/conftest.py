@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.support.chaos_matrix import REBOOTS, SEEN
+from tests.lab.support.chaos_matrix import PARKED, REBOOTS, SEEN
 from tests.lab.support.machine import Lab, default_store
 
-MATRICES = (SEEN, REBOOTS)
+MATRICES = (SEEN, PARKED, REBOOTS)
 
 
 def _is_worker(config: pytest.Config) -> bool:

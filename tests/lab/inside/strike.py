@@ -28,6 +28,7 @@ from virtcpr.host.libvirt.daemon import DRIVER_PID
 from virtcpr.host.processes.proc import lock_owner
 
 JOURNALS = Path("/run/virtcpr/journal")
+KEPT = Path("/run/virtcpr/kept")
 HALT = Path(__file__).with_name("halt.py")
 UNITS = ("libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirtd.service")
 SLOWNESS = float(os.environ.get("SLOWNESS", "1"))  # how much longer than in the lab everything takes
@@ -47,6 +48,7 @@ class Order:
     ``victims``: of virtcpr, old, new, libvirtd, in the order of their deaths; ``start``: libvirt's daemon is started;
     ``both``: old QEMU is told to run, too, which nobody but a test ever does.
     ``then``: guardian, hook or recover settles it where virtcpr is killed; leave: virtcpr stands still for ever.
+    ``how``: more arguments of the upgrade.
     ``systemd``: False hides systemd from virtcpr.  ``deaf``: nobody reads what virtcpr and its guardian say.
     """
 
@@ -58,6 +60,7 @@ class Order:
     systemd: bool = True
     deaf: bool = False
     seed: int = 0
+    how: tuple[str, ...] = ()
 
 
 @dataclass
@@ -163,7 +166,7 @@ def upgrade(order: Order, emulator: str) -> subprocess.Popen[str]:
     """An upgrade to the other build that stands still at the moment, or, of a random one, one as it is."""
     other = next(one for one in order.emulators if one != emulator)
     program = [sys.executable, str(HALT), order.moment] if order.moment else ["virtcpr"]
-    arguments = ["upgrade", order.domain, "--emulator", other, "--yes", "-o", "json"]
+    arguments = ["upgrade", order.domain, "--emulator", other, "--yes", "-o", "json", *order.how]
     hidden = () if order.systemd else WITHOUT_SYSTEMD
     return subprocess.Popen(
         [*hidden, *program, *arguments],
@@ -200,7 +203,7 @@ def look_at_journal(seen: Seen) -> None:
     for path in JOURNALS.glob("*.json"):
         with contextlib.suppress(OSError, ValueError):
             entry = json.loads(path.read_text())
-            seen.journal = {name: entry[name] for name in ("state", "old_pid", "new_pid")}
+            seen.journal = {name: entry[name] for name in ("state", "old_pid", "new_pid", "spare_pid")}
 
 
 def await_random_moment(order: Order, virtcpr: subprocess.Popen[str]) -> None:
@@ -386,9 +389,9 @@ def ask(domain: Any, command: str) -> Any:
 
 
 def leftovers() -> list[str]:
-    found = [str(path) for path in JOURNALS.glob("*")]
+    found = [str(path) for path in (*JOURNALS.glob("*"), *KEPT.glob("*"))]
     for root in ("/var/lib/libvirt/qemu", "/run/libvirt/qemu"):
-        names = ("cpr.sock", "main.sock", "*.virtcpr")
+        names = ("cpr.sock", "main.sock", "qemu-system", "*.virtcpr")
         found += [str(path) for name in names for path in Path(root).rglob(name)]
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILD, REBUILT
-from tests.lab.support.chaos_moments import LOST, NEW, OLD, RESET
+from tests.lab.support.chaos_moments import AGAIN, LOST, NEW, OLD, RESET
 from tests.lab.support.client import LabCommandError, Witness, run, shell, virsh
 from tests.lab.support.guests import SMALL, Shape, lively
 from tests.paths import INSIDE
@@ -109,6 +109,8 @@ class Host:
         marks = self.assert_well()
         if now["pid"] == before["pid"]:
             return OLD if marks == 1 else RESET
+        if now["pid"] == seen["journal"].get("spare_pid"):
+            return AGAIN if marks == 1 else RESET
         assert marks == 1, seen
         assert now["pid"] == (seen["journal"].get("new_pid") or now["pid"]), seen
         return NEW

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.lab.support import chaos_moments_reboot
-from tests.lab.support.chaos_moments import LOST, MOMENTS, NEW, OLD, RESET
+from tests.lab.support import chaos_moments_parked, chaos_moments_reboot
+from tests.lab.support.chaos_moments import AGAIN, LOST, MOMENTS, NEW, OLD, RESET
 
-OUTCOMES = (OLD, NEW, RESET, LOST)
+OUTCOMES = (OLD, NEW, AGAIN, RESET, LOST)
 Told = tuple[list[tuple[tuple[str, str], str]], list[float], list[float], list[str]]
 
 
@@ -79,6 +79,13 @@ class Matrix:
 
 
 SEEN = Matrix()
+PARKED = Matrix(
+    chaos_moments_parked.MOMENTS,
+    legend=(
+        "old, new: who runs the guest; again: old's build, started again; reset: the same, from the beginning",
+        "lost: nobody had all of the guest, or what was kept of it didn't fit its RAM any more",
+    ),
+)
 REBOOTS = Matrix(
     chaos_moments_reboot.NAMES,
     legend=("old, new: who runs the guest; waits: it waited in its file, and restore let it go on; lost: by nature",),

@@ -31,6 +31,7 @@ MOMENTS = (
     ROLLED_BACK,
 )
 OLD, NEW, RESET, LOST = "old", "new", "reset", "lost"
+AGAIN = "again"  # the build that it ran in, in another process (a move that is parked)
 
 
 def since(moment: str, first: str) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from virtcpr.actions.monitor import precopy
+from virtcpr.actions.monitor.displays import show
 from virtcpr.actions.monitor.precopy import Copied
 from virtcpr.actions.transfer import guest_events
 from virtcpr.actions.transfer.handover import HandOver
@@ -107,7 +108,7 @@ class Copying(HandOver):
     async def _switch(self) -> None:
         old = there(self._old)
         await guest_events.as_planned(self.plan, old)
-        await self._show()
+        await show(there(self._new), self.new.displays)
         self._taps.note()
         self.journal.write(State.INCOMING, taps=self._taps.settings)
         self._paused_after = time.monotonic()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import cpr, query
+from virtcpr.actions.monitor.displays import show
 from virtcpr.actions.transfer import guest_events, libvirt_record, ownership, place_threads, reconnect_check, stale_fds
 from virtcpr.actions.transfer.new_qemu import unless_one_dies
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
@@ -190,20 +191,10 @@ class HandOver(WaysOut):
         self._taps.note()
         self.journal.write(State.MIGRATING, taps=self._taps.settings)
 
-    async def _show(self) -> None:
-        """Give new QEMU the display's sockets: until now only old has accepted viewers."""
-        new, names = there(self._new), []
-        for number, fd in enumerate(self.new.displays):
-            names.append(f"virtcpr-display{number}")
-            await new.execute("getfd", {"fdname": names[-1]}, fd=fd)
-        if names:
-            addresses = [{"type": "fd", "str": name} for name in names]
-            await new.execute("display-update", {"type": "vnc", "addresses": addresses})
-
     async def _incoming(self) -> None:
         # A guest that shuts itself down can be left alone until here.
         await guest_events.as_planned(self.plan, there(self._old))
-        await self._show()
+        await show(there(self._new), self.new.displays)  # until now only old has accepted viewers
         self._taps.note()  # since `connect` others were handed over, and the guest may have changed its taps
         self.journal.write(State.INCOMING, taps=self._taps.settings)
         self._taps.hand_over()

@@ -223,7 +223,7 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
     Raises what the action raises, or HostError that says which QEMU ended, with new QEMU's own words.
     """
     task = asyncio.ensure_future(action)
-    new_ends, old_ends = (asyncio.create_task(_end(process)) for process in (new.process, old))
+    new_ends, old_ends = (asyncio.create_task(until_ended(process)) for process in (new.process, old))
     try:
         await asyncio.wait((task, new_ends, old_ends), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -244,7 +244,7 @@ async def unless_one_dies(action: Coroutine[None, None, T], name: str, old: Proc
     raise HostError(f"{name}: new QEMU ended: {new.words() or 'no error in its log'}")
 
 
-async def _end(process: Process) -> None:
+async def until_ended(process: Process) -> None:
     """Return when it can't run any more: the kernel tells of its end only when its memory is gone, seconds later."""
     while process.alive():
         await asyncio.sleep(POLL)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import cpr, query
+from virtcpr.actions.monitor.displays import show
+from virtcpr.actions.transfer.new_qemu import until_ended
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
 from virtcpr.actions.transfer.parked.kept import Kept
 from virtcpr.errors import HostError
@@ -17,7 +19,6 @@ from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.guest import Guest
 
 START_SECONDS = 30.0  # from the CPR channel to the monitor: it makes the whole machine there
-POLL = 0.01  # s between two looks whether a process is alive
 T = TypeVar("T")
 
 
@@ -57,7 +58,7 @@ async def load(guest: Guest, kept: Kept, process: Process, name: str) -> Monitor
 
 async def _unless_it_dies(action: Coroutine[None, None, T], process: Process, name: str) -> T:
     """Await the action, but not beyond the process's end: another has its sockets, too, and doesn't answer there."""
-    task, watcher = asyncio.ensure_future(action), asyncio.create_task(_end(process))
+    task, watcher = asyncio.ensure_future(action), asyncio.create_task(until_ended(process))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -68,22 +69,6 @@ async def _unless_it_dies(action: Coroutine[None, None, T], process: Process, na
             waiting.cancel()
 
 
-async def _end(process: Process) -> None:
-    while process.alive():
-        await asyncio.sleep(POLL)
-
-
 def _monitor(guest: Guest) -> str:
     """Beside old QEMU's; where a killed virtcpr had come further, in its place."""
     return guest.new_monitor if Path(guest.new_monitor).exists() else guest.monitor
-
-
-async def show(monitor: Monitor, displays: tuple[int, ...]) -> None:
-    """Give it the VNC display's sockets."""
-    names = []
-    for number, fd in enumerate(displays):
-        names.append(f"virtcpr-display{number}")
-        await monitor.execute("getfd", {"fdname": names[-1]}, fd=fd)
-    if names:
-        addresses = [{"type": "fd", "str": name} for name in names]
-        await monitor.execute("display-update", {"type": "vnc", "addresses": addresses})
