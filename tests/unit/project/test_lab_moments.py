@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.support import chaos_moments, chaos_moments_reboot
+from tests.lab.support import chaos_moments, chaos_moments_parked, chaos_moments_reboot
 from tests.lab.support.chaos_moments import MOMENTS, since
 from virtcpr.plan.steps import State
 from virtcpr.plan.transfer_recovery import New, Old, Verdict, verdict
@@ -57,3 +57,34 @@ def test_it_expects_what_the_table_says(moment: str, killed: tuple[str, ...]) ->
         return
     told = {OUTCOMES[verdict(state(moment), old, new)] for old, new in processes(moment, victims)}
     assert told == chaos_moments.owners(moment, victims)
+
+
+KEPT = {
+    **OUTCOMES,
+    Verdict.REVIVE: chaos_moments.AGAIN,
+    Verdict.REVIVE_RESET: chaos_moments.RESET,  # or lost, if QEMU notices that it doesn't fit the RAM
+}
+
+
+@pytest.mark.parametrize("killed", [(), ("old",), ("new",)])
+@pytest.mark.parametrize("moment", [m for m in chaos_moments_parked.MOMENTS if m.startswith("journal ")][:-1])
+def test_parked_it_expects_what_the_table_says(moment: str, killed: tuple[str, ...]) -> None:
+    if not set(killed) <= chaos_moments_parked.alive(moment):
+        return
+    since = chaos_moments_parked.since
+    there = chaos_moments_parked.alive(moment) - set(killed)
+    old = Old.POSTMIGRATE if since(moment, "journal parked") else Old.RUNNING
+    new = (
+        New.RUNNING
+        if since(moment, "journal running")
+        else New.RECEIVED
+        if since(moment, "journal received")
+        else New.SILENT
+    )
+    told = verdict(
+        State(moment.removeprefix("journal ")),
+        old if "old" in there else Old.GONE,
+        new if "new" in there else New.GONE,
+        kept=since(moment, "journal parked"),
+    )
+    assert KEPT[told] in chaos_moments_parked.owners(moment, frozenset(("virtcpr", *killed)))
