@@ -276,18 +276,24 @@ class Settlement:
         if new is None:
             self._record_blindly()
             return Settled.UNKNOWN, f"new QEMU (process {self.new.pid}) has the guest, and doesn't answer"
+        notes += await self._run_new(self.new, new)
+        return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+
+    async def _run_new(self, process: Process, new: Monitor) -> list[str]:
+        """Old has ended: let new run the guest, and libvirt find it there.  Returns what isn't as it was."""
+        notes = list[str]()
         if self._kept is not None:  # old can't be asked any more where its threads were
-            notes += await place_threads.give(self._kept.places, self.new, new)
+            notes += await place_threads.give(self._kept.places, process, new)
         if self.journal.entry.reset and await query.run_state(new) in STOPPED:
             await new.execute("system_reset")
             await new.execute("cont")
         await ownership.run_new(self.guest, new)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
-            self._give_back(self.new)
-        await libvirt_record.write(self.guest, new, self.new)
-        notes += await self._preflight(self.new, self.journal.entry.answers)
+            self._give_back(process)
+        await libvirt_record.write(self.guest, new, process)
+        notes += await self._preflight(process, self.journal.entry.answers)
         self._done()
-        return Settled.FORWARD, "; ".join([f"the guest runs in new QEMU (process {self.new.pid})", *notes])
+        return notes
 
     async def _revive(self, *, reset: bool) -> tuple[Settled, str]:
         """Old has ended, and new doesn't have the guest: the build that it ran in gets what the keeper has.
@@ -312,14 +318,16 @@ class Settlement:
         try:
             with suppress(BrokenPipeError):  # it has ended, which is seen next
                 os.write(kept.go, b"!")
-            self._monitors[spare] = await load(self.guest, kept, spare, f"{self.guest.name} (old QEMU again)")
+            monitor = await load(self.guest, kept, spare, f"{self.guest.name} (old QEMU again)")
         except VirtcprError as error:  # after a reset most likely: what is kept is older than the RAM
             return await self._lost(f"{NOT_AGAIN}: {error.message}")
-        _, text = await self._forward()
+        self._monitors[spare] = monitor
+        oom.give(spare, entry.oom_score_adj)
+        notes = await self._run_new(spare, monitor)
         why = "; it was reset, because new QEMU had it and is gone" if self.journal.entry.reset else ""
         does = "runs on" if self.guest.runs else "is suspended as before"
         again = f"the guest {does} in the build that it ran in, started again (process {spare.pid}){why}"
-        return Settled.BACK, "; ".join([again, *text.split("; ")[1:]])
+        return Settled.BACK, "; ".join([again, *notes])
 
     async def _preflight(self, process: Process, expected: Answers | None) -> list[str]:
         """See that libvirt will take the guest in this process.  Returns harmless differences; raises HostError."""

@@ -34,6 +34,7 @@ DIRECTORY = RUN_DIR / "kept"
 MOST = 200  # descriptors a message; Linux passes 253 (SCM_MAX_FD)
 START_SECONDS = 20.0
 ANSWER_SECONDS = 5.0
+NEVER_KILLED = "-1000"  # if memory runs out (proc(5), oom_score_adj)
 READY = b"ready"
 FETCH, END, KEPT, NOTHING = b"fetch", b"end", b"kept", b"nothing"
 
@@ -127,7 +128,6 @@ def _unit(command: list[str], name: str) -> None:
         "--property=Type=notify",
         "--property=NotifyAccess=main",
         "--property=SyslogIdentifier=virtcpr",
-        "--property=OOMScoreAdjust=-1000",  # the guest is here, and nowhere else
         f"--property=TimeoutStartSec={START_SECONDS:g}",
     ]
     describe = "--description=virtcpr: keeps a guest that no QEMU has"
@@ -223,6 +223,8 @@ class _Server:
 
 def main(path: str) -> None:
     os.umask(0o077)
+    with suppress(OSError):  # the guest is here, and nowhere else; without root it can't be spared
+        Path("/proc/self/oom_score_adj").write_text(NEVER_KILLED)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

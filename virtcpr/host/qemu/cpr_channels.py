@@ -88,10 +88,15 @@ class Channels:
         return channel
 
     async def _in_thread(self, what: str, receive: Callable[[], T]) -> T:
+        """If this is cancelled, wait for it: its sockets are about to be closed."""
+        receiving = asyncio.ensure_future(asyncio.to_thread(receive))
         try:
-            return await asyncio.to_thread(receive)
+            return await asyncio.shield(receiving)
         except OSError as error:
             raise HostError(f"old QEMU didn't {what}: {error}") from error
+        except asyncio.CancelledError:
+            await asyncio.wait([receiving])
+            raise
 
     def close(self) -> None:
         """New QEMU listens in the same places: whoever looks for it must not find this."""
