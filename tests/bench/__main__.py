@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bench import commands, copies, desktop, live, many, reboot, results, single, sizes
+from tests.bench import commands, copies, desktop, live, many, parked, reboot, results, single, sizes
 from tests.bench.figures import Item, Row
 from tests.lab.support.builds import REBUILD
 from tests.lab.support.client import LabCommandError, run
@@ -30,6 +30,7 @@ PARTS: Mapping[str, Callable[[], Iterator[Item]]] = {
     "copies": copies.rows,
     "desktop": desktop.rows,
     "live": live.rows,
+    "parked": parked.rows,
     **{f"idle-{count}": partial(many.rows, count, busy=False) for count in many.COUNTS},
     **{f"busy-{count}": partial(many.rows, count, busy=True) for count in many.COUNTS},
     "commands": commands.rows,

@@ -50,17 +50,17 @@ def other_build(name: str) -> str:
     return EMULATOR if f"<emulator>{REBUILT}<" in client.virsh("dumpxml", name) else REBUILT
 
 
-def upgrade(name: str) -> Any:
+def upgrade(name: str, *how: str) -> Any:
     """Move a guest to the other of the two builds; virtcpr's report."""
-    report = client.upgrade(name, "--emulator", other_build(name))
+    report = client.upgrade(name, "--emulator", other_build(name), *how)
     if report["exit_code"] != 0:
         raise LabError(f"virtcpr failed: {json.dumps(report)}")
     return report
 
 
-def moved(name: str) -> float:
+def moved(name: str, *how: str) -> float:
     """The pause of a guest that is moved alone, by QEMU's events, ms."""
-    return float(upgrade(name)["domains"][0]["pause_ms"])
+    return float(upgrade(name, *how)["domains"][0]["pause_ms"])
 
 
 @dataclass(frozen=True)
