@@ -49,7 +49,7 @@ def owners(moment: str, victims: frozenset[str]) -> set[str]:
     if "new" in victims:
         if since(moment, "before record"):  # nothing is kept any more
             return {LOST} if since(moment, "before preflight") else {RESET, LOST}
-        if since(moment, "journal running"):  # what is kept doesn't fit the RAM any more, which QEMU may notice
+        if since(moment, "before place"):  # what is kept doesn't fit the RAM any more, which QEMU may notice
             return {RESET, LOST}
         # virtcpr can't know whether a `cont` that wasn't answered was heeded.
         may_run = "journal committing" if "virtcpr" in victims else "before commit"
