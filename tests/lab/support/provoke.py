@@ -86,11 +86,9 @@ def rehearsed() -> str:
     return str(planned["domains"][0]["rehearsal"]["verdict"])
 
 
-def killed_at(step: str, *more: str) -> int:
+def killed_at(step: str, *more: str, kill: str = "kill -9 $PPID") -> int:
     """virtcpr is killed there, and the guardian has settled it; the one process that runs the guest."""
-    killed = virtcpr(
-        "upgrade", NAME, *_by(more), "--yes", "--force", "--no-rehearse", *more, at={step: "kill -9 $PPID"}
-    )
+    killed = virtcpr("upgrade", NAME, *_by(more), "--yes", "--force", "--no-rehearse", *more, at={step: kill})
     assert killed.code != 0
     await_guardian()
     return int(run("pgrep", "qemu-system").out)

@@ -104,7 +104,7 @@ def mirror_groups(pairs: list[tuple[int, int]]) -> list[str]:
 
 
 async def lead_machine(old: Process, new: Process) -> list[str]:
-    """Make new the leader of the machine that systemd-machined knows; what couldn't be done.  Both must be alive."""
+    """Make new, which must be alive, the leader of the machine that systemd-machined knows; what couldn't be done."""
     try:
         await asyncio.to_thread(machined.follow, old.pid, new.pid)
     except HostError as error:

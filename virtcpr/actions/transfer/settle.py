@@ -271,7 +271,6 @@ class Settlement:
         notes = []
         if old is not None and new is not None:
             notes += (await place_threads.place((self.old, old), (self.new, new))).problems
-            notes += await place_threads.lead_machine(self.old, self.new)
         await asyncio.to_thread(ownership.end_old, self.guest, self.old)
         if new is None:
             self._record_blindly()
@@ -288,6 +287,7 @@ class Settlement:
             await new.execute("system_reset")
             await new.execute("cont")
         await ownership.run_new(self.guest, new)
+        notes += await place_threads.lead_machine(self.old, process)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
             self._give_back(process)
         await libvirt_record.write(self.guest, new, process)

@@ -20,22 +20,23 @@ PROPERTIES = ("Name", "Id", "Service", "Class", "RootDirectory", "NetworkInterfa
 
 
 def follow(old: int, new: int) -> bool:
-    """Make process ``new`` the leader of the machine that ``old`` leads; returns whether there was such a machine.
+    """Make process ``new`` the leader of its machine if ``old`` leads it, or one that has ended; whether that was so.
 
-    Both must be alive and in the machine's cgroup: machined takes the unit from there.  Raises HostError; then the
+    ``new`` must be alive and in the machine's cgroup: machined takes the unit from there.  Raises HostError; then the
     machine may be unregistered, and is only missing in machinectl.
     """
     if not MACHINES.is_dir() or not any(MACHINES.iterdir()):
         return False
     try:
-        machine = json.loads(_manager("GetMachineByPID", "u", str(old)))["data"][0]
+        machine = json.loads(_manager("GetMachineByPID", "u", str(new)))["data"][0]
     except HostError:
         return False  # none of the machines is this guest
     try:
         properties = _properties(machine)
     except (KeyError, ValueError, TypeError) as error:
         raise HostError(f"systemd-machined's answer can't be understood: {error}") from error
-    if properties["Leader"] != old:
+    leader = properties["Leader"]
+    if leader != old and Path(f"/proc/{leader}").exists():
         return False
     _manager("UnregisterMachine", "s", properties["Name"])
     _manager(

@@ -108,7 +108,6 @@ class Parked(HandOver):
     async def _end_old(self) -> None:
         self._refuse_dead()
         self.interruptible = False
-        self.warnings += await place_threads.lead_machine(self.old, self.new.process)
         self._gone = True
         await asyncio.to_thread(ownership.end_old, self.plan.guest, self.old)
 
@@ -145,6 +144,7 @@ class Parked(HandOver):
 
     async def _place_noted(self) -> None:
         self.warnings += await place_threads.give(self._places, self.new.process, there(self._new))
+        self.warnings += await place_threads.lead_machine(self.old, self.new.process)
 
     async def _record(self) -> None:
         self._end_spare()  # libvirt must not find two processes with one monitor
