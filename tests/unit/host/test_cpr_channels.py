@@ -110,6 +110,19 @@ def test_what_was_received_is_sent_as_it_came(paths: tuple[str, str]) -> None:
     os.close(stored)
 
 
+def test_one_that_reads_no_more(paths: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest is paused: somebody else has to get it."""
+    monkeypatch.setattr(cpr_channels, "STALL_SECONDS", 0.1)
+    stored = os.memfd_create("state")
+    os.write(stored, bytes(10_000_000))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(paths[1])
+        listener.listen()
+        with pytest.raises(HostError, match="QEMU doesn't take the guest's state: timed out"):
+            send_state(paths[1], stored, lambda: True)
+    os.close(stored)
+
+
 def test_one_that_has_ended(paths: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpr_channels, "READY_SECONDS", 0.05)
     with pytest.raises(HostError, match=r"QEMU doesn't open .*cpr\.sock: No such file"):

@@ -23,13 +23,14 @@ from virtcpr.host.network.tap import TapQueue
 from virtcpr.host.processes import oom, proc
 from virtcpr.host.processes.keeper import Keeper
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.launch import waits
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import BEFORE, RUNNING_IN_OLD, New, Old, Verdict, verdict
+from virtcpr.plan.transfer_recovery import BEFORE, RUNNING_IN_OLD, UNDER_WAY, New, Old, Verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Settlement:
         """Where their monitors are.  Before `migrate` new has none: don't wait for its greeting."""
         old, new = self.guest.monitor, self.guest.new_monitor
         if self.journal.entry.state in BEFORE:
+            return [old]
+        if self.new is not None and waits(self.new):  # parked: it isn't a QEMU yet
             return [old]
         # Renamed by now, or new has a copy of old's socket, which takes one client of each.
         return [old, new] if Path(new).exists() and new != old else [old] * alive
@@ -283,6 +286,8 @@ class Settlement:
         notes = list[str]()
         if self._kept is not None:  # old can't be asked any more where its threads were
             notes += await place_threads.give(self._kept.places, process, new)
+            if self.guest.runs and self.journal.entry.state in UNDER_WAY:  # from here on what is kept is too old
+                self.journal.write(State.COMMITTING)
         if self.journal.entry.reset and await query.run_state(new) in STOPPED:
             await new.execute("system_reset")
             await new.execute("cont")
@@ -302,27 +307,32 @@ class Settlement:
         """
         entry, kept = self.journal.entry, self._kept
         assert kept is not None, "no verdict revives what isn't kept"
-        if entry.spare_pid is None or entry.spare_started is None:  # it was let go, and doesn't have the guest
+        assert entry.spare_pid is not None
+        assert entry.spare_started is not None
+        spare = Process(entry.spare_pid, entry.spare_started)
+        if not waits(spare):  # it was let go, and doesn't have the guest
             return await self._lost(NOT_AGAIN)
-        await asyncio.to_thread(self._end_new)
-        self.new = spare = Process(entry.spare_pid, entry.spare_started)
+        if self.new != spare:
+            await asyncio.to_thread(self._end_new)
+        if not await asyncio.to_thread(self.old.goes, ownership.END_SECONDS):
+            raise HostError(f"old QEMU (process {self.old.pid}) was killed, and isn't gone")
+        self.new = spare
         self.guest = replace(self.guest, emulator="")  # as libvirt's record says
         self.journal.write(
             State.PARKED,
             guest=self.guest,
             new_pid=spare.pid,
             new_started=spare.started,
-            spare_pid=None,
             reset=reset or entry.reset,
         )
+        oom.give(spare, entry.oom_score_adj)
         try:
             with suppress(BrokenPipeError):  # it has ended, which is seen next
                 os.write(kept.go, b"!")
             monitor = await load(self.guest, kept, spare, f"{self.guest.name} (old QEMU again)")
-        except VirtcprError as error:  # after a reset most likely: what is kept is older than the RAM
-            return await self._lost(f"{NOT_AGAIN}: {error.message}")
+        except (VirtcprError, OSError) as error:  # after a reset most likely: what is kept is older than the RAM
+            return await self._lost(f"{NOT_AGAIN}: {error}")
         self._monitors[spare] = monitor
-        oom.give(spare, entry.oom_score_adj)
         notes = await self._run_new(spare, monitor)
         why = "; it was reset, because new QEMU had it and is gone" if self.journal.entry.reset else ""
         does = "runs on" if self.guest.runs else "is suspended as before"

@@ -192,7 +192,10 @@ class _Server:
     def serve(self) -> None:
         """Until it is told to end, or nobody needs it any more."""
         while True:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(START_SECONDS)
+            if not ready and self._lease is None:  # whoever started it has ended
+                return
+            for key, _ in ready:
                 if key.fileobj is self._listener:
                     channel, _ = self._listener.accept()
                     channel.settimeout(ANSWER_SECONDS)

@@ -22,6 +22,7 @@ from virtcpr.host.qemu import listeners
 SIZE = 1 << 20  # bytes that are read at a time
 MOST = 253  # descriptors of one message (Linux, SCM_MAX_FD)
 READY_SECONDS = 30.0  # QEMU opens the channel as it begins
+STALL_SECONDS = 10.0  # QEMU reads on, while the guest is paused
 POLL = 0.002
 T = TypeVar("T")
 
@@ -55,11 +56,16 @@ class Channels:
     def _ram(self) -> tuple[Part, ...]:
         self._cpr = self._accept(0)
         parts = list[Part]()
-        while True:
-            data, fds, _, _ = socket.recv_fds(self._cpr, SIZE, MOST, socket.MSG_CMSG_CLOEXEC)
-            if not data:
-                return tuple(parts)
-            parts.append(Part(data, tuple(fds)))
+        try:
+            while True:
+                data, fds, _, _ = socket.recv_fds(self._cpr, SIZE, MOST, socket.MSG_CMSG_CLOEXEC)
+                if not data:
+                    return tuple(parts)
+                parts.append(Part(data, tuple(fds)))
+        except BaseException:
+            for part in parts:
+                part.close()
+            raise
 
     def hang_up(self) -> None:
         """Old QEMU pauses its guest now."""
@@ -126,9 +132,10 @@ def send_state(path: str, stored: int, alive: Callable[[], bool]) -> None:
     """Send the main channel, from a memfd.  Raises HostError."""
     with _connect(path, alive) as channel:
         try:
-            size, sent = os.fstat(stored).st_size, 0
-            while sent < size:
-                sent += os.sendfile(channel.fileno(), stored, sent, size - sent)
+            sent = 0
+            while data := os.pread(stored, SIZE, sent):
+                channel.sendall(data)
+                sent += len(data)
         except OSError as error:
             raise HostError(f"QEMU doesn't take the guest's state: {error}") from error
 
@@ -140,6 +147,7 @@ def _connect(path: str, alive: Callable[[], bool]) -> socket.socket:
     while True:
         try:
             channel.connect(path)
+            channel.settimeout(STALL_SECONDS)
             return channel
         except OSError as error:
             if not alive() or time.monotonic() > deadline:

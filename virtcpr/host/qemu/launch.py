@@ -27,6 +27,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.cgroup import hierarchy
 from virtcpr.host.system.wait import readable
 
+MODULE = "virtcpr.host.qemu.launch"
 CLONE_NEWNS = 0x00020000
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
 CAPABILITY_VERSION_3 = 0x20080522
@@ -79,7 +80,7 @@ def begin(order: Launch) -> int:
     """The same of a program that goes to the background: its pid, which may be gone already.  Raises HostError."""
     reader, writer = os.pipe()
     passed = (*order.fds.values(), writer, *(() if order.go is None else (order.go,)))
-    command = [sys.executable, "-I", "-m", "virtcpr.host.qemu.launch", json.dumps(asdict(order)), str(writer)]
+    command = [sys.executable, "-I", "-m", MODULE, json.dumps(asdict(order)), str(writer)]
     try:
         starter = subprocess.Popen(
             command,
@@ -101,6 +102,14 @@ def begin(order: Launch) -> int:
         last = words.decode(errors="replace").strip().splitlines()
         raise HostError(f"{order.what} couldn't be started: {last[-1] if last else 'the launcher ended'}")
     return int(pid)
+
+
+def waits(process: Process) -> bool:
+    """Whether it waits for its ``go`` still: it hasn't become the file that is to be run."""
+    try:
+        return MODULE.encode() in (process.path / "cmdline").read_bytes().split(b"\0") and process.alive()
+    except OSError:
+        return False
 
 
 def _end_with_children(starter: subprocess.Popen[bytes]) -> None:

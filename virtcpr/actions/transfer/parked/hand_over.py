@@ -24,6 +24,7 @@ from virtcpr.domain import status
 from virtcpr.errors import SETTLE, HostError, Unsettled
 from virtcpr.host.processes import keeper, oom
 from virtcpr.host.processes.keeper import Keeper
+from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.cpr_channels import Channels, Part
 from virtcpr.plan import reconnect
 from virtcpr.plan.steps import PARK, SETTLE_IN, TAKE, State, Step
@@ -39,6 +40,7 @@ class Parked(HandOver):
     _ram: tuple[Part, ...] = ()
     _kept: Kept | None = None
     _places = place_threads.Places({}, {})
+    _put = False  # the keeper may have the guest
     _gone = False  # old QEMU is ended, or about to be
 
     @property
@@ -93,23 +95,33 @@ class Parked(HandOver):
         channels.close()
         self._channels = None
         note, fds, made = self._kept.packed()
+        self._put = True
         try:
             self._keeper.put(note, fds)
         finally:
             for fd in made:
                 os.close(fd)
 
+    def _waiting(self) -> tuple[Process, Process]:
+        """New QEMU, and the build that the guest runs in, before they are QEMUs."""
+        assert self.new.spare is not None
+        return self.new.process, self.new.spare.process
+
     def _refuse_dead(self) -> None:
         """Nobody talks to them yet, so nobody notices if one has ended.  Raises HostError."""
-        assert self.new.spare is not None
-        if not self.new.process.alive() or not self.new.spare.process.alive():
+        if not all(process.alive() for process in self._waiting()):
             raise HostError(f"{self.plan.name}: a process that waits for the guest has ended")
 
     async def _end_old(self) -> None:
         self._refuse_dead()
         self.interruptible = False
         self._gone = True
+        for process in self._waiting():  # they have the guest from here on, if memory runs out
+            oom.give(process, self.journal.entry.oom_score_adj)
         await asyncio.to_thread(ownership.end_old, self.plan.guest, self.old)
+        # Its devices are free when all of it is gone: a big guest's process is there for seconds still.
+        if not await asyncio.to_thread(self.old.goes, END_SECONDS):
+            raise HostError(f"{self.plan.name}: old QEMU (process {self.old.pid}) was killed, and isn't gone")
 
     async def _load(self) -> None:
         assert self._kept is not None
@@ -118,16 +130,16 @@ class Parked(HandOver):
             name = f"{self.plan.name} (new QEMU)"
             self._new = await load(self.plan.guest, self._kept, self.new.process, name)
         except Refused as error:
-            self.refusal = error.message
             raise HostError(
                 f"{self.plan.name}: new QEMU can't load the guest: {error.message}", hint=REFUSED
             ) from error
-        self.journal.write(State.RECEIVED)
         answers = await reconnect_check.ask(self._new, self.new.process)
         if differing := reconnect.compare(self._expected or {}, answers):
+            await asyncio.to_thread(self.new.process.kill, END_SECONDS)  # else settling would let it run the guest
             raise HostError(
                 f"{self.plan.name}: new QEMU isn't the machine that libvirt expects: {reconnect.words(differing)}"
             )
+        self.journal.write(State.RECEIVED)
         state = await query.run_state(self._new)
         if self.plan.runs and state in guest_events.OWN_STOPS:
             self.stopped = state
@@ -135,7 +147,6 @@ class Parked(HandOver):
 
     async def _commit(self) -> None:
         new = there(self._new)
-        oom.give(self.new.process, self.journal.entry.oom_score_adj)
         if not self.plan.runs or self.stopped is not None:
             return
         await new.execute("cont")
@@ -158,15 +169,13 @@ class Parked(HandOver):
     # The ways out.
 
     async def leave(self, step: Step, cause: BaseException) -> None:
-        if not self._gone:
+        if not self._gone and (self.old.alive() or not self._put):
             await super().leave(step, cause)
             return
         self.interruptible = False
         words = self.new.words()
         await self.close()
         said = f"; QEMU said: {words}" if words else ""
-        if self.refusal is not None:
-            self.refusal += said
         raise Unsettled(
             f"{self.plan.name}: '{step.name}' failed after old QEMU had ended: {cause}{said}", hint=SETTLE
         ) from cause

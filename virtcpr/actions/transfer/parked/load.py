@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TypeVar
@@ -12,13 +13,14 @@ from virtcpr.actions.monitor.displays import show
 from virtcpr.actions.transfer.new_qemu import until_ended
 from virtcpr.actions.transfer.ownership import ANSWER_SECONDS, MOVE_SECONDS
 from virtcpr.actions.transfer.parked.kept import Kept
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.cpr_channels import send_ram, send_state
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.guest import Guest
 
 START_SECONDS = 30.0  # from the CPR channel to the monitor: it makes the whole machine there
+POLL = 0.02
 T = TypeVar("T")
 
 
@@ -34,8 +36,7 @@ async def load(guest: Guest, kept: Kept, process: Process, name: str) -> Monitor
     cpr_socket, main_socket = guest.sockets
     channel = await asyncio.to_thread(send_ram, cpr_socket, kept.ram, process.alive)
     try:
-        connecting = Monitor.connect(_monitor(guest), name, timeout=START_SECONDS)
-        monitor = await _unless_it_dies(connecting, process, name)
+        monitor = await _unless_it_dies(_connected(_monitor(guest), name), process, name)
     finally:
         channel.close()
     try:
@@ -54,6 +55,22 @@ async def load(guest: Guest, kept: Kept, process: Process, name: str) -> Monitor
         await monitor.close()
         raise
     return monitor
+
+
+async def _connected(path: str, name: str) -> Monitor:
+    """Raises QmpError if nobody answers.
+
+    Whoever wanted another process on the same socket, which ended before it accepted, has its place in the queue still:
+    while that is full, Linux refuses.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await Monitor.connect(path, name, timeout=max(deadline - time.monotonic(), POLL))
+        except QmpError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(POLL)
 
 
 async def _unless_it_dies(action: Coroutine[None, None, T], process: Process, name: str) -> T:
