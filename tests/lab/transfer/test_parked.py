@@ -256,6 +256,40 @@ def test_recovery_says_so_before_it_lets_new_qemu_run(guest: provoke.Guest) -> N
     assert_nothing_kept()
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_kept_never_runs_after_libvirt_has_started_the_domain_again(guest: provoke.Guest, ended: bool) -> None:
+    """Nobody settled it before the daemon started, without virtcpr's hook: the disks are newer than what is kept."""
+    guest.is_watched()
+    run("virtcpr", "hooks", "remove")
+    done = provoke.virtcpr(
+        "upgrade", NAME, *PARKED, "--yes", "--no-rehearse", "--emulator", provoke.other(),
+        at={"load": f"{NO_GUARDIAN}; kill -9 $PPID"},
+    )  # fmt: skip
+    assert done.code != 0
+    # Else virtlogd keeps libvirt from it: the domain's log is open still.
+    shell("cp /etc/libvirt/qemu.conf /root/; echo 'stdio_handler = \"file\"' >> /etc/libvirt/qemu.conf")
+    try:
+        run("systemctl", "start", "libvirtd.socket", "libvirtd.service")
+        virsh("start", NAME)
+    finally:
+        run("mv", "/root/qemu.conf", "/etc/libvirt/")
+    process = client.pid(NAME)
+    if ended:
+        virsh("destroy", NAME)
+
+    settled = run("virtcpr", "recover", "--all", check=False)
+
+    assert "lost" in settled.out, settled
+    if ended:
+        assert "libvirt has given the guest up" in settled.out
+        guest.assert_ended()
+    else:
+        assert f"libvirt started the domain again, in process {process}" in settled.out
+        assert client.pid(NAME) == process
+    guest.assert_well(guest.is_watched())
+    assert_nothing_kept()
+
+
 def test_what_was_never_run_is_refused(guest: provoke.Guest) -> None:
     """Here a websocket, whose port new QEMU binds itself."""
     shape = replace(DATABASE, name="websocket", number=31)

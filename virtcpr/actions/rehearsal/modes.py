@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Protocol
 
 from virtcpr.actions.monitor import cpr, precopy, query, reboot
@@ -82,29 +83,28 @@ class Parked(Transfer):
             raise QmpError("new QEMU didn't come up")
         sockets = self._place.path("kept-cpr.sock"), self._place.path("kept-main.sock")
         channels = Channels(*sockets, self._place.path("."), timeout)
-        try:
-            await cpr.migrate(old, *sockets)
-            ram = await channels.ram()
-            channels.hang_up()
-            state = await channels.state()
-        except HostError as error:
-            raise QmpError(error.message) from error
-        finally:
+        with ExitStack() as stack:
+            stack.callback(channels.close)
+            try:
+                await cpr.migrate(old, *sockets)
+                ram = await channels.ram()
+                for part in ram:
+                    stack.callback(part.close)
+                channels.hang_up()
+                state = await channels.state()
+                stack.callback(os.close, state)
+            except HostError as error:
+                raise QmpError(error.message) from error
             channels.close()
-        try:
             if await old.migration_end(timeout) != "completed":
                 raise HostError(await cpr.reason(old))
             await self._load(ram, state, after, timeout)
-        finally:
-            os.close(state)
-            for part in ram:
-                part.close()
 
     async def _load(self, ram: tuple[Part, ...], state: int, after: Scratch, timeout: float) -> None:
         try:
             channel = await asyncio.to_thread(send_ram, self._cpr, ram, lambda: True)
-            new = await after.monitor(timeout)
-            channel.close()
+            with closing(channel):
+                new = await after.monitor(timeout)
             await query.set_capabilities(new, {"events": True})
             await cpr.incoming(new, self._main)
             await asyncio.to_thread(send_state, self._main, state, lambda: True)

@@ -23,7 +23,7 @@ from virtcpr.host.network.tap import TapQueue
 from virtcpr.host.processes import oom, proc
 from virtcpr.host.processes.keeper import Keeper
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.launch import waits
+from virtcpr.host.qemu import launch
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Recovered, Settled
@@ -62,13 +62,16 @@ class Settlement:
         entry = self.journal.entry
         old, new = Old.SILENT, New.SILENT
         try:
-            if (third := self._stranger()) is not None:
+            third = self._stranger()
+            if third is not None and (self._is_anywhere() or dry_run):
                 raise HostError(f"libvirt started the domain again, in process {third}; {self._processes()}")
             await self._connect()
             old, new = await self._look_at_old(), await self._look_at_new()
             self._look_at_keeper()
             decided = verdict(entry.state, old, new, kept=self._kept is not None)
-            if dry_run:
+            if third is not None:
+                settled, text = self._give_up(third)
+            elif dry_run:
                 settled, text = Settled.PENDING, f"as it looks now: {decided.value}"
             else:
                 settled, text = await self._act(decided)
@@ -106,8 +109,9 @@ class Settlement:
         return Recovered(entry.name, entry.uuid, entry.state.value, "", "", settled, text)
 
     def _stranger(self) -> int | None:
-        """A third process in which libvirt runs the domain, started although the guest may run in another."""
-        if not self.old.alive() and (self.new is None or not self.new.alive()):
+        """A third process in which libvirt runs the domain, started although the guest may run in another, or a keeper
+        has it."""
+        if not self._is_anywhere() and self.journal.entry.keeper is None:
             return None
         try:
             pid = status.read(atomic.read_text(Path(self.guest.status_path))).pid
@@ -115,6 +119,10 @@ class Settlement:
             return pid if not known and Process.of(pid).alive() else None
         except (VirtcprError, ValueError):
             return None
+
+    def _is_anywhere(self) -> bool:
+        """Whether one of the two processes may have the guest; one that waits to become QEMU hasn't."""
+        return self.old.alive() or (self.new is not None and self.new.alive() and not launch.waits(self.new))
 
     # Looking.
 
@@ -143,7 +151,7 @@ class Settlement:
         old, new = self.guest.monitor, self.guest.new_monitor
         if self.journal.entry.state in BEFORE:
             return [old]
-        if self.new is not None and waits(self.new):  # parked: it isn't a QEMU yet
+        if self.new is not None and launch.waits(self.new):  # parked: it isn't a QEMU yet
             return [old]
         # Renamed by now, or new has a copy of old's socket, which takes one client of each.
         return [old, new] if Path(new).exists() and new != old else [old] * alive
@@ -266,6 +274,22 @@ class Settlement:
             raise HostError(f"new QEMU (process {self.new.pid}) can't be killed")
         return problems
 
+    def _give_up(self, third: int) -> tuple[Settled, str]:
+        """libvirt has started the domain again: what a keeper has is older than the disks, and must never run."""
+        libvirt_record.clean_up(self.guest)
+        self._done()
+        return Settled.LOST, f"libvirt started the domain again, in process {third}: what was kept of it is given up"
+
+    def _on_record(self) -> bool:
+        """Whether libvirt takes the guest for one of these processes still, or its record is held.  Else the domain may
+        have been started since, and have ended again."""
+        path, uuid = Path(self.guest.status_path), self.journal.entry.uuid
+        if path.exists():
+            return True  # of a third process ``_stranger`` knows
+        with suppress(VirtcprError, ValueError):
+            return bool(quarantine.text(uuid))
+        return False
+
     async def _forward(self) -> tuple[Settled, str]:
         """Kill old before new is told to run: if this is interrupted, the next recovery comes to the same verdict."""
         assert self.new is not None, "no verdict gives the guest to a process that isn't known"
@@ -310,8 +334,10 @@ class Settlement:
         assert entry.spare_pid is not None
         assert entry.spare_started is not None
         spare = Process(entry.spare_pid, entry.spare_started)
-        if not waits(spare):  # it was let go, and doesn't have the guest
+        if not launch.waits(spare):  # it was let go, and doesn't have the guest
             return await self._lost(NOT_AGAIN)
+        if not self._on_record():
+            return await self._lost("libvirt has given the guest up, and may have run it since from its disks")
         if self.new != spare:
             await asyncio.to_thread(self._end_new)
         if not await asyncio.to_thread(self.old.goes, ownership.END_SECONDS):
