@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt.daemon import DriverLock
-from virtcpr.host.processes import guard
+from virtcpr.host.processes import guard, outlive
 from virtcpr.host.processes.proc import Gone, Process
 from virtcpr.host.report import sd_notify
 from virtcpr.host.system.lock import Lock
@@ -30,7 +30,7 @@ def main(pid: str, started: str) -> int:
     except Gone:
         watched = None
     sd_notify.ready()
-    print(guard.READY, flush=True)
+    print(outlive.READY, flush=True)
     with ExitStack() as held:
         if watched is not None:
             _watch(watched, held)

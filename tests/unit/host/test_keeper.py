@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host.processes import keeper
+from virtcpr.host.processes import keeper, outlive
 from virtcpr.host.processes.keeper import Keeper
 from virtcpr.host.system.wait import wait_until
 
@@ -20,7 +20,7 @@ NAME = "9f3c"
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
     monkeypatch.setattr(keeper, "DIRECTORY", tmp_path / "kept")
-    monkeypatch.setattr(keeper, "SYSTEMD", tmp_path / "none")
+    monkeypatch.setattr(outlive, "SYSTEMD", tmp_path / "none")
     made = keeper.start(NAME)
     yield made
     made.end()

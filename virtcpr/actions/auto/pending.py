@@ -9,7 +9,7 @@ from pathlib import Path
 
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import read_text, write_private
-from virtcpr.host.processes.guard import SYSTEMD
+from virtcpr.host.processes.outlive import SYSTEMD
 from virtcpr.host.processes.run import run
 from virtcpr.host.system.lock import RUN_DIR
 

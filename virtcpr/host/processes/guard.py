@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import write_private
 from virtcpr.host.libvirt.daemon import DriverLock
+from virtcpr.host.processes import outlive
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.processes.run import run
 from virtcpr.host.system.lock import RUN_DIR
@@ -22,10 +22,8 @@ from virtcpr.host.system.wait import readable
 
 PROGRAM = "virtcpr.actions.guardian"
 RECIPE = RUN_DIR / "guardian.json"
-READY = "ready"
 LOCK, LOCKED, UNLOCK, UNLOCKED = "lock", "locked", "unlock", "unlocked"
 READY_SECONDS = 20.0
-SYSTEMD = Path("/run/systemd/system")
 
 
 class Guard(Protocol):
@@ -44,9 +42,11 @@ def arm(recipe: Mapping[str, object]) -> Guard:
     write_private(RECIPE, json.dumps(dict(recipe)))
     watched = Process.of(os.getpid())
     command = [sys.executable, "-I", "-m", PROGRAM, str(watched.pid), watched.started]
-    if SYSTEMD.is_dir() and os.geteuid() == 0:
-        return _unit(command, f"virtcpr-guardian-{watched.pid}.service")
-    return _child(command)
+    if not outlive.has_systemd():
+        return _child(command)
+    name = f"virtcpr-guardian-{watched.pid}.service"
+    outlive.unit(command, name, "settles a swap whose virtcpr dies", READY_SECONDS)
+    return Unit(name)
 
 
 def recipe() -> Mapping[str, object] | None:
@@ -71,20 +71,6 @@ class Unit:
     def disarm(self) -> None:
         with suppress(HostError):
             run(["systemctl", "stop", self.name])
-
-
-def _unit(command: list[str], name: str) -> Unit:
-    with suppress(HostError):  # left behind by a process with the same pid
-        run(["systemctl", "reset-failed", name])
-    properties = [
-        "--property=Type=notify",
-        "--property=NotifyAccess=main",
-        "--property=SyslogIdentifier=virtcpr",  # for `journalctl -t virtcpr`, as every other record
-        f"--property=TimeoutStartSec={READY_SECONDS:g}",
-    ]
-    describe = "--description=virtcpr: settles a swap whose virtcpr dies"
-    run(["systemd-run", "--quiet", "--collect", f"--unit={name}", describe, *properties, "--", *command])
-    return Unit(name)
 
 
 @dataclass(frozen=True)
@@ -119,15 +105,4 @@ class Child:
 
 
 def _child(command: list[str]) -> Child:
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
-        )
-    except OSError as error:
-        raise HostError(f"the guardian can't be started: {error.strerror}") from error
-    assert process.stdout is not None
-    if not readable(process.stdout, READY_SECONDS) or process.stdout.readline().strip() != READY:
-        process.kill()
-        process.wait()
-        raise HostError("the guardian didn't start, or ended at once")
-    return Child(process)
+    return Child(outlive.child(command, "the guardian", READY_SECONDS))

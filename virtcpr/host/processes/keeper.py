@@ -14,7 +14,6 @@ import os
 import resource
 import selectors
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,18 +23,15 @@ from typing import Any
 
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import make_private
-from virtcpr.host.processes.guard import SYSTEMD
-from virtcpr.host.processes.run import run
+from virtcpr.host.processes import outlive
 from virtcpr.host.report import sd_notify
 from virtcpr.host.system.lock import RUN_DIR
-from virtcpr.host.system.wait import readable
 
 DIRECTORY = RUN_DIR / "kept"
 MOST = 200  # descriptors a message; Linux passes 253 (SCM_MAX_FD)
 START_SECONDS = 20.0
 ANSWER_SECONDS = 5.0
 NEVER_KILLED = "-1000"  # if memory runs out (proc(5), oom_score_adj)
-READY = b"ready"
 FETCH, END, KEPT, NOTHING = b"fetch", b"end", b"kept", b"nothing"
 
 
@@ -111,42 +107,16 @@ def start(name: str) -> Keeper:
     except OSError as error:
         raise HostError(f"{DIRECTORY} can't be used: {error.strerror}") from error
     command = [sys.executable, "-I", "-m", "virtcpr.host.processes.keeper", str(path)]
-    if SYSTEMD.is_dir() and os.geteuid() == 0:
-        _unit(command, f"virtcpr-keeper-{name}.service")
+    if outlive.has_systemd():
+        outlive.unit(command, f"virtcpr-keeper-{name}.service", "keeps a guest that no QEMU has", START_SECONDS)
     else:
-        _child(command)
+        child = outlive.child(command, "the keeper", START_SECONDS)
+        for pipe in filter(None, (child.stdin, child.stdout)):
+            pipe.close()
     try:
         return Keeper(path, Keeper(path)._connect())
     except OSError as error:
         raise HostError(f"the keeper at {path} can't be reached: {error}") from error
-
-
-def _unit(command: list[str], name: str) -> None:
-    with suppress(HostError):  # left behind by an earlier one
-        run(["systemctl", "reset-failed", name])
-    properties = [
-        "--property=Type=notify",
-        "--property=NotifyAccess=main",
-        "--property=SyslogIdentifier=virtcpr",
-        f"--property=TimeoutStartSec={START_SECONDS:g}",
-    ]
-    describe = "--description=virtcpr: keeps a guest that no QEMU has"
-    run(["systemd-run", "--quiet", "--collect", f"--unit={name}", describe, *properties, "--", *command])
-
-
-def _child(command: list[str]) -> None:
-    try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd="/", start_new_session=True
-        )
-    except OSError as error:
-        raise HostError(f"the keeper can't be started: {error.strerror}") from error
-    assert child.stdout is not None
-    with child.stdout as said:
-        if not readable(said, START_SECONDS) or said.read(len(READY)) != READY.decode():
-            child.kill()
-            child.wait()
-            raise HostError("the keeper didn't start, or ended at once")
 
 
 def _text(note: Mapping[str, Any]) -> int:
@@ -233,10 +203,8 @@ def main(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(path)
         listener.listen()
-        if "NOTIFY_SOCKET" in os.environ:
-            sd_notify.ready()
-        else:
-            os.write(1, READY)
+        sd_notify.ready()
+        print(outlive.READY, flush=True)
         _Server(listener).serve()
         os.unlink(path)
 
