@@ -79,6 +79,19 @@ def test_a_journal_that_cannot_be_written_after_it(guest: Guest, break_it: type[
     guest.assert_well(new)
 
 
+@pytest.mark.parametrize("step", ["park", "load", "commit"])
+def test_a_journal_that_is_full_in_a_parked_move(guest: Guest, step: str) -> None:
+    """Where old QEMU has ended, new runs the guest: what was kept of it is given up first."""
+    process = guest.is_watched()
+
+    report = upgrade(more=("--mode", "parked"), at={step: fill(JOURNAL)})
+
+    assert "the journal can't be written" in said(report)
+    assert report["domains"][0]["result"] == ("rolled-back" if step == "park" else "upgraded"), report
+    assert shell(f"ls {JOURNAL}/kept") == ""
+    guest.assert_well(process if step == "park" else new_process(report))
+
+
 def test_a_run_directory_that_is_read_only(guest: Guest) -> None:
     process = guest.is_watched()
     shell(seal(JOURNAL))

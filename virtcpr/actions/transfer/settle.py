@@ -310,8 +310,8 @@ class Settlement:
         notes = list[str]()
         if self._kept is not None:  # old can't be asked any more where its threads were
             notes += await place_threads.give(self._kept.places, process, new)
-            if self.guest.runs and self.journal.entry.state in UNDER_WAY:  # from here on what is kept is too old
-                self.journal.write(State.COMMITTING)
+            if self.guest.runs and self.journal.entry.state in UNDER_WAY:
+                self._outdate_kept()
         if self.journal.entry.reset and await query.run_state(new) in STOPPED:
             await new.execute("system_reset")
             await new.execute("cont")
@@ -323,6 +323,18 @@ class Settlement:
         notes += await self._preflight(process, self.journal.entry.answers)
         self._done()
         return notes
+
+    def _outdate_kept(self) -> None:
+        """What is kept is too old once the guest runs: nobody may resume it from that any more."""
+        try:
+            self.journal.write(State.COMMITTING)
+        except HostError as error:  # the guest must not wait for that
+            log.warning("%s", error)
+            self._end_keeper()
+
+    def _end_keeper(self) -> None:
+        if self.journal.entry.keeper is not None:  # and with it the process that waits for the way back
+            Keeper(Path(self.journal.entry.keeper)).end()
 
     async def _revive(self, *, reset: bool) -> tuple[Settled, str]:
         """Old has ended, and new doesn't have the guest: the build that it ran in gets what the keeper has.
@@ -384,8 +396,7 @@ class Settlement:
                 quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
 
     def _done(self) -> None:
-        if self.journal.entry.keeper is not None:  # and with it the process that waits for the way back
-            Keeper(Path(self.journal.entry.keeper)).end()
+        self._end_keeper()
         quarantine.forget(self.journal.entry.uuid)
         self.journal.close()
 
