@@ -30,7 +30,7 @@ def names(uri: str | None, which: Literal["all", "running", "saved", "interrupte
 
 def _interrupted() -> Iterator[str]:
     from virtcpr.actions.records import journal, quarantine, saves
-    from virtcpr.plan.reboot_recovery import Purpose, Stage
+    from virtcpr.plan.reboot.recovery import Purpose, Stage
 
     for uuid in journal.pending():
         with suppress(HostError):

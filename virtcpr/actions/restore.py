@@ -25,7 +25,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled, Watch
 from virtcpr.plan.outcome import exit_code, failed
-from virtcpr.plan.reboot_recovery import Remedy, remedy
+from virtcpr.plan.reboot.recovery import Remedy, remedy
 
 SETTLED = {Settled.WAITING: Keeping.WAITING, Settled.FORWARD: Keeping.RESTORED, Settled.LOST: Keeping.FAILED}
 

@@ -37,12 +37,12 @@ from virtcpr.model import (
     Trial,
     Watch,
 )
-from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.table import UNTOLD, rehearsed
 from virtcpr.plan.outcome import exit_code, failed
-from virtcpr.plan.reboot import RebootPlan
-from virtcpr.plan.reboot_recovery import Purpose
+from virtcpr.plan.reboot import save as reboot
+from virtcpr.plan.reboot.recovery import Purpose
+from virtcpr.plan.reboot.save import RebootPlan
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from virtcpr.errors import ParseError
 from virtcpr.model import Finding, Mode, Result, Severity
 from virtcpr.plan.findings.rule import apply, blocks, concerning
 from virtcpr.plan.findings.table import NOT_YET_RUN, PARKED, RULES, UNREADABLE
-from virtcpr.plan.parked import untried
-from virtcpr.plan.transfer import Plan, Unplannable, plan
+from virtcpr.plan.transfer.parked import untried
+from virtcpr.plan.transfer.resources import Unplannable
+from virtcpr.plan.transfer.swap import Plan, plan
 
 
 @dataclass(frozen=True)

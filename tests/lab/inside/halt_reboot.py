@@ -25,7 +25,7 @@ from virtcpr.actions.records.saves import Record
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Stream
-from virtcpr.plan.reboot_recovery import Stage
+from virtcpr.plan.reboot.recovery import Stage
 
 STARTING_SECONDS = 0.1  # libvirt takes some times as long to start a domain
 

@@ -28,7 +28,7 @@ from virtcpr.actions.transfer.move import Move
 from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.model import Progress, Watch
 from virtcpr.plan.steps import Step
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 move, do, look = batch.Batch.move, handover.HandOver._do, guest_events.as_planned
 go_on = precopy.go_on

@@ -2,7 +2,7 @@
 become of the guest afterwards.  Pure.
 
 A moment stands before or after a step, or right after the record announced a stage.  What is expected is what
-``plan.reboot_recovery`` says of the stage and of the process that is there.
+``plan.reboot.recovery`` says of the stage and of the process that is there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.lab.support.chaos_moments import LOST, NEW, OLD
-from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
+from virtcpr.plan.reboot.recovery import Found, Purpose, Remedy, Stage, remedy
 
 WAITS = "waits"  # in its file, for `restore`
 CALLED = {

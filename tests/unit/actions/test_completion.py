@@ -13,7 +13,7 @@ from virtcpr.actions import completion
 from virtcpr.actions.records import journal, quarantine, saves
 from virtcpr.errors import HostError, UsageError
 from virtcpr.host.libvirt import connection
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 
 class Handle:

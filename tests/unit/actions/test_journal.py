@@ -15,7 +15,7 @@ from virtcpr.actions.records.journal import Entry, Journal
 from virtcpr.domain.helpers.helper import Helper
 from virtcpr.errors import HostError
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer import plan
+from virtcpr.plan.transfer.swap import plan
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 

@@ -22,7 +22,7 @@ from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
 from virtcpr.model import Recovered, Settled
-from virtcpr.plan.reboot_recovery import Found, Purpose, Stage
+from virtcpr.plan.reboot.recovery import Found, Purpose, Stage
 
 Make = Callable[[RebootStage], None]
 CONNECTED = settle._connected

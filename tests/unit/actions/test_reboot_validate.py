@@ -20,7 +20,7 @@ from virtcpr.domain.facts import Emulator
 from virtcpr.errors import HostError, ParseError
 from virtcpr.host.files import dax, ram_files
 from virtcpr.host.files.block_devices import Block
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 QEMU = Emulator("/usr/bin/qemu", "10.0.13", machines=frozenset({"pc-q35-10.0"}))
 Change = Callable[[Path, Record], object]

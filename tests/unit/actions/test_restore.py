@@ -20,7 +20,7 @@ from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
 from virtcpr.plan import outcome
-from virtcpr.plan.reboot_recovery import Stage
+from virtcpr.plan.reboot.recovery import Stage
 
 Open = Callable[..., RestoreBatch]
 ALL = Request(every=True)

@@ -19,7 +19,7 @@ from virtcpr.host.files import ram_files
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Stream
 from virtcpr.model import Settled
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 # Every call to libvirt of a restore, of a guest that suspended itself before.
 CALLS = (

@@ -20,7 +20,7 @@ from virtcpr.host.files import filesystems
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Mode, Rehearsal, Request, Severity, Trial
-from virtcpr.plan.reboot_recovery import Stage
+from virtcpr.plan.reboot.recovery import Stage
 
 Open = Callable[..., SaveBatch]
 # Every call to libvirt of a save; until the third nothing is done to the guest.

@@ -18,7 +18,7 @@ from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Stream, digest
 from virtcpr.model import Settled
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 # Every call to libvirt of a save with --suspend-guest.
 CALLS = (

@@ -17,7 +17,7 @@ from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record
 from virtcpr.actions.records.unsettled import refuse_unsettled_saves
 from virtcpr.errors import HostError, Unsettled
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 
 def path_of(one: Record) -> Path:

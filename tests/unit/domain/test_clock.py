@@ -9,7 +9,7 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.domain.argv import Option
 from virtcpr.domain.clock import later
-from virtcpr.plan.transfer import plan
+from virtcpr.plan.transfer.swap import plan
 
 
 @pytest.mark.parametrize(

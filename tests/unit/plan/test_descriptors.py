@@ -7,7 +7,8 @@ from dataclasses import replace
 from tests.unit.support import facts
 from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, needed, that_fit
 from virtcpr.plan.decision import decide
-from virtcpr.plan.transfer import Carried, Plan
+from virtcpr.plan.transfer.resources import Carried
+from virtcpr.plan.transfer.swap import Plan
 
 
 def guest(queues: int) -> Plan:

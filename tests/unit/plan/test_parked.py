@@ -8,9 +8,10 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.domain.helpers.helper import Helper
-from virtcpr.plan.parked import untried
 from virtcpr.plan.steps import PARKED
-from virtcpr.plan.transfer import Opened, Plan, plan
+from virtcpr.plan.transfer.parked import untried
+from virtcpr.plan.transfer.resources import Opened
+from virtcpr.plan.transfer.swap import Plan, plan
 
 SERVER = facts.domain()
 

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.domain.facts import DomainFacts, Memdev
 from virtcpr.model import Mode, Severity
-from virtcpr.plan import reboot
 from virtcpr.plan.decision import decide
-from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
+from virtcpr.plan.reboot import save as reboot
+from virtcpr.plan.reboot.recovery import Found, Purpose, Remedy, Stage, remedy
 
 OWN, NAMED = "/var/lib/libvirt/qemu/ram/1-d1/pc.ram", "/srv/ram/d1"
 VRAM = Memdev("vram", False, "memory-backend-ram")

@@ -11,7 +11,7 @@ from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword, display_password
 from virtcpr.errors import ParseError
-from virtcpr.plan.replay import Command, actions, passwords
+from virtcpr.plan.transfer.replay import Command, actions, passwords
 
 STATUS = facts.domain().status_xml
 LOCKED = CommandLine("qemu", (Option("vnc", "127.0.0.1:0,password=on"),))

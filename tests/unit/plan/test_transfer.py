@@ -12,8 +12,9 @@ import pytest
 from tests.unit.support import facts
 from virtcpr.domain.argv import CommandLine, Option
 from virtcpr.domain.facts import Chardev, Device, DomainFacts, Drive, FdsetFd
-from virtcpr.plan.replay import Command
-from virtcpr.plan.transfer import Unplannable, plan
+from virtcpr.plan.transfer.replay import Command
+from virtcpr.plan.transfer.resources import Unplannable
+from virtcpr.plan.transfer.swap import plan
 
 
 def with_options(*options: Option, without: str = "") -> DomainFacts:

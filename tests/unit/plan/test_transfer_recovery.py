@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import New, Old, Verdict, verdict
+from virtcpr.plan.transfer.recovery import New, Old, Verdict, verdict
 
 ALL = list(product(State, Old, New))
 BEFORE = (State.PLANNED, State.SPAWNED, State.MIGRATING, State.RECEIVED)

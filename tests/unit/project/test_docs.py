@@ -10,9 +10,9 @@ from tests.unit.support.findings import GROUPS
 from tests.unit.support.generated import DOCS, check, table
 from virtcpr.model import Mode
 from virtcpr.plan.findings.rule import Needs, Rule
-from virtcpr.plan.reboot_recovery import Found, Purpose, Stage, remedy
+from virtcpr.plan.reboot.recovery import Found, Purpose, Stage, remedy
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import New, Old, verdict
+from virtcpr.plan.transfer.recovery import New, Old, verdict
 
 COLUMNS = ("code", "severity", "modes", "message", "remedy", "known from", "seen")
 

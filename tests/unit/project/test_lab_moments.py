@@ -7,7 +7,7 @@ import pytest
 from tests.lab.support import chaos_moments, chaos_moments_parked, chaos_moments_reboot
 from tests.lab.support.chaos_moments import MOMENTS, since
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import New, Old, Verdict, verdict
+from virtcpr.plan.transfer.recovery import New, Old, Verdict, verdict
 
 OUTCOMES = {
     Verdict.BACK: chaos_moments.OLD,

@@ -28,8 +28,8 @@ from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Digest, digest
 from virtcpr.model import Recovered
-from virtcpr.plan import reboot
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot import save as reboot
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 DOMAIN = facts.domain()
 UUID, NAME = DOMAIN.uuid, DOMAIN.name

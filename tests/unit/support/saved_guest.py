@@ -12,7 +12,7 @@ from virtcpr.actions.records import saves
 from virtcpr.actions.records.saves import RamFile, Record, Saved
 from virtcpr.host.files import ram_files
 from virtcpr.host.qemu.stream import Digest
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
 STATE = b"what QEMU wrote" * 1000

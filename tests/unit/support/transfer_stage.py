@@ -29,7 +29,7 @@ from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.reconnect import QUERIES
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer import Plan, plan
+from virtcpr.plan.transfer.swap import Plan, plan
 
 OPTIONAL = {query.command for query in QUERIES if query.optional}
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"

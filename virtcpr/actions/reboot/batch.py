@@ -21,7 +21,7 @@ from virtcpr.host.system.lock import Lock
 from virtcpr.model import Blackouts, Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
 from virtcpr.plan.batch.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
-from virtcpr.plan.reboot_recovery import Purpose
+from virtcpr.plan.reboot.recovery import Purpose
 
 
 @contextmanager

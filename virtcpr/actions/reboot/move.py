@@ -22,11 +22,11 @@ from virtcpr.model import (
     Result,
     Settled,
 )
-from virtcpr.plan import reboot
 from virtcpr.plan.batch.forecast import refuse_long_pauses
 from virtcpr.plan.decision import decide
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
-from virtcpr.plan.reboot import RebootPlan
+from virtcpr.plan.reboot import save as reboot
+from virtcpr.plan.reboot.save import RebootPlan
 
 
 @dataclass

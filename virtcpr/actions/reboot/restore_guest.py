@@ -31,7 +31,7 @@ from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Stream, digest
 from virtcpr.model import Phase
-from virtcpr.plan.reboot_recovery import Stage
+from virtcpr.plan.reboot.recovery import Stage
 
 OVER_SECONDS = 10.0
 RESTS = ("inmigrate", "paused", "prelaunch")  # QEMU's run states of a guest that wasn't told to run

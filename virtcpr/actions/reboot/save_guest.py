@@ -25,8 +25,8 @@ from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Digest, Stream
 from virtcpr.model import Phase
-from virtcpr.plan.reboot import RebootPlan
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
+from virtcpr.plan.reboot.save import RebootPlan
 
 FD = "virtcpr-state"
 

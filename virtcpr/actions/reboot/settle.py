@@ -1,4 +1,4 @@
-"""Settle the interrupted save or restore of one guest: see who has it, decide by ``plan.reboot_recovery``, act.
+"""Settle the interrupted save or restore of one guest: see who has it, decide by ``plan.reboot.recovery``, act.
 
 libvirt's daemon runs: it starts and resumes the domains.
 """
@@ -34,7 +34,7 @@ from virtcpr.model import (
     Side,
 )
 from virtcpr.plan.outcome import amended
-from virtcpr.plan.reboot_recovery import Found, Purpose, Remedy, Stage, remedy
+from virtcpr.plan.reboot.recovery import Found, Purpose, Remedy, Stage, remedy
 
 log = logging.getLogger(__name__)
 

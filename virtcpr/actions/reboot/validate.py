@@ -13,7 +13,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.ram_files import Identity
 from virtcpr.host.qemu.stream import Digest, digest, size
-from virtcpr.plan.reboot_recovery import Purpose
+from virtcpr.plan.reboot.recovery import Purpose
 
 FRESH_SECONDS = 300.0  # since the state was written
 UNCHANGED = (

@@ -104,7 +104,7 @@ class Journal:
         """Write a state that recovery doesn't need: after the point of no return, and after a rollback.
 
         If it can't be written, the journal stays at an earlier state, which leads to the same verdict: from
-        ``committing`` on, the tables of plan.transfer_recovery are the same, and all of them leave the guest with old
+        ``committing`` on, the tables of plan.transfer.recovery are the same, and all of them leave the guest with old
         QEMU if it runs and there is no new one.
         """
         try:

@@ -28,7 +28,7 @@ from virtcpr.host.files.block_devices import Block
 from virtcpr.host.files.ram_files import Identity
 from virtcpr.host.qemu.stream import Digest
 from virtcpr.host.system.paths import PATHS
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 log = logging.getLogger(__name__)
 

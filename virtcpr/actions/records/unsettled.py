@@ -7,7 +7,7 @@ from pathlib import Path
 
 from virtcpr.actions.records import journal, saves
 from virtcpr.errors import SETTLE, Unsettled
-from virtcpr.plan.reboot_recovery import Purpose, Stage
+from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 
 def uuids() -> list[str]:

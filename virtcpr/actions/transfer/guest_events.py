@@ -6,7 +6,7 @@ from virtcpr.actions.monitor import query
 from virtcpr.errors import Ended, HostError
 from virtcpr.host.qemu.qmp import Qmp
 from virtcpr.host.system.paths import PATHS
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 # Run states (qapi/run-state.json) that a guest gets into by itself, or by its disks; they are handed over as they are.
 OWN_STOPS = ("shutdown", "guest-panicked", "io-error", "watchdog", "internal-error")

@@ -37,7 +37,7 @@ from virtcpr.plan.decision import decide
 from virtcpr.plan.findings.table import DESCRIPTORS, PARKED_UNSURE
 from virtcpr.plan.outcome import Outcome, amended, planned_steps
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 
 @dataclass

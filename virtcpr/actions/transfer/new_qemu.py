@@ -23,7 +23,8 @@ from virtcpr.host.qemu.launch import Launch, launch
 from virtcpr.host.system.paths import PATHS
 from virtcpr.host.system.wait import wait_until
 from virtcpr.model import Mode
-from virtcpr.plan.transfer import Bound, Plan
+from virtcpr.plan.transfer.resources import Bound
+from virtcpr.plan.transfer.swap import Plan
 
 READY_SECONDS = 30.0
 END_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Settle the interrupted swap of one guest: look at both processes, decide by ``plan.transfer_recovery``, act."""
+"""Settle the interrupted swap of one guest: look at both processes, decide by ``plan.transfer.recovery``, act."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer_recovery import BEFORE, RUNNING_IN_OLD, UNDER_WAY, New, Old, Verdict, verdict
+from virtcpr.plan.transfer.recovery import BEFORE, RUNNING_IN_OLD, UNDER_WAY, New, Old, Verdict, verdict
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from virtcpr.model import Phase, Progress
 from virtcpr.plan.placement import Placement
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State, Step
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 log = logging.getLogger(__name__)
 

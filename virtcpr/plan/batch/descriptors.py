@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 KEPT = 1  # of each guest whose new QEMU is made: its monitor
 OWN = 64  # the connection to libvirt, the guardian, the lock, logs, the event loop

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from virtcpr.plan.findings.rule import Hit, Subject, Test
-from virtcpr.plan.replay import protected
+from virtcpr.plan.transfer.replay import protected
 
 MANY_FILES, MS_PER_FILE = 2000, 0.025  # measured in the lab: 20 to 25 µs a file, on two busy cores
 LIBVIRTS = "/var/lib/libvirt/qemu/"  # where it puts a display's socket if the XML names none

@@ -50,13 +50,13 @@ def _told_by_the_plan(subject: Subject) -> Iterator[Hit]:
 RESOURCE = Rule(
     "resource", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "QEMU's open file for {what} can't be identified, so it can't be handed over",
-    "restart the guest instead, and report this as a bug of virtcpr", "plan/transfer.py",
+    "restart the guest instead, and report this as a bug of virtcpr", "virtcpr/plan/transfer/resources.py",
 )
 
 PARKED = Rule(
     "parked", (TRANSFER,), RUNNING, _told_by_the_plan,
     "mode parked was never run with: {what}",
-    "move it without --mode parked, or restart the guest", "plan/parked.py",
+    "move it without --mode parked, or restart the guest", "virtcpr/plan/transfer/parked.py",
 )
 
 PARKED_UNSURE = Rule(
@@ -171,7 +171,7 @@ AGENT = Rule(
 ROOM = Rule(
     "room", (REBOOT,), RUNNING, _told_by_the_plan,
     "the guest's state may need {needs}, but {directory} has only {free} left",
-    "free space there, or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot.py",
+    "free space there, or keep RAM in place: 'virtcpr prepare --mode reboot {name}'", "virtcpr/plan/reboot/save.py",
 )
 
 RAM_NAMES = Rule(

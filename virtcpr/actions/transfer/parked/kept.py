@@ -9,7 +9,7 @@ from typing import Any
 
 from virtcpr.actions.transfer.place_threads import Places
 from virtcpr.host.qemu.cpr_channels import Part
-from virtcpr.plan.replay import Command
+from virtcpr.plan.transfer.replay import Command
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from virtcpr.domain.facts import DomainFacts
-from virtcpr.plan.transfer import Plan
+from virtcpr.plan.transfer.swap import Plan
 
 CONFINED = "seclabel[@model='apparmor' or @model='selinux'][not(@type='none')]"
 
