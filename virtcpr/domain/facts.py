@@ -65,6 +65,7 @@ class ProcessFacts:
     own_memory: int = 0  # KiB that are its alone: not the guest's RAM, if that is shared
     may_run: bool = True  # whether the guest's AppArmor profile lets its emulator be run, now or after its next start
     may_run_now: bool = True  # the same of the profile as it is loaded
+    refused_label: str | None = None  # its label, if SELinux lets virtcpr start no other QEMU with it
     may_make_memfds: bool = True  # of huge pages: whether the guest's AppArmor profile, as it is loaded, lets it
     memory_room: int | None = None  # KiB that the limits of its cgroups leave; None: there are none
     helpers: tuple[Helper, ...] = ()  # the processes that serve it

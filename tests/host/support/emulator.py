@@ -70,15 +70,16 @@ def make_overlay(places: Places, backing: str, backing_format: str) -> None:
         spare.truncate(256 << 20)
 
 
-def start(places: Places, kernel: str, cgroup: Path, *more: str, tied: bool = False) -> Process:
-    """Start the emulator; its log is in ``run``.  ``tied``: it ends with this process, however that ends."""
+def start(places: Places, kernel: str, cgroup: Path, *more: str, append: str = "", tied: bool = False) -> Process:
+    """Start the emulator; its log is in ``run``.  ``append``: to the kernel's options.  ``tied``: it ends
+    with this process, however that ends."""
     cgroup.mkdir(exist_ok=True)
     (places.run / "qmp").unlink(missing_ok=True)
     with (places.run / "emulator.log").open("wb") as log:
         child = subprocess.Popen(
             [
                 *(("setpriv", "--pdeathsig", "KILL") if tied else ()),
-                *places.inside(*command(kernel, *more), cgroup=cgroup),
+                *places.inside(*command(kernel, *more, append=append), cgroup=cgroup),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -90,7 +91,7 @@ def start(places: Places, kernel: str, cgroup: Path, *more: str, tied: bool = Fa
     return process
 
 
-def command(kernel: str, *more: str) -> list[str]:
+def command(kernel: str, *more: str, append: str = "") -> list[str]:
     """The emulator's command line: the same for a machine that is saved and for those it is restored to."""
     half = MEMORY_MIB // 2
     line = " ".join(
@@ -99,6 +100,7 @@ def command(kernel: str, *more: str) -> list[str]:
             "intel_iommu=on iommu=pt",
             "tsc=reliable",  # the emulated CPUs have one clock, but the kernel measures it and loses faith
             "mitigations=off",  # they cost more under emulation than elsewhere, and there is nothing to protect
+            append,
         )
     )
     options = {

@@ -61,8 +61,9 @@ class Host:
         with locked(self.store):
             self._stop()
 
-    def reboot(self, kernel: str = "") -> None:
-        """Shut down in the orderly way and boot again with the same disk and NVDIMM; ``kernel``: another one."""
+    def reboot(self, kernel: str = "", options: str = "") -> None:
+        """Shut down in the orderly way and boot again with the same disk and NVDIMM; ``kernel``: another one;
+        ``options``: the kernel's, for this time."""
         if kernel and kernel not in KERNELS:
             raise HostError(f"no kernel {kernel!r}: {' or '.join(KERNELS)}")
         with locked(self.store):
@@ -77,7 +78,7 @@ class Host:
             snapshot.end(self._cgroup())
             kernel = kernel or (self.run / "kernel").read_text()
             (self.run / "kernel").write_text(kernel)
-            process = emulator.start(places, kernel, self._cgroup())
+            process = emulator.start(places, kernel, self._cgroup(), append=options)
             self._arrive(places, process, BOOT_SECONDS)
             self._channel(places).quietly("systemctl is-system-running --wait || true", seconds=BOOT_SECONDS)
 

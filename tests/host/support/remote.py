@@ -113,7 +113,7 @@ class Remote:
             self.channel.quietly(RESET.replace("QEMU;", f"{qemu};"), seconds=RESET_SECONDS)
             self._install(root)
 
-    def reboot(self, kernel: str = "") -> None:
+    def reboot(self, kernel: str = "", options: str = "") -> None:
         raise HostError("a machine that is given isn't rebooted")
 
     def down(self) -> None:

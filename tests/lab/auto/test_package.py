@@ -35,6 +35,7 @@ FILES = {
     "/usr/share/bash-completion/completions/virtcpr": 0o644,
     "/usr/share/doc/virtcpr/README.md": 0o644,
     "/usr/share/doc/virtcpr/docs/recovery.md": 0o644,
+    "/usr/share/doc/virtcpr/examples/virtcpr.te": 0o644,
     "/usr/share/doc/virtcpr/examples/xml-templates/transfer.xml": 0o644,
     "/usr/share/fish/vendor_completions.d/virtcpr.fish": 0o644,
     "/usr/share/man/man5/virtcpr.toml.5.gz": 0o644,

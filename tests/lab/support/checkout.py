@@ -24,6 +24,7 @@ INSTALLED = (
     "man",
     "docs",
     "apparmor",
+    "selinux",
     "debian",
     "Makefile",
 )

@@ -11,6 +11,7 @@ SEEN = {
     "emulator": "test_refusals.py",
     "emulator-arch": "test_refusals.py",
     **dict.fromkeys(["emulator-forbidden", "emulator-confined"], "test_emulators.py"),
+    "selinux": "test_selinux.py",
     "memory-limit": "test_tuned.py",
     "hugepages-apparmor": "test_made_ready.py",
     **dict.fromkeys(["ram-file", "ram-names", "boot-rom"], "test_live.py"),

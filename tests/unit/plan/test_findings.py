@@ -164,6 +164,8 @@ CASES: tuple[tuple[str, tuple[Mode, ...], str, Change], ...] = (
      emulator(forbidden_by="libvirtd")),
     ("emulator-confined", (T, L, R, X), "profile doesn't let it run the emulator",
      process(may_run=False, may_run_now=False)),
+    ("selinux", (T, L, X), "doesn't let virtcpr start a QEMU with the guest's label u:r:svirt_t:s0:c1,c2",
+     process(refused_label="u:r:svirt_t:s0:c1,c2")),
     ("emulator-confined", (T, L, X), "as it was loaded when it started", process(may_run_now=False)),
     ("emulator-arch", (T, L, R, X), "runs aarch64 guests, this guest is x86_64", emulator(target="aarch64")),
     ("emulator-cpr", (T, L), "can't do cpr-transfer", emulator(modes=frozenset({"normal", "cpr-reboot"}))),

@@ -37,7 +37,7 @@ from virtcpr.host.processes import libraries, proc
 from virtcpr.host.processes.build import build_of
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import emulator, kept
-from virtcpr.host.system import apparmor, cgroup, memory
+from virtcpr.host.system import apparmor, cgroup, memory, selinux
 from virtcpr.host.system.paths import PATHS, SYSTEM
 
 Ask = Callable[..., object]
@@ -302,6 +302,7 @@ class Probe:
                 process_facts(pid, qemu, line),
                 may_run=now or apparmor.lets_guests_run(facts.emulator.path),
                 may_run_now=now,
+                refused_label=selinux.refuses_label(Process.of(pid)),
                 may_make_memfds=_may_make_memfds(pid),
             ),
             qemu=qemu,

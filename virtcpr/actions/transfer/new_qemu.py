@@ -173,7 +173,7 @@ def _listener(bound: Bound, olds: int, plan: Plan) -> int:
     Raises HostError for the monitor then: libvirt would find neither QEMU when its daemon starts, and kill the guest.
     """
     if listeners.is_at(olds, bound.path):
-        return listeners.bind(beside(bound.path), bound.path)
+        return listeners.bind(beside(bound.path), bound.path, like=olds)
     if bound.path == plan.status.monitor:
         raise HostError(
             f"{plan.name}: old QEMU's monitor can't be reached at {bound.path} any more",

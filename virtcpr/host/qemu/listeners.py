@@ -5,21 +5,29 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from virtcpr.errors import HostError
 
 SIOCUNIXFILE = 0x89E0  # linux/un.h: a descriptor (O_PATH) of the file that a socket is bound to; root only
 LABEL = "security.selinux"
+SOCKETS = Path("/proc/thread-self/attr/sockcreate")  # the label of sockets that this thread makes, of SELinux alone
 
 
-def bind(path: str, model: str) -> int:
+def bind(path: str, model: str, like: int | None = None) -> int:
     """A socket that listens at ``path``, with the owner, mode and label of the file ``model``.
 
-    Whoever connects before QEMU accepts waits, as with libvirt's own (qemuOpenChrChardevUNIXSocket).  A leftover at
-    ``path`` is removed.  Raises HostError.
+    ``like``: a socket whose own label the new one gets, too; SELinux judges by that who may accept and connect, not by
+    the file's.  Whoever connects before QEMU accepts waits, as with libvirt's own (qemuOpenChrChardevUNIXSocket).  A
+    leftover at ``path`` is removed.  Raises HostError.
     """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _labelled(like):
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise HostError(f"{path} can't be made: {error.strerror}") from error
     try:
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -30,6 +38,23 @@ def bind(path: str, model: str) -> int:
         made.close()
         raise HostError(f"{path} can't be made: {error.strerror}") from error
     return made.detach()
+
+
+@contextmanager
+def _labelled(like: int | None) -> Iterator[None]:
+    """Sockets that this thread makes in here get the label of this one; without SELinux there is none."""
+    label = b""
+    if like is not None:
+        with suppress(OSError):
+            label = os.getxattr(like, LABEL)
+    if not label:
+        yield
+        return
+    SOCKETS.write_bytes(label)
+    try:
+        yield
+    finally:
+        SOCKETS.write_bytes(b"")
 
 
 def look_like(listener: int, path: str, model: str) -> None:

@@ -91,6 +91,11 @@ def profile_not_loaded(subject: Subject) -> Iterator[Hit]:
         yield {"path": subject.facts.emulator.path, "uuid": subject.facts.uuid}
 
 
+def label_refused(subject: Subject) -> Iterator[Hit]:
+    if label := subject.process.refused_label:
+        yield {"label": label}
+
+
 def emulator_of_another_target(subject: Subject) -> Iterator[Hit]:
     emulator, qemu = subject.facts.emulator, subject.qemu
     if not emulator.problem and emulator.target != qemu.target:

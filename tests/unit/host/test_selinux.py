@@ -1,0 +1,62 @@
+"""What SELinux's policy says of a guest's label; the kernel's answers are as Linux writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system import selinux
+
+SHELL = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023"
+GUEST = "system_u:system_r:svirt_t:s0:c400,c689"
+TRANSITION = 2  # /sys/fs/selinux/class/process/perms/transition
+QUESTION = f"{SHELL} {GUEST} 2"
+NO, YES = "7dfffffd ffffffff 0 ffffffff 10 0", "7dffffff ffffffff 0 ffffffff 10 0"
+PERMISSIVE_DOMAIN = "7dfffffd ffffffff 0 ffffffff 10 1"
+
+
+class Guest(Process):
+    path = Path()
+
+
+def kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, *, enforce: str = "1", own: str = SHELL
+) -> Path:
+    """What selinuxfs and /proc say; the answer stands where a file is read on after the question was written."""
+    for name, text in (
+        ("enforce", enforce),
+        ("class/process/index", "2"),
+        ("class/process/perms/transition", str(TRANSITION)),
+        ("access", QUESTION.replace(SHELL, own) + answer),
+        ("own/attr/current", f"{own}\0"),
+        ("guest/attr/current", f"{GUEST}\0"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(selinux, "ROOT", tmp_path)
+    monkeypatch.setattr(Guest, "path", tmp_path / "guest")
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize(("answer", "refused"), [(NO, GUEST), (YES, None), (PERMISSIVE_DOMAIN, None)])
+def test_the_policy_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, refused: str | None) -> None:
+    own = kernel(tmp_path, monkeypatch, answer)
+    assert selinux.refuses_label(Guest(1, "1"), own) == refused
+    assert (tmp_path / "access").read_text().startswith(QUESTION)
+
+
+def test_what_is_not_enforced_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = kernel(tmp_path, monkeypatch, NO, enforce="0")
+    assert selinux.refuses_label(Guest(1, "1"), own) is None
+
+
+def test_a_guest_with_virtcprs_own_label_needs_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = kernel(tmp_path, monkeypatch, NO, own=GUEST)
+    assert selinux.refuses_label(Guest(1, "1"), own) is None
+
+
+def test_a_kernel_without_selinux_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selinux, "ROOT", tmp_path / "gone")
+    assert selinux.refuses_label(Process.of(1)) is None
