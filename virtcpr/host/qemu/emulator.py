@@ -33,8 +33,7 @@ async def inspect(path: str) -> tuple[str, dict[str, object]]:
     Raises NotAnEmulator.
     """
     _check_file(path)
-    # No guest code is run: without TCG there is no writable code, which SELinux may forbid.
-    options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none,accel=qtest:tcg"]
+    options = ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "none"]
     try:
         scratch = await Scratch.start(path, options, user=_nobody())
     except HostError as error:

@@ -236,7 +236,7 @@ EMULATORS = (
          "Linux security/apparmor/file.c aa_file_perm()"),
     Rule("selinux", RUNS_ON, RUNNING, state.label_refused,
          "SELinux is enforced, and its policy doesn't let virtcpr start a QEMU with the guest's label {label}",
-         "load virtcpr's policy module (docs/security.md, 'SELinux'), or " + REBOOTS,
+         "load virtcpr's policy module (docs/security.md, 'SELinux')",
          "Linux security/selinux/hooks.c selinux_bprm_creds_for_exec()"),
     Rule("emulator-arch", ALL, RUNNING, state.emulator_of_another_target,
          "the emulator {path} runs {target} guests, this guest is {wanted}",
