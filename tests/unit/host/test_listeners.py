@@ -22,6 +22,24 @@ def old(tmp_path: Path) -> socket.socket:
     return made
 
 
+def test_its_own_label_is_olds(old: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SELinux: the label is set while it is made, and for no other socket of this thread."""
+    said = []
+    monkeypatch.setattr(os, "getxattr", lambda *_, **__: b"system_u:system_r:svirt_t:s0:c1,c2")
+    monkeypatch.setattr(os, "setxattr", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: said.append((str(path), data)))
+    made = socket.socket
+
+    def seen(*arguments: int) -> socket.socket:
+        said.append(("socket", b""))
+        return made(*arguments)
+
+    monkeypatch.setattr(socket, "socket", seen)
+    os.close(listeners.bind(str(tmp_path / "new"), str(tmp_path / "monitor.sock"), like=old.fileno()))
+    attribute = "/proc/thread-self/attr/sockcreate"
+    assert said == [(attribute, b"system_u:system_r:svirt_t:s0:c1,c2"), ("socket", b""), (attribute, b"")]
+
+
 def connect(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
@@ -31,7 +49,7 @@ def test_it_looks_like_olds_and_holds_who_connects(old: socket.socket, tmp_path:
     path = tmp_path / "monitor.sock.virtcpr"
     path.write_text("a leftover")
 
-    fd = listeners.bind(str(path), str(tmp_path / "monitor.sock"))
+    fd = listeners.bind(str(path), str(tmp_path / "monitor.sock"), like=old.fileno())
 
     assert stat.filemode(path.stat().st_mode) == "srwxrwxr-x"
     connect(path)
