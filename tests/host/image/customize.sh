@@ -66,7 +66,9 @@ chmod 700 /root/.ssh
 printf 'PermitRootLogin prohibit-password\nMaxSessions 100\nUsePAM no\n' > /etc/ssh/sshd_config.d/virtcpr-host.conf
 echo "virtcpr-host $(cat /etc/ssh/ssh_host_ed25519_key.pub)" > /mnt/out/known_hosts
 # A machine that is stopped and goes on days later has no use for what runs by the calendar; its NVDIMM tells no health.
-for unit in logrotate.timer systemd-tmpfiles-clean.timer systemd-timesyncd.service ndctl-monitor.service; do
+# A boot without SELinux needn't be followed by one that labels every file and boots again.
+for unit in logrotate.timer systemd-tmpfiles-clean.timer systemd-timesyncd.service ndctl-monitor.service \
+    selinux-autorelabel-mark.service; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 # Last: a label for each file, for whoever boots the host with SELinux.  Nothing reads them without it.
