@@ -55,7 +55,8 @@ def denials() -> set[str]:
 
 
 def profile(process: int) -> str:
-    return run("cat", f"/proc/{process}/attr/current").out.strip()
+    """Its security label: AppArmor's profile and mode, or SELinux's context, which ends with a NUL."""
+    return run("cat", f"/proc/{process}/attr/current").out.strip("\0\n ")
 
 
 def profiles() -> set[str]:
