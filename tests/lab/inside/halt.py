@@ -21,13 +21,18 @@ from virtcpr.host.libvirt.daemon import PlainDaemon, SystemdDaemon
 from virtcpr.plan.steps import State, Step
 
 INTERRUPTED = "before incoming"  # where a roll-back is wanted, it is begun here by a Ctrl-C
+_been: set[str] = set()
 
 
 def arrived(moment: str, wanted: str) -> None:
-    """Stand still where it is this moment.  The signal is this thread's own: it doesn't return before it has come."""
+    """Stand still where it is this moment for the first time: settling may write the same state once more.
+
+    The signal is this thread's own: it doesn't return before it has come.
+    """
     if wanted == "journal rolled-back" and moment == INTERRUPTED:
         signal.raise_signal(signal.SIGINT)
-    if moment == wanted:
+    if moment == wanted and moment not in _been:
+        _been.add(moment)
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
