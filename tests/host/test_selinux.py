@@ -120,9 +120,39 @@ def test_from_a_unit(guests: Guests) -> None:
     upgraded(guests, "systemd-run", "--wait", "--pipe", "--quiet", "virtcpr", "upgrade", "--yes")
 
 
-def test_by_mode_reboot(guests: Guests) -> None:
+def test_no_hook_is_installed_that_libvirt_may_not_run(guests: Guests) -> None:
+    """Its daemon would end every guest when it starts anew."""
     client.install_qemu("NEW")
-    upgraded(guests, "virtcpr", "upgrade", "--yes", "--mode", "reboot")
+    done = client.virtcpr("hooks", "install")
+    assert done.code == 1
+    assert "isn't installed: libvirt's daemon may not run it (SELinux), and would end every guest" in done.err
+
+    report = client.upgrade("--mode", "reboot", GUEST.name)
+
+    (domain,) = report["domains"]
+    assert domain["result"] == "failed"
+    assert "nothing was touched" in domain["findings"][0]["message"]
+    assert shell("find /etc/libvirt/hooks -name '*virtcpr*'") == ""
+    guests.assert_well(GUEST, beats=50)
+
+
+def test_a_daemon_with_such_a_hook_is_not_stopped(guests: Guests) -> None:
+    """One that was installed when SELinux was permissive."""
+    run("setenforce", "0")
+    client.virtcpr("hooks", "install", check=True)
+    run("setenforce", "1")
+    daemon, process = run("cat", "/run/libvirt/qemu/driver.pid").out, client.pid(GUEST.name)
+
+    report = client.upgrade(GUEST.name)
+
+    (domain,) = report["domains"]
+    assert domain["result"] == "rolled-back"
+    assert "may not run its hook /etc/libvirt/hooks/qemu.d/virtcpr (SELinux)" in domain["findings"][0]["message"]
+    guests.assert_well(GUEST, beats=50)
+    assert run("cat", "/run/libvirt/qemu/driver.pid").out == daemon
+    assert client.pid(GUEST.name) == process
+    client.virtcpr("hooks", "remove", check=True)
+    upgraded(guests, "virtcpr", "upgrade", "--yes")
 
 
 def test_libvirt_ends_what_was_moved(guests: Guests) -> None:

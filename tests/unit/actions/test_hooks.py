@@ -14,8 +14,9 @@ import pytest
 from virtcpr.actions import hooks as command
 from virtcpr.actions.records import quarantine, saves
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import hooks
-from virtcpr.host.system import apparmor
+from virtcpr.host.libvirt import daemon, hooks
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system import apparmor, selinux
 from virtcpr.model import HookAction, HookState
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
@@ -179,3 +180,49 @@ def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(HostError, match=r"web, broken: the guest is saved.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
     assert refused.value.hint == "run 'virtcpr restore --all' (with --discard: give up the saved state), then try again"
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> Process:
+    """libvirt's daemon, which may run no hook: SELinux."""
+    process = Process(1, "1")
+    monkeypatch.setattr(daemon, "running", lambda: daemon.PlainDaemon("libvirtd", process, (), {}))
+    monkeypatch.setattr(selinux, "enforced", lambda: True)
+    monkeypatch.setattr(selinux, "forbids_running", lambda who, path: who == process)
+    return process
+
+
+def test_no_hook_is_written_that_selinux_forbids(tmp_path: Path, forbidden: Process) -> None:
+    with pytest.raises(HostError, match=r"daemon.d/virtcpr isn't installed: .* may not run it \(SELinux\)"):
+        hooks.install(tmp_path)
+    with pytest.raises(HostError, match=r"qemu.d/virtcpr isn't installed: .* would end every guest") as refused:
+        hooks.put("libvirt-qemu", tmp_path)
+    assert refused.value.hint == "mode transfer needs no hook; docs/security.md, 'SELinux', says more"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_with_selinux_nor_is_one_while_no_daemon_runs(
+    tmp_path: Path, forbidden: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selinux, "forbids_running", lambda who, path: False)
+    hooks.put("libvirt-qemu", tmp_path)
+
+    def none() -> daemon.Daemon:
+        raise HostError("no daemon")
+
+    monkeypatch.setattr(daemon, "running", none)
+    with pytest.raises(HostError, match=r"daemon.d/virtcpr isn't installed"):
+        hooks.put("libvirt-daemon", tmp_path)
+
+
+def test_a_daemon_that_may_not_run_a_hook_that_is_there(
+    tmp_path: Path, forbidden: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it; but not a file that libvirt doesn't run."""
+    hooks.refuse_forbidden(forbidden, tmp_path)
+    (tmp_path / "qemu").touch(mode=0o644)
+    hooks.refuse_forbidden(forbidden, tmp_path)
+    (tmp_path / "qemu").chmod(0o755)
+    with pytest.raises(HostError, match=rf"may not run its hook {tmp_path}/qemu \(SELinux\): it would end every guest"):
+        hooks.refuse_forbidden(forbidden, tmp_path)
+    hooks.refuse_forbidden(Process(2, "2"), tmp_path)

@@ -15,7 +15,7 @@ from virtcpr.actions.daemon.reconnect import await_listed, reconnect
 from virtcpr.domain.status import read
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import read_text
-from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.libvirt.daemon import Daemon, DriverLock
 from virtcpr.host.libvirt.daemon_jobs import daemon_jobs
@@ -140,6 +140,8 @@ def _stop(
     for last in (False, True) if insist else (True,):
         running = _running() or _half_stopped()
         recipe = running.recipe if running else recipe
+        if running is not None and running.process is not None:
+            hooks.refuse_forbidden(running.process)
         if guardian and watch is None and recipe is not None:
             watch = stack.enter_context(guarded(recipe, required=required))
         if restart:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 from virtcpr.errors import HostError
-from virtcpr.host.system import apparmor
+from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.system import apparmor, selinux
 from virtcpr.model import Hook, HookState
 
 DIRECTORY = Path("/etc/libvirt/hooks")
@@ -108,6 +111,34 @@ def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
     return status(directory)
 
 
+def refuse_forbidden(process: Process, directory: Path = DIRECTORY) -> None:
+    """Raises HostError if this daemon, when it starts anew, couldn't run a hook for domains: it ends every guest then
+    (qemuProcessReconnect in libvirt, src/qemu/qemu_process.c; seen with Debian 13's policy for SELinux)."""
+    for path in [directory / "qemu", *sorted(directory.glob("qemu.d/*"))]:
+        if path.is_file() and os.access(path, os.X_OK) and selinux.forbids_running(process, path):
+            raise HostError(
+                f"libvirt's daemon may not run its hook {path} (SELinux): it would end every guest when it starts anew",
+                hint="remove the hook, or let the daemon run it: docs/security.md, 'SELinux'",
+            )
+
+
+def _refuse_forbidden_part(part: Path, path: Path) -> None:
+    """As ``refuse_forbidden``, before a hook is in its place, which gives it its label.  Raises HostError."""
+    if not selinux.enforced():
+        return
+    running = None
+    with suppress(HostError):  # no daemon: nobody knows what it may run
+        running = daemon.running().process
+    if running is not None and not selinux.forbids_running(running, part):
+        return
+    part.unlink()
+    raise HostError(
+        f"{path} isn't installed: libvirt's daemon may not run it (SELinux), and would end every guest when it starts "
+        "anew",
+        hint="mode transfer needs no hook; docs/security.md, 'SELinux', says more",
+    )
+
+
 def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")  # libvirt runs every executable file: it must be complete
     try:
@@ -117,6 +148,7 @@ def _write(path: Path, text: str) -> None:
         with os.fdopen(fd, "w") as file:
             file.write(text)
             os.fchmod(file.fileno(), 0o755)
+        _refuse_forbidden_part(part, path)
         part.replace(path)
     except OSError as error:
         raise HostError(f"{path} can't be written: {error.strerror}") from error

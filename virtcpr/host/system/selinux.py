@@ -1,4 +1,4 @@
-"""SELinux: whether its policy lets virtcpr start a process with a guest's label."""
+"""SELinux: what its policy lets virtcpr and libvirt's daemon do."""
 
 from __future__ import annotations
 
@@ -9,37 +9,56 @@ from virtcpr.host.processes.proc import Process
 
 ROOT = Path("/sys/fs/selinux")
 CURRENT = "attr/current"
+FILE_LABEL = "security.selinux"
 PERMISSIVE_DOMAIN = 1  # Linux security/selinux/include/security.h, AVD_FLAGS_PERMISSIVE
+
+
+def enforced() -> bool:
+    """Whether what the policy doesn't allow is denied on this host."""
+    try:
+        return (ROOT / "enforce").read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def refuses_label(process: Process, own: Path = Path("/proc/self")) -> str | None:
     """The label of a process, if SELinux is enforced and lets this one start no other with it.
 
-    None, too, if the kernel doesn't say.
+    None, too, if the kernel doesn't say.  (Linux security/selinux/hooks.c, selinux_bprm_creds_for_exec().)
     """
     try:
-        if (ROOT / "enforce").read_text().strip() != "1":
-            return None
         current, wanted = (_label(directory) for directory in (own, process.path))
-        return wanted if current != wanted and not _may_change(current, wanted) else None
+        refused = enforced() and current != wanted and not _allows(current, wanted, "process", "transition")
+        return wanted if refused else None
     except (OSError, ValueError, IndexError):
         return None
+
+
+def forbids_running(process: Process, path: str | Path) -> bool:
+    """Whether SELinux is enforced, and doesn't surely let a process run this program."""
+    if not enforced():
+        return False
+    try:
+        label = os.getxattr(path, FILE_LABEL).decode().strip("\0")
+        return not _allows(_label(process.path), label, "file", "execute")
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 def _label(directory: Path) -> str:
     return (directory / CURRENT).read_text().strip("\0\n ")
 
 
-def _may_change(current: str, wanted: str) -> bool:
-    """Whether a process may take on another label when it executes a program (Linux security/selinux/hooks.c,
-    selinux_bprm_creds_for_exec(); the question and its answer: selinuxfs.c, sel_write_access())."""
-    number = (ROOT / "class/process/index").read_text().strip()
-    permission = int((ROOT / "class/process/perms/transition").read_text())
+def _allows(source: str, target: str, kind: str, permission: str) -> bool:
+    """Whether the policy lets the one label do that to the other (Linux security/selinux/selinuxfs.c,
+    sel_write_access())."""
+    number = (ROOT / f"class/{kind}/index").read_text().strip()
+    bit = 1 << int((ROOT / f"class/{kind}/perms/{permission}").read_text()) - 1
     # One file: the kernel keeps the answer for whoever asked.
     fd = os.open(ROOT / "access", os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.write(fd, f"{current} {wanted} {number}".encode())
+        os.write(fd, f"{source} {target} {number}".encode())
         answer = os.read(fd, 4096).decode().split()
     finally:
         os.close(fd)
-    return bool(int(answer[0], 16) & 1 << permission - 1) or bool(int(answer[5], 16) & PERMISSIVE_DOMAIN)
+    return bool(int(answer[0], 16) & bit) or bool(int(answer[5], 16) & PERMISSIVE_DOMAIN)
