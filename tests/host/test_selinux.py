@@ -19,6 +19,7 @@ from tests.paths import HOST
 
 GUEST = replace(KVM, name="labelled", number=60, memory_mib=192, ram_mib=16, disks=(Disk(), Disk("scsi", "raw")))
 BOOT = "security=selinux selinux=1 enforcing=0"
+OTHER = replace(GUEST, name="other", number=61, disks=(Disk(),))
 # As docs/security.md says.
 LOAD = "checkmodule -M -m -o {0}.mod {1} && semodule_package -o {0}.pp -m {0}.mod && semodule -i {0}.pp"
 # Run on the host: the labels of a process's listening sockets, which SELinux judges by.
@@ -125,7 +126,7 @@ def test_no_hook_is_installed_that_libvirt_may_not_run(guests: Guests) -> None:
     client.install_qemu("NEW")
     done = client.virtcpr("hooks", "install")
     assert done.code == 1
-    assert "isn't installed: libvirt's daemon may not run it (SELinux), and would end every guest" in done.err
+    assert "isn't written: libvirt's daemon may not run it (SELinux), and would end every guest" in done.err
 
     report = client.upgrade("--mode", "reboot", GUEST.name)
 
@@ -143,16 +144,34 @@ def test_a_daemon_with_such_a_hook_is_not_stopped(guests: Guests) -> None:
     run("setenforce", "1")
     daemon, process = run("cat", "/run/libvirt/qemu/driver.pid").out, client.pid(GUEST.name)
 
-    report = client.upgrade(GUEST.name)
+    for mode in ("transfer", "reboot"):
+        done = client.virtcpr("upgrade", "--yes", "--mode", mode, GUEST.name)
+        assert done.code != 0
+        assert "may not run its hook /etc/libvirt/hooks/qemu.d/virtcpr (SELinux)" in done.out + done.err
 
-    (domain,) = report["domains"]
-    assert domain["result"] == "rolled-back"
-    assert "may not run its hook /etc/libvirt/hooks/qemu.d/virtcpr (SELinux)" in domain["findings"][0]["message"]
     guests.assert_well(GUEST, beats=50)
     assert run("cat", "/run/libvirt/qemu/driver.pid").out == daemon
     assert client.pid(GUEST.name) == process
     client.virtcpr("hooks", "remove", check=True)
     upgraded(guests, "virtcpr", "upgrade", "--yes")
+
+
+def test_two_in_one_batch(guests: Guests) -> None:
+    """Each has categories of its own, and QEMU lets nobody in who has the other's."""
+    client.install_qemu("OLD")
+    guests.start(OTHER)
+    before = {shape.name: labels(shape.name) for shape in (GUEST, OTHER)}
+    assert before[GUEST.name][0] != before[OTHER.name][0]
+    denied = denials()
+    guests.witness.mark()
+
+    report = client.upgrade(GUEST.name, OTHER.name)
+
+    assert [d["result"] for d in report["domains"]] == ["upgraded", "upgraded"], (report, denials() - denied)
+    for shape in (GUEST, OTHER):
+        guests.assert_well(shape, beats=50)
+    assert {shape.name: labels(shape.name) for shape in (GUEST, OTHER)} == before
+    assert denials() == denied
 
 
 def test_libvirt_ends_what_was_moved(guests: Guests) -> None:

@@ -17,7 +17,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import apparmor, selinux
-from virtcpr.model import HookAction, HookState
+from virtcpr.model import Hook, HookAction, HookReport, HookState
 
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
@@ -186,38 +186,40 @@ def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> N
 def forbidden(monkeypatch: pytest.MonkeyPatch) -> Process:
     """libvirt's daemon, which may run no hook: SELinux."""
     process = Process(1, "1")
-    monkeypatch.setattr(daemon, "running", lambda: daemon.PlainDaemon("libvirtd", process, (), {}))
+    monkeypatch.setattr(hooks, "_labels", [])
+    monkeypatch.setattr(daemon, "process", lambda: process)
     monkeypatch.setattr(selinux, "enforced", lambda: True)
-    monkeypatch.setattr(selinux, "forbids_running", lambda who, path: who == process)
+    monkeypatch.setattr(selinux, "label_of", lambda who: "virtd_t" if who == process else "free_t")
+    monkeypatch.setattr(selinux, "forbids_running", lambda label, path: label == "virtd_t")
     return process
 
 
 def test_no_hook_is_written_that_selinux_forbids(tmp_path: Path, forbidden: Process) -> None:
-    with pytest.raises(HostError, match=r"daemon.d/virtcpr isn't installed: .* may not run it \(SELinux\)"):
+    with pytest.raises(HostError, match=r"daemon.d/virtcpr isn't written: .* may not run it \(SELinux\)"):
         hooks.install(tmp_path)
-    with pytest.raises(HostError, match=r"qemu.d/virtcpr isn't installed: .* would end every guest") as refused:
+    with pytest.raises(HostError, match=r"qemu.d/virtcpr isn't written: .* would end every guest") as refused:
         hooks.put("libvirt-qemu", tmp_path)
     assert refused.value.hint == "mode transfer needs no hook; docs/security.md, 'SELinux', says more"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_with_selinux_nor_is_one_while_no_daemon_runs(
-    tmp_path: Path, forbidden: Process, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seen", "written"), [(None, False), (Process(1, "1"), False), (Process(2, "2"), True)])
+def test_with_selinux_what_the_daemon_was_counts_while_none_runs(
+    tmp_path: Path, forbidden: Process, monkeypatch: pytest.MonkeyPatch, seen: Process | None, written: bool
 ) -> None:
-    monkeypatch.setattr(selinux, "forbids_running", lambda who, path: False)
-    hooks.put("libvirt-qemu", tmp_path)
+    """A hook is installed, too, when a record is held aside, and the daemon is down then."""
+    if seen is not None:
+        hooks.refuse_forbidden(seen, tmp_path)
+    monkeypatch.setattr(daemon, "process", lambda: None)
+    if written:
+        hooks.put("libvirt-qemu", tmp_path)
+    else:
+        with pytest.raises(HostError, match=r"isn't written: (no daemon runs|libvirt's daemon may not run it)"):
+            hooks.put("libvirt-qemu", tmp_path)
+    assert (tmp_path / QEMU).exists() is written
 
-    def none() -> daemon.Daemon:
-        raise HostError("no daemon")
 
-    monkeypatch.setattr(daemon, "running", none)
-    with pytest.raises(HostError, match=r"daemon.d/virtcpr isn't installed"):
-        hooks.put("libvirt-daemon", tmp_path)
-
-
-def test_a_daemon_that_may_not_run_a_hook_that_is_there(
-    tmp_path: Path, forbidden: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_that_may_not_run_a_hook_that_is_there(tmp_path: Path, forbidden: Process) -> None:
     """Whoever wrote it; but not a file that libvirt doesn't run."""
     hooks.refuse_forbidden(forbidden, tmp_path)
     (tmp_path / "qemu").touch(mode=0o644)
@@ -226,3 +228,16 @@ def test_a_daemon_that_may_not_run_a_hook_that_is_there(
     with pytest.raises(HostError, match=rf"may not run its hook {tmp_path}/qemu \(SELinux\): it would end every guest"):
         hooks.refuse_forbidden(forbidden, tmp_path)
     hooks.refuse_forbidden(Process(2, "2"), tmp_path)
+
+
+def test_a_hook_that_cannot_run_may_be_removed_though_it_is_needed(
+    forbidden: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "held", lambda: {"uuid": "web"})
+    monkeypatch.setattr(hooks, "remove", tuple)
+    there = (Hook("libvirt-qemu", "/etc/libvirt/hooks/qemu.d/virtcpr", HookState.INSTALLED),)
+    monkeypatch.setattr(hooks, "status", lambda: there)
+    assert command.run(HookAction.REMOVE) == HookReport(())
+    monkeypatch.setattr(selinux, "forbids_running", lambda label, path: False)
+    with pytest.raises(HostError, match="the hook prevents a second start"):
+        command.run(HookAction.REMOVE)

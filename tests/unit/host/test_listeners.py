@@ -24,20 +24,22 @@ def old(tmp_path: Path) -> socket.socket:
 
 def test_its_own_label_is_olds(old: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With SELinux: the label is set while it is made, and for no other socket of this thread."""
-    said = []
-    monkeypatch.setattr(os, "getxattr", lambda *_, **__: b"system_u:system_r:svirt_t:s0:c1,c2")
+    said: list[bytes | str] = []
+    label = b"system_u:system_r:svirt_t:s0:c1,c2"
+    (tmp_path / "sockcreate").touch()
+    monkeypatch.setattr(listeners, "SOCKETS", str(tmp_path / "sockcreate"))
+    monkeypatch.setattr(os, "getxattr", lambda *_, **__: label)
     monkeypatch.setattr(os, "setxattr", lambda *_, **__: None)
-    monkeypatch.setattr(Path, "write_bytes", lambda path, data: said.append((str(path), data)))
+    monkeypatch.setattr(os, "write", lambda _, data: said.append(data))
     made = socket.socket
 
     def seen(*arguments: int) -> socket.socket:
-        said.append(("socket", b""))
+        said.append("a socket")
         return made(*arguments)
 
     monkeypatch.setattr(socket, "socket", seen)
     os.close(listeners.bind(str(tmp_path / "new"), str(tmp_path / "monitor.sock"), like=old.fileno()))
-    attribute = "/proc/thread-self/attr/sockcreate"
-    assert said == [(attribute, b"system_u:system_r:svirt_t:s0:c1,c2"), ("socket", b""), (attribute, b"")]
+    assert said == [label, "a socket", b""]
 
 
 def connect(path: Path) -> None:

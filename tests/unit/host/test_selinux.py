@@ -31,7 +31,7 @@ def kernel(
         ("class/process/index", "2"),
         ("class/process/perms/transition", str(TRANSITION)),
         ("class/file/index", "6"),
-        ("class/file/perms/execute", "14"),
+        *((f"class/file/perms/{name}", str(bit)) for bit, name in enumerate(selinux.SCRIPT, 14)),
         ("access", QUESTION.replace(SHELL, own) + answer),
         ("own/attr/current", f"{own}\0"),
         ("guest/attr/current", f"{GUEST}\0"),
@@ -60,25 +60,25 @@ def test_a_guest_with_virtcprs_own_label_needs_no_change(tmp_path: Path, monkeyp
     assert selinux.refuses_label(Guest(1, "1"), own) is None
 
 
-@pytest.mark.parametrize(
-    ("answer", "forbidden"), [("0 ffffffff 0 ffffffff 10 0", True), ("2000 ffffffff 0 0 10 0", False)]
-)
+@pytest.mark.parametrize(("allowed", "forbidden"), [(0, True), (1 << 13, True), (0b11111 << 13, False)])
 def test_whether_a_process_may_run_a_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, forbidden: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, forbidden: bool
 ) -> None:
+    """A script needs more than "execute"."""
+    answer = f"{allowed:x} ffffffff 0 ffffffff 10 0"
     kernel(tmp_path, monkeypatch, answer)
     question = f"{GUEST} system_u:object_r:virt_etc_rw_t:s0 6"
     (tmp_path / "access").write_text(question + answer)
     monkeypatch.setattr(os, "getxattr", lambda *_: b"system_u:object_r:virt_etc_rw_t:s0\0")
-    assert selinux.forbids_running(Guest(1, "1"), "/etc/libvirt/hooks/qemu") is forbidden
+    assert selinux.forbids_running(GUEST, "/etc/libvirt/hooks/qemu") is forbidden
     assert (tmp_path / "access").read_text().startswith(question)
 
 
 def test_a_program_without_a_label_is_not_surely_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel(tmp_path, monkeypatch, YES)
-    assert selinux.forbids_running(Guest(1, "1"), tmp_path / "gone")
+    assert selinux.forbids_running(GUEST, tmp_path / "gone")
     kernel(tmp_path, monkeypatch, YES, enforce="0")
-    assert not selinux.forbids_running(Guest(1, "1"), tmp_path / "gone")
+    assert not selinux.forbids_running(GUEST, tmp_path / "gone")
 
 
 def test_a_kernel_without_selinux_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,10 +138,11 @@ def _stop(
     """A starting daemon has no lock yet and isn't found at first: stop it once it has the lock."""
     watch: Guard | None = None
     for last in (False, True) if insist else (True,):
-        running = _running() or _half_stopped()
-        recipe = running.recipe if running else recipe
+        running = _running()
         if running is not None and running.process is not None:
             hooks.refuse_forbidden(running.process)
+        running = running or _half_stopped()
+        recipe = running.recipe if running else recipe
         if guardian and watch is None and recipe is not None:
             watch = stack.enter_context(guarded(recipe, required=required))
         if restart:

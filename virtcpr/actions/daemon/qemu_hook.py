@@ -23,6 +23,8 @@ def ready(connection: Connection, *, required: bool = True) -> Connection:
     The daemon looks for hooks only when it starts (virHookInitialize).  ``required``: don't stop the daemon without a
     guardian.  Raises HostError if the hook can't be installed, or the daemon can't be restarted.
     """
+    if (running := daemon.process()) is not None:
+        hooks.refuse_forbidden(running)  # one that is there already
     hooks.put(NAME)
     pid = lock_owner(daemon.DRIVER_PID)
     placed = os.stat(hooks.DIRECTORY / hooks.PLACES[NAME]).st_ctime

@@ -10,7 +10,7 @@ from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.transfer.group import Group
 from virtcpr.actions.transfer.move import Move, moved_by, planned
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
@@ -42,7 +42,9 @@ class Batch:
     """A planned batch; ``outlooks`` is what is to be done.  Its moves are made within ``interrupt``."""
 
     def __init__(self, request: Request, connection: Connection) -> None:
-        daemon.running()  # nothing is begun without it
+        running = daemon.running()  # nothing is begun without it
+        if running.process is not None:
+            hooks.refuse_forbidden(running.process)
         self.request = request
         self.connection = connection
         self.interrupt = Interrupt()

@@ -72,6 +72,15 @@ def running() -> Daemon:
         raise HostError(f"libvirt's daemon (process {pid}) has just ended", hint="try again") from error
 
 
+def process() -> Process | None:
+    """The process whose QEMU driver runs on this host; None if there is none."""
+    pid = lock_owner(DRIVER_PID)
+    try:
+        return None if pid is None else Process.of(pid)
+    except HostError:  # it has just ended
+        return None
+
+
 def host_goes_down() -> bool:
     """Whether systemd shuts the host down; False without systemd.  (systemctl(1), is-system-running.)"""
     if not Path("/run/systemd/system").is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +21,8 @@ RUNNABLE = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 DAEMONS = ("libvirtd", "virtqemud")
 # Name in virtcpr/hooks → where libvirt looks for it.
 PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
+
+_labels: list[str] = []  # of libvirt's daemon, as it was seen to run
 
 
 def _text(name: str) -> str:
@@ -79,7 +80,8 @@ def _state(name: str, path: Path) -> HookState:
 def install(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
     """Install every hook, or replace an older version of it.
 
-    Raises HostError, before anything is written, if another file is in the way, or a hook couldn't run virtcpr.
+    Raises HostError, before anything is written, if another file is in the way, or a hook couldn't run virtcpr; and if
+    SELinux keeps libvirt's daemon from running one.
     """
     for hook in status(directory):
         if hook.state is HookState.FOREIGN:
@@ -114,28 +116,48 @@ def remove(directory: Path = DIRECTORY) -> tuple[Hook, ...]:
 def refuse_forbidden(process: Process, directory: Path = DIRECTORY) -> None:
     """Raises HostError if this daemon, when it starts anew, couldn't run a hook for domains: it ends every guest then
     (qemuProcessReconnect in libvirt, src/qemu/qemu_process.c; seen with Debian 13's policy for SELinux)."""
+    if (label := _confined(process)) is None:
+        return
     for path in [directory / "qemu", *sorted(directory.glob("qemu.d/*"))]:
-        if path.is_file() and os.access(path, os.X_OK) and selinux.forbids_running(process, path):
+        if os.access(path, os.X_OK) and not path.is_dir() and selinux.forbids_running(label, path):
             raise HostError(
                 f"libvirt's daemon may not run its hook {path} (SELinux): it would end every guest when it starts anew",
-                hint="remove the hook, or let the daemon run it: docs/security.md, 'SELinux'",
+                hint="remove the hook ('virtcpr hooks remove' removes virtcpr's), or let the daemon run it: "
+                "docs/security.md, 'SELinux'",
             )
+
+
+def forbidden(hook: Hook) -> bool:
+    """Whether SELinux keeps libvirt's daemon, as it runs, from running a hook that is there."""
+    process = daemon.process()
+    label = _confined(process) if process is not None else None
+    return label is not None and selinux.forbids_running(label, hook.path)
+
+
+def _confined(process: Process) -> str | None:
+    """The label of libvirt's daemon, where SELinux is enforced; remembered for when it doesn't run."""
+    if not selinux.enforced():
+        return None
+    if label := selinux.label_of(process):
+        _labels.append(label)
+    return _labels[-1] if _labels else None
 
 
 def _refuse_forbidden_part(part: Path, path: Path) -> None:
     """As ``refuse_forbidden``, before a hook is in its place, which gives it its label.  Raises HostError."""
     if not selinux.enforced():
         return
-    running = None
-    with suppress(HostError):  # no daemon: nobody knows what it may run
-        running = daemon.running().process
-    if running is not None and not selinux.forbids_running(running, part):
+    process = daemon.process()
+    label = _confined(process) if process is not None else _labels[-1] if _labels else None
+    if label is None:
+        why = "no daemon runs that could be asked about (SELinux)"
+    elif selinux.forbids_running(label, part):
+        why = "libvirt's daemon may not run it (SELinux), and would end every guest when it starts anew"
+    else:
         return
     part.unlink()
     raise HostError(
-        f"{path} isn't installed: libvirt's daemon may not run it (SELinux), and would end every guest when it starts "
-        "anew",
-        hint="mode transfer needs no hook; docs/security.md, 'SELinux', says more",
+        f"{path} isn't written: {why}", hint="mode transfer needs no hook; docs/security.md, 'SELinux', says more"
     )
 
 
@@ -147,8 +169,8 @@ def _write(path: Path, text: str) -> None:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(text)
+            _refuse_forbidden_part(part, path)
             os.fchmod(file.fileno(), 0o755)
-        _refuse_forbidden_part(part, path)
         part.replace(path)
     except OSError as error:
         raise HostError(f"{path} can't be written: {error.strerror}") from error

@@ -7,13 +7,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from virtcpr.errors import HostError
 
 SIOCUNIXFILE = 0x89E0  # linux/un.h: a descriptor (O_PATH) of the file that a socket is bound to; root only
 LABEL = "security.selinux"
-SOCKETS = Path("/proc/thread-self/attr/sockcreate")  # the label of sockets that this thread makes, of SELinux alone
+SOCKETS = "/proc/thread-self/attr/sockcreate"  # the label of sockets that this thread makes, of SELinux alone
 
 
 def bind(path: str, model: str, like: int | None = None) -> int:
@@ -50,11 +49,15 @@ def _labelled(like: int | None) -> Iterator[None]:
     if not label:
         yield
         return
-    SOCKETS.write_bytes(label)
+    attribute = os.open(SOCKETS, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        yield
+        os.write(attribute, label)
+        try:
+            yield
+        finally:
+            os.write(attribute, b"")  # as before; buffered files leave out a write of nothing
     finally:
-        SOCKETS.write_bytes(b"")
+        os.close(attribute)
 
 
 def look_like(listener: int, path: str, model: str) -> None:

@@ -10,6 +10,7 @@ from virtcpr.host.processes.proc import Process
 ROOT = Path("/sys/fs/selinux")
 CURRENT = "attr/current"
 FILE_LABEL = "security.selinux"
+SCRIPT = ("execute", "execute_no_trans", "read", "open", "getattr")  # for one that runs without a label of its own
 PERMISSIVE_DOMAIN = 1  # Linux security/selinux/include/security.h, AVD_FLAGS_PERMISSIVE
 
 
@@ -34,13 +35,21 @@ def refuses_label(process: Process, own: Path = Path("/proc/self")) -> str | Non
         return None
 
 
-def forbids_running(process: Process, path: str | Path) -> bool:
-    """Whether SELinux is enforced, and doesn't surely let a process run this program."""
+def label_of(process: Process) -> str | None:
+    """The label of a process; None if it has ended, or there is no SELinux."""
+    try:
+        return _label(process.path)
+    except OSError:
+        return None
+
+
+def forbids_running(label: str, path: str | Path) -> bool:
+    """Whether SELinux is enforced, and doesn't surely let processes with this label run a script."""
     if not enforced():
         return False
     try:
-        label = os.getxattr(path, FILE_LABEL).decode().strip("\0")
-        return not _allows(_label(process.path), label, "file", "execute")
+        file = os.getxattr(path, FILE_LABEL).decode().strip("\0")
+        return not all(_allows(label, file, "file", permission) for permission in SCRIPT)
     except (OSError, ValueError, IndexError):
         return True
 
