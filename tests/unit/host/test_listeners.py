@@ -11,6 +11,7 @@ import pytest
 
 from virtcpr.errors import HostError
 from virtcpr.host.qemu import listeners
+from virtcpr.host.system import selinux
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_its_own_label_is_olds(old: socket.socket, tmp_path: Path, monkeypatch: 
     said: list[bytes | str] = []
     label = b"system_u:system_r:svirt_t:s0:c1,c2"
     (tmp_path / "sockcreate").touch()
-    monkeypatch.setattr(listeners, "SOCKETS", str(tmp_path / "sockcreate"))
+    monkeypatch.setattr(selinux, "SOCKETS", str(tmp_path / "sockcreate"))
     monkeypatch.setattr(os, "getxattr", lambda *_, **__: label)
     monkeypatch.setattr(os, "setxattr", lambda *_, **__: None)
     monkeypatch.setattr(os, "write", lambda _, data: said.append(data))

@@ -84,3 +84,28 @@ def test_a_program_without_a_label_is_not_surely_allowed(tmp_path: Path, monkeyp
 def test_a_kernel_without_selinux_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selinux, "ROOT", tmp_path / "gone")
     assert selinux.refuses_label(Process.of(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("directory", "label"),
+    [
+        (b"system_u:object_r:svirt_image_t:s0:c1,c2\0", "unconfined_u:unconfined_r:unconfined_t:s0:c1,c2"),
+        (b"system_u:object_r:var_run_t:s0\0", None),
+        (None, None),
+    ],
+)
+def test_who_connects_has_the_guests_categories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: bytes | None, label: str | None
+) -> None:
+    (tmp_path / "attr").mkdir()
+    (tmp_path / "attr/current").write_text(f"{SHELL}\0")
+    monkeypatch.setattr(selinux, "OWN", tmp_path)
+
+    def labels(path: str, name: str) -> bytes:
+        assert (path, name) == ("/var/lib/libvirt/qemu/domain-1-web", "security.selinux")
+        if directory is None:
+            raise OSError
+        return directory
+
+    monkeypatch.setattr(os, "getxattr", labels)
+    assert selinux.client_label("/var/lib/libvirt/qemu/domain-1-web/monitor.sock") == label

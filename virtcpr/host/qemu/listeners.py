@@ -5,14 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from virtcpr.errors import HostError
+from virtcpr.host.system import selinux
 
 SIOCUNIXFILE = 0x89E0  # linux/un.h: a descriptor (O_PATH) of the file that a socket is bound to; root only
-LABEL = "security.selinux"
-SOCKETS = "/proc/thread-self/attr/sockcreate"  # the label of sockets that this thread makes, of SELinux alone
 
 
 def bind(path: str, model: str, like: int | None = None) -> int:
@@ -23,7 +21,7 @@ def bind(path: str, model: str, like: int | None = None) -> int:
     leftover at ``path`` is removed.  Raises HostError.
     """
     try:
-        with _labelled(like):
+        with selinux.sockets_as(None if like is None else selinux.label_at(like)):
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
         raise HostError(f"{path} can't be made: {error.strerror}") from error
@@ -37,27 +35,6 @@ def bind(path: str, model: str, like: int | None = None) -> int:
         made.close()
         raise HostError(f"{path} can't be made: {error.strerror}") from error
     return made.detach()
-
-
-@contextmanager
-def _labelled(like: int | None) -> Iterator[None]:
-    """Sockets that this thread makes in here get the label of this one; without SELinux there is none."""
-    label = b""
-    if like is not None:
-        with suppress(OSError):
-            label = os.getxattr(like, LABEL)
-    if not label:
-        yield
-        return
-    attribute = os.open(SOCKETS, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(attribute, label)
-        try:
-            yield
-        finally:
-            os.write(attribute, b"")  # as before; buffered files leave out a write of nothing
-    finally:
-        os.close(attribute)
 
 
 def look_like(listener: int, path: str, model: str) -> None:
@@ -76,7 +53,7 @@ def look_like(listener: int, path: str, model: str) -> None:
         os.chown(here, wanted.st_uid, wanted.st_gid)
         os.chmod(here, wanted.st_mode & 0o7777)
         with suppress(OSError):  # without SELinux there is none
-            os.setxattr(here, LABEL, os.getxattr(model, LABEL, follow_symlinks=False))
+            os.setxattr(here, selinux.FILE_LABEL, os.getxattr(model, selinux.FILE_LABEL, follow_symlinks=False))
     finally:
         os.close(file)
 

@@ -14,6 +14,7 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
 from virtcpr.errors import QmpError, QmpRefused
+from virtcpr.host.system import selinux
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,19 @@ class _Client(QMPClient):
         return msg
 
 
+async def _connected(path: str, label: str) -> socket.socket:
+    """A socket with this label, connected.  Raises OSError."""
+    with selinux.sockets_as(label):
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, path)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 class Monitor:
     """One QMP session.  QEMU serves one client per monitor: while this one is open, no other client gets in."""
 
@@ -69,10 +83,12 @@ class Monitor:
         monitor._client.logger.setLevel(logging.CRITICAL)
         try:
             async with asyncio.timeout(timeout):
+                if isinstance(path, str) and (label := selinux.client_label(path)):
+                    path = await _connected(path, label)
                 await monitor._client.connect(path)
         except TimeoutError as error:
             raise QmpError(f"{name}: QEMU's monitor didn't answer within {timeout:g} s") from error
-        except QMPError as error:
+        except (QMPError, OSError) as error:
             raise QmpError(f"{name}: QEMU's monitor can't be reached: {error}") from error
         readers = (monitor._read_events(), monitor._notice_loss())
         monitor._tasks = tuple(asyncio.create_task(reader) for reader in readers)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from virtcpr.host.processes.proc import Process
 
 ROOT = Path("/sys/fs/selinux")
+OWN = Path("/proc/self")
 CURRENT = "attr/current"
+SOCKETS = "/proc/thread-self/attr/sockcreate"  # the label of sockets that this thread makes
 FILE_LABEL = "security.selinux"
 SCRIPT = ("execute", "execute_no_trans", "read", "open", "getattr")  # for one that runs without a label of its own
 PERMISSIVE_DOMAIN = 1  # Linux security/selinux/include/security.h, AVD_FLAGS_PERMISSIVE
@@ -22,7 +26,7 @@ def enforced() -> bool:
         return False
 
 
-def refuses_label(process: Process, own: Path = Path("/proc/self")) -> str | None:
+def refuses_label(process: Process, own: Path = OWN) -> str | None:
     """The label of a process, if SELinux is enforced and lets this one start no other with it.
 
     None, too, if the kernel doesn't say.  (Linux security/selinux/hooks.c, selinux_bprm_creds_for_exec().)
@@ -52,6 +56,46 @@ def forbids_running(label: str, path: str | Path) -> bool:
         return not all(_allows(label, file, "file", permission) for permission in SCRIPT)
     except (OSError, ValueError, IndexError):
         return True
+
+
+def label_at(fd: int) -> str | None:
+    """The label of an open file, of a socket its own; None if there is no SELinux."""
+    try:
+        return os.getxattr(fd, FILE_LABEL).decode().strip("\0")
+    except OSError:
+        return None
+
+
+def client_label(path: str) -> str | None:
+    """The label for a socket that is to be connected to a guest's at this path; None if it needs none of its own.
+
+    What a QEMU accepts has its type and the categories of whoever connected (Linux security/selinux/hooks.c,
+    selinux_socket_unix_stream_connect()), and QEMU may use no others than its own: those of the domain's directory.
+    libvirt does the same (virSecuritySELinuxSetDaemonSocketLabel).
+    """
+    try:
+        directory = os.getxattr(os.path.dirname(path) or ".", FILE_LABEL).decode().strip("\0")
+        categories = directory.split(":", 3)[3]
+        return ":".join([*_label(OWN).split(":", 3)[:3], categories]) if ":c" in categories else None
+    except (OSError, IndexError):
+        return None
+
+
+@contextmanager
+def sockets_as(label: str | None) -> Iterator[None]:
+    """Sockets that this thread makes in here get this label; None: as ever.  Raises OSError."""
+    if label is None:
+        yield
+        return
+    attribute = os.open(SOCKETS, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(attribute, label.encode())
+        try:
+            yield
+        finally:
+            os.write(attribute, b"")  # as before; buffered files leave out a write of nothing
+    finally:
+        os.close(attribute)
 
 
 def _label(directory: Path) -> str:
