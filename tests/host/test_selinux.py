@@ -158,8 +158,8 @@ def test_a_daemon_with_such_a_hook_is_not_stopped(guests: Guests) -> None:
 
 def test_two_in_one_batch(guests: Guests) -> None:
     """Each has categories of its own, and QEMU lets nobody in who has the other's."""
-    client.install_qemu("OLD")
     guests.start(OTHER)
+    client.install_qemu("OLD")
     before = {shape.name: labels(shape.name) for shape in (GUEST, OTHER)}
     assert before[GUEST.name][0] != before[OTHER.name][0]
     denied = denials()
