@@ -111,6 +111,7 @@ def test_without_its_module_nothing_is_begun(guests: Guests) -> None:
 
 
 def test_with_it_every_label_stays(guests: Guests) -> None:
+    client.install_qemu("NEW")
     shell(f"cd /root; {LOAD.format('virtcpr', '/usr/src/virtcpr/selinux/virtcpr.te')}", timeout=600)
     upgraded(guests, "virtcpr", "upgrade", "--yes")
 
