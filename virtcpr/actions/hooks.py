@@ -7,7 +7,7 @@ import os
 from virtcpr.actions.records import quarantine, saves
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import hooks
-from virtcpr.model import HookAction, HookReport, HookState
+from virtcpr.model import HookAction, HookReport
 
 
 def run(action: HookAction) -> HookReport:
@@ -22,9 +22,7 @@ def run(action: HookAction) -> HookReport:
 
 
 def _refuse_while_needed() -> None:
-    """Raises HostError if a hook must prevent a second start of a guest; one that can't run prevents nothing."""
-    if any(hooks.forbidden(hook) for hook in hooks.status() if hook.state is not HookState.MISSING):
-        return
+    """Raises HostError if a hook must prevent a second start of a guest."""
     if held := quarantine.held():
         raise HostError(
             f"{', '.join(held.values())}: the guest runs, but libvirt doesn't see it; the hook prevents a second "

@@ -10,7 +10,7 @@ from virtcpr.actions.daemon import blackout
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection
-from virtcpr.host.processes.proc import Process, lock_owner, running_since
+from virtcpr.host.processes.proc import running_since
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,8 @@ def ready(connection: Connection, *, required: bool = True) -> Connection:
     if (running := daemon.process()) is not None:
         hooks.refuse_forbidden(running)  # one that is there already
     hooks.put(NAME)
-    pid = lock_owner(daemon.DRIVER_PID)
     placed = os.stat(hooks.DIRECTORY / hooks.PLACES[NAME]).st_ctime
-    if pid is None or running_since(Process.of(pid)) > placed:
+    if running is None or running_since(running) > placed:
         return connection
     log.info("restarting libvirt's daemon, so that it finds virtcpr's hook")
     begun = time.monotonic()

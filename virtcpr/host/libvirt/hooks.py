@@ -22,7 +22,7 @@ DAEMONS = ("libvirtd", "virtqemud")
 # Name in virtcpr/hooks → where libvirt looks for it.
 PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"}
 
-_labels: list[str] = []  # of libvirt's daemon, as it was seen to run
+_labels: list[str] = []  # of libvirt's daemon, as it ran last: one at most
 
 
 def _text(name: str) -> str:
@@ -122,16 +122,9 @@ def refuse_forbidden(process: Process, directory: Path = DIRECTORY) -> None:
         if os.access(path, os.X_OK) and not path.is_dir() and selinux.forbids_running(label, path):
             raise HostError(
                 f"libvirt's daemon may not run its hook {path} (SELinux): it would end every guest when it starts anew",
-                hint="remove the hook ('virtcpr hooks remove' removes virtcpr's), or let the daemon run it: "
-                "docs/security.md, 'SELinux'",
+                hint="let the daemon run it (docs/security.md, 'SELinux'), or remove it: 'virtcpr hooks remove' takes "
+                "virtcpr's away, if no guest needs it",
             )
-
-
-def forbidden(hook: Hook) -> bool:
-    """Whether SELinux keeps libvirt's daemon, as it runs, from running a hook that is there."""
-    process = daemon.process()
-    label = _confined(process) if process is not None else None
-    return label is not None and selinux.forbids_running(label, hook.path)
 
 
 def _confined(process: Process) -> str | None:
@@ -139,7 +132,7 @@ def _confined(process: Process) -> str | None:
     if not selinux.enforced():
         return None
     if label := selinux.label_of(process):
-        _labels.append(label)
+        _labels[:] = [label]
     return _labels[-1] if _labels else None
 
 
