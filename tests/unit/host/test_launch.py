@@ -20,11 +20,12 @@ def process(tmp_path: Path, label: str) -> Path:
 
 
 def selinux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(launch, "SELINUX", tmp_path)
+    monkeypatch.setattr("virtcpr.host.system.selinux.ROOT", tmp_path)
 
 
 def test_a_session_s_guest_keeps_its_selinux_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SELinux user of a session is unconfined_u; its guests are confined all the same."""
+    (tmp_path / "enforce").touch()
     selinux(monkeypatch, tmp_path)
     assert launch._label(process(tmp_path, f"{SVIRT}\0")) == SVIRT
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu import qmp
 from virtcpr.host.system import selinux
 
 SHELL = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023"
@@ -108,4 +111,19 @@ def test_who_connects_has_the_guests_categories(
         return directory
 
     monkeypatch.setattr(os, "getxattr", labels)
+    monkeypatch.setattr(selinux, "ROOT", tmp_path)
+    assert selinux.client_label("/var/lib/libvirt/qemu/domain-1-web/monitor.sock") is None  # a label of earlier days
+    (tmp_path / "enforce").write_text("0")
     assert selinux.client_label("/var/lib/libvirt/qemu/domain-1-web/monitor.sock") == label
+
+
+def test_a_label_that_cannot_be_had_keeps_nobody_from_a_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest may wait for virtcpr there, paused."""
+    monkeypatch.setattr(selinux, "SOCKETS", str(tmp_path / "none"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "monitor.sock"))
+        listener.listen()
+        with asyncio.run(qmp._connected(str(tmp_path / "monitor.sock"), SHELL)):
+            listener.accept()[0].close()

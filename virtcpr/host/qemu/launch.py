@@ -24,6 +24,7 @@ from pathlib import Path
 from virtcpr.errors import HostError
 from virtcpr.host.processes import oom, policies
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.system import selinux
 from virtcpr.host.system.cgroup import hierarchy
 from virtcpr.host.system.wait import readable
 
@@ -32,7 +33,6 @@ CLONE_NEWNS = 0x00020000
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_KEEPCAPS = 23, 24, 8
 CAPABILITY_VERSION_3 = 0x20080522
 SECONDS = 30.0  # until QEMU is executed
-SELINUX = Path("/sys/fs/selinux/enforce")
 NO_LABEL = (errno.ENOENT, errno.EINVAL)  # of /proc/PID/attr/current, if no security module has labels
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's default
 # For a process that sees more of the host than its model, which a guest may have taken over: it would name a library of
@@ -296,7 +296,7 @@ def _label(model: Path) -> str | None:
         raise
     if current in ("", "unconfined"):
         return None
-    if SELINUX.exists():
+    if selinux.enabled():
         return current
     return "exec " + current.rpartition(" (")[0] if current.endswith(")") else "exec " + current
 

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Protocol
 
@@ -48,8 +49,10 @@ class _Client(QMPClient):
 
 
 async def _connected(path: str, label: str) -> socket.socket:
-    """A socket with this label, connected.  Raises OSError."""
-    with selinux.sockets_as(label):
+    """A socket, connected, with this label if it may have that.  Raises OSError."""
+    with ExitStack() as labelled:
+        with suppress(OSError):  # QEMU may let it in all the same, and a guest may wait
+            labelled.enter_context(selinux.sockets_as(label))
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.setblocking(False)

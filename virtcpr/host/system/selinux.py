@@ -18,6 +18,11 @@ SCRIPT = ("execute", "execute_no_trans", "read", "open", "getattr")  # for one t
 PERMISSIVE_DOMAIN = 1  # Linux security/selinux/include/security.h, AVD_FLAGS_PERMISSIVE
 
 
+def enabled() -> bool:
+    """Whether this host's kernel uses SELinux; files may have labels without it."""
+    return (ROOT / "enforce").exists()
+
+
 def enforced() -> bool:
     """Whether what the policy doesn't allow is denied on this host."""
     try:
@@ -73,6 +78,8 @@ def client_label(path: str) -> str | None:
     selinux_socket_unix_stream_connect()), and QEMU may use no others than its own: those of the domain's directory.
     libvirt does the same (virSecuritySELinuxSetDaemonSocketLabel).
     """
+    if not enabled():
+        return None
     try:
         directory = os.getxattr(os.path.dirname(path) or ".", FILE_LABEL).decode().strip("\0")
         categories = directory.split(":", 3)[3]
