@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.support import facts
 from virtcpr.domain.argv import CommandLine, Option
+from virtcpr.domain.facts import Drive
 from virtcpr.domain.live import LiveDomain
 from virtcpr.domain.status import DisplayPassword, display_password
 from virtcpr.errors import ParseError
 from virtcpr.plan.transfer.replay import Command, actions, passwords
+from virtcpr.plan.transfer.swap import plan
 
 STATUS = facts.domain().status_xml
 LOCKED = CommandLine("qemu", (Option("vnc", "127.0.0.1:0,password=on"),))
@@ -91,3 +94,27 @@ def test_actions_that_no_command_line_has_are_told(
     xml: str, given: CommandLine, told: list[Mapping[str, object]]
 ) -> None:
     assert list(actions(given, LiveDomain.of(f"<domain>{xml}</domain>"))) == [Command("set-action", a) for a in told]
+
+
+def test_what_libvirt_told_old_qemu_is_replayed() -> None:
+    xml = facts.domain().xml
+    xml = xml.replace("<alias name='net0'/>", "<alias name='net0'/><link state='down'/>")
+    xml = xml.replace("<alias name='balloon0'/>", "<alias name='balloon0'/><stats period='5'/>")
+    balloon = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval", "value": 5}
+    assert plan(replace(facts.domain(), xml=xml)).replay == (
+        Command("set_link", {"name": "net0", "up": False}),
+        Command("qom-set", balloon),
+    )
+
+
+def test_limits_on_images_are_replayed() -> None:
+    """As QEMU tells them, by QEMU's name of the device, which libvirt uses, too."""
+    domain = facts.domain()
+    assert domain.qemu is not None
+    path = "/machine/peripheral/virtio-disk0/virtio-backend"
+    drives = (Drive(path, "libvirt-3-format", {"bps": 0, "iops": 50, "group": "g"}), Drive("sata0-0-1", None))
+    nodes = tuple(replace(n, threshold=4096 * (n.name == "libvirt-3-storage")) for n in domain.qemu.nodes)
+    assert plan(replace(domain, qemu=replace(domain.qemu, drives=drives, nodes=nodes))).replay == (
+        Command("block_set_io_throttle", {"id": path, "bps": 0, "iops": 50, "group": "g"}),
+        Command("block-set-write-threshold", {"node-name": "libvirt-3-storage", "write-threshold": 4096}),
+    )

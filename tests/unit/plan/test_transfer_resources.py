@@ -1,4 +1,4 @@
-"""The plan: every descriptor found by what it is, everything that libvirt told old QEMU told to new."""
+"""The plan: every descriptor found by what it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from tests.unit.support import facts
 from virtcpr.domain.argv import CommandLine, Option
-from virtcpr.domain.facts import Chardev, Device, DomainFacts, Drive, FdsetFd
-from virtcpr.plan.transfer.replay import Command
+from virtcpr.domain.facts import Chardev, Device, DomainFacts, FdsetFd
 from virtcpr.plan.transfer.resources import Unplannable
 from virtcpr.plan.transfer.swap import plan
 
@@ -328,30 +327,6 @@ def test_a_socket_that_the_plan_cannot_see_is_refused() -> None:
     gone = replace(domain.qemu, chardevs=(Chardev("charmonitor", "unix:/elsewhere,server=on"),))
     with pytest.raises(Unplannable, match="charmonitor"):
         plan(replace(domain, qemu=gone))
-
-
-def test_what_libvirt_told_old_qemu_is_replayed() -> None:
-    xml = facts.domain().xml
-    xml = xml.replace("<alias name='net0'/>", "<alias name='net0'/><link state='down'/>")
-    xml = xml.replace("<alias name='balloon0'/>", "<alias name='balloon0'/><stats period='5'/>")
-    balloon = {"path": "/machine/peripheral/balloon0", "property": "guest-stats-polling-interval", "value": 5}
-    assert plan(replace(facts.domain(), xml=xml)).replay == (
-        Command("set_link", {"name": "net0", "up": False}),
-        Command("qom-set", balloon),
-    )
-
-
-def test_limits_on_images_are_replayed() -> None:
-    """As QEMU tells them, by QEMU's name of the device, which libvirt uses, too."""
-    domain = facts.domain()
-    assert domain.qemu is not None
-    path = "/machine/peripheral/virtio-disk0/virtio-backend"
-    drives = (Drive(path, "libvirt-3-format", {"bps": 0, "iops": 50, "group": "g"}), Drive("sata0-0-1", None))
-    nodes = tuple(replace(n, threshold=4096 * (n.name == "libvirt-3-storage")) for n in domain.qemu.nodes)
-    assert plan(replace(domain, qemu=replace(domain.qemu, drives=drives, nodes=nodes))).replay == (
-        Command("block_set_io_throttle", {"id": path, "bps": 0, "iops": 50, "group": "g"}),
-        Command("block-set-write-threshold", {"node-name": "libvirt-3-storage", "write-threshold": 4096}),
-    )
 
 
 def test_a_suspended_domain_stays_suspended() -> None:
