@@ -140,19 +140,28 @@ class SaveBatch:
         ready = [guest for guest in self.guests if guest.plan is not None]
         if ready:
             with self.interrupt, blackout.guarded(required=False):
-                self._refuse_starts()
-                together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
+                try:
+                    self._refuse_starts()
+                except hooks.Forbidden as error:  # what is saved couldn't be restored
+                    for guest in ready:
+                        guest.report = failed(guest.report, HostError(f"{error}; nothing was touched", hint=error.hint))
+                else:
+                    together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
         results = {outlook.result for outlook in self.outlooks}
         return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
 
     def _refuse_starts(self) -> None:
-        """Keep libvirt from starting a saved domain.  The daemon isn't restarted if the host is shutting down."""
+        """Keep libvirt from starting a saved domain.  The daemon isn't restarted if the host is shutting down: then
+        a guest is better saved without the hook than ended.  Otherwise raises hooks.Forbidden."""
+        down = daemon.host_goes_down()
         try:
-            if daemon.host_goes_down():
+            if down:
                 hooks.put(qemu_hook.NAME)
             else:
                 self.connection = qemu_hook.ready(self.connection)
         except (HostError, OSError) as error:
+            if isinstance(error, hooks.Forbidden) and not down:
+                raise
             self.notes.append(f"{error}; don't start a saved domain: restore it")
 
     def _save(self, guest: Guest, watch: Watch) -> None:

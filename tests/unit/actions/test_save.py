@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.support.reboot_stage import DOMAIN, NAME, WAITS, FakeConnection, FakeDomain, RebootStage
 from virtcpr.actions import save
-from virtcpr.actions.daemon import blackout
+from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.rehearsal import rehearse
 from virtcpr.actions.save import SaveBatch
 from virtcpr.domain.facts import DomainFacts
@@ -249,3 +249,23 @@ def test_a_disk_that_nobody_can_tell_of_is_told_before(reboot_stage: RebootStage
 
 def test_disks_that_are_files_are_told_nothing_of(opened: Open) -> None:
     assert "disk-untold" not in {finding.code for finding in opened().outlooks[0].findings}
+
+
+@pytest.mark.parametrize(("goes_down", "result"), [(False, Keeping.FAILED), (True, Keeping.SAVED)])
+def test_where_libvirt_may_not_run_the_hook_nothing_is_saved(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, goes_down: bool, result: Keeping
+) -> None:
+    """It couldn't be restored; but if the host goes down, the guest would end otherwise."""
+
+    def forbidden(*_: object) -> None:
+        raise hooks.Forbidden("libvirt's daemon may not run it")
+
+    batch = opened()
+    monkeypatch.setattr(daemon, "host_goes_down", lambda: goes_down)
+    monkeypatch.setattr(hooks, "put", forbidden)
+    monkeypatch.setattr(qemu_hook, "ready", forbidden)
+    report = batch.run(lambda _: None)
+    assert [domain.result for domain in report.domains] == [result]
+    text = report.notes[0] if goes_down else report.domains[0].findings[-1].message
+    assert text.startswith("libvirt's daemon may not run it; ")
+    assert text.endswith("restore it" if goes_down else "nothing was touched")

@@ -25,6 +25,10 @@ PLACES = {"libvirt-daemon": "daemon.d/virtcpr", "libvirt-qemu": "qemu.d/virtcpr"
 _labels: list[str] = []  # of libvirt's daemon, as it ran last: one at most
 
 
+class Forbidden(HostError):
+    """libvirt's daemon may not run a hook, or nobody can tell (SELinux)."""
+
+
 def _text(name: str) -> str:
     return (files("virtcpr") / "hooks" / name).read_text().replace(COMMAND, _command())
 
@@ -120,7 +124,7 @@ def refuse_forbidden(process: Process, directory: Path = DIRECTORY) -> None:
         return
     for path in [directory / "qemu", *sorted(directory.glob("qemu.d/*"))]:
         if os.access(path, os.X_OK) and not path.is_dir() and selinux.forbids_running(label, path):
-            raise HostError(
+            raise Forbidden(
                 f"libvirt's daemon may not run its hook {path} (SELinux): it would end every guest when it starts anew",
                 hint="let the daemon run it (docs/security.md, 'SELinux'), or remove it: 'virtcpr hooks remove' takes "
                 "virtcpr's away, if no guest needs it",
@@ -149,7 +153,7 @@ def _refuse_forbidden_part(part: Path, path: Path) -> None:
     else:
         return
     part.unlink()
-    raise HostError(
+    raise Forbidden(
         f"{path} isn't written: {why}", hint="mode transfer needs no hook; docs/security.md, 'SELinux', says more"
     )
 
