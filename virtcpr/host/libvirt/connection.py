@@ -163,7 +163,10 @@ class Domain:
 
 
 class Connection:
-    """A connection to the daemon of this host."""
+    """A connection to the daemon of this host.
+
+    A closed one is opened anew when it is next used: whoever holds one whose daemon was stopped finds the next daemon.
+    """
 
     def __init__(self, uri: str | None) -> None:
         """Connect; None is libvirt's own default.  Raises UsageError for another driver than this host's QEMU
@@ -171,13 +174,7 @@ class Connection:
         self.libvirt, _ = _bindings()
         if uri is not None:
             _refuse_remote(uri)
-        try:
-            self.handle = _within(CALL_SECONDS, self.libvirt.open, uri)
-        except self.libvirt.libvirtError as error:
-            raise HostError(
-                f"libvirt's daemon doesn't answer: {error.get_error_message()}",
-                hint="is it running? systemctl status libvirtd virtqemud",
-            ) from error
+        self._handle = self._open(uri)
         self.uri = str(_call(self.handle.getURI))
         _refuse_remote(self.uri)
         try:
@@ -195,17 +192,33 @@ class Connection:
         """Whether it is the own session of a user who isn't root."""
         return os.geteuid() != 0 and self.uri.endswith("/session")
 
+    def _open(self, uri: str | None) -> Any:
+        try:
+            return _within(CALL_SECONDS, self.libvirt.open, uri)
+        except self.libvirt.libvirtError as error:
+            raise HostError(
+                f"libvirt's daemon doesn't answer: {error.get_error_message()}",
+                hint="is it running? systemctl status libvirtd virtqemud",
+            ) from error
+
+    @property
+    def handle(self) -> Any:
+        """libvirt's own connection.  Raises HostError if it was closed, and the daemon doesn't answer."""
+        if self._handle is None:
+            self._handle = self._open(self.uri)
+        return self._handle
+
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        if self.handle is not None:
+        if self._handle is not None:
             with suppress(HostError):  # the daemon may be gone
-                _call(self.handle.close)
-            self.handle = None
+                _call(self._handle.close)
+            self._handle = None
 
     def alive(self) -> bool:
-        """Whether the daemon still answers at the other end."""
+        """Whether the daemon still answers at the other end; a closed connection isn't opened for that."""
         with suppress(HostError):
-            return self.handle is not None and _call(self.handle.isAlive) == 1
+            return self._handle is not None and _call(self._handle.isAlive) == 1
         return False
 
     def learn(self, emulator: str, architecture: str) -> None:
