@@ -130,7 +130,7 @@ def test_old_qemu_that_hangs_while_new_is_made(guest: Guest) -> None:
     """libvirt waits for it, too, and knows that the domain runs."""
     process = guest.is_watched()
 
-    report = upgrade(at={"compare": "kill -STOP $OLD"}, deadlines=HASTY | {"host.libvirt.connection.CALL_SECONDS": 3})
+    report = upgrade(at={"compare": "kill -STOP $OLD"}, deadlines=HASTY | {"host.libvirt.calls.CALL_SECONDS": 3})
 
     assert (report["exit_code"], report["domains"][0]["result"]) == (6, "unknown")
     assert "libvirt's daemon didn't answer within 3 s" in said(report)
@@ -180,7 +180,7 @@ def test_a_qemu_that_hangs_is_not_waited_for_by_those_who_only_look(guest: Guest
     process = guest.is_watched()
     run("kill", "-STOP", str(process))
     try:
-        done = virtcpr("check", NAME, deadlines={"host.libvirt.connection.CALL_SECONDS": 2})
+        done = virtcpr("check", NAME, deadlines={"host.libvirt.calls.CALL_SECONDS": 2})
     finally:
         run("kill", "-CONT", str(process))
     assert done.code == 4, done

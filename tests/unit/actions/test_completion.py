@@ -12,7 +12,7 @@ from tests.unit.support.saved_guest import a_record
 from virtcpr.actions import completion
 from virtcpr.actions.records import journal, quarantine, saves
 from virtcpr.errors import HostError, UsageError
-from virtcpr.host.libvirt import connection
+from virtcpr.host.libvirt import calls, connection
 from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 
@@ -30,7 +30,8 @@ class Handle:
 
 def bind(monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
     module = SimpleNamespace(libvirtError=OSError, VIR_CONNECT_LIST_DOMAINS_ACTIVE=1, **more)
-    monkeypatch.setattr(connection, "_bindings", lambda: (module, None))
+    for place in (calls, connection):
+        monkeypatch.setattr(place, "bindings", lambda: (module, None))
 
 
 def test_names_that_libvirt_knows(monkeypatch: pytest.MonkeyPatch) -> None:

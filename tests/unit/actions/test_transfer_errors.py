@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ from virtcpr.actions.records.journal import Journal
 from virtcpr.actions.transfer import guest_events
 from virtcpr.errors import Ended, HostError, QmpError, RolledBack, Unsettled
 from virtcpr.host.files import atomic
-from virtcpr.host.libvirt import connection
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import emulator, launch
 from virtcpr.host.system.lock import Lock
@@ -219,20 +217,6 @@ def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 # Waits that would be for ever.
-
-
-def test_a_call_that_libvirt_never_answers() -> None:
-    never = threading.Event()
-    with pytest.raises(HostError, match=r"libvirt's daemon didn't answer within 0\.05 s: it hangs, or a QEMU") as late:
-        connection._within(0.05, never.wait)
-    assert "virsh list" in str(late.value.hint)
-    never.set()
-
-
-def test_a_call_that_raises() -> None:
-    with pytest.raises(ZeroDivisionError):
-        connection._within(5, lambda: 1 / 0)
-    assert connection._within(5, divmod, 7, 2) == (3, 1)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from virtcpr.actions.transfer import reconnect_check
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError, ParseError, QmpRefused
-from virtcpr.host.libvirt import connection
+from virtcpr.host.libvirt import calls, connection
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.plan.reconnect import QUERIES
@@ -95,7 +95,8 @@ def test_through_libvirt_too(reply: str, error: type[Exception], words: str, mon
         def qemuMonitorCommandWithFiles(*_: object) -> tuple[str, list[int]]:
             return reply, []
 
-    monkeypatch.setattr(connection, "_bindings", lambda: (Bindings, Bindings))
+    for place in (calls, connection):
+        monkeypatch.setattr(place, "bindings", lambda: (Bindings, Bindings))
     domain = Domain(None, "web", "", 1)
     with pytest.raises(error) as raised:
         domain.monitor("query-status")

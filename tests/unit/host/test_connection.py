@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import connection
+from virtcpr.host.libvirt import calls, connection
 from virtcpr.host.libvirt.connection import Connection
 
 
@@ -39,7 +39,8 @@ class Daemon:
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     made = Daemon()
     module = SimpleNamespace(libvirtError=Refused, open=made.open)
-    monkeypatch.setattr(connection, "_bindings", lambda: (module, None))
+    for place in (calls, connection):
+        monkeypatch.setattr(place, "bindings", lambda: (module, None))
     return made
 
 

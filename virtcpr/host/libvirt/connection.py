@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from virtcpr.errors import HostError, ParseError, QmpRefused, UsageError
+from virtcpr.host.libvirt.calls import bindings, call, within
 from virtcpr.host.system.paths import refuse_others
 
 log = logging.getLogger(__name__)
@@ -25,23 +24,8 @@ PAUSED = (
     "unknown", "user", "migration", "save", "dump", "I/O error", "watchdog", "from snapshot", "shutting down",
     "snapshot", "crashed", "starting up", "post-copy", "post-copy failed", "API error",
 )  # fmt: skip
-# libvirt itself waits 30 s for its own lock on a domain (QEMU_JOB_WAIT_TIME, src/hypervisor/domain_job.c).
-CALL_SECONDS = 35.0
 START_SECONDS = 300.0  # libvirt's start of a domain may be slow: hugepages, helpers, a hook
 JOBS = ("none", "bounded", "unbounded", "completed", "failed", "cancelled")
-
-
-def _bindings() -> Any:
-    try:
-        import libvirt
-        import libvirt_qemu
-    except ImportError as error:
-        raise HostError(
-            f"the Python bindings of libvirt are missing ({error.name})",
-            hint="install the distribution's package: python3-libvirt",
-        ) from error
-    libvirt.registerErrorHandler(lambda _context, error: log.debug("libvirt: %s", error[2]), None)
-    return libvirt, libvirt_qemu
 
 
 @dataclass(frozen=True)
@@ -55,36 +39,36 @@ class Domain:
 
     def state(self) -> tuple[str, str]:
         """State and, for a paused domain, the reason, as virsh prints them."""
-        state, reason = _call(self.handle.state)
+        state, reason = call(self.handle.state)
         return STATES[state], PAUSED[reason] if state == 3 and reason < len(PAUSED) else ""
 
     def xml(self) -> str:
         """The XML of the running domain, else of its next boot; without secrets."""
-        return str(_call(self.handle.XMLDesc, 0))
+        return str(call(self.handle.XMLDesc, 0))
 
     def persistent_xml(self) -> str | None:
         """The XML of the next boot; None for a transient domain.  Without secrets."""
-        libvirt, _ = _bindings()
-        if not _call(self.handle.isPersistent):
+        libvirt, _ = bindings()
+        if not call(self.handle.isPersistent):
             return None
-        return str(_call(self.handle.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE))
+        return str(call(self.handle.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE))
 
     def stored_xml(self) -> str:
         """The XML of the next boot, with secrets: only to write it back, never to show it.
 
         Without secrets libvirt would forget a display's password when the XML is defined again.
         """
-        libvirt, _ = _bindings()
+        libvirt, _ = bindings()
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        return str(_call(self.handle.XMLDesc, flags))
+        return str(call(self.handle.XMLDesc, flags))
 
     def has_saved_state(self) -> bool:
         """Whether the next start restores a managed save, with the XML in it."""
-        return bool(_call(self.handle.hasManagedSaveImage))
+        return bool(call(self.handle.hasManagedSaveImage))
 
     def job(self) -> str | None:
         """What kind of job is active on the domain, if any (virDomainGetJobInfo)."""
-        kind = _call(self.handle.jobInfo)[0]
+        kind = call(self.handle.jobInfo)[0]
         return JOBS[kind] if kind in (1, 2) else None
 
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
@@ -92,15 +76,15 @@ class Domain:
 
         Raises QmpRefused with QEMU's own words if it refuses, ParseError for an invalid answer.
         """
-        _, qemu = _bindings()
+        _, qemu = bindings()
         request = {"execute": command, **({"arguments": dict(arguments)} if arguments else {})}
-        return self._returned(command, _call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
+        return self._returned(command, call(qemu.qemuMonitorCommand, self.handle, json.dumps(request), 0))
 
     def monitor_with(self, fd: int, command: str, arguments: Mapping[str, object]) -> object:
         """The same with a descriptor, of which QEMU gets a copy (for ``getfd``)."""
-        _, qemu = _bindings()
+        _, qemu = bindings()
         request = {"execute": command, "arguments": dict(arguments)}
-        text, _files = _call(qemu.qemuMonitorCommandWithFiles, self.handle, json.dumps(request), [fd], 0)
+        text, _files = call(qemu.qemuMonitorCommandWithFiles, self.handle, json.dumps(request), [fd], 0)
         return self._returned(command, text)
 
     def _returned(self, command: str, text: str) -> object:
@@ -118,15 +102,15 @@ class Domain:
 
     def startable_xml(self) -> str:
         """The running XML with secrets, in the form that another libvirt can start: as in a saved state's header."""
-        libvirt, _ = _bindings()
+        libvirt, _ = bindings()
         flags = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
-        return str(_call(self.handle.XMLDesc, flags))
+        return str(call(self.handle.XMLDesc, flags))
 
     def active(self) -> bool:
         """Whether libvirt has a process for it; a transient domain without one isn't known any more."""
-        libvirt, _ = _bindings()
+        libvirt, _ = bindings()
         try:
-            return bool(_within(CALL_SECONDS, self.handle.isActive))
+            return bool(within(self.handle.isActive))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return False
@@ -134,16 +118,16 @@ class Domain:
 
     def resume(self) -> None:
         """Resume the domain by libvirt."""
-        _call(self.handle.resume)
+        call(self.handle.resume)
 
     def suspend_to_ram(self) -> None:
         """Ask its guest agent for guest-suspend-ram; the guest suspends itself a moment later."""
-        libvirt, _ = _bindings()
-        _call(self.handle.pMSuspendForDuration, libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0, 0)
+        libvirt, _ = bindings()
+        call(self.handle.pMSuspendForDuration, libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0, 0)
 
     def wake_up(self) -> None:
         """``system_wakeup`` by libvirt."""
-        _call(self.handle.pMWakeup, 0)
+        call(self.handle.pMWakeup, 0)
 
     def agent_answers(self, seconds: int) -> bool:
         """Whether the guest agent answers a ping within that time."""
@@ -156,9 +140,9 @@ class Domain:
 
     def agent(self, command: str, arguments: Mapping[str, object], seconds: int) -> object:
         """The guest agent's answer to a command.  Raises HostError with its words, or if it takes longer."""
-        _, qemu = _bindings()
+        _, qemu = bindings()
         request = json.dumps({"execute": command, "arguments": dict(arguments)})
-        answer = _call(qemu.qemuAgentCommand, self.handle, request, seconds, 0)
+        answer = call(qemu.qemuAgentCommand, self.handle, request, seconds, 0)
         return json.loads(str(answer)).get("return")
 
 
@@ -171,18 +155,18 @@ class Connection:
     def __init__(self, uri: str | None) -> None:
         """Connect; None is libvirt's own default.  Raises UsageError for another driver than this host's QEMU
         driver, HostError if the daemon doesn't answer, or if only root may look into its domains."""
-        self.libvirt, _ = _bindings()
+        self.libvirt, _ = bindings()
         if uri is not None:
             _refuse_remote(uri)
         self._handle = self._open(uri)
-        self.uri = str(_call(self.handle.getURI))
+        self.uri = str(call(self.handle.getURI))
         _refuse_remote(self.uri)
         try:
             refuse_others(self.uri)
         except HostError:
             self.close()
             raise
-        if _call(self.handle.getType) != "QEMU" or not (self.uri.endswith("/system") or self._own()):
+        if call(self.handle.getType) != "QEMU" or not (self.uri.endswith("/system") or self._own()):
             self.close()
             raise UsageError(
                 f"{self.uri} isn't the system's QEMU driver", hint="use qemu:///system; qemu:///session is a user's own"
@@ -194,7 +178,7 @@ class Connection:
 
     def _open(self, uri: str | None) -> Any:
         try:
-            return _within(CALL_SECONDS, self.libvirt.open, uri)
+            return within(self.libvirt.open, uri)
         except self.libvirt.libvirtError as error:
             raise HostError(
                 f"libvirt's daemon doesn't answer: {error.get_error_message()}",
@@ -212,13 +196,13 @@ class Connection:
         """Close the connection; a second call does nothing."""
         if self._handle is not None:
             with suppress(HostError):  # the daemon may be gone
-                _call(self._handle.close)
+                call(self._handle.close)
             self._handle = None
 
     def alive(self) -> bool:
         """Whether the daemon still answers at the other end; a closed connection isn't opened for that."""
         with suppress(HostError):
-            return self._handle is not None and _call(self._handle.isAlive) == 1
+            return self._handle is not None and call(self._handle.isAlive) == 1
         return False
 
     def learn(self, emulator: str, architecture: str) -> None:
@@ -228,7 +212,7 @@ class Connection:
         takes a second or two, which would otherwise be part of the blackout.  A failure is harmless.
         """
         with suppress(HostError):
-            _call(self.handle.getDomainCapabilities, emulator, architecture, None, None, 0)
+            call(self.handle.getDomainCapabilities, emulator, architecture, None, None, 0)
 
     def __enter__(self) -> Connection:
         return self
@@ -239,7 +223,7 @@ class Connection:
     def domains(self, *, running: bool) -> Iterator[Domain]:
         """Every domain, by name; with ``running`` only domains that have a QEMU process."""
         flags = self.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
-        domains = [self._domain(handle) for handle in _call(self.handle.listAllDomains, flags)]
+        domains = [self._domain(handle) for handle in call(self.handle.listAllDomains, flags)]
         return iter(sorted(domains, key=lambda domain: domain.name))
 
     def command_line(self, xml: str) -> str:
@@ -247,15 +231,15 @@ class Connection:
 
         Raises HostError with libvirt's words if it couldn't be started.
         """
-        return str(_call(self.handle.domainXMLToNative, "qemu-argv", xml, 0))
+        return str(call(self.handle.domainXMLToNative, "qemu-argv", xml, 0))
 
     def capabilities(self) -> str:
         """XML: what the host and its emulators can do."""
-        return str(_call(self.handle.getCapabilities))
+        return str(call(self.handle.getCapabilities))
 
     def define(self, xml: str) -> None:
         """Make this the persistent XML of its domain.  On HostError, with libvirt's words, nothing has changed."""
-        _call(self.handle.defineXML, xml)
+        call(self.handle.defineXML, xml)
 
     def start_paused(self, xml: str) -> Domain:
         """Start a domain of this XML, its vCPUs stopped; a persistent one keeps its persistent XML.
@@ -263,12 +247,12 @@ class Connection:
         On HostError, with libvirt's words, nothing of it runs.
         """
         flags = self.libvirt.VIR_DOMAIN_START_PAUSED
-        return self._domain(_call(self.handle.createXML, xml, flags, seconds=START_SECONDS))
+        return self._domain(call(self.handle.createXML, xml, flags, seconds=START_SECONDS))
 
     def find(self, uuid: str) -> Domain | None:
         """A domain by UUID; None if there is none (any more).  Raises HostError."""
         try:
-            return self._domain(_within(CALL_SECONDS, self.handle.lookupByUUIDString, uuid))
+            return self._domain(within(self.handle.lookupByUUIDString, uuid))
         except self.libvirt.libvirtError as error:
             if error.get_error_code() == self.libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -281,7 +265,7 @@ class Connection:
             attempts.insert(0, lambda text: self.handle.lookupByID(int(text)))
         for attempt in attempts:
             try:
-                return self._domain(_within(CALL_SECONDS, attempt, reference))
+                return self._domain(within(attempt, reference))
             except self.libvirt.libvirtError as error:
                 if error.get_error_code() not in (
                     self.libvirt.VIR_ERR_NO_DOMAIN,
@@ -302,7 +286,7 @@ def names(uri: str | None, *, running: bool, seconds: float) -> list[str]:
 
     Raises UsageError for a remote URI, HostError if they aren't known by then.
     """
-    libvirt, _ = _bindings()
+    libvirt, _ = bindings()
     if uri is not None:
         _refuse_remote(uri)
 
@@ -314,7 +298,7 @@ def names(uri: str | None, *, running: bool, seconds: float) -> list[str]:
         finally:
             handle.close()
 
-    answer: list[str] = _call(ask, seconds=seconds)
+    answer: list[str] = call(ask, seconds=seconds)
     return answer
 
 
@@ -325,38 +309,3 @@ def _refuse_remote(uri: str) -> None:
             f"{uri} is on another host, or reached over a transport: virtcpr works on the host that it runs on",
             hint="run virtcpr there, with qemu:///system",
         )
-
-
-def _call(function: Any, *arguments: object, seconds: float | None = None) -> Any:
-    libvirt, _ = _bindings()
-    try:
-        return _within(seconds or CALL_SECONDS, function, *arguments)
-    except libvirt.libvirtError as error:
-        raise HostError(f"libvirt: {error.get_error_message()}") from error
-
-
-def _within(seconds: float, function: Any, *arguments: object) -> Any:
-    """Call ``function``; raises HostError at the deadline.
-
-    libvirt waits for ever for a QEMU that hangs, and so does its library for a daemon that hangs.  So a thread of its
-    own makes the call, and is left behind at the deadline.
-    """
-    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put((function(*arguments), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise HostError(
-            f"libvirt's daemon didn't answer within {seconds:g} s: it hangs, or a QEMU that it waits for",
-            hint="virsh list shows whether it is the daemon; virsh domstats --state names the domain that hangs",
-        ) from None
-    if error is not None:
-        raise error
-    return answer

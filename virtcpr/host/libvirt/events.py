@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt.connection import CALL_SECONDS, _bindings, _call
+from virtcpr.host.libvirt.calls import bindings, call
 
 LOOP_MS = 500
 REBOOTED = "the guest was reset"  # which isn't a sign of trouble
@@ -33,24 +33,24 @@ class Events:
         return [self._seen.popleft() for _ in range(len(self._seen))]
 
     def __enter__(self) -> Events:
-        libvirt, _ = _bindings()
+        libvirt, _ = bindings()
         _loop()
-        self._handle = _call(libvirt.openReadOnly, self.uri, seconds=CALL_SECONDS)
+        self._handle = call(libvirt.openReadOnly, self.uri)
         for kind, callback in (
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR, self._io_error),
             (libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG, self._watchdog),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._reboot),
         ):
-            _call(self._handle.domainEventRegisterAny, None, kind, callback, None)
+            call(self._handle.domainEventRegisterAny, None, kind, callback, None)
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(HostError):  # the daemon is gone
-            _call(self._handle.close)
+            call(self._handle.close)
 
     def _lifecycle(self, _connection: object, domain: Any, event: int, detail: int, _opaque: object) -> None:
-        libvirt, _ = _bindings()
+        libvirt, _ = bindings()
         if event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             self._seen.append((domain.UUIDString(), "the guest panicked"))
         elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED and detail in ENDED:
@@ -74,7 +74,7 @@ def _loop() -> None:
 
     It must be registered before a connection is opened that is to tell events (virEventRegisterDefaultImpl()).
     """
-    libvirt, _ = _bindings()
+    libvirt, _ = bindings()
     libvirt.virEventRegisterDefaultImpl()
     libvirt.virEventAddTimeout(LOOP_MS, lambda *_: None, None)  # else a connection that is opened later isn't looked at
 
