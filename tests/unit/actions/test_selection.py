@@ -10,6 +10,7 @@ import pytest
 from virtcpr.actions import check
 from virtcpr.actions.inspect.selection import chosen
 from virtcpr.domain.facts import DomainFacts, Emulator
+from virtcpr.errors import HostError
 from virtcpr.model import ExitCode, Mode, Request
 from virtcpr.plan.decision import decide
 
@@ -51,6 +52,25 @@ def test_names_that_are_left_out() -> None:
 def test_tags_that_are_left_out(pattern: str, names: list[str]) -> None:
     request = Request(every=True, exclude=(pattern,))
     assert [domain.name for domain in chosen(connection(), request, running=False)] == names
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_one_that_is_gone_while_tags_are_read_is_left_out(gone: bool) -> None:
+    """As if it had ended a moment earlier; one that libvirt still has and can't show is an error."""
+
+    def unreadable() -> str:
+        raise HostError("Domain not found")
+
+    there = connection()
+    listed = [SimpleNamespace(name="brief", uuid="b", xml=unreadable), *there.domains(running=True)]
+    there.domains = lambda *, running: listed
+    there.find = lambda _: None if gone else listed[0]
+    request = Request(every=True, exclude=("tag:production",))
+    if gone:
+        assert [domain.name for domain in chosen(there, request)] == ["web"]
+    else:
+        with pytest.raises(HostError):
+            chosen(there, request)
 
 
 @pytest.mark.parametrize(("every", "code"), [(True, ExitCode.DONE), (False, ExitCode.BLOCKED)])
