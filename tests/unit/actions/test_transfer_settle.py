@@ -11,17 +11,18 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.support.transfer_stage import UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions import recover
 from virtcpr.actions.daemon import blackout
-from virtcpr.actions.records import journal, quarantine
+from virtcpr.actions.records import journal, pending, quarantine
 from virtcpr.actions.transfer import settle_all
 from virtcpr.actions.transfer.resources import helpers
 from virtcpr.actions.transfer.settle import Settlement
-from virtcpr.errors import HostError, QmpError
+from virtcpr.errors import HostError, QmpError, UsageError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.daemon import Daemon
 from virtcpr.host.processes import guard
@@ -145,11 +146,65 @@ def test_the_daemon_is_not_started_beside_a_swap_that_is_left(stage: Stage, monk
     monkeypatch.setattr(daemon, "running", stopped)
     monkeypatch.setattr(journal, "pending", lambda: [UUID])
     monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    monkeypatch.setattr(quarantine, "held", lambda: {"another's UUID": "another"})
     with pytest.raises(HostError, match="must not start before they are settled; nothing was done") as refused:
         recover.recover(("another",))
     assert stage.plan.name in refused.value.message
     assert refused.value.hint == "virtcpr recover --all"
     assert stage.world.new.process.alive()
+
+
+class Libvirt:
+    """A connection to a daemon that knows one domain, whose id is 3."""
+
+    def __init__(self, _: str | None) -> None:
+        pass
+
+    def __enter__(self) -> Libvirt:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def lookup(self, word: str) -> SimpleNamespace:
+        if word != "3":
+            raise UsageError(f"there is no domain '{word}'", hint="did you mean d1?")
+        return SimpleNamespace(uuid=UUID)
+
+
+def test_a_name_that_nobody_knows_is_no_all_clear(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recover, "Connection", Libvirt)
+    with pytest.raises(UsageError, match="there is no domain 'd7'"):
+        recover.recover(("d7",))
+    assert interrupted.world.new.process.alive()
+
+
+def test_whose_a_name_is_without_the_daemon(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting to it might start it, before swaps are settled."""
+
+    def stopped() -> Daemon:
+        raise HostError("no daemon")
+
+    monkeypatch.setattr(daemon, "running", stopped)
+    monkeypatch.setattr(recover, "Connection", lambda _: pytest.fail("the daemon was asked"))
+    with pytest.raises(
+        HostError, match=r"^d7: nothing was interrupted under this name, but for d1, and libvirt"
+    ) as error:
+        recover.recover(("d7",), dry_run=True)
+    assert error.value.hint == "virtcpr recover --all"
+
+
+def test_nothing_was_interrupted_whatever_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recover, "Connection", lambda _: pytest.fail("the daemon was asked"))
+    monkeypatch.setattr(pending, "domains", dict)
+    assert recover._known(("d7",), None) == ("d7",)
+
+
+def test_an_id_as_in_virsh(interrupted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recover, "Connection", Libvirt)
+    (outcome,) = recover.recover(("3",)).domains
+    assert (outcome.uuid, outcome.settled) == (UUID, Settled.BACK)
+    assert not interrupted.world.new.process.alive()
 
 
 def no_guardian(_: object) -> guard.Guard:
