@@ -24,6 +24,7 @@ def row(rule: Rule) -> tuple[str, ...]:
     remedy = rule.remedy.replace(
         "{how}", "'virtcpr prepare --live {name}', or 'virtcpr prepare {name}' and then shut it down and start it"
     )
+    remedy = remedy.replace("{{", "{").replace("}}", "}")  # as str.format_map would: it is to be copied
     return code, rule.severity.value, modes, rule.message, remedy, rule.source, seen
 
 

@@ -128,8 +128,8 @@ NO_GO = Rule(
     "rehearsal", (TRANSFER, LIVE, REBOOT), RUNNING, _told_by_the_plan,
     "a rehearsal showed that {version} can't take over this machine: {words}",
     "wait for a QEMU that can, or restart the guest ('virsh shutdown {name}', 'virsh start {name}'); "
-    "'virtcpr upgrade --no-rehearse {name}' tries anyway: if that fails, modes transfer and live roll back, and mode "
-    "reboot leaves the guest down, its state on disk, until a QEMU accepts it", "actions/rehearsal/rehearse.py",
+    "the same upgrade or undo with --no-rehearse tries anyway: if that fails, modes transfer and live roll back, and "
+    "mode reboot leaves the guest down, its state on disk, until a QEMU accepts it", "actions/rehearsal/rehearse.py",
 )
 
 UNSURE = Rule(
@@ -144,7 +144,7 @@ REFUSED = Rule(
     "refused-before", (TRANSFER, LIVE), RUNNING, _told_by_the_plan,
     "{version} refused this guest at {time}: {words}",
     "shut it down and start it ('virsh shutdown {name}', 'virsh start {name}'), or wait for a QEMU build that accepts "
-    "it; 'virtcpr upgrade --no-rehearse {name}' tries again", "actions/rehearsal/rehearse.py",
+    "it; the same upgrade or undo with --no-rehearse tries again", "actions/rehearsal/rehearse.py",
 )
 
 UNREADABLE = Rule(
@@ -303,7 +303,8 @@ MEMORY = (
          "QEMU backends/hostmem-file.c file_backend_unparent()", WARNING),
     Rule("host-memory", (LIVE,), RUNNING, memory.no_room_for_two,
          "mode live needs the guest's RAM twice: {wanted}, but only {free} of {kind} are available",
-         "free memory, or use mode transfer", "Linux /proc/meminfo"),
+         "free memory; or, if it is prepared, use mode transfer; or 'virtcpr prepare --live --mode reboot {name}', by "
+         "way of a file", "Linux /proc/meminfo"),
     Rule("memory-limit", (LIVE,), RUNNING, memory.no_room_for_two_below_the_limit,
          "mode live needs the guest's RAM twice: about {wanted}, and the limits of its cgroups leave {room}",
          "raise the limit by {more} until the domain is moved: 'virsh memtune {name} --live --hard-limit …'",
@@ -343,7 +344,8 @@ MIGRATION = (
     Rule("qemu-blocked", ALL, RUNNING, migration.blocked_by_qemu, "QEMU: {reason}",
          "detach that device, or restart the guest instead", "QEMU query-migrate, blocked-reasons"),
     Rule("qemu-blocked-live", (LIVE,), RUNNING, migration.blocked_by_qemu_in_mode_normal, "QEMU: {reason}",
-         "use mode transfer, which QEMU allows", "QEMU migrate_add_blocker_normal()"),
+         "if it is prepared, use mode transfer, which QEMU allows; else 'virtcpr prepare {name}', then shut it down "
+         "and start it", "QEMU migrate_add_blocker_normal()"),
     Rule("capability", CPR, RUNNING, migration.capabilities("postcopy-ram", "background-snapshot", "x-colo"),
          "the migration capability {capability} is on, and QEMU refuses CPR with it",
          CAPABILITY_OFF,
