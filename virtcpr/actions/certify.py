@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.inspect.probe import Probe
@@ -64,10 +63,7 @@ def _source(candidates: Candidates, paths: set[str]) -> Iterator[Source]:
         with _unpacked([Path(name) for name in candidates.packages], paths) as source:
             yield source
     elif packages := apt.upgrades(paths):
-        with (
-            TemporaryDirectory(prefix="virtcpr-") as directory,
-            _unpacked(apt.download(packages, Path(directory)), paths) as source,
-        ):
+        with unpacked.directory() as place, _unpacked(apt.download(packages, place), paths) as source:
             yield source
     else:
         yield Source(_working, note=f"apt has nothing newer than what is installed for {', '.join(sorted(paths))}")

@@ -64,10 +64,7 @@ def unpack(packages: Iterable[Path]) -> Iterator[Unpacked]:
     Raises HostError if one isn't a Debian package, or there is no room.
     """
     with ExitStack() as held:
-        try:
-            root = held.enter_context(_directory())
-        except OSError as error:
-            raise HostError(f"nothing can be unpacked in {PLACE}: {error.strerror}") from error
+        root = held.enter_context(directory())
         for package in packages:
             run(["dpkg-deb", "--extract", str(package), str(root)], timeout=UNPACK_SECONDS)
         _drop_privileges(root)
@@ -75,8 +72,22 @@ def unpack(packages: Iterable[Path]) -> Iterator[Unpacked]:
 
 
 @contextmanager
-def _directory() -> Iterator[Path]:
-    """A new one, which is removed afterwards.  While it is made nobody looks for what is left."""
+def directory() -> Iterator[Path]:
+    """A new one that everybody can read, removed afterwards, also if this process is killed: by the next one.
+
+    Raises HostError if there is no room.
+    """
+    with ExitStack() as held:
+        try:
+            name = held.enter_context(_made())
+        except OSError as error:
+            raise HostError(f"nothing can be unpacked in {PLACE}: {error.strerror}") from error
+        yield name
+
+
+@contextmanager
+def _made() -> Iterator[Path]:
+    """While it is made nobody looks for what is left."""
     PLACE.mkdir(parents=True, exist_ok=True)
     PLACE.chmod(0o755)  # whatever the umask is
     with ExitStack() as held:
