@@ -67,9 +67,9 @@ class FallbackChoice(StrEnum):
         return None if self is FallbackChoice.NONE else Mode(self.value)
 
 
-def domain_argument(which: Nameable) -> Any:
+def domain_argument(which: Nameable, words: str = "Names, ids or UUIDs.") -> Any:
     """DOMAIN..., for which a shell completes these names."""
-    return typer.Argument(help="Names, ids or UUIDs.", show_default=False, autocompletion=completion.domains(which))
+    return typer.Argument(help=words, show_default=False, autocompletion=completion.domains(which))
 
 
 MaxPauseOption = Annotated[
@@ -87,7 +87,7 @@ MaxBlackoutOption = Annotated[
 
 AnyDomain = Annotated[list[str] | None, domain_argument("all")]
 RunningDomain = Annotated[list[str] | None, domain_argument("running")]
-SavedDomain = Annotated[list[str] | None, domain_argument("saved")]
+SavedDomain = Annotated[list[str] | None, domain_argument("saved", "Names or UUIDs.")]
 InterruptedDomain = Annotated[list[str] | None, domain_argument("interrupted")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every running domain.")]
 DefinedOption = Annotated[bool, typer.Option("--all", help="Every domain, running or not.")]

@@ -82,7 +82,7 @@ class Copying(HandOver):
                 rates = _rates(await self._writes(now), fastest)
                 raise HostError(
                     f"{self.plan.name} isn't copied within {self.timeout_s:g} s: {rates}",
-                    hint="try again when the guest writes less, or with a longer --timeout",
+                    hint="try again when the guest writes less, or: virtcpr upgrade --mode live --timeout SECONDS",
                 )
             if time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()

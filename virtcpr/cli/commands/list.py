@@ -24,7 +24,7 @@ def list_domains(
     """Show which domains run an outdated QEMU.
 
     For each: the QEMU that it runs in, the one that is installed, whether its persistent XML is prepared, and the first
-    mode, of transfer and reboot, that nothing stands against.  With -v the reasons are shown under each domain.
+    mode, of transfer, live and reboot, that nothing stands against.  With -v the reasons are shown under each domain.
     """
     session: Session = ctx.obj
     session.output = output
