@@ -12,7 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """While entered, a signal sets ``requested`` and calls ``on_request``; leaving restores the previous handlers.
 
-    If several are nested, a signal reaches all of them.
+    If several are nested, a signal reaches all of them.  Ctrl-Z does nothing: a guest may be paused, or libvirt's
+    daemon away, and the guardian acts only if this process is dead.
     """
 
     def __init__(self) -> None:
@@ -31,8 +32,15 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup stays nohup
         self._before = {number: signal.signal(number, self._handle) for number in heeded}
+        if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+            # A handler, as programs that are started inherit what is ignored.
+            self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _go_on)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _go_on(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-Z."""
