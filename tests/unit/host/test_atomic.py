@@ -62,3 +62,11 @@ def test_a_public_file_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
     path.symlink_to(secret)
     atomic.write_public(path, "x 1\n")
     assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("s", "x 1\n", False)
+
+
+def test_a_line_after_one_that_a_full_disk_has_torn(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2, "te')
+    atomic.append_durably(path, '{"n": 3}')
+    atomic.append_durably(path, '{"n": 4}')
+    assert path.read_text() == '{"n": 1}\n{"n": 2, "te\n{"n": 3}\n{"n": 4}\n'

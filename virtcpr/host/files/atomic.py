@@ -168,12 +168,17 @@ def write_public(path: Path, text: str) -> None:
 
 
 def append_durably(path: Path, line: str) -> None:
-    """Append a line to a file that only its owner can read, and fsync.  Raises HostError."""
+    """Append a line to a file that only its owner can read, and fsync.  Raises HostError.
+
+    Then a part of the line may be there; the next one is a line of its own all the same.
+    """
     try:
         make_private(path.parent)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            size = os.fstat(fd).st_size
+            torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"  # the disk was full
+            file.write(("\n" if torn else "") + line + "\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
