@@ -185,7 +185,7 @@ def test_no_go_blocks_and_unsure_warns() -> None:
         f"a rehearsal showed that QEMU {facts.domain().emulator.version} can't take over this machine: "
         "VQ 0 vring.num 1024 exceeds allocated max 256"
     )
-    assert "'virtcpr upgrade --no-rehearse d1' tries anyway" in no.remedy
+    assert "the same upgrade or undo with --no-rehearse tries anyway" in no.remedy
     assert "mode reboot leaves the guest down, its state on disk" in no.remedy
     assert no.modes == maybe.modes == (Mode.TRANSFER, Mode.LIVE, Mode.REBOOT)
     assert (maybe.code, maybe.severity) == ("rehearsal-unsure", Severity.WARNING)
