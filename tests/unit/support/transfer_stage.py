@@ -106,6 +106,8 @@ class Qemu:
                 if self.migration == "pre-switchover":
                     self.status = "running"
                 self.migration = "cancelled"
+            case "system_reset" if self.status != "running":
+                self.status = "prelaunch"
             case "cont":
                 self.status = "running"
                 self.world.both_ran |= other.status == "running" and other.process.alive()

@@ -23,7 +23,8 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     """Bring old QEMU back to what it was: no migration under way, running if it ran, mode and capabilities as found.
 
     QEMU resumes by itself when a migration fails, but not after a completed one (migration/migration.c).  The guest
-    comes first, then the settings: none of them may keep it from running.  ``reset`` resets the guest.  If it was never
+    comes first, then the settings: none of them may keep it from running.  ``reset`` resets the guest, which leaves it
+    in ``prelaunch`` (main_loop_should_exit(), system/runstate.c), also if this is done again.  If it was never
     ``moved``, a paused guest was paused by its user, and stays paused.  Returns what the guest does now.  Raises
     HostError if it doesn't resume.
     """
@@ -34,7 +35,7 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     resting = await _rest(old)
     if reset:
         await old.execute("system_reset")
-    ours = ("postmigrate", "paused") if moved else ("postmigrate",)
+    ours = {"postmigrate", *(["paused"] if moved else []), *(["prelaunch"] if reset else [])}
     if guest.runs and resting in ours:  # a guest that stopped for another reason stays stopped
         await old.execute("cont")
     state = await _rest(old)

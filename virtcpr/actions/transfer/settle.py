@@ -109,10 +109,7 @@ class Settlement:
         return Recovered(entry.name, entry.uuid, entry.state.value, "", "", settled, text)
 
     def _stranger(self) -> int | None:
-        """A third process in which libvirt runs the domain, started although the guest may run in another, or a keeper
-        has it."""
-        if not self._is_anywhere() and self.journal.entry.keeper is None:
-            return None
+        """A third process in which libvirt runs the domain."""
         try:
             pid = status.read(atomic.read_text(Path(self.guest.status_path))).pid
             known = pid in (self.old.pid, self.new.pid if self.new else None)
@@ -217,6 +214,8 @@ class Settlement:
             case Verdict.NOTHING:
                 quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
                 self._done()
+                if self.journal.entry.state is State.ADOPTED:
+                    return Settled.NOTHING, "libvirt had the guest in new QEMU, and it has ended since"
                 return Settled.NOTHING, "it was settled already"
             case Verdict.UNKNOWN:
                 return Settled.UNKNOWN, f"nothing was done: {self._processes()}"
@@ -238,6 +237,7 @@ class Settlement:
             self._monitors[self.old] = monitor
             if not await query.belongs(monitor, self.old):
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
+        self._end_keeper()  # what it has is older than the guest as soon as that runs
         moved = self.journal.entry.state not in RUNNING_IN_OLD
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
         notes += tcp_ports.give_back(self.old, self.journal.entry.ports)
@@ -275,10 +275,16 @@ class Settlement:
         return problems
 
     def _give_up(self, third: int) -> tuple[Settled, str]:
-        """libvirt has started the domain again: what a keeper has is older than the disks, and must never run."""
+        """Neither process is there, and libvirt has started the domain again: what a keeper has is older than the
+        disks, and must never run."""
         libvirt_record.clean_up(self.guest)
+        kept = self.journal.entry.keeper is not None
+        adopted = self.journal.entry.state is State.ADOPTED
         self._done()
-        return Settled.LOST, f"libvirt started the domain again, in process {third}: what was kept of it is given up"
+        again = f"libvirt started the domain again, in process {third}"
+        return Settled.NOTHING if adopted else Settled.LOST, (
+            f"{again}: what was kept of it is given up" if kept else f"{again}; the guest of before has ended"
+        )
 
     def _on_record(self) -> bool:
         """Whether libvirt takes the guest for one of these processes still, or its record is held.  Else the domain may
@@ -315,7 +321,9 @@ class Settlement:
         if self.journal.entry.reset and await query.run_state(new) in STOPPED:
             await new.execute("system_reset")
             await new.execute("cont")
-        await ownership.run_new(self.guest, new)
+        # libvirt had it already: who has suspended it since is its user.
+        adopted = self.journal.entry.state in (State.ADOPTED, State.DONE)
+        await ownership.run_new(replace(self.guest, runs=False) if adopted else self.guest, new)
         notes += await place_threads.lead_machine(self.old, process)
         if self.journal.entry.state is State.ADOPTED:  # libvirt's record may be newer than the journal's
             self._give_back(process)
