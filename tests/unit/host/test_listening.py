@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -106,3 +108,17 @@ def test_a_socket_is_known_by_more_than_its_number(olds: socket.socket) -> None:
             assert listening.identity(other.fileno()) != listening.identity(copy)
     finally:
         os.close(copy)
+
+
+def test_descriptors_from_1024_on(olds: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of many guests has as many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    monkeypatch.setattr(os, "dup", lambda fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 1500))
+    try:
+        os.close(listening.take(olds.fileno()))
+        listening.give_back(olds.fileno())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with socket.create_connection(reach(olds), timeout=5):
+        pass

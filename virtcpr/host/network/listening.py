@@ -49,7 +49,9 @@ def take(listener: int) -> int:
 def _connect(copy: socket.socket, ours: socket.socket) -> None:
     error = copy.connect_ex(ours.getsockname())
     if error == errno.EINPROGRESS:
-        _, connected, _ = select.select((), (copy,), (), CONNECT_SECONDS)
+        poll = select.poll()  # select(2) takes no descriptor from 1024 on
+        poll.register(copy, select.POLLOUT)
+        connected = poll.poll(CONNECT_SECONDS * 1000)
         error = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if connected else errno.ETIMEDOUT
     if error:
         raise OSError(error, os.strerror(error))
