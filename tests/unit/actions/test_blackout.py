@@ -14,6 +14,7 @@ from virtcpr.actions.daemon import blackout
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.processes.proc import Process
 
 DOMAIN = facts.domain()
 
@@ -94,7 +95,7 @@ def test_a_job_that_only_the_daemon_s_end_ends_is_no_reason() -> None:
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the daemon does, look by look; the last look is repeated."""
     looks: list[tuple[str, ...]] = []
-    monkeypatch.setattr(blackout, "lock_owner", lambda _: os.getpid())
+    monkeypatch.setattr(daemon, "process", lambda: Process.of(os.getpid()))
     monkeypatch.setattr(blackout, "daemon_jobs", lambda _: looks.pop(0) if len(looks) > 1 else looks[0])
     return looks
 
@@ -119,7 +120,7 @@ def test_a_daemon_that_cannot_be_seen_is_a_reason(monkeypatch: pytest.MonkeyPatc
     def fails(_: object) -> tuple[str, ...]:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(blackout, "lock_owner", lambda _: os.getpid())
+    monkeypatch.setattr(daemon, "process", lambda: Process.of(os.getpid()))
     monkeypatch.setattr(blackout, "daemon_jobs", fails)
     with pytest.raises(HostError, match=r"what libvirt's daemon .* is doing can't be seen: Permission denied"):
         refuse(One())

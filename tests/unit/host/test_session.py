@@ -100,6 +100,34 @@ def test_the_guardian_keeps_the_driver_locked_until_it_is_told(child: guard.Chil
         pass
 
 
+def test_the_guardian_is_not_taken_for_the_daemon(child: guard.Child) -> None:
+    """It would be stopped, and started in the daemon's stead."""
+    try:
+        with child.lock(), pytest.raises(HostError, match=rf"{child.process.pid} \(python.*\), which isn't libvirt's"):
+            daemon.running()
+    finally:
+        child.disarm()
+
+
+def test_a_look_at_who_holds_the_lock_does_not_drop_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As closing any descriptor of the file would."""
+    monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
+    look = "import sys, pathlib; from virtcpr.host.processes.proc import lock_owner; "
+    look += "print(lock_owner(pathlib.Path(sys.argv[1])))"
+
+    def owner() -> str:
+        command = [sys.executable, "-c", look, str(tmp_path / "driver.pid")]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with DriverLock():
+        assert daemon.process() is None
+        with pytest.raises(HostError, match="QEMU driver isn't running"):
+            daemon.running()
+        assert owner() == str(os.getpid())
+    assert owner() == "None"
+    assert daemon.process() is None
+
+
 def test_what_keeps_it_from_locking_is_told(child: guard.Child, tmp_path: Path) -> None:
     holder = f"import fcntl, sys; f = open({str(tmp_path / 'driver.pid')!r}, 'w'); fcntl.lockf(f, 2 | 4, 1, 0)"
     script = f"{holder}; print('', flush=True); sys.stdin.read()"

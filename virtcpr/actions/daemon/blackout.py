@@ -22,7 +22,7 @@ from virtcpr.host.libvirt.daemon_jobs import daemon_jobs
 from virtcpr.host.processes import guard
 from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
-from virtcpr.host.processes.proc import Process, lock_owner
+from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.wait import wait_until
 
 log = logging.getLogger(__name__)
@@ -227,17 +227,19 @@ def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
 
 def _refuse_daemon_jobs() -> None:
     """Raises HostError if the daemon does something that isn't a domain's job, such as `virsh vol-upload`."""
-    pid = lock_owner(daemon.DRIVER_PID)
-    if pid is None:
+    process = daemon.process()
+    if process is None:
         return
-    process = Process.of(pid)
+    what = f"libvirt's daemon (process {process.pid})"
     try:
         busy = wait_until(lambda: daemon_jobs(process), JOB_SECONDS, until=lambda jobs: not jobs, poll=JOB_POLL)
     except OSError as error:
-        raise HostError(f"what libvirt's daemon (process {pid}) is doing can't be seen: {error.strerror}") from error
+        raise HostError(
+            f"what libvirt's daemon (process {process.pid}) is doing can't be seen: {error.strerror}"
+        ) from error
     if busy:
         raise HostError(
-            f"libvirt's daemon (process {pid}) can't be stopped now: it {', '.join(busy)}",
+            f"{what} can't be stopped now: it {', '.join(busy)}",
             hint="wait until that is done (virsh vol-upload, vol-clone, …), then try again",
         )
 

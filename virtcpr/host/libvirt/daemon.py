@@ -23,8 +23,11 @@ from virtcpr.host.system.paths import PATHS
 
 log = logging.getLogger(__name__)
 
+_locks: set[int] = set()  # descriptors by which this process holds driver.pid's lock
+
 STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
+NAMES = ("libvirtd", "virtqemud")  # a distribution's wrapper may have more: .libvirtd-wrapped
 STOPPING = RUN_DIR / "stopping"  # which daemon is being stopped, for whoever comes after a run that is killed
 # Its own shutdown gives up after 30 s (src/rpc/virnetdaemon.c, the finish timer), and systemd after 90 s.  Guests keep
 # running meanwhile.
@@ -56,7 +59,7 @@ def running() -> Daemon:
     It is the owner of driver.pid's lock (libvirt, src/qemu/qemu_driver.c, qemuStateInitialize).  Raises HostError
     if there is none.
     """
-    pid = lock_owner(DRIVER_PID)
+    pid = _holder()
     if pid is None:
         raise HostError(
             f"no daemon holds {DRIVER_PID}: libvirt's QEMU driver isn't running",
@@ -65,6 +68,11 @@ def running() -> Daemon:
     process = Process.of(pid)
     try:
         name = (process.path / "comm").read_text().strip()
+        if not any(one in name for one in NAMES):
+            raise HostError(
+                f"{DRIVER_PID} is held by process {pid} ({name}), which isn't libvirt's daemon",
+                hint="if it is virtcpr's guardian, it starts the daemon when it is done: try again then",
+            )
         if Path("/run/systemd/system").is_dir() and _main_pid(f"{name}.service") == pid:
             return SystemdDaemon.of(name, process)
         return PlainDaemon(name, process, process.argv(), _environment(process))
@@ -72,9 +80,15 @@ def running() -> Daemon:
         raise HostError(f"libvirt's daemon (process {pid}) has just ended", hint="try again") from error
 
 
+def _holder() -> int | None:
+    """Who holds driver.pid's lock; None if nobody does, or this process: to look would drop its lock, as closing any
+    descriptor of the file does (fcntl(2), record locks)."""
+    return None if _locks else lock_owner(DRIVER_PID)
+
+
 def process() -> Process | None:
     """The process whose QEMU driver runs on this host; None if there is none."""
-    pid = lock_owner(DRIVER_PID)
+    pid = _holder()
     try:
         return None if pid is None else Process.of(pid)
     except HostError:  # it has just ended
@@ -253,7 +267,9 @@ class DriverLock:
             os.close(self.fd)
             owner = lock_owner(DRIVER_PID)
             raise HostError(f"libvirt's daemon was started again meanwhile (process {owner})") from error
+        _locks.add(self.fd)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _locks.discard(self.fd)
         os.close(self.fd)
