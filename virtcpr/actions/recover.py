@@ -10,7 +10,6 @@ from virtcpr.actions.reboot import settle, strip
 from virtcpr.actions.records import pending, pending_strips
 from virtcpr.actions.transfer import settle_all
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import PATHS, refuse_others
@@ -37,6 +36,9 @@ def recover(
     refuse_others(uri)
     if os.geteuid() != 0 and not PATHS.run.is_dir():  # this user never upgraded a session domain
         raise HostError("only root can settle swaps", hint="run it with sudo")
+    if not start_daemon and settle_all.daemon_runs():
+        # Every daemon of libvirt's calls the hook when it starts (remote_daemon.c, main()), virtnetworkd, too.
+        return _report((), dry_run=dry_run)
     names = _known(names, uri)
     with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook doesn't act while the lock is held
         swaps = settle_all.settle_all(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
@@ -57,15 +59,13 @@ def _known(names: tuple[str, ...], uri: str | None) -> tuple[str, ...]:
     unknown = [word for word in names if word not in words]
     if not unknown or not interrupted:
         return names
-    try:
-        daemon.running()  # connecting may start it, and swaps are settled before that
-    except HostError as error:
+    if not settle_all.daemon_runs():  # connecting may start it, and swaps are settled before that
         raise HostError(
             f"{', '.join(unknown)}: nothing was interrupted under this name, but for "
             f"{', '.join(sorted(name or uuid for uuid, name in interrupted.items()))}, and libvirt's daemon doesn't "
             "run, which could say whose it is; nothing was done",
             hint="virtcpr recover --all",
-        ) from error
+        )
     with Connection(uri) as connection:
         return tuple(connection.lookup(word).uuid if word in unknown else word for word in names)
 

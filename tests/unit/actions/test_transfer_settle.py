@@ -194,6 +194,13 @@ def test_whose_a_name_is_without_the_daemon(interrupted: Stage, monkeypatch: pyt
     assert error.value.hint == "virtcpr recover --all"
 
 
+def test_the_hook_of_another_daemon_of_libvirt_settles_nothing(interrupted: Stage) -> None:
+    """virtnetworkd calls it, too, and libvirt's QEMU driver runs: it would have been stopped, and not started."""
+    assert recover.recover((), start_daemon=False).domains == ()
+    assert interrupted.world.new.process.alive()
+    assert journal.pending() == [UUID]
+
+
 def test_nothing_was_interrupted_whatever_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover, "Connection", lambda _: pytest.fail("the daemon was asked"))
     monkeypatch.setattr(pending, "domains", dict)

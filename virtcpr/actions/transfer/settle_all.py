@@ -31,7 +31,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
     from being settled.
     """
     journals, failed, others = _chosen(names)
-    if others and not dry_run and not _daemon_runs():
+    if others and not dry_run and not daemon_runs():
         raise HostError(
             f"{', '.join(others)}: these swaps were interrupted, too, and libvirt's daemon must not start before "
             "they are settled; nothing was done",
@@ -43,7 +43,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
         waiting = (Recovered(name, uuid, "", "", "", Settled.PENDING, HELD) for uuid, name in left.items())
         return (*failed, *looked, *waiting)
     if not journals and not left:
-        return tuple(failed if _daemon_runs() else settle_quarantined.hold_all(failed))
+        return tuple(failed if daemon_runs() else settle_quarantined.hold_all(failed))
     if start_daemon and not left and not failed and _before_blackout(journals):
         ended = [Settlement(record).end_spawned() for record in journals]
         _note(journals, ended)
@@ -113,7 +113,8 @@ def _chosen(names: tuple[str, ...]) -> tuple[list[Journal], list[Recovered], lis
     return journals, failed, others
 
 
-def _daemon_runs() -> bool:
+def daemon_runs() -> bool:
+    """Whether libvirt's QEMU driver runs."""
     try:
         daemon.running()
     except HostError:
@@ -124,7 +125,7 @@ def _daemon_runs() -> bool:
 def _before_blackout(journals: list[Journal]) -> bool:
     """Whether virtcpr died before it told old QEMU anything: the daemon needn't be stopped, which would cancel the jobs
     of all domains."""
-    return all(record.entry.state is State.PLANNED for record in journals) and _daemon_runs()
+    return all(record.entry.state is State.PLANNED for record in journals) and daemon_runs()
 
 
 async def _all(journals: list[Journal], *, dry_run: bool) -> list[Recovered]:
