@@ -114,6 +114,7 @@ def test_a_guest_that_was_shut_down_since_is_not_lost(
     adopted: Stage, settle: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adopted.world.new.process.kill(10)
+    Path(adopted.plan.status_path).unlink()  # libvirt has seen its end
     monkeypatch.setattr(helpers, "end", lambda _: pytest.fail("they are libvirt's"))
     outcome = settle()
     assert (outcome.settled, outcome.text) == (
@@ -146,3 +147,8 @@ def test_one_that_was_started_again_since_keeps_its_record_and_helpers(
     assert record.read_text() == before
     assert quarantine.held() == {}
     assert journal.pending(adopted.journal.path.parent) == []
+
+
+def test_one_whose_end_libvirt_has_not_seen_is_lost(adopted: Stage, settle: Settle) -> None:
+    adopted.world.new.process.kill(10)
+    assert settle().settled is Settled.LOST

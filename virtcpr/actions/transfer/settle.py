@@ -209,13 +209,14 @@ class Settlement:
                 return await self._forward()
             case Verdict.REVIVE | Verdict.REVIVE_RESET:
                 return await self._revive(reset=decided is Verdict.REVIVE_RESET and self.guest.runs)
+            case Verdict.LOST if self.journal.entry.state is State.ADOPTED and not self._on_record():
+                self._done()
+                return Settled.NOTHING, "libvirt had the guest in new QEMU, and it has ended since"
             case Verdict.LOST:
                 return await self._lost()
             case Verdict.NOTHING:
                 quarantine.put_back(self.journal.entry.uuid, Path(self.guest.status_path))
                 self._done()
-                if self.journal.entry.state is State.ADOPTED:
-                    return Settled.NOTHING, "libvirt had the guest in new QEMU, and it has ended since"
                 return Settled.NOTHING, "it was settled already"
             case Verdict.UNKNOWN:
                 return Settled.UNKNOWN, f"nothing was done: {self._processes()}"

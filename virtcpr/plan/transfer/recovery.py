@@ -72,8 +72,6 @@ def _verdict(state: State, old: Old, new: New) -> Verdict:
         return Verdict.LOST if old is Old.GONE else Verdict.BACK
     if state in UNDER_WAY:
         return _under_way(old, new)
-    if state is State.ADOPTED and old is Old.GONE and new is New.GONE:
-        return Verdict.NOTHING  # libvirt had the guest, and knows that it has ended
     return _committed(old, new)
 
 
