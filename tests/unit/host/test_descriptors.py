@@ -6,10 +6,11 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,40 @@ def test_no_more_than_needed_and_no_less_than_before(many: None) -> None:
     assert (soft, hard) == (2 * MANY, descriptors.most())
     descriptors.allow(10)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (2 * MANY, hard)
+
+
+def test_descriptors_for_which_there_is_no_room_are_missed() -> None:
+    """The kernel drops them, and delivers the others: a guest's table of RAM would be incomplete."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        socket.send_fds(theirs, [b"1"], [theirs.fileno()] * 8)
+        socket.send_fds(theirs, [b"2"], [theirs.fileno()] * 3)
+        with room_for(3):
+            with pytest.raises(OSError, match="Too many open files"):
+                descriptors.receive(ours, 64)
+            word, fds = descriptors.receive(ours, 64)  # those that came with the first were closed
+            for fd in fds:
+                os.close(fd)
+    assert (word, len(fds)) == (b"2", 3)
+
+
+@contextmanager
+def room_for(number: int) -> Iterator[None]:
+    """So many more descriptors can be opened."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    filled = []
+    with suppress(OSError):
+        while True:
+            filled.append(os.dup(1))
+    for _ in range(number):
+        os.close(filled.pop())
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in filled:
+            os.close(fd)
 
 
 def test_a_pipe_with_a_high_number(many: None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.support import facts
-from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, needed, that_fit
+from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, PARKED, needed, settled, that_fit
 from virtcpr.plan.decision import decide
 from virtcpr.plan.transfer.resources import Carried
 from virtcpr.plan.transfer.swap import Plan
@@ -39,3 +39,10 @@ def test_a_batch_that_fits_needs_what_it_fits_into() -> None:
     assert needed(plans, 4) == OWN + 4 * MOVING + 2 * KEPT + 16 + 2 + 16, "each is spawned by itself"
     assert that_fit(plans, needed(plans, 4), 4) == 2
     assert that_fit(plans, needed(plans, 4) - 1, 4) == 1
+
+
+def test_a_parked_guest_has_more_of_them() -> None:
+    """Those that its keeper gets are virtcpr's until the end of the batch; recovery gets copies of all of them."""
+    parked = replace(guest(1), spare=("/usr/bin/qemu-system-x86_64",))
+    assert needed([parked] * 10, 2) == needed([guest(1)] * 10, 2) + 10 * PARKED
+    assert settled(60) > 1024

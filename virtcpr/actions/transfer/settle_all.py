@@ -15,7 +15,9 @@ from virtcpr.actions.transfer import settle_quarantined
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
+from virtcpr.host.processes.descriptors import allow
 from virtcpr.model import Mode, Recovered, Settled, Side
+from virtcpr.plan.batch.descriptors import settled as needed_to_settle
 from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool, start_daemon: bool, gua
     from being settled.
     """
     journals, failed, others = _chosen(names)
+    allow(needed_to_settle(len(journals)))
     if others and not dry_run and not daemon_runs():
         raise HostError(
             f"{', '.join(others)}: these swaps were interrupted, too, and libvirt's daemon must not start before "

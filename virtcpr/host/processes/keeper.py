@@ -24,6 +24,7 @@ from typing import Any
 from virtcpr.errors import HostError
 from virtcpr.host.files.atomic import make_private
 from virtcpr.host.processes import outlive
+from virtcpr.host.processes.descriptors import receive
 from virtcpr.host.report import sd_notify
 from virtcpr.host.system.lock import RUN_DIR
 
@@ -138,7 +139,7 @@ def _receive(channel: socket.socket, first: bytes | None = None, fds: Sequence[i
     word = first
     try:
         while word is None or int(word):
-            word, more, _, _ = socket.recv_fds(channel, 64, MOST)
+            word, more = receive(channel, 64)
             held += more
             if word == NOTHING:
                 return []
@@ -178,7 +179,7 @@ class _Server:
         """Whether to go on."""
         word = b""
         try:
-            word, fds, _, _ = socket.recv_fds(channel, 64, MOST)
+            word, fds = receive(channel, 64)
             if word == FETCH and self._fds:
                 _send(channel, self._fds)
             elif word == FETCH:

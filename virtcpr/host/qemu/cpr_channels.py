@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from virtcpr.errors import HostError
 from virtcpr.host.files import atomic
+from virtcpr.host.processes.descriptors import receive
 from virtcpr.host.qemu import listeners
 
 SIZE = 1 << 20  # bytes that are read at a time
-MOST = 253  # descriptors of one message (Linux, SCM_MAX_FD)
 READY_SECONDS = 30.0  # QEMU opens the channel as it begins
 STALL_SECONDS = 10.0  # QEMU reads on, while the guest is paused
 POLL = 0.002
@@ -58,7 +58,7 @@ class Channels:
         parts = list[Part]()
         try:
             while True:
-                data, fds, _, _ = socket.recv_fds(self._cpr, SIZE, MOST, socket.MSG_CMSG_CLOEXEC)
+                data, fds = receive(self._cpr, SIZE, socket.MSG_CMSG_CLOEXEC)
                 if not data:
                     return tuple(parts)
                 parts.append(Part(data, tuple(fds)))
