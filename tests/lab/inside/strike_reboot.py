@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -133,7 +134,17 @@ def kill(order: Order, virtcpr: subprocess.Popen[str]) -> None:
         others = {"virtcpr": [virtcpr.pid], "libvirtd": swaps.daemons()}
         for pid in others[victim] if victim in others else swaps.qemus(order.domain):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                end(pid)
+
+
+def end(pid: int) -> None:
+    """While a QEMU dies virtcpr may still tell it to run the guest, and can't know then whether it did."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], swaps.SECONDS)
+    finally:
+        os.close(process)
 
 
 def settle(order: Order, seen: Seen) -> None:
