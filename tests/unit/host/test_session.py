@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.actions import history
+from virtcpr.actions.daemon import blackout
 from virtcpr.actions.recover import recover
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
@@ -126,6 +127,45 @@ def test_a_look_at_who_holds_the_lock_does_not_drop_ours(tmp_path: Path, monkeyp
         assert owner() == str(os.getpid())
     assert owner() == "None"
     assert daemon.process() is None
+
+
+def test_after_nested_locks_the_next_holder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner one's end gave the lock up for both; the guardian of a session has two."""
+    monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
+    with DriverLock():
+        with DriverLock():
+            pass
+        holder = f"import fcntl, sys; f = open({str(tmp_path / 'driver.pid')!r}, 'w'); fcntl.lockf(f, 2 | 4, 1, 0)"
+        script = f"{holder}; print('', flush=True); sys.stdin.read()"
+        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            seen = daemon.process()
+            other.kill()
+    assert seen is not None
+    assert seen.pid == other.pid
+
+
+def test_a_lock_that_is_still_held_does_not_keep_the_daemon_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guardian had it, and nothing was to be settled."""
+    monkeypatch.setattr(daemon, "DRIVER_PID", tmp_path / "driver.pid")
+    owners: list[Process | None] = []
+
+    class Stopped:
+        def start(self) -> None:
+            with subprocess.Popen([sys.executable, "-c", LOCKS, str(tmp_path / "driver.pid")]) as other:
+                owners.append(None if other.wait() else Process(other.pid, ""))
+
+    monkeypatch.setattr(guard, "recipe", dict)
+    monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
+    with DriverLock():
+        blackout.start_if_stopped()
+    assert owners != [None]
+
+
+LOCKS = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), 2 | 4, 1, 0)"
 
 
 def test_what_keeps_it_from_locking_is_told(child: guard.Child, tmp_path: Path) -> None:

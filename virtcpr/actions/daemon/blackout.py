@@ -192,6 +192,7 @@ def start_if_stopped() -> None:
     recipe = guard.recipe()
     if recipe is None:
         return
+    daemon.release()  # a guardian may hold it still, for the swaps, which are settled
     half = _half_stopped()
     if half is not None:
         log.info("libvirt's daemon was being stopped: that is finished, and it is started again")

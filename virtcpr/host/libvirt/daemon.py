@@ -23,7 +23,7 @@ from virtcpr.host.system.paths import PATHS
 
 log = logging.getLogger(__name__)
 
-_locks: set[int] = set()  # descriptors by which this process holds driver.pid's lock
+_locks: list[DriverLock] = []  # by which this process holds driver.pid's lock
 
 STATE_DIR = PATHS.status
 DRIVER_PID = STATE_DIR / "driver.pid"
@@ -255,7 +255,10 @@ def _await_end(process: Process) -> None:
 
 @dataclass
 class DriverLock:
-    """The lock on driver.pid: while it is held, no daemon's QEMU driver can start (qemuStateInitialize fails)."""
+    """The lock on driver.pid: while it is held, no daemon's QEMU driver can start (qemuStateInitialize fails).
+
+    It is the process's: nested, the first that is left gives it up, for all of them.
+    """
 
     fd: int = -1
 
@@ -267,9 +270,15 @@ class DriverLock:
             os.close(self.fd)
             owner = lock_owner(DRIVER_PID)
             raise HostError(f"libvirt's daemon was started again meanwhile (process {owner})") from error
-        _locks.add(self.fd)
+        _locks.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _locks.discard(self.fd)
-        os.close(self.fd)
+        if any(one is self for one in _locks):
+            release()
+
+
+def release() -> None:
+    """Give the lock up, if this process holds it, whoever took it."""
+    while _locks:
+        os.close(_locks.pop().fd)
