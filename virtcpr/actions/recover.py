@@ -54,6 +54,8 @@ def _known(names: tuple[str, ...], uri: str | None) -> tuple[str, ...]:
 
     Raises UsageError for one that libvirt doesn't know either, HostError if it can't be asked.
     """
+    if not names:
+        return names
     interrupted = pending.domains()
     words = {*interrupted, *interrupted.values()}
     unknown = [word for word in names if word not in words]

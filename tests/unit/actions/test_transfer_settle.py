@@ -12,13 +12,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 from tests.unit.support.transfer_stage import UUID, FakeMonitor, Stage, dies_soon
 from virtcpr.actions import recover
 from virtcpr.actions.daemon import blackout
-from virtcpr.actions.records import journal, pending, quarantine
+from virtcpr.actions.records import journal, pending, quarantine, saves
 from virtcpr.actions.transfer import settle_all
 from virtcpr.actions.transfer.resources import helpers
 from virtcpr.actions.transfer.settle import Settlement
@@ -199,6 +200,20 @@ def test_the_hook_of_another_daemon_of_libvirt_settles_nothing(interrupted: Stag
     assert recover.recover((), start_daemon=False).domains == ()
     assert interrupted.world.new.process.alive()
     assert journal.pending() == [UUID]
+
+
+@pytest.mark.parametrize("names", [(), ("d1",)])
+def test_saves_that_cannot_be_read_keep_no_swap_from_being_settled(
+    interrupted: Stage, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    def unreadable() -> NoReturn:
+        raise HostError("Input/output error")
+
+    for one in ("broken", "readable", "sweep"):
+        monkeypatch.setattr(saves, one, unreadable)
+    with pytest.raises(HostError, match="Input/output error"):
+        recover.recover(names)
+    assert not interrupted.world.new.process.alive()
 
 
 def test_nothing_was_interrupted_whatever_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
