@@ -30,7 +30,7 @@ from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.reconnect import Answers
 from virtcpr.plan.steps import State
-from virtcpr.plan.transfer.recovery import BEFORE, RUNNING_IN_OLD, UNDER_WAY, New, Old, Verdict, verdict
+from virtcpr.plan.transfer.recovery import BEFORE, ENDED, RUNNING_IN_OLD, UNDER_WAY, New, Old, Verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,10 @@ class Settlement:
                 return await self._revive(reset=decided is Verdict.REVIVE_RESET and self.guest.runs)
             case Verdict.LOST if self.journal.entry.state is State.ADOPTED and not self._on_record():
                 self._done()
-                return Settled.NOTHING, "libvirt had the guest in new QEMU, and it has ended since"
+                return Settled.NOTHING, (
+                    "the guest was handed to libvirt in new QEMU, and has ended since: it was shut down, or libvirt "
+                    f"gave it up (virsh domstate --reason {self.journal.entry.name})"
+                )
             case Verdict.LOST:
                 return await self._lost()
             case Verdict.NOTHING:
@@ -238,7 +241,7 @@ class Settlement:
             self._monitors[self.old] = monitor
             if not await query.belongs(monitor, self.old):
                 raise HostError(f"another process than {self.old.pid} answers on the monitor")
-        self._end_keeper()  # what it has is older than the guest as soon as that runs
+        await asyncio.to_thread(self._end_keeper)  # what it has is older than the guest as soon as that runs
         moved = self.journal.entry.state not in RUNNING_IN_OLD
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
         notes += tcp_ports.give_back(self.old, self.journal.entry.ports)
@@ -280,10 +283,10 @@ class Settlement:
         disks, and must never run."""
         libvirt_record.clean_up(self.guest)
         kept = self.journal.entry.keeper is not None
-        adopted = self.journal.entry.state is State.ADOPTED
+        over = self.journal.entry.state in (State.ADOPTED, *ENDED)
         self._done()
         again = f"libvirt started the domain again, in process {third}"
-        return Settled.NOTHING if adopted else Settled.LOST, (
+        return Settled.NOTHING if over else Settled.LOST, (
             f"{again}: what was kept of it is given up" if kept else f"{again}; the guest of before has ended"
         )
 
