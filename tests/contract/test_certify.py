@@ -39,6 +39,14 @@ def test_where_the_candidate_comes_from(cli: Cli, args: tuple[str, ...], candida
     assert backend.requests == [Request(("web",), mode=Mode.LIVE)]
 
 
+def test_those_that_are_left_out(cli: Cli) -> None:
+    backend = FakeBackend()
+    cli("certify", "--all", "--exclude", "db*", "--exclude", "tag:test", "--from-archive", backend=backend)
+    assert backend.requests == [Request(every=True, exclude=("db*", "tag:test"))]
+    outcome = cli("certify", "web", "--exclude", "db", "--from-archive", backend=FakeBackend())
+    assert (outcome.code, "--exclude needs --all" in outcome.err) == (2, True)
+
+
 def test_those_that_do_not_run(cli: Cli) -> None:
     backend = FakeBackend()
     cli("certify", "--all", "--defined", "--from-archive", backend=backend)

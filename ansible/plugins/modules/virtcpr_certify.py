@@ -55,6 +55,10 @@ options:
     type: str
     choices: [auto, transfer, live, reboot]
     default: auto
+  exclude:
+    description: Patterns of names that are left out, with O(all=true).
+    type: list
+    elements: str
   fail_on_no_go:
     description: Fail if a guest couldn't be moved.
     type: bool
@@ -106,6 +110,7 @@ def main():
             "packages": {"type": "list", "elements": "path"},
             "from_archive": {"type": "bool", "default": False},
             "mode": {"type": "str", "choices": ["auto", "transfer", "live", "reboot"], "default": "auto"},
+            "exclude": {"type": "list", "elements": "str"},
             "fail_on_no_go": {"type": "bool", "default": True},
         },
         mutually_exclusive=[*virtcpr.CHOICE["mutually_exclusive"], sources],
@@ -113,6 +118,7 @@ def main():
         supports_check_mode=True,
     )
     options = [*candidate(module.params), "--mode", module.params["mode"]]
+    options += [word for pattern in module.params["exclude"] or [] for word in ("--exclude", pattern)]
     document = virtcpr.run(module, "certify", *options, *virtcpr.chosen(module))
     result = {"changed": False, "msg": virtcpr.summary(document["domains"], "result"), **virtcpr.report(document)}
     if document["exit_code"] == virtcpr.BLOCKED and module.params["fail_on_no_go"]:

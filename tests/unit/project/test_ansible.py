@@ -122,7 +122,9 @@ def test_certify(task: Task, source: dict[str, Any], words: str) -> None:
     result, asked = task("certify", answer(4, domain("web", result="no-go")), all=True, **source)
     assert asked == f"-q certify -o json {words} --mode auto --all"
     assert (result["failed"], result["changed"], result["msg"]) == (True, False, "1 no-go (web)")
-    result, _ = task("certify", answer(4, domain("web", result="no-go")), all=True, fail_on_no_go=False, **source)
+    less = {"all": True, "exclude": ["db*"], "fail_on_no_go": False}
+    result, asked = task("certify", answer(4, domain("web", result="no-go")), **less, **source)
+    assert asked == f"-q certify -o json {words} --mode auto --exclude db* --all"
     assert "failed" not in result
 
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from virtcpr.cli import completion, options
+from virtcpr.cli import completion, options, waves
 from virtcpr.cli.options import AllOption, AnyDomain, AvailableMode
 from virtcpr.cli.session import Output, OutputOption, Session
+from virtcpr.cli.waves import ExcludeOption
 from virtcpr.errors import UsageError
 from virtcpr.model import Candidates, CertifyReport
 
@@ -38,6 +39,7 @@ def certify(
     archive: Annotated[
         bool, typer.Option("--from-archive", help="The candidate: what apt would upgrade the installed QEMU to.")
     ] = False,
+    exclude: ExcludeOption = None,
     defined: Annotated[
         bool,
         typer.Option("--defined", help="With --all: also domains that don't run, as libvirt would start them now."),
@@ -63,5 +65,6 @@ def certify(
         )
     if defined and not every:
         raise UsageError("--defined goes with --all; a domain that is named needn't run")
-    request = replace(options.request(session, domain, every), mode=mode.mode, defined=defined)
+    request = options.request(session, domain, every)
+    request = replace(request, mode=mode.mode, defined=defined, exclude=waves.exclude(exclude, every=every))
     return session.backend.certify(request, candidates)
