@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Literal
 
-from virtcpr.errors import HostError
 from virtcpr.host.libvirt import connection
 
 SECONDS = 2.0  # the user is waiting at the keyboard
@@ -23,19 +20,8 @@ def names(uri: str | None, which: Literal["all", "running", "saved", "interrupte
 
             return sorted(record.saved.name for record in saves.readable())
         case "interrupted":
-            return sorted(set(_interrupted()))
+            from virtcpr.actions.records import pending
+
+            return sorted(set(filter(None, pending.domains(waiting=False).values())))
         case _:
             return connection.names(uri, running=which == "running", seconds=SECONDS)
-
-
-def _interrupted() -> Iterator[str]:
-    from virtcpr.actions.records import journal, quarantine, saves
-    from virtcpr.plan.reboot.recovery import Purpose, Stage
-
-    for uuid in journal.pending():
-        with suppress(HostError):
-            yield journal.load(uuid).entry.name
-    yield from quarantine.held().values()
-    for record in saves.readable():
-        if (record.saved.stage, record.saved.purpose) != (Stage.SAVED, Purpose.SAVE):  # else `restore` handles it
-            yield record.saved.name

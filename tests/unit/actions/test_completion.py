@@ -59,11 +59,12 @@ def test_a_remote_daemon_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_saved_and_interrupted_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = [
-        a_record(tmp_path, name="web"),
-        a_record(tmp_path, Stage.STARTING, name="db"),
-        a_record(tmp_path, purpose=Purpose.UPGRADE, name="mail"),
+        a_record(tmp_path, name="web", uuid="5"),
+        a_record(tmp_path, Stage.STARTING, name="db", uuid="3"),
+        a_record(tmp_path, purpose=Purpose.UPGRADE, name="mail", uuid="6"),
     ]
     monkeypatch.setattr(saves, "readable", lambda: found)
+    monkeypatch.setattr(saves, "broken", lambda: [("7", HostError("the record can't be read"))])
     monkeypatch.setattr(journal, "pending", lambda: ["1", "2"])
     monkeypatch.setattr(quarantine, "held", lambda: {"3": "db", "4": "lab"})
 
