@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.support import facts
-from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, PARKED, needed, settled, that_fit
+from virtcpr.plan.batch.descriptors import KEPT, MOVING, OWN, PARKED, needed, needed_to_settle, that_fit
 from virtcpr.plan.decision import decide
 from virtcpr.plan.transfer.resources import Carried
 from virtcpr.plan.transfer.swap import Plan
@@ -45,4 +45,4 @@ def test_a_parked_guest_has_more_of_them() -> None:
     """Those that its keeper gets are virtcpr's until the end of the batch; recovery gets copies of all of them."""
     parked = replace(guest(1), spare=("/usr/bin/qemu-system-x86_64",))
     assert needed([parked] * 10, 2) == needed([guest(1)] * 10, 2) + 10 * PARKED
-    assert settled(60) > 1024
+    assert needed_to_settle(60) > 1024

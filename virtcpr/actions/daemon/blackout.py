@@ -235,9 +235,7 @@ def _refuse_daemon_jobs() -> None:
     try:
         busy = wait_until(lambda: daemon_jobs(process), JOB_SECONDS, until=lambda jobs: not jobs, poll=JOB_POLL)
     except OSError as error:
-        raise HostError(
-            f"what libvirt's daemon (process {process.pid}) is doing can't be seen: {error.strerror}"
-        ) from error
+        raise HostError(f"what {what} is doing can't be seen: {error.strerror}") from error
     if busy:
         raise HostError(
             f"{what} can't be stopped now: it {', '.join(busy)}",

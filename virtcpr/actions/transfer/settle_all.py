@@ -17,7 +17,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes.descriptors import allow
 from virtcpr.model import Mode, Recovered, Settled, Side
-from virtcpr.plan.batch.descriptors import settled as needed_to_settle
+from virtcpr.plan.batch.descriptors import needed_to_settle
 from virtcpr.plan.steps import State
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ def needed(plans: Sequence[Plan], parallel: int) -> int:
     return OWN + MOVING * parallel + kept + spawned
 
 
-def settled(guests: int) -> int:
+def needed_to_settle(guests: int) -> int:
     """How many descriptors recovery has open at most, which looks at so many guests at once."""
     return OWN + (MOVING + PARKED) * guests
 
