@@ -1,13 +1,19 @@
-"""New QEMU gets old QEMU's security label."""
+"""What new QEMU begins with: old QEMU's security label, and no signal that is ignored."""
 
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import launch
+from virtcpr.host.system.wait import wait_until
 
 SVIRT = "unconfined_u:unconfined_r:svirt_t:s0:c392,c662"
 
@@ -65,3 +71,23 @@ def test_a_label_that_cannot_be_read_is_not_taken_for_none(
             launch._label(tmp_path)
     else:
         assert launch._label(tmp_path) is None
+
+
+def test_no_signal_is_ignored_or_blocked(tmp_path: Path) -> None:
+    """As libvirt starts its own; Python ignores SIGPIPE and SIGXFSZ, and virtcpr SIGTTOU in a batch."""
+    said = tmp_path / "said"
+    command = ["/bin/sh", "-c", f"grep -E 'Sig(Ign|Blk):' /proc/self/status >{said}.new; mv {said}.new {said}"]
+    null = os.open("/dev/null", os.O_RDWR)
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as model:
+        try:
+            fds = {0: null, 1: null, 2: null}
+            launch.launch(launch.Launch(command, model.pid, Process.of(model.pid).started, fds))
+            assert wait_until(said.exists, 10)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            signal.signal(signal.SIGTTOU, before)
+            model.kill()
+            os.close(null)
+    assert said.read_text() == f"SigBlk:\t{0:016x}\nSigIgn:\t{0:016x}\n"

@@ -12,8 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """While entered, a signal sets ``requested`` and calls ``on_request``; leaving restores the previous handlers.
 
-    If several are nested, a signal reaches all of them.  Ctrl-Z does nothing: a guest may be paused, or libvirt's
-    daemon away, and the guardian acts only if this process is dead.
+    If several are nested, a signal reaches all of them.  Neither Ctrl-Z nor output from the background (stty tostop)
+    stops this process: a guest may be paused, or libvirt's daemon away, and the guardian acts only if it is dead.
     """
 
     def __init__(self) -> None:
@@ -35,6 +35,8 @@ class Interrupt:
         if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
             # A handler, as programs that are started inherit what is ignored.
             self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _go_on)
+        # Ignored: a write that a handler interrupts would be tried for ever.  QEMU and helpers don't inherit it.
+        self._before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         return self
 
     def __exit__(self, *_: object) -> None:

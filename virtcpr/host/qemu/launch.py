@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -170,8 +171,10 @@ def _become(order: Launch, tell: int, report: int) -> None:
         if go is not None:
             os.close(tell)
             _wait(go)
+        _reset_signals()
         os.execve(order.program or order.argv[0], list(order.argv), environment)
     except BaseException as error:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         words = f"{type(error).__name__}: {error}"
         try:
             os.write(tell, words.encode())
@@ -185,6 +188,13 @@ def _wait(go: int) -> None:
     """Return once a byte has come; end if none will."""
     if not os.read(go, 1):
         os._exit(1)
+
+
+def _reset_signals() -> None:
+    """Ignore and block none, as libvirt starts its own (virFork): Python ignores some, and so do nohup and virtcpr."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _unheard(pipe: int) -> bool:
