@@ -15,7 +15,6 @@ COUNTS = (1, 8, 24, 60)
 TURNS = {1: 7, 8: 3, 24: 3, 60: 2}
 BUSY_TURNS = {1: 7, 8: 3, 24: 2, 60: 1}  # a turn of 60 guests, 15 of them busy, takes minutes
 SINGLE_TURNS, BARE_TURNS, BARE_AT_MOST = 7, 2, 24
-TRACED = (1, 24)
 A_GUEST = 60.0  # ms that a guest may add to a blackout
 
 
@@ -39,8 +38,7 @@ def rows(count: int, *, busy: bool) -> Iterator[Item]:
     yield Row("outside", "pause from outside, of the guests that show it", outside)
     yield Row("quiet", "the longest silence of the same guests while only libvirtd is restarted", quiet)
     yield from pauses(herd, [pause for one in moves for pause in one.pauses])
-    if count in TRACED:
-        yield traced(f"{'busy' if busy else 'idle'}-{count}", "--all")
+    yield traced(f"{'busy' if busy else 'idle'}-{count}", "--all")
     if count <= BARE_AT_MOST:
         yield from against_bare(herd, [pause for one in moves for pause in one.pauses])
     else:

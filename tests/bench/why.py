@@ -34,6 +34,9 @@ WHY: Mapping[tuple[str, str], str] = {
     ("idle", "pause-p99-both"): P99,
     ("busy", "pause-p99"): P99,
     ("busy", "pause-p99-both"): P99,
+    ("copies", "migration-ram"): (
+        "Both QEMUs hold all of the guest's RAM then; what lacks is of QEMU's own memory, which new QEMU has less of"
+    ),
 }
 
 # What no part measures.

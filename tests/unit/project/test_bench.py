@@ -58,6 +58,26 @@ def test_lanes_are_found_by_guest() -> None:
     assert set(of_guest(SPANS, "web")) == {"steps", "old QEMU: events", "new QEMU: events", "guest"}
 
 
+def test_the_longest_pause_of_many_is_shown_in_its_two_parts(tmp_path: Path) -> None:
+    """It may be another guest that takes longest in one of them."""
+    times = {"short": (10.0, 10.02, 10.03), "long": (11.0, 11.01, 11.09), "moving": (12.0, 12.05, 12.06)}
+    spans: list[dict[str, float | str]] = [
+        {"lane": f"{guest} ({side} QEMU): events", "name": name, "begin": at, "end": at}
+        for guest, (stopped, moved, resumed) in times.items()
+        for side, name, at in (
+            ("old", "STOP", stopped),
+            ("old", "MIGRATION completed", moved - 0.001),
+            ("new", "MIGRATION completed", moved),
+            ("new", "RESUME", resumed),
+        )
+    ]
+    file = tmp_path / "bench.json"
+    results.write(file, "busy-8", [Trace("busy-8", spans)], ABOUT)
+    text = page(Results(results.read(file)), {}, [])
+    assert "| guests: 8 (a quarter busy) | 20.0 | 10.0 |\n" in text
+    assert "| guests: 8 (a quarter busy): the longest pause | 10.0 | 80.0 |\n" in text
+
+
 def written(file: Path) -> Results:
     items: list[Item] = [
         Row("pause", "pause of one", [20, 30, 25], [10], bound=1.5),
