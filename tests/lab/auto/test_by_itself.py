@@ -192,6 +192,10 @@ def test_several_runs_of_dpkg_are_one_upgrade(guests: Guests) -> None:
     A guest that can't be moved is told of, and keeps none of the others.
     """
     waits(timer_s=1, quiet="" if FULL else QUICK)
+    configure('auto = "off"\n')
+    client.install_qemu("NEW")  # another build of it has its dependencies
+    settled()
+    configure('auto = "apply"\n')
     guests.start(STUCK)
     build, another = packaging.rebuilt(4), packaging.rebuilt(5)
     stuck, before, since = client.pid(STUCK.name), moves(), Since()
