@@ -6,7 +6,8 @@ import os
 
 from virtcpr.actions.records import quarantine, saves
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import hooks
+from virtcpr.host.libvirt import daemon, hooks
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.model import HookAction, HookReport
 
 
@@ -18,6 +19,7 @@ def run(action: HookAction) -> HookReport:
         raise HostError("only root can change libvirt's hooks", hint="run it with sudo")
     if action is HookAction.REMOVE:
         _refuse_while_needed()
+        _wait_for_the_daemon()
     return HookReport(hooks.install() if action is HookAction.INSTALL else hooks.remove())
 
 
@@ -36,3 +38,23 @@ def _refuse_while_needed() -> None:
             f"{saved}: the guest is saved; the hook prevents a fresh start; nothing was removed",
             hint="run 'virtcpr restore --all' (with --discard: give up the saved state), then try again",
         )
+
+
+def _wait_for_the_daemon() -> None:
+    """Return once no daemon is about to run a hook for a guest that runs.  Raises HostError.
+
+    A daemon that starts looks for its hooks, and then ends every guest whose hook it can't run (virHookCall and
+    qemuProcessReconnect in libvirt): so it does if one is removed in between.
+    """
+    if daemon.process() is None:
+        return
+    try:
+        with Connection("qemu:///system") as connection:
+            for domain in connection.domains(running=True):
+                domain.reconnected()
+    except HostError as error:
+        raise HostError(
+            f"{error.message}; no hook was removed: a daemon that is just starting would end every guest whose hook is "
+            "gone",
+            hint=error.hint,
+        ) from error

@@ -14,7 +14,8 @@ import pytest
 from virtcpr.actions import hooks as command
 from virtcpr.actions.records import quarantine, saves
 from virtcpr.errors import HostError
-from virtcpr.host.libvirt import daemon, hooks
+from virtcpr.host.libvirt import calls, connection, daemon, hooks
+from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system import apparmor, selinux
 from virtcpr.model import HookAction, HookState
@@ -238,3 +239,80 @@ def test_a_hook_that_cannot_run_is_not_removed_while_it_is_needed(
     monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("it was removed"))
     with pytest.raises(HostError, match="the hook prevents a second start"):
         command.run(HookAction.REMOVE)
+
+
+class Refused(Exception):
+    """What libvirt's bindings raise."""
+
+    def get_error_message(self) -> str:
+        return "cannot acquire state change lock"
+
+    def get_error_code(self) -> int:
+        return 1
+
+
+class Starting:
+    """A daemon whose connection finds these domains; the second one's job isn't over in time, unless it has ended."""
+
+    def __init__(self, *, active: bool) -> None:
+        self.waited: list[str] = []
+        self.active = active
+
+    def __call__(self, uri: str) -> Starting:
+        assert uri == "qemu:///system"
+        return self
+
+    def __enter__(self) -> Starting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def domains(self, *, running: bool) -> list[Domain]:
+        assert running
+        return [self.domain("web"), self.domain("db")]
+
+    def domain(self, name: str) -> Domain:
+        def query() -> None:
+            self.waited.append(name)
+            if name == "db":
+                raise Refused
+
+        handle = SimpleNamespace(memoryStats=query, isActive=lambda: self.active)
+        return Domain(handle, name, UUID, 1)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_hooks_stay_until_a_daemon_that_starts_is_done_with_every_guest(
+    monkeypatch: pytest.MonkeyPatch, *, active: bool
+) -> None:
+    """It ends a guest for which it can't run the hook that it has found."""
+    starting, removed = Starting(active=active), list[str]()
+
+    def remove() -> tuple[()]:
+        removed.append("removed")
+        return ()
+
+    bindings = SimpleNamespace(libvirtError=Refused, VIR_ERR_NO_DOMAIN=42)
+    for place in (calls, connection):
+        monkeypatch.setattr(place, "bindings", lambda: (bindings, None))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(daemon, "process", lambda: Process(1, "1"))
+    monkeypatch.setattr(command, "Connection", starting)
+    monkeypatch.setattr(hooks, "remove", remove)
+    if active:
+        with pytest.raises(HostError, match=r"state change lock; no hook was removed: a daemon that is just starting"):
+            command.run(HookAction.REMOVE)
+    else:
+        command.run(HookAction.REMOVE)
+    assert starting.waited == ["web", "db"]
+    assert removed == ([] if active else ["removed"])
+
+
+def test_hooks_are_removed_where_no_daemon_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection would start one."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(daemon, "process", lambda: None)
+    monkeypatch.setattr(command, "Connection", lambda uri: pytest.fail(f"connected to {uri}"))
+    monkeypatch.setattr(hooks, "remove", tuple)
+    assert command.run(HookAction.REMOVE).hooks == ()

@@ -145,9 +145,14 @@ class Host:
             (self.hooks / place).mkdir(parents=True)
             (self.hooks / place / "virtcpr").touch()
         for name in STUBS:
-            (root / "bin" / name).write_text(f'#!/bin/sh\necho "{name} $*" >>{self.calls}\n')
-            (root / "bin" / name).chmod(0o755)
+            self.stub(name)
         self.calls.touch()
+
+    def stub(self, name: str, code: int = 0) -> None:
+        """A program that only notes that it was run, and this is its exit code."""
+        path = self.root / "bin" / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.calls}\nexit {code}\n')
+        path.chmod(0o755)
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.shell((DEBIAN / f"virtcpr.{name}").read_text(), *arguments)
@@ -260,6 +265,22 @@ def test_a_purge_takes_the_hook_that_no_guest_needs_any_more(debian: Host, mark:
     assert hook.exists() is stays
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_purge_waits_for_a_daemon_that_is_just_starting(debian: Host, *, answers: bool) -> None:
+    """It would end every guest for which it can't run the hook any more."""
+    hook = debian.hooks / "qemu.d/virtcpr"
+    hook.write_text(f"# {hooks.MARK}\n")
+    debian.stub("pidof")
+    debian.stub("timeout", 0 if answers else 124)
+    done = debian.script("postrm", "purge")
+    assert done.returncode == 0
+    assert debian.called()[:1] == ["pidof libvirtd virtqemud"]
+    assert "virsh -q dommemstat" in debian.called()[1]
+    assert hook.exists() is not answers
+    said = "" if answers else f"virtcpr: {hook} stays, as libvirt's daemon doesn't answer: remove it when it does\n"
+    assert done.stderr == said
+
+
 def test_a_removal_keeps_all_state(debian: Host) -> None:
     debian.touch(*OTHERS, *NEEDED)
     assert debian.script("prerm", "remove").returncode == 0
@@ -277,6 +298,13 @@ def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
         "deb-systemd-invoke stop virtcpr-save.service",
         "virtcpr -q hooks remove",
     ]
+
+
+def test_a_removal_by_which_the_hooks_stay_takes_the_one_that_calls_what_is_gone(debian: Host) -> None:
+    debian.stub("virtcpr", 1)
+    assert debian.script("prerm", "remove").returncode == 0
+    assert (debian.hooks / "qemu.d/virtcpr").exists()
+    assert not (debian.hooks / "daemon.d/virtcpr").exists()
 
 
 @pytest.mark.parametrize("needed", NEEDED)

@@ -71,6 +71,18 @@ class Domain:
         kind = call(self.handle.jobInfo)[0]
         return JOBS[kind] if kind in (1, 2) else None
 
+    def reconnected(self) -> None:
+        """Return once a daemon that has just started is done with the domain: the query waits for its job, in which it
+        runs its hook (qemuProcessReconnect).  A domain that has ended meanwhile is done with, too.
+
+        Raises HostError where that takes too long.
+        """
+        try:
+            call(self.handle.memoryStats)
+        except HostError:
+            if self.active():
+                raise
+
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
 
