@@ -79,6 +79,7 @@ def test_a_move_that_fails_leaves_both_ports_to_old(guest: Guest) -> None:
 @pytest.mark.thorough
 def test_a_password_of_the_hosts(guest: Guest) -> None:
     """It is in qemu.conf; once it is gone from there, nobody knows it."""
+    guest.is_watched()
     virsh("destroy", NAME)
     xml = virsh("dumpxml", "--inactive", "--security-info", NAME)
     xml = xml.replace(f" passwd='{OWN}' passwdValidTo='2099-01-01T00:00:00'", "")
