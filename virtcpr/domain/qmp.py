@@ -209,6 +209,16 @@ def blocked_reasons(answer: Json) -> tuple[str, ...]:
     return tuple(text(r) for r in items(obj(answer).get("blocked-reasons", [])))
 
 
+def cleans_up(yank: Json) -> bool:
+    """query-yank → whether QEMU isn't done with a migration yet, which may have ended already by query-migrate.
+
+    It says `failed` or `completed` first, and cleans up then (migration_cleanup() in migration/migration.c), by what
+    its settings are at that moment: if somebody has switched off `multifd` meanwhile, it forgets the channels and
+    aborts (yank_unregister_instance(); seen with 10.0.2).  The last thing that it does is to take itself off this list.
+    """
+    return any(text(obj(one).get("type")) == "migration" for one in items(yank))
+
+
 def migration_modes(schema: Json) -> frozenset[str]:
     """query-qmp-schema → the values of MigMode.  Type names are numbers there: walk from the command."""
     types = _types(schema)

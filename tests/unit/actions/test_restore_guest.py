@@ -24,7 +24,8 @@ from virtcpr.plan.reboot.recovery import Purpose, Stage
 # Every call to libvirt of a restore, of a guest that suspended itself before.
 CALLS = (
     "find", "active", "start", "migrate-set-parameters", "migrate-set-capabilities", "getfd", "migrate-incoming",
-    "query-migrate", "query-status", "query-status", "resume", "query-status", "wake", "migrate-set-parameters",
+    "query-migrate", "query-status", "query-status", "resume", "query-status", "wake", "query-yank",
+    "migrate-set-parameters",
     "migrate-set-capabilities",
 )  # fmt: skip
 NAMES = [f"{number} {call}" for number, call in enumerate(CALLS)]

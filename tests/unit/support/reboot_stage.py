@@ -47,6 +47,7 @@ class Qemu:
     status: str
     asleep: bool = False
     migration: str = ""
+    cleaning: int = 0  # so many looks later it has cleaned up after a migration
     why: str = ""
     mode: str = "normal"
     on: frozenset[str] = frozenset({"events", "return-path"})
@@ -74,6 +75,12 @@ class Qemu:
             case "query-memdev":
                 assert DOMAIN.qemu is not None
                 return [{"id": one.id, "share": one.share} for one in DOMAIN.qemu.memdevs]
+            case "query-yank":
+                self.cleaning -= self.cleaning > 0
+                return [{"type": "migration"}] if self.cleaning else []
+            case "migrate-set-parameters" | "migrate-set-capabilities" if self.cleaning:  # an assertion of QEMU's fails
+                self.child.kill()
+                self.child.wait()
             case "migrate-set-parameters":
                 self.mode = arguments["mode"]
             case "migrate-set-capabilities":
@@ -81,7 +88,7 @@ class Qemu:
                     self.on = self.on | {one["capability"]} if one["state"] else self.on - {one["capability"]}
             case "migrate":
                 assert (arguments["uri"], self.mode) == (f"fd:{FD}", "cpr-reboot")
-                self.status, self.migration = "postmigrate", "completed"
+                self.status, self.migration, self.cleaning = "postmigrate", "completed", 3
                 with os.fdopen(self.fd, "wb") as file:
                     file.write(STATE)
             case "migrate-incoming":
@@ -97,7 +104,7 @@ class Qemu:
                     self.child.kill()
                     self.child.wait()
             case "migrate_cancel":
-                self.migration = "cancelled"
+                self.migration, self.cleaning = "cancelled", 3
             case "cont":
                 self.go()
             case _:

@@ -68,6 +68,7 @@ class Qemu:
     status: str
     mode: str = "normal"
     migration: str = "none"
+    cleaning: int = 0  # so many looks later it has cleaned up after a migration
     iothreads: tuple[str, ...] = ("iothread1",)
     ram: Mapping[str, int] = field(default_factory=lambda: {"remaining": 1 << 20, "total": 1 << 30, "mbps": 8000})
     world: World = field(init=False)
@@ -83,6 +84,11 @@ class Qemu:
                 return {"status": self.migration, **({"ram": self.ram} if self.migration == "active" else {})}
             case "query-iothreads":
                 return [{"id": name, "thread-id": self.process.pid} for name in self.iothreads]
+            case "query-yank":
+                self.cleaning -= self.cleaning > 0
+                return [{"type": "migration"}] if self.cleaning else [{"type": "chardev", "id": "charserial0"}]
+            case "migrate-set-parameters" | "migrate-set-capabilities" if self.cleaning:  # an assertion of QEMU's fails
+                self.process.kill(10)
             case "migrate-set-parameters":
                 self.mode = arguments.get("mode", self.mode)
                 if self.migration == "active" and arguments.get("downtime-limit", 1) > 1:  # mode live: all is copied
@@ -95,7 +101,7 @@ class Qemu:
                 self.status, self.migration = "postmigrate", "completed"
                 other.status, other.migration = "paused", "completed"
             case "migrate-incoming":
-                other.status, other.migration = "postmigrate", "completed"
+                other.status, other.migration, other.cleaning = "postmigrate", "completed", 3
                 self.status, self.migration = "paused", "completed"
             case "query-dirty-rate":
                 rates = self.world.dirty_rates
@@ -105,7 +111,7 @@ class Qemu:
             case "migrate_cancel":
                 if self.migration == "pre-switchover":
                     self.status = "running"
-                self.migration = "cancelled"
+                self.migration, self.cleaning = "cancelled", 3
             case "system_reset" if self.status != "running":
                 self.status = "prelaunch"
             case "cont":

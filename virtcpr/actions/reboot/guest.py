@@ -59,7 +59,12 @@ def asleep(domain: Domain) -> bool:
 
 
 def restore_settings(domain: Domain, *, return_path: bool) -> None:
-    """Set QEMU as libvirt expects it: with mode left at cpr-reboot and RAM ignored, a save would lose RAM."""
+    """Set QEMU as libvirt expects it: with mode left at cpr-reboot and RAM ignored, a save would lose RAM.
+
+    Raises HostError.
+    """
+    if not wait_until(lambda: not qmp.cleans_up(domain.monitor("query-yank")), OVER_SECONDS, poll=POLL):
+        raise HostError(f"{domain.name} doesn't clean up after its migration; its guest goes on")
     domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
     set_capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
 

@@ -41,6 +41,7 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     state = await _rest(old)
     if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
+    await _until_cleaned_up(old)
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await set_capabilities(old, {"return-path": guest.return_path})
     if guest.copied:
@@ -59,6 +60,16 @@ async def _until_over(old: Qmp) -> None:
 
     if not await wait_until_async(over, MOVE_SECONDS):
         raise HostError(f"{old.name} doesn't end its migration")
+
+
+async def _until_cleaned_up(old: Qmp) -> None:
+    """Wait until no settings of old's are needed for a migration that is over.  Raises HostError."""
+
+    async def done() -> bool:
+        return not qmp.cleans_up(await old.execute("query-yank"))
+
+    if not await wait_until_async(done, MOVE_SECONDS):
+        raise HostError(f"{old.name} doesn't clean up after its migration; its guest goes on")
 
 
 async def _rest(old: Qmp) -> str:
