@@ -273,7 +273,8 @@ def test_one_that_was_asked_to_sleep_and_does_so_after_virtcpr_died_is_woken(reb
     world.said.clear()
     world.at, world.then = 6, sleep
     outcome = settle.settle(reboot_stage.connection, reboot_stage.record, cast(Emulators, Shelf()), dry_run=False)
-    assert world.said[:7] == ["find", "active", "query-status", "find", "query-migrate", "query-status", "query-status"]
+    mode = "query-migrate-parameters"
+    assert world.said[:7] == ["find", "active", "query-status", "find", mode, "query-status", "query-status"]
     assert (outcome.settled, outcome.text) == (Settled.BACK, "the guest runs on")
     assert (qemu.status, qemu.asleep) == ("running", False)
     assert reboot_stage.left() == set()

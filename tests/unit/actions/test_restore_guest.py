@@ -24,9 +24,8 @@ from virtcpr.plan.reboot.recovery import Purpose, Stage
 # Every call to libvirt of a restore, of a guest that suspended itself before.
 CALLS = (
     "find", "active", "start", "migrate-set-parameters", "migrate-set-capabilities", "getfd", "migrate-incoming",
-    "query-migrate", "query-status", "query-status", "resume", "query-status", "wake", "query-yank",
-    "migrate-set-parameters",
-    "migrate-set-capabilities",
+    "query-migrate", "query-status", "query-status", "resume", "query-status", "wake", "query-migrate", "query-yank",
+    "migrate-set-capabilities", "migrate-set-parameters",
 )  # fmt: skip
 NAMES = [f"{number} {call}" for number, call in enumerate(CALLS)]
 LOADED = 9  # the first call after the record says that new QEMU may run the guest

@@ -22,13 +22,14 @@ from virtcpr.plan.reboot.recovery import Purpose, Stage
 
 # Every call to libvirt of a save with --suspend-guest.
 CALLS = (
-    "query-status", "suspend", "query-status", "query-memdev", "migrate-set-parameters", "migrate-set-capabilities",
-    "query-migrate", "job", "getfd", "migrate", "query-migrate", "xml", "query-cpus-fast", "query-status", "active",
+    "query-status", "suspend", "query-status", "query-memdev", "job", "query-migrate", "query-yank",
+    "migrate-set-parameters", "migrate-set-capabilities", "query-migrate", "getfd", "migrate", "query-migrate", "xml",
+    "query-cpus-fast", "query-status", "active",
 )  # fmt: skip
 NUMBERS = range(len(CALLS))
 GONE = CALLS.index("active")  # the first call after the end of old QEMU
 WHOLE = CALLS.index("xml")  # the state is whole
-OVER = 8  # of one that doesn't suspend itself: what came of `migrate`
+OVER = 10  # of one that doesn't suspend itself: what came of `migrate`
 STEPS = ["keep", "suspend", "save", "end-old"]
 
 
@@ -424,3 +425,31 @@ def test_an_answer_that_makes_no_sense_rolls_back(reboot_stage: RebootStage, mon
     assert isinstance(error, RolledBack)
     assert error.message.startswith("QEMU answered an object without 'thread-id'; the guest runs on in old QEMU")
     as_before(reboot_stage)
+
+
+@pytest.mark.parametrize(("migration", "cleaning"), [("active", 0), ("failed", 1 << 30)])
+def test_somebody_elses_migration_goes_on(reboot_stage: RebootStage, migration: str, cleaning: int) -> None:
+    """A user's own, or one of libvirt's that has just failed: nothing is set, and nothing cancelled."""
+    qemu = reboot_stage.world.now
+    qemu.migration, qemu.cleaning = migration, cleaning
+    error = reboot_stage.save()
+    assert isinstance(error, RolledBack)
+    assert "QEMU is busy with another migration; the guest runs on in old QEMU" in error.message
+    assert not {"migrate-set-parameters", "migrate-set-capabilities", "migrate_cancel"} & set(reboot_stage.world.said)
+    assert (qemu.migration, reboot_stage.left()) == (migration, set())
+
+
+def test_settings_stay_where_qemu_never_cleans_up(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With others an assertion of QEMU's might fail, and the guest be gone."""
+    monkeypatch.setattr(guest, "OVER_SECONDS", 0.05)
+
+    def fail() -> None:
+        reboot_stage.world.now_fails()
+        reboot_stage.world.now.status, reboot_stage.world.now.cleaning = "running", 1 << 30
+
+    reboot_stage.world.at, reboot_stage.world.then = OVER, fail
+    error = reboot_stage.save()
+    assert isinstance(error, RolledBack)
+    assert f"the guest runs on ({guest.NOT_DONE}) in old QEMU" in error.message
+    assert reboot_stage.world.now.mode == "cpr-reboot"
+    assert reboot_stage.left() == set()

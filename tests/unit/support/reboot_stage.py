@@ -70,6 +70,8 @@ class Qemu:
                 return {"status": self.status}
             case "query-migrate":
                 return {"status": self.migration, "error-desc": self.why} if self.migration else {}
+            case "query-migrate-parameters":
+                return {"mode": self.mode}
             case "query-cpus-fast":
                 return [{"cpu-index": number, "thread-id": self.child.pid} for number in (0, 1)]
             case "query-memdev":

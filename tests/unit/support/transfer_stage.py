@@ -98,7 +98,7 @@ class Qemu:
             case "migrate-incoming" if other.migration != "setup":  # mode live: RAM is still to come
                 pass
             case "migrate-continue":
-                self.status, self.migration = "postmigrate", "completed"
+                self.status, self.migration, self.cleaning = "postmigrate", "completed", 3
                 other.status, other.migration = "paused", "completed"
             case "migrate-incoming":
                 other.status, other.migration, other.cleaning = "postmigrate", "completed", 3

@@ -27,7 +27,7 @@ async def migrate(old: Qmp, cpr: str, main: str) -> None:
 async def refuse_ended(old: Qmp, name: str) -> None:
     """Raises HostError if old QEMU doesn't wait any more for new QEMU to connect: somebody cancelled its migration."""
     status = qmp.text(qmp.obj(await old.execute("query-migrate")).get("status"))
-    if status in ("", "none", "cancelling", *MIGRATION_ENDS):
+    if status in ("", "none", "cancelling", "failing", *MIGRATION_ENDS):
         raise HostError(f"{name}: old QEMU's migration is {status or 'gone'} before the hand-over", hint="try again")
 
 

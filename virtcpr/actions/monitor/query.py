@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from virtcpr.domain import qmp
-from virtcpr.errors import QmpError
+from virtcpr.errors import HostError, QmpError
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Monitor, Qmp
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Monitor, Qmp
 
 LOOK_SECONDS = 2.0  # after that, a monitor is busy, waits on the CPR channel, or hangs
 
@@ -40,6 +40,18 @@ async def has_all(new: Monitor) -> bool:
         return False
     answer = qmp.obj(await new.execute("query-migrate"))
     return qmp.text(answer.get("status")) == "completed"
+
+
+async def is_migrating(side: Qmp) -> bool:
+    """Whether a migration is under way, or QEMU isn't done with the last one: the next would abort it."""
+    status = qmp.text(qmp.obj(await side.execute("query-migrate")).get("status"))
+    return status not in ("", "none", *MIGRATION_ENDS) or qmp.cleans_up(await side.execute("query-yank"))
+
+
+async def refuse_migrating(old: Qmp, name: str) -> None:
+    """Raises HostError, before anything is set, if another migration needs what is set now."""
+    if await is_migrating(old):
+        raise HostError(f"{name}: QEMU is busy with another migration", hint=f"virsh domjobinfo {name}; then try again")
 
 
 async def set_capabilities(monitor: Qmp, wanted: Mapping[str, bool]) -> None:

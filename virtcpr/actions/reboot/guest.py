@@ -20,6 +20,7 @@ OVER_SECONDS = 10.0  # between the last byte and QEMU's report
 POLL = 0.005  # s between two looks
 BANDWIDTH = 128 << 20
 ENDS = ("completed", "failed", "cancelled")  # of a migration
+NOT_DONE = "QEMU isn't done with its migration, whose settings stay as they are"
 
 
 def go_back(domain: Domain, record: Record) -> str:
@@ -29,7 +30,8 @@ def go_back(domain: Domain, record: Record) -> str:
     """
     saved = record.saved
     kill_paused.go_on(Process(saved.old_pid, saved.old_started))
-    if qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status")) not in ("", *ENDS):
+    armed = qmp.text(qmp.obj(domain.monitor("query-migrate-parameters")).get("mode")) == "cpr-reboot"
+    if armed and _status(domain) not in ("", "none", "failing", *ENDS):  # else it isn't ours
         domain.monitor("migrate_cancel")
     state = _rest(domain)
     if saved.runs and state in ("postmigrate", "paused"):
@@ -45,11 +47,10 @@ def go_back(domain: Domain, record: Record) -> str:
     if saved.wake and state == "suspended":
         domain.wake_up()
         state = _rest(domain)
-    restore_settings(domain, return_path=saved.return_path)
+    done = not armed or restore_settings(domain, return_path=saved.return_path)
     forget_saved(record)
-    if not saved.runs:
-        return "is suspended as before"
-    return "runs on" if state == "running" else f"is stopped ({state})"
+    does = "is suspended as before" if not saved.runs else "runs on" if state == "running" else f"is stopped ({state})"
+    return does if done else f"{does} ({NOT_DONE})"
 
 
 def asleep(domain: Domain) -> bool:
@@ -58,15 +59,27 @@ def asleep(domain: Domain) -> bool:
     return wait_until(lambda: run_state(domain) == "suspended", SUSPEND_SECONDS, poll=POLL)
 
 
-def restore_settings(domain: Domain, *, return_path: bool) -> None:
+def restore_settings(domain: Domain, *, return_path: bool) -> bool:
     """Set QEMU as libvirt expects it: with mode left at cpr-reboot and RAM ignored, a save would lose RAM.
 
-    Raises HostError.
+    The mode comes last, as it tells that something is to be put back.  Returns False, and sets nothing, if QEMU isn't
+    done with its migration in time.  Raises HostError.
     """
-    if not wait_until(lambda: not qmp.cleans_up(domain.monitor("query-yank")), OVER_SECONDS, poll=POLL):
-        raise HostError(f"{domain.name} doesn't clean up after its migration; its guest goes on")
-    domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
+    if not wait_until(lambda: not is_migrating(domain), OVER_SECONDS, poll=POLL):
+        return False
     set_capabilities(domain, {"x-ignore-shared": False, "return-path": return_path, "events": True})
+    domain.monitor("migrate-set-parameters", {"mode": "normal", "max-bandwidth": BANDWIDTH})
+    return True
+
+
+def is_migrating(domain: Domain) -> bool:
+    """Whether a migration is under way, or QEMU isn't done with the last one."""
+    return _status(domain) not in ("", "none", *ENDS) or qmp.cleans_up(domain.monitor("query-yank"))
+
+
+def _status(domain: Domain) -> str:
+    """Of its last migration."""
+    return qmp.text(qmp.obj(domain.monitor("query-migrate")).get("status"))
 
 
 def set_capabilities(domain: Domain, wanted: Mapping[str, bool]) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
 from virtcpr.actions.reboot import disks, guest, validate
-from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings
+from virtcpr.actions.reboot.guest import NOT_DONE, POLL, await_gone, restore_settings
 from virtcpr.actions.reboot.save_guest import FD
 from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record, Saved
@@ -262,5 +262,6 @@ def resume(domain: Domain, saved: Saved) -> None:
 
 def finish(domain: Domain, record: Record) -> None:
     """Set QEMU as libvirt expects it, and remove the file: the guest runs.  Raises HostError."""
-    restore_settings(domain, return_path=record.saved.return_path)
+    if not restore_settings(domain, return_path=record.saved.return_path):
+        raise HostError(NOT_DONE)
     guest.forget_saved(record)

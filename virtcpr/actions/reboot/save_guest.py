@@ -165,8 +165,6 @@ class Saving:
     def _save(self) -> Digest:
         """Pause the guest, and write its state to the file."""
         self._arm()
-        if job := self.domain.job():
-            raise HostError(f"{self.name}: libvirt is busy with it ({job})")
         stream = Stream(self.record.state_path, out=True)
         try:
             self.domain.monitor_with(stream.theirs, "getfd", {"fdname": FD})
@@ -192,6 +190,10 @@ class Saving:
         had = {memdev.id for memdev in self.plan.facts.qemu.memdevs}
         if {memdev.id for memdev in qmp.memdevs(self.domain.monitor("query-memdev"))} != had:
             raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
+        if job := self.domain.job():
+            raise HostError(f"{self.name}: libvirt is busy with it ({job})")
+        if guest.is_migrating(self.domain):  # somebody else's migration needs the settings as they are
+            raise HostError(f"{self.name}: QEMU is busy with another migration")
         for command in reboot.save_settings(ignore_shared=self.record.saved.ignores_shared):
             self.domain.monitor(*command)
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))

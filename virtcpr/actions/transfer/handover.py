@@ -111,6 +111,7 @@ class HandOver(WaysOut):
     async def _arm(self) -> None:
         self._refuse_changed()
         await guest_events.as_planned(self.plan, self._daemon)
+        await query.refuse_migrating(self._daemon, self.plan.name)
         self._told = True
         await self._set_up()
         # As late as possible: the guest changes its taps itself.  New touches them only in the next step.

@@ -8,7 +8,7 @@ from virtcpr.actions.transfer.resources import helpers
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
 from virtcpr.host.processes.proc import Process
-from virtcpr.host.qemu.qmp import Qmp
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Qmp
 from virtcpr.host.system.wait_async import wait_until_async
 from virtcpr.plan.guest import Guest
 
@@ -28,9 +28,10 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     ``moved``, a paused guest was paused by its user, and stays paused.  Returns what the guest does now.  Raises
     HostError if it doesn't resume.
     """
-    answer = qmp.obj(await old.execute("query-migrate"))
-    if qmp.text(answer.get("status")) not in ("", "none", "completed", "failed", "cancelled"):
-        await old.execute("migrate_cancel")
+    status = qmp.text(qmp.obj(await old.execute("query-migrate")).get("status"))
+    if status not in ("", "none", *MIGRATION_ENDS):
+        if status != "failing":  # since QEMU 11: about to be `failed`
+            await old.execute("migrate_cancel")
         await _until_over(old)
     resting = await _rest(old)
     if reset:
@@ -41,14 +42,14 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     state = await _rest(old)
     if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
-    await _until_cleaned_up(old)
+    does = "runs on" if state == "running" else f"is stopped ({state})" if guest.runs else "is suspended as before"
+    if not await _cleaned_up(old):
+        return f"{does} (QEMU isn't done with its migration, whose settings stay as they are)"
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await set_capabilities(old, {"return-path": guest.return_path})
     if guest.copied:
         await precopy.put_back(old, guest.limits)
-    if not guest.runs:
-        return "is suspended as before"
-    return "runs on" if state == "running" else f"is stopped ({state})"
+    return does
 
 
 async def _until_over(old: Qmp) -> None:
@@ -56,20 +57,19 @@ async def _until_over(old: Qmp) -> None:
 
     async def over() -> bool:
         answer = qmp.obj(await old.execute("query-migrate"))
-        return qmp.text(answer.get("status")) in ("cancelled", "failed", "completed")
+        return qmp.text(answer.get("status")) in MIGRATION_ENDS
 
     if not await wait_until_async(over, MOVE_SECONDS):
         raise HostError(f"{old.name} doesn't end its migration")
 
 
-async def _until_cleaned_up(old: Qmp) -> None:
-    """Wait until no settings of old's are needed for a migration that is over.  Raises HostError."""
+async def _cleaned_up(old: Qmp) -> bool:
+    """Wait until no settings of old's are needed for a migration that is over.  Returns whether it is so in time."""
 
     async def done() -> bool:
         return not qmp.cleans_up(await old.execute("query-yank"))
 
-    if not await wait_until_async(done, MOVE_SECONDS):
-        raise HostError(f"{old.name} doesn't clean up after its migration; its guest goes on")
+    return await wait_until_async(done, MOVE_SECONDS)
 
 
 async def _rest(old: Qmp) -> str:
