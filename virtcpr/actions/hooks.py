@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from virtcpr.actions.records import quarantine, saves
+from virtcpr.actions.records import journal, pending, quarantine, saves
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.system.lock import Lock
 from virtcpr.model import HookAction, HookReport
 
 
@@ -17,10 +18,24 @@ def run(action: HookAction) -> HookReport:
         return HookReport(hooks.status())
     if os.geteuid() != 0:
         raise HostError("only root can change libvirt's hooks", hint="run it with sudo")
-    if action is HookAction.REMOVE:
+    if action is HookAction.INSTALL:
+        return HookReport(hooks.install())
+    _refuse_while_interrupted()
+    with Lock():  # nobody begins what would need a hook
         _refuse_while_needed()
         _wait_for_the_daemon()
-    return HookReport(hooks.install() if action is HookAction.INSTALL else hooks.remove())
+        return HookReport(hooks.remove())
+
+
+def _refuse_while_interrupted() -> None:
+    """Raises HostError.  libvirt's hook would find the lock taken, too, and settle nothing."""
+    if interrupted := journal.pending():
+        known = pending.domains()
+        raise HostError(
+            f"{', '.join(known.get(uuid) or uuid for uuid in interrupted)}: its swap is interrupted; the hook settles "
+            "that before libvirt's daemon reads its records; nothing was removed",
+            hint="run 'virtcpr recover --all', then try again",
+        )
 
 
 def _refuse_while_needed() -> None:
@@ -43,8 +58,8 @@ def _refuse_while_needed() -> None:
 def _wait_for_the_daemon() -> None:
     """Return once no daemon is about to run a hook for a guest that runs.  Raises HostError.
 
-    A daemon that starts looks for its hooks, and then ends every guest whose hook it can't run (virHookCall and
-    qemuProcessReconnect in libvirt): so it does if one is removed in between.
+    A daemon that starts lists the hooks for each guest, and ends a guest for which it can't run one that it has listed
+    (virHookCall and qemuProcessReconnect in libvirt).
     """
     if daemon.process() is None:
         return
@@ -54,7 +69,7 @@ def _wait_for_the_daemon() -> None:
                 domain.reconnected()
     except HostError as error:
         raise HostError(
-            f"{error.message}; no hook was removed: a daemon that is just starting would end every guest whose hook is "
-            "gone",
+            f"{error.message}; no hook was removed: a daemon that is just starting ends a guest whose hook goes when "
+            "it is about to run it",
             hint=error.hint,
         ) from error

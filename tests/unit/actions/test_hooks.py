@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from virtcpr.actions import hooks as command
-from virtcpr.actions.records import quarantine, saves
+from virtcpr.actions.records import journal, pending, quarantine, saves
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import calls, connection, daemon, hooks
 from virtcpr.host.libvirt.connection import Domain
@@ -23,6 +24,13 @@ from virtcpr.model import HookAction, HookState
 PLACES = ("daemon.d/virtcpr", "qemu.d/virtcpr")
 DAEMON, QEMU = PLACES
 UUID = "6b1a0f5e-0d0c-4d5a-9a5e-000000000001"
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is interrupted, and nobody else at work."""
+    monkeypatch.setattr(journal, "pending", list)
+    monkeypatch.setattr(command, "Lock", nullcontext)
 
 
 def states(directory: Path) -> list[HookState]:
@@ -167,6 +175,18 @@ def test_hooks_stay_while_a_guest_is_held(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(
         HostError, match=r"web: the guest runs, but libvirt doesn't see it.*nothing was removed"
     ) as refused:
+        command.run(HookAction.REMOVE)
+    assert refused.value.hint == "run 'virtcpr recover --all', then try again"
+
+
+def test_hooks_stay_while_a_swap_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is seen before the lock is taken: libvirt's hook leaves a swap to whoever has that."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(journal, "pending", lambda: [UUID, "other"])
+    monkeypatch.setattr(pending, "domains", lambda: {UUID: "web", "other": ""})
+    monkeypatch.setattr(command, "Lock", lambda: pytest.fail("locked"))
+    monkeypatch.setattr(hooks, "remove", lambda: pytest.fail("removed"))
+    with pytest.raises(HostError, match=r"web, other: its swap is interrupted.*nothing was removed") as refused:
         command.run(HookAction.REMOVE)
     assert refused.value.hint == "run 'virtcpr recover --all', then try again"
 

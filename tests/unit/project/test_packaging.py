@@ -147,11 +147,13 @@ class Host:
         for name in STUBS:
             self.stub(name)
         self.calls.touch()
+        (root / "bin/pidof").write_text("#!/bin/sh\nexit 1\n")
+        (root / "bin/pidof").chmod(0o755)
 
-    def stub(self, name: str, code: int = 0) -> None:
-        """A program that only notes that it was run, and this is its exit code."""
+    def stub(self, name: str, then: str = "") -> None:
+        """A program that notes that it was run, and maybe does something then."""
         path = self.root / "bin" / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.calls}\nexit {code}\n')
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.calls}\n{then}\n')
         path.chmod(0o755)
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -265,19 +267,28 @@ def test_a_purge_takes_the_hook_that_no_guest_needs_any_more(debian: Host, mark:
     assert hook.exists() is stays
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_a_purge_waits_for_a_daemon_that_is_just_starting(debian: Host, *, answers: bool) -> None:
-    """It would end every guest for which it can't run the hook any more."""
+@pytest.mark.parametrize(
+    ("virsh", "goes"),
+    [
+        ('case "$*" in *list*) echo one ;; *) exit 0 ;; esac', True),
+        ('case "$*" in *list*) exit 1 ;; esac', False),
+        # One that doesn't answer; one that has ended meanwhile.
+        ('case "$*" in *list*) echo one ;; *) exit 1 ;; esac', False),
+        ('case "$*" in *list*) [ -e "$0.2" ] || echo one ;; *) touch "$0.2"; exit 1 ;; esac', True),
+    ],
+    ids=["answers", "daemon-silent", "guest-silent", "guest-gone"],
+)
+def test_a_purge_waits_for_a_daemon_that_is_just_starting(debian: Host, virsh: str, *, goes: bool) -> None:
+    """It would end a guest for which it can't run a hook that it has listed."""
     hook = debian.hooks / "qemu.d/virtcpr"
     hook.write_text(f"# {hooks.MARK}\n")
     debian.stub("pidof")
-    debian.stub("timeout", 0 if answers else 124)
+    debian.stub("virsh", virsh)
     done = debian.script("postrm", "purge")
     assert done.returncode == 0
-    assert debian.called()[:1] == ["pidof libvirtd virtqemud"]
-    assert "virsh -q dommemstat" in debian.called()[1]
-    assert hook.exists() is not answers
-    said = "" if answers else f"virtcpr: {hook} stays, as libvirt's daemon doesn't answer: remove it when it does\n"
+    assert debian.called()[:2] == ["pidof libvirtd virtqemud", "virsh -q -c qemu:///system list --uuid"]
+    assert hook.exists() is not goes
+    said = "" if goes else f"virtcpr: {hook} stays, as libvirt's daemon doesn't answer: remove it when it does\n"
     assert done.stderr == said
 
 
@@ -301,7 +312,7 @@ def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
 
 
 def test_a_removal_by_which_the_hooks_stay_takes_the_one_that_calls_what_is_gone(debian: Host) -> None:
-    debian.stub("virtcpr", 1)
+    debian.stub("virtcpr", "exit 1")
     assert debian.script("prerm", "remove").returncode == 0
     assert (debian.hooks / "qemu.d/virtcpr").exists()
     assert not (debian.hooks / "daemon.d/virtcpr").exists()

@@ -79,9 +79,9 @@ class Domain:
         """
         try:
             call(self.handle.memoryStats)
-        except HostError:
+        except HostError as error:
             if self.active():
-                raise
+                raise HostError(f"{self.name}: {error.message}", hint=error.hint) from error
 
     def monitor(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command through the daemon; the answer's ``return``.  Taints the domain ``custom-monitor``.
