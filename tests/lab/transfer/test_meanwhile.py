@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT, UNITS
 from tests.lab.support.client import run, shell, virsh
 from tests.lab.support.guests import IMAGES
@@ -18,6 +19,24 @@ from tests.lab.support.provoke import NAME, POWER_OFF, RESET, Guest, new_process
 # The last step before the daemon is stopped: old waits in its migration, new has made its devices.
 LAST = "place"
 SNAPSHOT, EXTRA = f"{IMAGES}/meanwhile.qcow2", f"{IMAGES}/extra.raw"
+# It is never read from, so that the migration goes on.
+LISTENER = """
+import os, socket, time
+one = socket.socket(socket.AF_UNIX)
+one.bind("/run/own.part")
+os.chmod("/run/own.part", 0o666)
+one.listen()
+os.rename("/run/own.part", "/run/own")
+connection, _ = one.accept()
+time.sleep(600)
+"""
+QMP = f"virsh -q qemu-monitor-command {NAME}"
+OWN_MIGRATION = f"""
+setsid python3 -c '{LISTENER}' </dev/null >/dev/null 2>&1 &
+echo $! >/run/own.pid
+until [ -S /run/own ]; do sleep 0.1; done
+{QMP} '{{"execute": "migrate", "arguments": {{"uri": "unix:/run/own"}}}}'
+"""
 BLOCK_JOB = f"virsh -q blockcommit {NAME} vda --active --pivot --wait"
 
 
@@ -95,6 +114,18 @@ def test_a_block_job_turns_it_back(guest: Guest) -> None:
     assert result(report) == "rolled-back", report
     guest.assert_well(process)
     run("rm", SNAPSHOT)
+
+
+def test_a_migration_of_somebody_elses_goes_on(guest: Guest) -> None:
+    process = guest.is_watched()
+    report = upgrade(at={"arm": OWN_MIGRATION})
+    try:
+        assert (result(report), "QEMU is busy with another migration" in said(report)) == ("rolled-back", True), report
+        assert client.monitor(NAME, "query-migrate")["status"] == "active"
+        assert client.monitor(NAME, "query-migrate-parameters")["mode"] == "normal"
+    finally:
+        shell(f"""{QMP} '{{"execute": "migrate_cancel"}}'; kill $(cat /run/own.pid); rm -f /run/own""")
+    guest.assert_well(process)
 
 
 def test_a_guest_that_was_suspended_stays_suspended(guest: Guest) -> None:
