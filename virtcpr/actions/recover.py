@@ -11,6 +11,7 @@ from virtcpr.actions.records import pending, pending_strips
 from virtcpr.actions.transfer import settle_all
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.processes.interrupt import Unstopped
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import PATHS, refuse_others
 from virtcpr.model import ExitCode, Recovered, RecoverReport, Settled
@@ -40,7 +41,8 @@ def recover(
         # Every daemon of libvirt's calls the hook when it starts (remote_daemon.c, main()), virtnetworkd, too.
         return _report((), dry_run=dry_run)
     names = _known(names, uri)
-    with nullcontext() if dry_run else Lock(wait=wait):  # libvirt's hook doesn't act while the lock is held
+    # libvirt's hook doesn't act while the lock is held.
+    with nullcontext() if dry_run else Lock(wait=wait), Unstopped():
         swaps = settle_all.settle_all(names, dry_run=dry_run, start_daemon=start_daemon, guarded=not wait)
         if start_daemon:
             return _report((*swaps, *settle.settle_all(names, dry_run=dry_run)), dry_run=dry_run)

@@ -15,6 +15,7 @@ import pytest
 from tests.unit.support.transfer_stage import UUID, Stage
 from virtcpr.actions import recover
 from virtcpr.actions.daemon import blackout
+from virtcpr.actions.reboot import settle
 from virtcpr.actions.records import journal, pending, quarantine, saves
 from virtcpr.actions.transfer import settle_all
 from virtcpr.actions.transfer.resources import helpers
@@ -302,3 +303,19 @@ def test_a_new_qemu_that_cannot_be_ended_stays_unsettled(interrupted: Stage, mon
     outcome = Settlement(interrupted.journal).end_spawned()
     assert (outcome.settled, outcome.text) == (Settled.UNKNOWN, "new QEMU (process 7) can't be killed")
     assert journal.pending() == [UUID]
+
+
+def test_ctrl_z_stops_nothing_while_a_save_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guest may be loaded, and paused."""
+    seen = list[bool]()
+
+    def settled(*_: object, **__: object) -> tuple[Recovered, ...]:
+        seen.append(signal.SIG_DFL in map(signal.getsignal, (signal.SIGTSTP, signal.SIGTTOU)))
+        return ()
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(settle_all, "settle_all", settled)
+    monkeypatch.setattr(settle, "settle_all", settled)
+    recover.recover(())
+    assert seen == [False, False]
