@@ -14,7 +14,11 @@ SETTINGS = ["old migrate-set-parameters", "old migrate-set-capabilities"]
 
 
 def given_back(stage: Stage) -> str:
-    return asyncio.run(ownership.resume_old(stage.plan.guest, FakeMonitor(stage.world.old, "office (old QEMU)")))
+    async def both() -> str:
+        guest, old = stage.plan.guest, FakeMonitor(stage.world.old, "office (old QEMU)")
+        return await ownership.resume_old(guest, old) + await ownership.put_settings_back(guest, old)
+
+    return asyncio.run(both())
 
 
 def settings(stage: Stage) -> list[str]:

@@ -90,4 +90,6 @@ def test_no_signal_is_ignored_or_blocked(tmp_path: Path) -> None:
             signal.signal(signal.SIGTTOU, before)
             model.kill()
             os.close(null)
-    assert said.read_text() == f"SigBlk:\t{0:016x}\nSigIgn:\t{0:016x}\n"
+    valid = sum(1 << number - 1 for number in signal.valid_signals())  # without those of the C library's own
+    values = [int(line.split()[1], 16) & valid for line in said.read_text().splitlines()]
+    assert values == [0, 0]

@@ -20,13 +20,12 @@ DYING_SECONDS = 1.0
 
 
 async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool = True) -> str:
-    """Bring old QEMU back to what it was: no migration under way, running if it ran, mode and capabilities as found.
+    """Have no migration under way in old QEMU, and its guest running if it ran; ``put_settings_back`` does the rest.
 
-    QEMU resumes by itself when a migration fails, but not after a completed one (migration/migration.c).  The guest
-    comes first, then the settings: none of them may keep it from running.  ``reset`` resets the guest, which leaves it
-    in ``prelaunch`` (main_loop_should_exit(), system/runstate.c), also if this is done again.  If it was never
-    ``moved``, a paused guest was paused by its user, and stays paused.  Returns what the guest does now.  Raises
-    HostError if it doesn't resume.
+    QEMU resumes by itself when a migration fails, but not after a completed one (migration/migration.c).  ``reset``
+    resets the guest, which leaves it in ``prelaunch`` (main_loop_should_exit(), system/runstate.c), also if this is
+    done again.  If it was never ``moved``, a paused guest was paused by its user, and stays paused.  Returns what the
+    guest does now.  Raises HostError if it doesn't resume.
     """
     status = qmp.text(qmp.obj(await old.execute("query-migrate")).get("status"))
     if status not in ("", "none", *MIGRATION_ENDS):
@@ -42,14 +41,25 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     state = await _rest(old)
     if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
-    does = "runs on" if state == "running" else f"is stopped ({state})" if guest.runs else "is suspended as before"
+    if not guest.runs:
+        return "is suspended as before"
+    return "runs on" if state == "running" else f"is stopped ({state})"
+
+
+async def put_settings_back(guest: Guest, old: Qmp) -> str:
+    """After ``resume_old``, and once old has its ports: mode and capabilities as found.
+
+    As long as old has others in place of the ports on which it listens, its main loop is busy with them alone, and
+    QEMU doesn't come to its clean-up (idle sources of GLib).  Returns what isn't put back, to be said of the guest, or
+    nothing.  Raises QmpError.
+    """
     if not await _cleaned_up(old):
-        return f"{does} (QEMU isn't done with its migration, whose settings stay as they are)"
+        return " (QEMU isn't done with its migration, whose settings stay as they are)"
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await set_capabilities(old, {"return-path": guest.return_path})
     if guest.copied:
         await precopy.put_back(old, guest.limits)
-    return does
+    return ""
 
 
 async def _until_over(old: Qmp) -> None:

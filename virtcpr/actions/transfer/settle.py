@@ -245,6 +245,7 @@ class Settlement:
         moved = self.journal.entry.state not in RUNNING_IN_OLD
         does = await ownership.resume_old(self.guest, monitor, reset=reset, moved=moved)
         notes += tcp_ports.give_back(self.old, self.journal.entry.ports)
+        does += await ownership.put_settings_back(self.guest, monitor)
         path = Path(self.guest.status_path)
         self._give_back(self.old)
         if not path.exists():  # libvirt gave the guest up meanwhile

@@ -165,6 +165,7 @@ class WaysOut:
         else:  # `cont` would wake a guest that has shut itself down
             await ownership.resume_old(replace(self.plan.guest, runs=False), old)
             guest = f"had stopped ({self.stopped}) and is paused"
+        guest += await ownership.put_settings_back(self.plan.guest, old)
         if await query.run_state(old) == "shutdown":
             self.journal.note(State.ROLLED_BACK)
             raise guest_events.shut_down(self.plan)
