@@ -13,7 +13,7 @@ import pytest
 from tests.unit.support.transfer_stage import UUID, FakeMonitor, Qemu, Stage
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import reconnect_check
-from virtcpr.actions.transfer.resources import helpers
+from virtcpr.actions.transfer.resources import helpers, tcp_ports
 from virtcpr.actions.transfer.settle import Settlement
 from virtcpr.errors import HostError
 from virtcpr.host.processes.keeper import Keeper
@@ -151,3 +151,18 @@ def test_one_that_was_started_again_since_keeps_its_record_and_helpers(
 def test_one_whose_end_libvirt_has_not_seen_is_lost(adopted: Stage, settle: Settle) -> None:
     adopted.world.new.process.kill(10)
     assert settle().settled is Settled.LOST
+
+
+def test_ports_come_back_before_the_settings(
+    committing: Stage, settle: Settle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its ports old doesn't come to its clean-up, and that is waited for."""
+
+    def give_back(*_: object) -> list[str]:
+        committing.world.said.append("ports")
+        return []
+
+    monkeypatch.setattr(tcp_ports, "give_back", give_back)
+    assert settle().settled is Settled.BACK
+    order = [said for said in committing.world.said if said in ("old cont", "ports", "old query-yank")]
+    assert order == ["old cont", "ports", "old query-yank"]
