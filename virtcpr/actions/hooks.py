@@ -20,8 +20,9 @@ def run(action: HookAction) -> HookReport:
         raise HostError("only root can change libvirt's hooks", hint="run it with sudo")
     if action is HookAction.INSTALL:
         return HookReport(hooks.install())
+    _refuse_while_needed()
     _refuse_while_interrupted()
-    with Lock():  # nobody begins what would need a hook
+    with Lock():  # from here on nobody begins what would need a hook
         _refuse_while_needed()
         _wait_for_the_daemon()
         return HookReport(hooks.remove())

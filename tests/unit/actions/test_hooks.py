@@ -191,6 +191,15 @@ def test_hooks_stay_while_a_swap_is_interrupted(monkeypatch: pytest.MonkeyPatch)
     assert refused.value.hint == "run 'virtcpr recover --all', then try again"
 
 
+def test_of_a_guest_that_is_held_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its swap is interrupted, too."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(quarantine, "held", lambda: {UUID: "web"})
+    with pytest.raises(HostError, match="web: the guest runs, but libvirt doesn't see it"):
+        command.run(HookAction.REMOVE)
+
+
 def test_hooks_stay_while_a_guest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them libvirt would start it afresh.  One whose record can't be read is called by its UUID."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
