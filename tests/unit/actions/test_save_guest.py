@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, Qemu, RebootStage
+from virtcpr.actions.monitor.query import NOT_DONE
 from virtcpr.actions.reboot import guest
 from virtcpr.actions.records.saves import Record
 from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
@@ -450,6 +451,20 @@ def test_settings_stay_where_qemu_never_cleans_up(reboot_stage: RebootStage, mon
     reboot_stage.world.at, reboot_stage.world.then = OVER, fail
     error = reboot_stage.save()
     assert isinstance(error, RolledBack)
-    assert f"the guest runs on ({guest.NOT_DONE}) in old QEMU" in error.message
+    assert f"the guest runs on ({NOT_DONE}) in old QEMU" in error.message
     assert reboot_stage.world.now.mode == "cpr-reboot"
     assert reboot_stage.left() == set()
+
+
+def test_a_guest_that_somebody_else_has_moved_away_is_not_resumed(reboot_stage: RebootStage) -> None:
+    """It would run twice."""
+    qemu = reboot_stage.world.now
+
+    def move() -> None:
+        qemu.status, qemu.migration, qemu.cleaning = "postmigrate", "completed", 3
+
+    reboot_stage.world.at, reboot_stage.world.then = CALLS.index("query-yank") - 2, move  # of one that isn't suspended
+    error = reboot_stage.save()
+    assert isinstance(error, RolledBack)
+    assert "the guest is stopped (postmigrate) in old QEMU" in error.message
+    assert not {"resume", "cont"} & set(reboot_stage.world.said)

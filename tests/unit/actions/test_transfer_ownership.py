@@ -64,7 +64,7 @@ def test_nothing_is_set_while_somebody_elses_migration_needs_it(stage: Stage, mi
     error = stage.run()
     assert isinstance(error, RolledBack)
     assert "QEMU is busy with another migration" in error.message
-    assert error.hint == "virsh domjobinfo d1; then try again"
+    assert error.hint == "try again when it is over; virsh domjobinfo d1 shows it, if it is libvirt's"
     assert settings(stage) == []
     assert (old.migration, old.status) == (migration, "running")
     assert not stage.world.new.process.alive()

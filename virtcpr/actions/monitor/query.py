@@ -9,6 +9,7 @@ from virtcpr.errors import HostError, QmpError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS, Monitor, Qmp
 
+NOT_DONE = "QEMU isn't done with its migration, whose settings stay as they are"
 LOOK_SECONDS = 2.0  # after that, a monitor is busy, waits on the CPR channel, or hangs
 
 
@@ -51,7 +52,13 @@ async def is_migrating(side: Qmp) -> bool:
 async def refuse_migrating(old: Qmp, name: str) -> None:
     """Raises HostError, before anything is set, if another migration needs what is set now."""
     if await is_migrating(old):
-        raise HostError(f"{name}: QEMU is busy with another migration", hint=f"virsh domjobinfo {name}; then try again")
+        raise busy(name)
+
+
+def busy(name: str) -> HostError:
+    """Somebody else's migration needs what would be set now."""
+    hint = f"try again when it is over; virsh domjobinfo {name} shows it, if it is libvirt's"
+    return HostError(f"{name}: QEMU is busy with another migration", hint=hint)
 
 
 async def set_capabilities(monitor: Qmp, wanted: Mapping[str, bool]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from virtcpr.actions.monitor.query import NOT_DONE
 from virtcpr.actions.records.saves import Record
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
@@ -11,6 +12,7 @@ from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS
 from virtcpr.host.system.wait import wait_until
 
 SUSPEND_SECONDS = 60.0  # a guest has much to put to sleep
@@ -19,22 +21,21 @@ GONE_SECONDS = 60.0  # libvirt cleans up after a process: networks, cgroups, hoo
 OVER_SECONDS = 10.0  # between the last byte and QEMU's report
 POLL = 0.005  # s between two looks
 BANDWIDTH = 128 << 20
-ENDS = ("completed", "failed", "cancelled")  # of a migration
-NOT_DONE = "QEMU isn't done with its migration, whose settings stay as they are"
 
 
 def go_back(domain: Domain, record: Record) -> str:
     """Resume the guest in its old process, as before its save; remove record and file.  Returns what it does now.
 
+    If QEMU was never set up for the save, whoever stopped the guest wasn't virtcpr, and may run it elsewhere.
     libvirt resumes it, so that libvirt knows.  Raises HostError if it doesn't resume; the record stays then.
     """
     saved = record.saved
     kill_paused.go_on(Process(saved.old_pid, saved.old_started))
     armed = qmp.text(qmp.obj(domain.monitor("query-migrate-parameters")).get("mode")) == "cpr-reboot"
-    if armed and _status(domain) not in ("", "none", "failing", *ENDS):  # else it isn't ours
+    if armed and _status(domain) not in ("", "none", "failing", *MIGRATION_ENDS):  # else it isn't ours
         domain.monitor("migrate_cancel")
     state = _rest(domain)
-    if saved.runs and state in ("postmigrate", "paused"):
+    if armed and saved.runs and state in ("postmigrate", "paused"):
         try:
             domain.resume()
         except HostError:  # libvirt may not know yet that it is paused
@@ -74,7 +75,7 @@ def restore_settings(domain: Domain, *, return_path: bool) -> bool:
 
 def is_migrating(domain: Domain) -> bool:
     """Whether a migration is under way, or QEMU isn't done with the last one."""
-    return _status(domain) not in ("", "none", *ENDS) or qmp.cleans_up(domain.monitor("query-yank"))
+    return _status(domain) not in ("", "none", *MIGRATION_ENDS) or qmp.cleans_up(domain.monitor("query-yank"))
 
 
 def _status(domain: Domain) -> str:
@@ -112,7 +113,7 @@ def _rest(domain: Domain) -> str:
 
 
 def migration(domain: Domain, seconds: float) -> tuple[str, str]:
-    """How QEMU's migration ended, one of ``ENDS``, and why, in QEMU's words.
+    """How QEMU's migration ended, one of ``MIGRATION_ENDS``, and why, in QEMU's words.
 
     The first is another status, or empty, if it didn't end within ``seconds``.
     """
@@ -121,7 +122,7 @@ def migration(domain: Domain, seconds: float) -> tuple[str, str]:
         answer = qmp.obj(domain.monitor("query-migrate"))
         return qmp.text(answer.get("status")), qmp.text(answer.get("error-desc"))
 
-    return wait_until(look, seconds, until=lambda seen: seen[0] in ENDS, poll=POLL)
+    return wait_until(look, seconds, until=lambda seen: seen[0] in MIGRATION_ENDS, poll=POLL)
 
 
 def run_state(domain: Domain) -> str:

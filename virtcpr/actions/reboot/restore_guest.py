@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
+from virtcpr.actions.monitor.query import NOT_DONE
 from virtcpr.actions.reboot import disks, guest, validate
-from virtcpr.actions.reboot.guest import NOT_DONE, POLL, await_gone, restore_settings
+from virtcpr.actions.reboot.guest import POLL, await_gone, restore_settings
 from virtcpr.actions.reboot.save_guest import FD
 from virtcpr.actions.records import pending_strips, saves
 from virtcpr.actions.records.saves import Record, Saved
@@ -29,6 +30,7 @@ from virtcpr.host.files.atomic import read_text
 from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS
 from virtcpr.host.qemu.stream import Stream, digest
 from virtcpr.model import Phase
 from virtcpr.plan.reboot.recovery import Stage
@@ -142,7 +144,7 @@ class Restoring:
         """Wait until QEMU has loaded the state.  Raises HostError with QEMU's words if it can't."""
         assert self.domain is not None
         end, words = guest.migration(self.domain, OVER_SECONDS)
-        if end not in guest.ENDS:
+        if end not in MIGRATION_ENDS:
             raise HostError(f"{self.name}: QEMU doesn't load its state")
         if end != "completed":
             words = words or "it doesn't say why"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
+from virtcpr.actions.monitor.query import busy
 from virtcpr.actions.reboot import disks, guest
 from virtcpr.actions.reboot.guest import asleep, await_gone, forget_saved, go_back
 from virtcpr.actions.records import saves
@@ -23,6 +24,7 @@ from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
+from virtcpr.host.qemu.qmp import MIGRATION_ENDS
 from virtcpr.host.qemu.stream import Digest, Stream
 from virtcpr.model import Phase
 from virtcpr.plan.reboot.recovery import Purpose, Stage
@@ -174,7 +176,7 @@ class Saving:
             stream.given()
         state = stream.end()
         end, words = guest.migration(self.domain, guest.OVER_SECONDS)
-        if end not in guest.ENDS:
+        if end not in MIGRATION_ENDS:
             raise HostError(f"{self.name}: QEMU doesn't end its migration")
         if end != "completed":
             raise HostError(f"{self.name}: QEMU can't save the guest: {words}")
@@ -192,8 +194,8 @@ class Saving:
             raise HostError(f"{self.name}: RAM was attached or detached since this was planned")
         if job := self.domain.job():
             raise HostError(f"{self.name}: libvirt is busy with it ({job})")
-        if guest.is_migrating(self.domain):  # somebody else's migration needs the settings as they are
-            raise HostError(f"{self.name}: QEMU is busy with another migration")
+        if guest.is_migrating(self.domain):
+            raise busy(self.name)
         for command in reboot.save_settings(ignore_shared=self.record.saved.ignores_shared):
             self.domain.monitor(*command)
         reasons = qmp.items(qmp.obj(self.domain.monitor("query-migrate")).get("blocked-reasons", []))

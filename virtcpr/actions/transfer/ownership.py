@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtcpr.actions.monitor import precopy
-from virtcpr.actions.monitor.query import run_state, set_capabilities
+from virtcpr.actions.monitor.query import NOT_DONE, run_state, set_capabilities
 from virtcpr.actions.transfer.resources import helpers
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError
@@ -54,7 +54,7 @@ async def put_settings_back(guest: Guest, old: Qmp) -> str:
     nothing.  Raises QmpError.
     """
     if not await _cleaned_up(old):
-        return " (QEMU isn't done with its migration, whose settings stay as they are)"
+        return f" ({NOT_DONE})"
     await old.execute("migrate-set-parameters", {"mode": "normal"})
     await set_capabilities(old, {"return-path": guest.return_path})
     if guest.copied:
