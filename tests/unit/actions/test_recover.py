@@ -147,7 +147,20 @@ def no_guardian(_: object) -> guard.Guard:
     raise HostError("no guardian")
 
 
-def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def left(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A swap is left, of a virtcpr that is dead; nobody else is at work, and no guardian can be had."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
+    monkeypatch.setattr(guard, "arm", no_guardian)
+    monkeypatch.setattr(quarantine, "refuses", lambda: True)
+    monkeypatch.setattr(quarantine, "held", dict)
+    monkeypatch.setattr(journal, "pending", lambda: [UUID])
+    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
+    return stage
+
+
+def test_a_signal_does_not_end_recovery_half_done(left: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, or a terminal that is closed: the daemon starts when everything is settled, and not before."""
     done: list[str] = []
 
@@ -166,22 +179,15 @@ def test_a_signal_does_not_end_recovery_half_done(stage: Stage, monkeypatch: pyt
         done.append("settled")
         return []
 
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
     monkeypatch.setattr(blackout, "DriverLock", nullcontext)
-    monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
-    monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", Stopped)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stopped())
-    monkeypatch.setattr(journal, "pending", lambda: [UUID])
-    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     recover.recover(())
     assert done == ["stopped", "settled", "started"]
 
 
-def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_does_not_even_stop_settles_nothing(left: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stuck:
         name, recipe, process = "libvirtd", {"name": "libvirtd", "sockets": []}, None
 
@@ -191,22 +197,15 @@ def test_a_daemon_that_does_not_even_stop_settles_nothing(stage: Stage, monkeypa
         def start(self) -> None:
             raise HostError("the daemon doesn't start")
 
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
-    monkeypatch.setattr(guard, "arm", no_guardian)
-    monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", Stuck)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Stuck())
-    monkeypatch.setattr(journal, "pending", lambda: [UUID])
-    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     with pytest.raises(HostError, match="the daemon doesn't start; no swap was settled"):
         recover.recover(())
-    assert stage.world.said == []
+    assert left.world.said == []
 
 
 def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    left: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It isn't seen at first: libvirt takes the lock on driver.pid some time after systemd calls it started."""
     done: list[str] = []
@@ -238,17 +237,10 @@ def test_a_daemon_that_is_just_starting_is_stopped_when_it_has_its_lock(
         done.append("settled")
         return []
 
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(recover, "Lock", lambda **_: nullcontext())
     monkeypatch.setattr(blackout, "DriverLock", Locked)
-    monkeypatch.setattr(guard, "arm", no_guardian)
     monkeypatch.setattr(settle_all, "_all", settle)
-    monkeypatch.setattr(quarantine, "refuses", lambda: True)
-    monkeypatch.setattr(quarantine, "held", dict)
     monkeypatch.setattr(daemon, "running", look)
     monkeypatch.setattr(daemon, "from_recipe", lambda _: Starting())
-    monkeypatch.setattr(journal, "pending", lambda: [UUID])
-    monkeypatch.setattr(journal, "load", lambda _: stage.journal)
     recover.recover(())
     assert done == ["stopped", "settled", "let in", "started"]
 
