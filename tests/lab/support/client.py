@@ -203,5 +203,5 @@ def upgrade(*arguments: str, timeout: float = 180) -> Any:
     """``virtcpr upgrade … --yes -o json``: its JSON; in mode live if the tests are run in that (``make chaos``)."""
     by = ("--mode", MODE, "--force") if MODE and "--mode" not in arguments else ()
     done = virtcpr("upgrade", "--yes", "-o", "json", *by, *arguments, timeout=timeout)
-    log.info("%s", done.out)  # a test that fails shows it whole
+    log.info("%s%s", done.out, done.err)  # a test that fails shows it whole
     return json.loads(done.out)

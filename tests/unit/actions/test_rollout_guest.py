@@ -23,11 +23,15 @@ def domain(notice: str) -> DomainFacts:
 
 @dataclass
 class Agent:
-    """A connection, its domain and that one's agent.  ``code``: with which the program ends, None: never."""
+    """A connection, its domain and that one's agent.
+
+    ``code``: with which the program ends, None: never.  ``away``: so often it isn't connected.
+    """
 
     code: int | None = 0
     problem: str | None = None
     gone: bool = False
+    away: int = 0
     ran: list[tuple[str, list[str]]] = field(default_factory=list)
     looks: int = 0
 
@@ -36,9 +40,14 @@ class Agent:
             raise UsageError("no domain")
         return self
 
+    def agent_answers(self, seconds: int) -> bool:
+        assert seconds == guest.ANSWER_SECONDS
+        self.away -= 1
+        return self.problem is None and self.away < 0
+
     def agent(self, command: str, arguments: Mapping[str, Any], _seconds: int) -> object:
-        if self.problem:
-            raise HostError(self.problem)
+        if self.problem or self.away > 0:
+            raise HostError(self.problem or "QEMU guest agent is not connected")
         if command == "guest-exec":
             self.ran.append((arguments["path"], arguments["arg"]))
             return {"pid": 7}
@@ -68,6 +77,15 @@ def test_before_and_after() -> None:
     assert agent.ran == [("/sbin/note", ["before-pause"]), ("/sbin/note", ["after-pause"])]
 
 
+def test_a_daemon_that_was_just_started_connects_to_the_agent_first() -> None:
+    agent: Any = Agent(away=3)
+    told = domain("command='/sbin/note' veto='yes'")
+    assert ask(agent, told) is None
+    agent.away = 3
+    guest.tell(agent, told)
+    assert agent.ran == [("/sbin/note", ["before-pause"]), ("/sbin/note", ["after-pause"])]
+
+
 @pytest.mark.parametrize(
     ("agent", "words"),
     [
@@ -77,7 +95,10 @@ def test_before_and_after() -> None:
         (Agent(problem="no agent"), "its guest agent can't run /sbin/note before-pause: no agent"),
     ],
 )
-def test_only_one_with_a_veto_objects(agent: Any, words: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_one_with_a_veto_objects(
+    agent: Any, words: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "CONNECT_SECONDS", 0.1)
     assert ask(agent, domain("command='/sbin/note' veto='yes' timeout='0.1'")) == words
     with caplog.at_level(logging.WARNING):
         assert ask(agent, domain("command='/sbin/note' timeout='0.1'")) is None

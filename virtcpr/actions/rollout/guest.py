@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 BEFORE, AFTER = "before-pause", "after-pause"
 POLL = 0.05
 ANSWER_SECONDS = 5  # for one question to the agent
+# A daemon that was just started lists a guest long before it has connected to that one's agent, and asking the agent
+# waits for no job (qemuProcessReconnect in src/qemu/qemu_process.c, qemuDomainQemuAgentCommand in qemu_driver.c).
+CONNECT_SECONDS = 10
 
 
 def ask(connection: Connection, facts: DomainFacts) -> str | None:
@@ -48,6 +51,7 @@ def _run(connection: Connection, facts: DomainFacts, notice: Notice, event: str)
     """What went wrong, None if nothing did."""
     try:
         domain = connection.lookup(facts.uuid)
+        wait_until(lambda: domain.agent_answers(ANSWER_SECONDS), CONNECT_SECONDS, poll=POLL)
         arguments = {"path": notice.command, "arg": [event]}
         started = qmp.obj(domain.agent("guest-exec", arguments, ANSWER_SECONDS))
         pid = int(str(started["pid"]))
