@@ -117,6 +117,11 @@ def daemon_with(setting: str) -> Iterator[None]:
         run("sh", "-c", f"rm -f {DROP_IN}; systemctl daemon-reload")
 
 
+def await_shut_off() -> None:
+    """libvirt's daemon, which may just have been started, says that the guest is shut off."""
+    run("timeout", "20", "sh", "-c", f"until virsh domstate {NAME} | grep -q 'shut off'; do sleep 0.1; done")
+
+
 class Guest:
     """One guest for the tests of a module; it is started again only where a test has ended it."""
 
@@ -165,7 +170,7 @@ class Guest:
 
     def assert_ended(self) -> None:
         """It is shut off, and nothing of it is left."""
-        run("timeout", "20", "sh", "-c", f"until virsh domstate {NAME} | grep -q 'shut off'; do sleep 0.1; done")
+        await_shut_off()
         assert qemu_processes() == 0
         assert leftovers() == ""
 

@@ -270,6 +270,7 @@ def test_what_is_kept_never_runs_after_libvirt_has_started_the_domain_again(gues
     shell("cp /etc/libvirt/qemu.conf /root/; echo 'stdio_handler = \"file\"' >> /etc/libvirt/qemu.conf")
     try:
         run("systemctl", "start", "libvirtd.socket", "libvirtd.service")
+        provoke.await_shut_off()  # until then the daemon takes the guest for running
         virsh("start", NAME)
     finally:
         run("mv", "/root/qemu.conf", "/etc/libvirt/")
