@@ -25,13 +25,14 @@ def domain(notice: str) -> DomainFacts:
 class Agent:
     """A connection, its domain and that one's agent.
 
-    ``code``: with which the program ends, None: never.  ``away``: so often it isn't connected.
+    ``code``: with which the program ends, None: never.  ``away``: so often it isn't connected.  ``does``: its state.
     """
 
     code: int | None = 0
     problem: str | None = None
     gone: bool = False
     away: int = 0
+    does: str = "running"
     ran: list[tuple[str, list[str]]] = field(default_factory=list)
     looks: int = 0
 
@@ -39,6 +40,9 @@ class Agent:
         if self.gone:
             raise UsageError("no domain")
         return self
+
+    def state(self) -> tuple[str, str]:
+        return self.does, ""
 
     def agent_answers(self, seconds: int) -> bool:
         assert seconds == guest.ANSWER_SECONDS
@@ -84,6 +88,12 @@ def test_a_daemon_that_was_just_started_connects_to_the_agent_first() -> None:
     agent.away = 3
     guest.tell(agent, told)
     assert agent.ran == [("/sbin/note", ["before-pause"]), ("/sbin/note", ["after-pause"])]
+
+
+def test_nobody_waits_for_the_agent_of_a_guest_that_is_suspended() -> None:
+    agent: Any = Agent(does="paused", away=2)
+    assert "is not connected" in str(ask(agent, domain("command='/sbin/note' veto='yes'")))
+    assert agent.away == 2
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def _run(connection: Connection, facts: DomainFacts, notice: Notice, event: str)
     """What went wrong, None if nothing did."""
     try:
         domain = connection.lookup(facts.uuid)
-        wait_until(lambda: domain.agent_answers(ANSWER_SECONDS), CONNECT_SECONDS, poll=POLL)
+        wait_until(lambda: _stopped(domain) or domain.agent_answers(ANSWER_SECONDS), CONNECT_SECONDS, poll=POLL)
         arguments = {"path": notice.command, "arg": [event]}
         started = qmp.obj(domain.agent("guest-exec", arguments, ANSWER_SECONDS))
         pid = int(str(started["pid"]))
@@ -64,6 +64,11 @@ def _run(connection: Connection, facts: DomainFacts, notice: Notice, event: str)
         return f"{notice.command} {event} in the guest took more than {notice.timeout_s:g} s"
     code = ended.get("exitcode")
     return None if code == 0 else f"{notice.command} {event} in the guest failed (exit code {code})"
+
+
+def _stopped(domain: Domain) -> bool:
+    """libvirt asks the agent of no guest that is suspended, or shut off."""
+    return domain.state()[0] != "running"
 
 
 def _status(domain: Domain, pid: int) -> dict[str, object]:
