@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.bench.figures import p99
 from tests.bench.traces import shares
-from tests.bench.why import NOT_RUN, WHY
+from tests.bench.why import MISSING, NOT_RUN, WHY
 
 HEAD = """\
 # Performance: pause, blackout and what they cost
@@ -240,7 +240,9 @@ def over(results: Results) -> str:
 
 def not_run(results: Results, wanted: Iterable[str]) -> str:
     missing = [
-        (f"the bench's part `{part}`", "it isn't in this run") for part in wanted if part not in results.data["parts"]
+        (f"the bench's part `{part}`", MISSING.get(part, "it isn't in this run"))
+        for part in wanted
+        if part not in results.data["parts"]
     ]
     found = [(one["what"], one["why"]) for part in results.data["parts"].values() for one in part["not_run"]]
     return "".join(f"- {what}: {why}.\n" for what, why in (*missing, *found, *NOT_RUN))
