@@ -55,8 +55,8 @@ def travellers(lab: Lab) -> Iterator[Guests]:
         client.virtcpr("prepare", "--yes", "--mode", mode, PLACED.name, check=True)
     guests.adopt(PLACED)
     virsh("start", PLACED.name)
-    guests.start(STORED, watch=False)
-    guests.watch(PLACED, STORED)
+    guests.start(STORED)
+    guests.watch(PLACED)
     run("truncate", "-s", "8M", f"{IMAGES}/attached.raw")
     virsh("attach-disk", PLACED.name, f"{IMAGES}/attached.raw", "vdz", "--targetbus", "virtio", "--live")
     yield guests

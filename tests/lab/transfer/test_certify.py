@@ -94,7 +94,7 @@ def test_packages_that_one_guest_can_go_to_and_another_cannot(guests: Guests) ->
 def test_apt_asks_before_it_installs(guests: Guests) -> None:
     """With --refuse it installs nothing; without, it only says what would become of the guest."""
     client.install_qemu("NEW")
-    guests.start(DATABASE, watch=False)
+    guests.start(DATABASE)
     source = "/usr/src/virtcpr/packages/apt"
     shell(f"mkdir -p /usr/libexec/virtcpr; cp {source}/before-install /usr/libexec/virtcpr/")
     shell(f"sed 's/before-install\";/before-install --refuse\";/' {source}/60virtcpr-certify > {CONFIGURED}")

@@ -99,9 +99,9 @@ def guests(lab: Lab) -> Iterator[Guests]:
     shell(f"{commands}\nvirsh -q define /dev/stdin; virsh -q start {NAME}", stdin=xml)
     shell("cat > /usr/local/bin/tap-nodes; chmod 755 /usr/local/bin/tap-nodes; systemd-run -qu nodes tap-nodes",
           stdin=TAP_NODES)  # fmt: skip
+    made.watch(ROOMY)  # should its boot fail, it is started again: still in OLD
     run("cp", EMULATOR, KEPT)
     client.install_qemu("NEW")
-    made.watch(ROOMY)
     yield made
     shell("systemctl stop nodes")
     made.end()

@@ -10,7 +10,7 @@ import pytest
 from tests.lab.conftest import Guests
 from tests.lab.support import client, provoke, to_and_fro
 from tests.lab.support.client import run, shell, virsh
-from tests.lab.support.guests import DATABASE
+from tests.lab.support.guests import DATABASE, SMALL
 from tests.lab.support.leftovers import leftovers
 from tests.lab.support.machine import Lab
 from tests.lab.support.reboots import define
@@ -293,7 +293,7 @@ def test_what_is_kept_never_runs_after_libvirt_has_started_the_domain_again(gues
 
 def test_what_was_never_run_is_refused(guest: provoke.Guest) -> None:
     """Here a websocket, whose port new QEMU binds itself."""
-    shape = replace(DATABASE, name="websocket", number=31)
+    shape = replace(SMALL, name="websocket", number=31)
     define(shape, lambda xml: xml.replace("</devices>", f"{WEBSOCKET}</devices>"))
     virsh("start", shape.name)
 
