@@ -1,4 +1,4 @@
-"""``make bench``: what a move costs, measured in the lab.
+"""``make bench``: what a move costs, measured in the lab; one part on the emulated host.
 
 usage: python -m tests.bench [PART…] [--json FILE]
 
@@ -9,13 +9,14 @@ figures of these parts beside those that are in it, so that parts may be run one
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bench import commands, copies, desktop, live, many, parked, reboot, results, single, sizes
-from tests.bench.figures import Item, Row
+from tests.bench import commands, copies, desktop, host, live, many, parked, reboot, results, single, sizes
+from tests.bench.figures import HOST, Item, Row
 from tests.lab.support.builds import REBUILD
 from tests.lab.support.client import LabCommandError, run
 from tests.lab.support.kept import LabError
@@ -35,26 +36,39 @@ PARTS: Mapping[str, Callable[[], Iterator[Item]]] = {
     **{f"busy-{count}": partial(many.rows, count, busy=True) for count in many.COUNTS},
     "commands": commands.rows,
     "reboot": reboot.rows,
+    HOST: host.rows,
 }
+
+
+@contextlib.contextmanager
+def fresh(lab: Lab, name: str) -> Iterator[None]:
+    """A fresh system where this part is measured: the lab, or the host, which gets the machine for itself."""
+    if name == HOST:
+        lab.down()
+        with host.fresh():
+            yield
+    else:
+        lab.reset()
+        yield
 
 
 def measure(lab: Lab, name: str, file: Path | None) -> bool:
     """One part, on a fresh system; whether all of its figures are within their bounds."""
-    lab.reset()
-    run("python3", "-", stdin=REBUILD)
-    print(f"== {name}", flush=True)
     items = []
-    about = results.machine()
-    for item in PARTS[name]():
-        print(item, flush=True)
-        items.append(item)
-        if file is not None:  # what is there is kept if a later measurement fails
-            results.write(file, name, items, about)
+    with fresh(lab, name):
+        run("python3", "-", stdin=REBUILD)
+        print(f"== {name}", flush=True)
+        about = results.host() if name == HOST else results.machine()
+        for item in PARTS[name]():
+            print(item, flush=True)
+            items.append(item)
+            if file is not None:  # what is there is kept if a later measurement fails
+                results.write(file, name, items, about)
     return all(item.within for item in items if isinstance(item, Row))
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what a move costs, in the lab.")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure what a move costs.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)} (all of them)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="put the figures into this file, too")
     options = parser.parse_args(arguments)

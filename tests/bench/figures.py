@@ -9,6 +9,7 @@ from statistics import median
 from typing import Literal
 
 Statistic = Literal["median", "p99"]
+HOST = "host"  # the part of the bench that is measured on another machine than the others
 Span = Mapping[str, float | str]  # of a trace: "lane", "name", "begin" and "end" (s of the host's clock)
 
 

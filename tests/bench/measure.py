@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from typing import Any
 from tests.bench.figures import Trace
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
-from tests.lab.support.client import LAB, Witness, run
+from tests.lab.support.client import Witness, run
 from tests.lab.support.guests import Shape
 from tests.lab.support.kept import LabError
 
 TURNS = 5
-SETTLE_BEATS = 1500
+SETTLE_SECONDS, AFTER_SECONDS = 3, 1
 INSIDE = Path(__file__).parent / "inside"
 
 
@@ -31,11 +30,16 @@ def put(script: str) -> str:
 
 def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
     """The guest's longest silence while something is done to it, milliseconds."""
-    witness.beats(shape, SETTLE_BEATS, timeout=60)
+    settle(witness, shape, SETTLE_SECONDS)
     witness.mark()
     act()
-    witness.beats(shape, 500, timeout=60)
+    settle(witness, shape, AFTER_SECONDS)
     return float(witness.report(shape)["pause_ms"])
+
+
+def settle(witness: Witness, shape: Shape, seconds: float) -> None:
+    """Wait for as many beats as the guest sends in that time while it isn't held up."""
+    witness.beats(shape, round(seconds * 1e6 / shape.interval_us), timeout=60)
 
 
 def milliseconds(act: Callable[[], object]) -> float:
@@ -124,15 +128,14 @@ class BareGuests:
 
     def __init__(self, domains: Sequence[tuple[str, int]]) -> None:
         words = [str(word) for domain in domains for word in domain]
-        command = [str(LAB), "exec", "python3", put("bare.py"), *words]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = client.beside("python3", put("bare.py"), *words)
         self._line()
 
     def _line(self) -> str:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise LabError("bare QEMU failed: see /run/bare/*/log in the lab")
+            raise LabError("bare QEMU failed: see /run/bare/*/log where it ran")
         return line
 
     def _tell(self, line: str) -> None:
@@ -153,4 +156,4 @@ class BareGuests:
 
     def end(self) -> None:
         self._tell("end")
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=30 * client.slowness())

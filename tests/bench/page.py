@@ -8,7 +8,7 @@ from statistics import median
 from textwrap import fill
 from typing import Any
 
-from tests.bench.figures import p99
+from tests.bench.figures import HOST, p99
 from tests.bench.traces import shares
 from tests.bench.why import MISSING, NOT_RUN, WHY
 
@@ -46,6 +46,12 @@ sure that both sides are complete before it lets new QEMU run. A pause grows wit
 nearly all of that is QEMU's.
 
 """
+
+ON_HOST = """\
+The host is an emulated machine: {processors} processors, {memory_gib} GiB, Linux {kernel}, QEMU {qemu}, libvirt
+{libvirt}. Its guests run under {accelerator}, confined by AppArmor, in machined's scopes. As its processors are
+emulated, everything takes many times longer than on real ones: compare the ratios. Its guests do less than those of the
+lab: the single one, which has vhost-net, sends a packet every 20 ms."""
 
 IN_MANY = ("wall", "restart", "pause", "outside", "cpu")  # rows that the table of many guests shows
 
@@ -102,6 +108,7 @@ def page(results: Results, plots: Mapping[str, str], wanted: Iterable[str]) -> s
         "## One guest and many\n\n" + many(results) + pictures("pause", "blackout"),
         "## The steps of a move\n\n" + STEPS + steps(results),
         "## The two parts of a pause\n\n" + PARTS + halves(results) + pictures("trace", "sizes"),
+        "## On the emulated host, under KVM\n\n" + on_host(results),
         "## Everything else that was measured\n\n" + unbounded(results),
         "## Over its bound, and why\n\n" + over(results),
         "## Not run\n\n" + not_run(results, wanted),
@@ -216,11 +223,25 @@ def halves(results: Results) -> str:
     return table(("what was moved", "QEMU moves the device state, ms", "virtcpr looks, and says `cont`, ms"), rows)
 
 
+def on_host(results: Results) -> str:
+    """The host's ratios beside the lab's: a row's key names the lab's part and row."""
+    part = results.data["parts"].get(HOST)
+    if part is None:
+        return "Not run.\n"
+    shown = []
+    for row in part["rows"]:
+        of, _, key = row["key"].partition(" ")
+        lab = results.value(of, key, "ratio")
+        shown.append((f"{row['name']}{load(of)}", both(row), number(row["ratio"]), number(lab)))
+    header = ("what", "figures on the host", "ratio on the host", "ratio in the lab")
+    return fill(ON_HOST.format(**part["machine"]), 120, break_on_hyphens=False) + "\n\n" + table(header, shown)
+
+
 def unbounded(results: Results) -> str:
     rows = [
         (f"{row['name']}{load(part)}", both(row), number(row["ratio"]) if row["ratio"] is not None else "")
         for part, row in results.rows()
-        if row["bound"] is None and not (load(part) and row["key"] in IN_MANY)
+        if row["bound"] is None and part != HOST and not (load(part) and row["key"] in IN_MANY)
     ]
     return table(("what", "figures", "ratio"), rows)
 

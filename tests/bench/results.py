@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -13,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.figures import Item, NotRun, Row, Steps, Trace
+from tests.bench.figures import HOST, Item, NotRun, Row, Steps, Trace
 from tests.bench.traces import perfetto
 from tests.lab.support.client import run
 from tests.paths import ROOT
@@ -25,13 +23,22 @@ DIGITS = 3
 
 def machine() -> dict[str, object]:
     """What the figures depend on, in words that name no machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return _machine("a container (the lab)", "TCG")
+
+
+def host() -> dict[str, object]:
+    """The same of the host; commands go there."""
+    return _machine("an emulated machine (the host)", "KVM")
+
+
+def _machine(where: str, accelerator: str) -> dict[str, object]:
+    pages = int(run("getconf", "_PHYS_PAGES").out) * int(run("getconf", "PAGE_SIZE").out)
     return {
-        "processors": os.cpu_count(),
-        "memory_gib": round(memory),
-        "where": "a container (the lab)",
-        "accelerator": "TCG",
-        "kernel": platform.release().split("-")[0],
+        "processors": int(run("nproc").out),
+        "memory_gib": round(pages / 2**30),
+        "where": where,
+        "accelerator": accelerator,
+        "kernel": run("uname", "-r").out.partition("-")[0].partition("+")[0].strip(),
         "qemu": run("dpkg-query", "-Wf", "${Version}", "qemu-system-x86").out,
         "libvirt": run("dpkg-query", "-Wf", "${Version}", "libvirt-daemon-system").out,
         "python": run("python3", "-c", "import platform; print(platform.python_version())").out.strip(),
@@ -85,14 +92,15 @@ def read(file: Path) -> dict[str, Any]:
 def write(file: Path, name: str, items: Iterable[Item], about: Mapping[str, object]) -> None:
     """Put a part into the file, beside those that are there.  Raises ValueError if they are another machine's.
 
-    A part's trace goes into a file of its own, too, for Perfetto.
+    Only the host's part has its machine with it.  A part's trace goes into a file of its own, too, for Perfetto.
     """
-    results: dict[str, Any] = {"schema": SCHEMA, "machine": about, "parts": {}}
-    if file.exists():
-        results = read(file)
-    if results["machine"] != about:
+    results: dict[str, Any] = read(file) if file.exists() else {"schema": SCHEMA, "parts": {}}
+    part = of_part(items)
+    if name == HOST:
+        part["machine"] = about
+    elif results.setdefault("machine", about) != about:
         raise ValueError(f"{file} has the figures of another machine, or of other versions")
-    results["parts"][name] = of_part(items)
+    results["parts"][name] = part
     file.write_text(json.dumps(results, indent=1) + "\n")
     spans = results["parts"][name].get("spans")
     if spans:

@@ -7,45 +7,45 @@ from dataclasses import replace
 
 from tests.bench.figures import Item, Row
 from tests.bench.many import restart
-from tests.bench.measure import TURNS, BareGuests, moved, pause, upgrade
+from tests.bench.measure import AFTER_SECONDS, TURNS, BareGuests, moved, pause, settle, upgrade
 from tests.lab.support import client
 from tests.lab.support.builds import EMULATOR, REBUILT
 from tests.lab.support.client import Witness
-from tests.lab.support.guests import SMALL, lively
+from tests.lab.support.guests import SMALL, Shape, lively
 
-OURS = lively(SMALL)
-BARE = replace(OURS, name="bare", number=30)
+GUEST = lively(SMALL)
 
 
-def rows() -> Iterator[Item]:
-    client.start(OURS)
+def rows(guest: Shape = GUEST) -> Iterator[Item]:
+    client.start(guest)
     witness = Witness()
-    witness.watch(OURS)
-    yield from against_bare(witness)
-    yield blackout(witness)
+    witness.watch(guest)
+    yield from against_bare(witness, guest)
+    yield blackout(witness, guest)
     witness.close()
-    client.remove(OURS.name)
+    client.remove(guest.name)
 
 
-def against_bare(witness: Witness) -> Iterator[Row]:
-    bare = BareGuests([(OURS.name, BARE.number)])
+def against_bare(witness: Witness, guest: Shape) -> Iterator[Row]:
+    twin = replace(guest, name="bare", number=30)
+    bare = BareGuests([(guest.name, twin.number)])
     bare.start()
-    witness.watch(BARE)
+    witness.watch(twin)
     ours, theirs, ours_outside, theirs_outside = [], [], [], []
     for turn in range(TURNS):
-        ours_outside.append(pause(witness, OURS, lambda: ours.append(moved(OURS.name))))
+        ours_outside.append(pause(witness, guest, lambda: ours.append(moved(guest.name))))
         build = (REBUILT, EMULATOR)[turn % 2]
-        theirs_outside.append(pause(witness, BARE, lambda build=build: theirs.extend(bare.swap(build))))  # type: ignore[misc]
+        theirs_outside.append(pause(witness, twin, lambda build=build: theirs.extend(bare.swap(build))))  # type: ignore[misc]
     bare.end()
     yield Row("outside", "pause from outside, virtcpr against bare QEMU", ours_outside, theirs_outside, 0.8)
     yield Row("pause", "pause by QEMU, virtcpr against bare QEMU", ours, theirs, 0.8)
 
 
-def blackout(witness: Witness) -> Row:
+def blackout(witness: Witness, guest: Shape) -> Row:
     ours, theirs = [], []
     for _ in range(TURNS):
-        witness.beats(OURS, 500)
-        ours.append(float(upgrade(OURS.name)["blackout_ms"]))
-        witness.beats(OURS, 500)
+        settle(witness, guest, AFTER_SECONDS)
+        ours.append(float(upgrade(guest.name)["blackout_ms"]))
+        settle(witness, guest, AFTER_SECONDS)
         theirs.append(restart(1))
     return Row("blackout", "blackout, against a restart of libvirtd", ours, theirs, 1.15)

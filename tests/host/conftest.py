@@ -7,25 +7,13 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.host.support import chosen
+from tests.host.support.chosen import MACHINE, RUN_ANY
 from tests.host.support.machine import Host
 from tests.host.support.remote import Remote
 from tests.lab.conftest import Guests
 from tests.lab.support import client
-from tests.lab.support.client import Machine
-from tests.lab.support.guests import WITNESS
 from tests.paths import HOST
 
-# The observer looks less often: at the lab's pace it takes a third of an emulated CPU.
-OBSERVER = (
-    f"import sys; sys.path.insert(0, '{WITNESS}'); import watch; watch.TICK = 0.1; watch.ECHO_EVERY = 0.5; watch.main()"
-)
-# For the builds that tests make: a guest's profile lets it run only the names that libvirt knows.
-RUN_ANY = (
-    "mkdir -p /etc/apparmor.d/local/abstractions; "
-    "echo '/usr/bin/qemu-system-x86_64-* rmix,' >> /etc/apparmor.d/local/abstractions/libvirt-qemu"
-)
-EMULATED = Machine(HOST / "host", slowness=10, observer=("python3", "-c", OBSERVER))
-MACHINE = EMULATED if chosen.is_emulated() else Machine(HOST / "host")
 # What of these tests a machine has that is given: no spare devices, no second kernel, no packages of another libvirt.
 ON_ANY = frozenset(
     f"test_{name}.py"

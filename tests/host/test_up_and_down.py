@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.host.conftest import MACHINE
 from tests.host.support import confinement
+from tests.host.support.chosen import MACHINE
 from tests.host.support.guests import KVM
 from tests.host.support.machine import Host
 from tests.lab.conftest import Guests

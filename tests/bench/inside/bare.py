@@ -117,7 +117,8 @@ class Bare:
             name = word.partition("id=")[2].partition(",")[0]
             return f"socket,id={name},path={self.home}/{name}{self.turn}.sock,server=on,wait=off"
         if '"type":"tap"' in word:
-            return json.dumps({**json.loads(word), "fd": str(self.tap)})
+            tap = {key: value for key, value in json.loads(word).items() if key != "vhostfd"}  # QEMU opens its own
+            return json.dumps({**tap, "fd": str(self.tap)})
         if '"driver":"file"' in word:
             return self._own_disk(json.loads(word))
         word = re.sub(r"witness\.id=\d+", f"witness.id={self.number}", word)
