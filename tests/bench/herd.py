@@ -20,7 +20,6 @@ PROBE = replace(
     kernel_options="witness.ram_pause=1000000",
 )
 BUSY = replace(PROBE, interval_us=5000, kernel_options="witness.ram_pause=0")  # it keeps a processor busy with its RAM
-SLOW_US = 20_000  # between heartbeats on the host, whose processors are emulated
 IDLE_PART, CALM_SECONDS = 0.8, 90.0
 MEMFD = "<source type='memfd'/><access mode='shared'/>"
 
@@ -33,7 +32,6 @@ class Light:
     vcpus: int = 1
     disks: int = 1
     backing: str = MEMFD
-    kind: str = "qemu"  # "kvm" on the host
 
     def xml(self) -> str:
         disks = "".join(
@@ -42,7 +40,7 @@ class Light:
             for n in range(self.disks)
         )
         return f"""
-<domain type='{self.kind}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{self.name}</name><memory unit='MiB'>64</memory><vcpu>{self.vcpus}</vcpu>
   <memoryBacking>{self.backing}</memoryBacking>
   <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
@@ -76,7 +74,6 @@ class Herd:
 
     count: int
     busy: bool
-    kvm: bool = False
     witness: Witness = field(default_factory=Witness)
 
     @property
@@ -84,13 +81,12 @@ class Herd:
         """Those whose pause is seen from outside."""
         working = [replace(BUSY, name=f"busy{n}", number=20 + n) for n in range(max(1, self.count // 4))]
         if not self.busy:
-            return [replace(PROBE, kvm=self.kvm, interval_us=SLOW_US if self.kvm else PROBE.interval_us)]
+            return [PROBE]
         return working if self.count == 1 else [PROBE, *working]
 
     @property
     def light(self) -> Sequence[Light]:
-        kind = "kvm" if self.kvm else "qemu"
-        return [Light(f"many{number}", kind=kind) for number in range(self.count - len(self.watched))]
+        return [Light(f"many{number}") for number in range(self.count - len(self.watched))]
 
     @property
     def names(self) -> list[str]:

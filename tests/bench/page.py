@@ -47,19 +47,13 @@ nearly all of that is QEMU's.
 
 """
 
-ON_HOST = """\
-The host is an emulated machine: {processors} processors, {memory_gib} GiB, Linux {kernel}, QEMU {qemu}, libvirt
-{libvirt}. Its guests run under {accelerator}, confined by AppArmor, in machined's scopes. As its processors are
-emulated, everything takes many times longer than on real ones: compare the ratios. Its guests do less than those of the
-lab: the single one, which has vhost-net, sends a packet every 20 ms."""
-
 IN_MANY = ("wall", "restart", "pause", "outside", "cpu")  # rows that the table of many guests shows
 
 AGAIN = """\
 ## Measure it yourself
 
-    make bench          # as root: all parts, in the lab; an hour or more
-    make performance    # this page and its pictures, from what `make bench` has written to build/bench.json
+    make bench          # as root: all parts, in the lab and on the emulated host; hours
+    make performance    # these pages and pictures, from what `make bench` has written to build/bench.json
 
 `python -m tests.bench PART… --json FILE` runs some of the parts. Beside FILE it writes traces (`*.trace.json`) that
 [Perfetto](https://ui.perfetto.dev) shows: each step, each QMP command and each event of QEMU.
@@ -72,6 +66,11 @@ class Results:
 
     data: Mapping[str, Any]
 
+    @property
+    def parts(self) -> Sequence[str]:
+        """Those of the lab."""
+        return [part for part in self.data["parts"] if part != HOST]
+
     def row(self, part: str, key: str) -> Mapping[str, Any] | None:
         rows = self.data["parts"].get(part, {}).get("rows", [])
         found: Mapping[str, Any] | None = next((row for row in rows if row["key"] == key), None)
@@ -82,8 +81,8 @@ class Results:
         return None if row is None else row[of]
 
     def rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for part, found in self.data["parts"].items():
-            for row in found["rows"]:
+        for part in self.parts:
+            for row in self.data["parts"][part]["rows"]:
                 yield part, row
 
     def steps(self, part: str) -> Mapping[str, float]:
@@ -108,7 +107,6 @@ def page(results: Results, plots: Mapping[str, str], wanted: Iterable[str]) -> s
         "## One guest and many\n\n" + many(results) + pictures("pause", "blackout"),
         "## The steps of a move\n\n" + STEPS + steps(results),
         "## The two parts of a pause\n\n" + PARTS + halves(results) + pictures("trace", "sizes"),
-        "## On the emulated host, under KVM\n\n" + on_host(results),
         "## Everything else that was measured\n\n" + unbounded(results),
         "## Over its bound, and why\n\n" + over(results),
         "## Not run\n\n" + not_run(results, wanted),
@@ -123,7 +121,8 @@ def machine(about: Mapping[str, Any]) -> str:
         f"{about['processors']} processors and {about['memory_gib']} GiB of memory. All ran in {about['where']}, "
         f"with Linux {about['kernel']}, QEMU {about['qemu']}, libvirt {about['libvirt']}, Python {about['python']}, "
         f"virtcpr {about['virtcpr']}. Real hardware was not measured. Compare the ratios, not the milliseconds: they "
-        "are ratios of medians, and both sides took turns."
+        "are ratios of medians, and both sides took turns. [Another page](performance-host.md) has some ratios of an "
+        "emulated host, whose guests run under KVM."
     )
     return fill(text, 120, break_on_hyphens=False)
 
@@ -131,8 +130,8 @@ def machine(about: Mapping[str, Any]) -> str:
 def commits(results: Results) -> str:
     """Which parts are of which commit: a part that was measured again is newer than the others."""
     parts: dict[str, list[str]] = {}
-    for name, part in results.data["parts"].items():
-        parts.setdefault(part.get("commit") or "an older one", []).append(f"`{name}`")
+    for name in results.parts:
+        parts.setdefault(results.data["parts"][name].get("commit") or "an older one", []).append(f"`{name}`")
     listed = "; ".join(f"{commit}: {', '.join(names)}" for commit, names in parts.items())
     return fill(f"Measured at these commits, by parts of the bench: {listed}.", 120, break_on_hyphens=False)
 
@@ -180,7 +179,7 @@ def load(part: str) -> str:
 def many(results: Results) -> str:
     header = ("guests", "load", "wall, s", "blackout, s", "a restart, s", "pause p50, ms", "pause p99, ms",
               "from outside p50, ms", "bare QEMU p50, ms", "CPU of virtcpr, s", "its memory, MiB")  # fmt: skip
-    return table(header, [_herd(results, part) for part in results.data["parts"] if load(part)])
+    return table(header, [_herd(results, part) for part in results.parts if load(part)])
 
 
 def _herd(results: Results, part: str) -> Sequence[str]:
@@ -203,7 +202,7 @@ def _herd(results: Results, part: str) -> Sequence[str]:
 
 def steps(results: Results) -> str:
     """A row for each step, a column for each number of guests."""
-    found = {part: results.steps(part) for part in results.data["parts"] if results.steps(part)}
+    found = {part: results.steps(part) for part in results.parts if results.steps(part)}
     names = dict.fromkeys(name for each in found.values() for name in each)
     rows = [(f"`{name}`", *(f"{each[name]:.0f}" if name in each else "" for each in found.values())) for name in names]
     return table(("step", *(f"{part.partition('-')[2]}{load(part)}" for part in found)), rows)
@@ -211,7 +210,7 @@ def steps(results: Results) -> str:
 
 def halves(results: Results) -> str:
     rows: list[Sequence[str]] = []
-    for part in results.data["parts"]:
+    for part in results.parts:
         found = shares(results.spans(part))
         if found:
             names = {"vcpus": "one guest with 64 vCPUs", "devices": "one guest with 60 disks"}
@@ -223,25 +222,11 @@ def halves(results: Results) -> str:
     return table(("what was moved", "QEMU moves the device state, ms", "virtcpr looks, and says `cont`, ms"), rows)
 
 
-def on_host(results: Results) -> str:
-    """The host's ratios beside the lab's: a row's key names the lab's part and row."""
-    part = results.data["parts"].get(HOST)
-    if part is None:
-        return "Not run.\n"
-    shown = []
-    for row in part["rows"]:
-        of, _, key = row["key"].partition(" ")
-        lab = results.value(of, key, "ratio")
-        shown.append((f"{row['name']}{load(of)}", both(row), number(row["ratio"]), number(lab)))
-    header = ("what", "figures on the host", "ratio on the host", "ratio in the lab")
-    return fill(ON_HOST.format(**part["machine"]), 120, break_on_hyphens=False) + "\n\n" + table(header, shown)
-
-
 def unbounded(results: Results) -> str:
     rows = [
         (f"{row['name']}{load(part)}", both(row), number(row["ratio"]) if row["ratio"] is not None else "")
         for part, row in results.rows()
-        if row["bound"] is None and part != HOST and not (load(part) and row["key"] in IN_MANY)
+        if row["bound"] is None and not (load(part) and row["key"] in IN_MANY)
     ]
     return table(("what", "figures", "ratio"), rows)
 
@@ -265,5 +250,5 @@ def not_run(results: Results, wanted: Iterable[str]) -> str:
         for part in wanted
         if part not in results.data["parts"]
     ]
-    found = [(one["what"], one["why"]) for part in results.data["parts"].values() for one in part["not_run"]]
+    found = [(one["what"], one["why"]) for part in results.parts for one in results.data["parts"][part]["not_run"]]
     return "".join(f"- {what}: {why}.\n" for what, why in (*missing, *found, *NOT_RUN))

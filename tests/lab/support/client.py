@@ -204,4 +204,6 @@ def upgrade(*arguments: str, timeout: float = 180) -> Any:
     by = ("--mode", MODE, "--force") if MODE and "--mode" not in arguments else ()
     done = virtcpr("upgrade", "--yes", "-o", "json", *by, *arguments, timeout=timeout)
     log.info("%s%s", done.out, done.err)  # a test that fails shows it whole
+    if not done.out:
+        raise LabCommandError(f"virtcpr upgrade: exit {done.code}\n{done.err}")
     return json.loads(done.out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import results, why
+from tests.bench import host_page, results, why
 from tests.bench.figures import HOST, Item, NotRun, Row, Steps, Trace, p99
 from tests.bench.page import Results, page
 from tests.bench.traces import of_guest, perfetto, split
@@ -103,13 +103,16 @@ def test_parts_are_added_to_the_file(tmp_path: Path) -> None:
 
 
 def test_the_hosts_ratios_stand_beside_the_labs(tmp_path: Path) -> None:
-    """It is another machine: nothing but its own section has its figures."""
-    rows = [Row("idle-8 pause", "pause of one", [50, 40], [30]), Row("single outside", "outside", [9], [3])]
+    """It is another machine: the lab's page has none of its figures."""
+    rows = [Row("pause", "pause of one", [50, 40], [30]), Row("outside", "outside", [9], [3])]
     results.write(tmp_path / "bench.json", HOST, rows, {**ABOUT, "processors": 1, "accelerator": "KVM"})
-    text = page(written(tmp_path / "bench.json"), {}, [])
-    assert "| pause of one (idle) | 45.0 : 30.0 ms | 1.50 | 2.50 |\n" in text
+    results.write(tmp_path / "bench.json", "single", [Row("pause", "pause of one", [5], [2])], ABOUT)
+    found = Results(results.read(tmp_path / "bench.json"))
+    text = host_page.page(found)
+    assert "| pause of one | 45.0 : 30.0 ms | 1.50 | 2.50 |\n" in text
     assert "| outside | 9.00 : 3.00 ms | 3.00 | not run |\n" in text
-    assert text.count("| outside |") == 1
+    assert "with 1 processors" in text
+    assert "| outside |" not in page(found, {}, [])
 
 
 def test_the_page_names_what_is_over_and_what_was_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+"""docs/performance-host.md from the results: the ratios of the emulated host beside the lab's.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
+
+from tests.bench.figures import HOST
+from tests.bench.page import Results, both, number, table
+
+HEAD = """\
+# Performance on the emulated host, under KVM
+
+<!-- Generated: `make bench` measures, `make performance` writes this page from the figures. -->
+
+[performance.md](performance.md) has what a move costs in the lab, whose guests run under TCG, and says what the words
+mean. Some of it was measured on an emulated host, too. There guests run under KVM, and vhost-net, AppArmor's profiles,
+machined's scopes and their cgroups are part of a move.
+
+"""
+
+AGAIN = """
+## Measure it yourself
+
+    python -m tests.bench host single --json FILE   # as root
+    python -m tests.bench.publish FILE host                # this page
+"""
+
+
+def page(results: Results) -> str:
+    part = results.data["parts"][HOST]
+    shown = []
+    for row in part["rows"]:
+        lab = results.value("single", row["key"], "ratio")
+        shown.append((row["name"], both(row), number(row["ratio"]), number(lab)))
+    header = ("what", "figures on the host", "ratio on the host", "ratio in the lab")
+    return HEAD + machine(part) + "\n\n" + table(header, shown) + AGAIN
+
+
+def machine(part: Mapping[str, Any]) -> str:
+    about = part["machine"]
+    text = (
+        f"The host is {about['where']} with {about['processors']} processors and {about['memory_gib']} GiB, Linux "
+        f"{about['kernel']}, QEMU {about['qemu']}, libvirt {about['libvirt']}, Python {about['python']}, virtcpr "
+        f"{about['virtcpr']}; measured at {part['commit'] or 'an older commit'}. **Its processors are emulated: "
+        "everything takes many times longer than on real ones**: compare the ratios. Real hardware was not measured. "
+        "There was one guest, which sends a packet every 20 ms, in the lab every 2 ms; each figure is a median of "
+        f"{len(part['rows'][0]['measured'])}."
+    )
+    return fill(text, 120, break_on_hyphens=False)
