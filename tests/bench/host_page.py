@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from textwrap import fill
 from typing import Any
 
 from tests.bench.figures import HOST
-from tests.bench.page import Results, both, number, table
+from tests.bench.page import Results, number, table
 
 HEAD = """\
 # Performance on the emulated host, under KVM
@@ -24,7 +24,7 @@ AGAIN = """
 ## Measure it yourself
 
     python -m tests.bench host single --json FILE   # as root
-    python -m tests.bench.publish FILE host                # this page
+    python -m tests.bench.publish FILE host         # this page
 """
 
 
@@ -33,9 +33,13 @@ def page(results: Results) -> str:
     shown = []
     for row in part["rows"]:
         lab = results.value("single", row["key"], "ratio")
-        shown.append((row["name"], both(row), number(row["ratio"]), number(lab)))
-    header = ("what", "figures on the host", "ratio on the host", "ratio in the lab")
+        shown.append((row["name"], each(row["measured"]), each(row["against"]), number(row["ratio"]), number(lab)))
+    header = ("what", "measured on the host, ms", "against, ms", "ratio of the medians", "in the lab")
     return HEAD + machine(part) + "\n\n" + table(header, shown) + AGAIN
+
+
+def each(values: Iterable[float]) -> str:
+    return " ".join(number(value) for value in values)
 
 
 def machine(part: Mapping[str, Any]) -> str:
@@ -45,7 +49,6 @@ def machine(part: Mapping[str, Any]) -> str:
         f"{about['kernel']}, QEMU {about['qemu']}, libvirt {about['libvirt']}, Python {about['python']}, virtcpr "
         f"{about['virtcpr']}; measured at {part['commit'] or 'an older commit'}. **Its processors are emulated: "
         "everything takes many times longer than on real ones**: compare the ratios. Real hardware was not measured. "
-        "There was one guest, which sends a packet every 20 ms, in the lab every 2 ms; each figure is a median of "
-        f"{len(part['rows'][0]['measured'])}."
+        "There was one guest, which sends a packet every 20 ms, in the lab every 2 ms."
     )
     return fill(text, 120, break_on_hyphens=False)

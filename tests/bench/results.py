@@ -28,7 +28,7 @@ def machine() -> dict[str, object]:
 
 def host() -> dict[str, object]:
     """The same of the host; commands go there."""
-    return _machine("an emulated machine (the host)", "KVM")
+    return _machine("an emulated machine", "KVM")
 
 
 def _machine(where: str, accelerator: str) -> dict[str, object]:
