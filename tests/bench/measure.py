@@ -29,12 +29,15 @@ def put(script: str) -> str:
 
 
 def pause(witness: Witness, shape: Shape, act: Callable[[], object]) -> float:
-    """The guest's longest silence while something is done to it, milliseconds."""
+    """The guest's longest silence while something is done to it, milliseconds.  LabError: it was reset."""
     settle(witness, shape, SETTLE_SECONDS)
     witness.mark()
     act()
     settle(witness, shape, AFTER_SECONDS)
-    return float(witness.report(shape)["pause_ms"])
+    report = witness.report(shape)
+    if report["boot_mark_switches"]:
+        raise LabError(f"{shape.name} has booted anew: its silence of {report['pause_ms']} ms is no pause")
+    return float(report["pause_ms"])
 
 
 def settle(witness: Witness, shape: Shape, seconds: float) -> None:

@@ -112,6 +112,9 @@ def test_the_hosts_ratios_stand_beside_the_labs(tmp_path: Path) -> None:
     assert "| pause of one | 50.0 40.0 | 30.0 | 1.50 | 2.50 |\n" in text
     assert "| outside | 9.00 | 3.00 | 3.00 | not run |\n" in text
     assert "with 1 processors" in text
+    assert "silence" not in text
+    found.data["parts"][HOST]["rows"][1]["measured"] = [9, 8, 90]
+    assert "One silence from outside is far longer" in host_page.page(found)
     assert "| outside |" not in page(found, {}, [])
 
 
