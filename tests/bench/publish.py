@@ -1,6 +1,6 @@
 """``make performance``: the pages in docs and their pictures from the figures that tests.bench has written.
 
-usage: python -m tests.bench.publish FILE [lab] [host]   which pages (both)
+usage: python -m tests.bench.publish FILE [lab] [host]   which pages (the lab's, and the host's if FILE has its part)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LAB = "lab"
 
 def main(file: Path, pages: Sequence[str]) -> None:
     results = Results(read(file))
+    pages = pages or (LAB, *(part for part in results.data["parts"] if part == HOST))
     if LAB in pages:
         draw(results, DOCS / "performance")
         pictures = {name: what for name, (_, what) in PLOTS.items()}
@@ -33,4 +34,4 @@ def main(file: Path, pages: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or (LAB, HOST))
+    main(Path(sys.argv[1]), sys.argv[2:])
