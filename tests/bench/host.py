@@ -13,7 +13,7 @@ from tests.host.support.guests import KVM
 from tests.lab.support import client
 
 GUEST = replace(KVM, name="single", serial="pty", interval_us=20_000)
-TURNS = 3  # a move takes more than a minute there
+TURNS = 3  # a move takes about a minute there
 
 
 @contextlib.contextmanager

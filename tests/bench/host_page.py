@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from collections.abc import Iterable, Mapping
 from textwrap import fill
 from typing import Any
 
 from tests.bench.figures import HOST
 from tests.bench.page import Results, number, table
-from tests.bench.why import SILENT, SILENT_TIMES
+from tests.bench.why import ON_HOST
 
 HEAD = """\
 # Performance on the emulated host, under KVM
@@ -37,15 +36,12 @@ def page(results: Results) -> str:
         lab = results.value("single", row["key"], "ratio")
         shown.append((row["name"], each(row["measured"]), each(row["against"]), number(row["ratio"]), number(lab)))
     header = ("what", "measured on the host, ms", "against, ms", "ratio of the medians", "in the lab")
-    return HEAD + machine(part) + "\n\n" + table(header, shown) + silent(part) + AGAIN
+    return HEAD + machine(part) + "\n\n" + table(header, shown) + known(part) + AGAIN
 
 
-def silent(part: Mapping[str, Any]) -> str:
-    """What is known of a silence that can't be a pause alone."""
-    outside: Sequence[float] = next((row["measured"] for row in part["rows"] if row["key"] == "outside"), [])
-    if not outside or max(outside) < SILENT_TIMES * median(outside):
-        return ""
-    return "\n" + fill(f"{SILENT}.", 120) + "\n"
+def known(part: Mapping[str, Any]) -> str:
+    text = ON_HOST.get(part["commit"])
+    return "" if text is None else "\n" + fill(f"{text}.", 120) + "\n"
 
 
 def each(values: Iterable[float]) -> str:

@@ -102,7 +102,7 @@ def test_parts_are_added_to_the_file(tmp_path: Path) -> None:
         results.write(tmp_path / "bench.json", "commands", [], {**ABOUT, "processors": 4})
 
 
-def test_the_hosts_ratios_stand_beside_the_labs(tmp_path: Path) -> None:
+def test_the_hosts_ratios_stand_beside_the_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is another machine: the lab's page has none of its figures."""
     rows = [Row("pause", "pause of one", [50, 40], [30]), Row("outside", "outside", [9], [3])]
     results.write(tmp_path / "bench.json", HOST, rows, {**ABOUT, "processors": 1, "accelerator": "KVM"})
@@ -112,9 +112,9 @@ def test_the_hosts_ratios_stand_beside_the_labs(tmp_path: Path) -> None:
     assert "| pause of one | 50.0 40.0 | 30.0 | 1.50 | 2.50 |\n" in text
     assert "| outside | 9.00 | 3.00 | 3.00 | not run |\n" in text
     assert "with 1 processors" in text
-    assert "silence" not in text
-    found.data["parts"][HOST]["rows"][1]["measured"] = [9, 8, 90]
-    assert "One silence from outside is far longer" in host_page.page(found)
+    assert "because" not in text
+    monkeypatch.setitem(why.ON_HOST, found.data["parts"][HOST]["commit"], "because")
+    assert "\nbecause.\n" in host_page.page(found)
     assert "| outside |" not in page(found, {}, [])
 
 
