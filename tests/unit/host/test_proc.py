@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes import proc
+from virtcpr.host.processes.proc import Gone, Process
 
 # The RAM of a guest, which the kernel has to free before it closes what the process has open.
 BIG = """
@@ -32,6 +33,28 @@ print("there", flush=True)
 while True:
     signal.pause()
 """
+PARENT = """
+import subprocess
+sleeper = subprocess.Popen(["sleep", "600"])
+print("there", flush=True)
+sleeper.wait()
+"""
+NAMED = r"""
+import ctypes, time
+ctypes.CDLL(None).prctl(15, b"caf\xe9")  # PR_SET_NAME
+print("there", flush=True)
+time.sleep(600)
+"""
+BINDS = """
+import signal, socket, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+print("there", flush=True)
+signal.sigwait({signal.SIGCONT})
+listener.listen()
+time.sleep(600)
+"""
 TWO_THREADS = """
 import ctypes, threading, time
 threading.Thread(target=time.sleep, args=(600,)).start()
@@ -45,8 +68,10 @@ def child(program: str, *argv: str) -> Iterator[Process]:
     with subprocess.Popen([sys.executable, "-c", program, *argv], stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         assert started.stdout.readline() == "there\n"
-        yield Process.of(started.pid)
-        started.kill()
+        try:
+            yield Process.of(started.pid)
+        finally:
+            started.kill()
 
 
 def answers(path: Path) -> bool:
@@ -110,3 +135,48 @@ def test_one_that_has_ended_was_killed(gone: bool) -> None:
     with subprocess.Popen(["true"]) as started:
         process = Process.of(started.pid)
     assert process.kill(0, gone=gone)
+
+
+def test_the_children_of_a_later_process_are_not_its() -> None:
+    """Whoever kills a process with its children must not meet a stranger's, whose number it was."""
+    with child(PARENT) as process:
+        (sleeper,) = process.children()
+        later = Process(process.pid, "1").children()
+        sleeper.kill(10)
+    assert later == ()
+
+
+def test_a_later_thread_of_the_same_number_is_none() -> None:
+    """pidfd_open says ENOENT or EINVAL of a thread that leads no process."""
+    with child(TWO_THREADS) as process:
+        (thread,) = process.tasks() - {process.pid}
+        with pytest.raises(Gone):
+            Process(thread, "1").open()
+        assert Process(thread, "1").kill(0)
+
+
+def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
+    """A thread's or a process's name, and the path of a stranger's socket: nobody else is kept from anything."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    with socket.socket(socket.AF_UNIX) as listener, child(NAMED) as process:
+        listener.bind(name)
+        listener.listen()
+        assert process.alive()
+        assert process.there()
+        ours = Process.of(os.getpid())
+        assert proc.listeners(ours, ours.fd_targets())[0][os.fsdecode(name)] == listener.fileno()
+        assert proc.holders(os.fsdecode(name)) == {os.getpid()}
+        assert process.pid in proc.leaves(os.getsid(0))
+
+
+def test_a_socket_that_is_bound_only_is_not_one_that_listens(tmp_path: Path) -> None:
+    """A client that comes between the two is refused."""
+    path, session = str(tmp_path / "socket"), os.getsid(0)
+    with child(BINDS, path) as process:
+        assert os.path.exists(path)
+        assert not proc.listens(session, path)
+        process.signal(signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while not proc.listens(session, path):
+            assert time.monotonic() < deadline
+        assert answers(Path(path))

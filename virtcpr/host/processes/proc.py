@@ -96,6 +96,8 @@ class Process:
         except ProcessLookupError as error:
             raise Gone(f"process {self.pid} is gone") from error
         except OSError as error:
+            if not self.there():  # the number may be a thread's by now: ENOENT or EINVAL, by the kernel's release
+                raise Gone(f"process {self.pid} is gone") from error
             raise HostError(f"process {self.pid} can't be opened: {error.strerror}") from error
         if not self.there():  # checked after opening: now the pidfd can't belong to another process
             os.close(pidfd)
@@ -191,7 +193,7 @@ class Process:
         for pid in pids:
             with contextlib.suppress(HostError):
                 found.append(Process.of(int(pid)))
-        return tuple(found)
+        return tuple(found) if self.there() else ()  # asked last: now they can't be those of a later process
 
     def user(self) -> User:
         """Raises OSError if it is gone."""
@@ -220,7 +222,7 @@ def _stat(pid: int) -> list[str]:
 
 def _stat_of(task: Path) -> list[str]:
     """The fields of a process's or a thread's stat from the state on (field 3); the name before may hold anything."""
-    return (task / "stat").read_text().rpartition(")")[2].split()
+    return (task / "stat").read_text(errors="surrogateescape").rpartition(")")[2].split()
 
 
 def _runs(task: Path) -> bool:
@@ -282,7 +284,7 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
     """(path → descriptor) of its listening unix sockets, and (descriptor → port) of its listening TCP sockets."""
     inodes = {target[8:-1]: number for number, target in targets.items() if target.startswith("socket:[")}
     unix = {}
-    for line in (process.path / "net/unix").read_text().splitlines()[1:]:
+    for line in _lines(process.path / "net/unix"):
         fields = line.split(maxsplit=7)
         if len(fields) == 8 and int(fields[3], 16) & SO_ACCEPTCON and fields[6] in inodes:
             unix[fields[7]] = inodes[fields[6]]
@@ -296,9 +298,14 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
     return unix, dict(sorted(inet.items()))
 
 
+def _lines(sockets: Path) -> list[str]:
+    """The table without its heading; the path of a socket is whatever its owner likes."""
+    return sockets.read_text(errors="surrogateescape").split("\n")[1:]
+
+
 def holders(*names: str) -> frozenset[int]:
     """The processes that hold a socket which listens, and was bound to one of these paths."""
-    lines = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    lines = (line.split(maxsplit=7) for line in _lines(Path("/proc/net/unix")))
     listening = (f for f in lines if len(f) == 8 and f[7] in names and int(f[3], 16) & SO_ACCEPTCON)
     links = {f"socket:[{fields[6]}]" for fields in listening}
     pids = set()
@@ -307,6 +314,16 @@ def holders(*names: str) -> frozenset[int]:
             if os.readlink(link) in links:
                 pids.add(int(link.parts[2]))
     return frozenset(pids)
+
+
+def listens(session: int, path: str) -> bool:
+    """Whether a process of this session listens at a path."""
+    for pid in leaves(session):
+        with contextlib.suppress(OSError, HostError):
+            process = Process.of(pid)
+            if path in listeners(process, process.fd_targets())[0]:
+                return True
+    return False
 
 
 def leaves(session: int) -> tuple[int, ...]:

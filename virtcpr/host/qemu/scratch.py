@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.files.atomic import make_private
-from virtcpr.host.processes.proc import User
+from virtcpr.host.processes.proc import User, listens
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.lock import RUN_DIR
 from virtcpr.host.system.wait_async import wait_until_async
@@ -103,13 +103,20 @@ class Scratch:
         return self._monitor
 
     async def listens(self, path: str, timeout: float) -> bool:
-        """Wait until it has made this socket; False if it ended or took more than ``timeout`` seconds."""
+        """Wait until it listens at this path; False if it ended or took more than ``timeout`` seconds.
+
+        The file is there before that: QEMU binds the socket, then listens (util/qemu-sockets.c, unix_listen_saddr).
+        """
 
         async def settled() -> bool:  # no event tells everywhere that a socket was made
-            return os.path.exists(path) or self.process.returncode is not None
+            return self._has(path) or self.process.returncode is not None
 
         await wait_until_async(settled, timeout)
-        return os.path.exists(path)
+        return self._has(path)
+
+    def _has(self, path: str) -> bool:
+        """Whether it listens there by now; it may have been started by a script."""
+        return os.path.exists(path) and listens(self.process.pid, path)
 
     async def gave_up(self) -> bool:
         """Whether it has ended with an error, or does so within LEAVING_SECONDS: its monitor closes before it ends."""
