@@ -33,7 +33,7 @@ for pid in $(for pid in $(pgrep -x '{HELPERS}'); do echo $pid $(tr '\\0' ' ' < /
     readlink /proc/$pid/fd/* | grep -E '^(/run|/var|/memfd)' | sort -u
 done
 stat -c '%U:%G %a %n' $(find /run/libvirt/qemu /var/lib/libvirt/qemu /var/lib/libvirt/swtpm \
-    '(' -path '*swtpm*' -o -path '*passt*' ')' '(' -type f -o -type s ')' -o -name '*-fs.*' | sort)
+    '(' -path '*swtpm*' -o -path '*passt*' ')' '(' -type f -o -type s ')' ! -name 'TMP*' -o -name '*-fs.*' | sort)
 for file in /run/libvirt/qemu/*-fs.pid /run/libvirt/qemu/swtpm/*.pid; do
     [ -e $file ] && grep -q "POSIX .* WRITE $(cat $file) " /proc/locks && echo "$file is locked by its process"
 done

@@ -28,7 +28,7 @@ CELL = "<cpu><numa><cell id='0' cpus='0-3' memory='512' unit='MiB' memAccess='sh
 ROOM = (
     ("</devices>", f"{PORTS}<controller type='usb' model='qemu-xhci'/></devices>"),
     ("<memory unit", '<maxMemory slots="4" unit="MiB">2048</maxMemory><memory unit'),
-    ("<vcpu>2</vcpu>", '<vcpu current="2">4</vcpu>'),
+    ("<vcpu>2</vcpu>", '<vcpu current="1">4</vcpu>'),  # with more, TCG now and then ends while it boots (test_kinds)
     ('<model type="virtio" />', '<model type="virtio" /><driver name="qemu" queues="2" />'),
     ("<features>", f"{CELL}<features>"),
 )
@@ -181,7 +181,7 @@ def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> No
 
     full = swapped(guests, warnings=("chardev-connected", "interface-user"))
 
-    assert len(full["devices"]) == len(start["devices"]) + len(PLUGGED) + 2
+    assert len(full["devices"]) == len(start["devices"]) + len(PLUGGED) + 3
     assert full["iothreads"]["iothread5"]["poll-max-ns"] == 50000
     assert full["iothreads"]["iothread1"]["poll-max-ns"] == 0
     run("socat", "-u", "/dev/null", "TCP:127.0.0.1:7801")
@@ -192,7 +192,7 @@ def test_what_was_attached_goes_along_and_can_be_taken_out(guests: Guests) -> No
     # libvirt can't take that controller out, and the guest keeps things of its own in the first DIMM that it gets.
     stay = {"virtio-serial1", "dimm0"}
     detach(*(name for name in came if not name.startswith("vcpu") and name not in stay))
-    vcpus(2)
+    vcpus(1)
     assert picture(NAME)["devices"].keys() - stay == start["devices"].keys()
     virsh("dommemstat", NAME, "--period", "5", "--live")
     virsh("setmem", NAME, "480M", "--live")
@@ -226,7 +226,7 @@ def test_what_it_was_started_with_can_go_and_come_back_as_something_else(guests:
 def test_queues_that_the_guest_does_not_use(guests: Guests) -> None:
     """Its driver takes as many as it has vCPUs, and QEMU detaches the others; a swap that goes back leaves them so."""
     attach(interface(0x15, "virtio", "<driver name='qemu' queues='4'/>"))
-    until(lambda: [False, False, True, True] in picture(NAME)["queues"].values())
+    until(lambda: [False, False, False, True] in picture(NAME)["queues"].values())
     swapped(guests)
 
     macvtap = "<source dev='virbr0' mode='bridge'/><driver name='qemu' queues='2'/>"
