@@ -41,7 +41,7 @@ sleeper.wait()
 """
 NAMED = r"""
 import ctypes, time
-ctypes.CDLL(None).prctl(15, b"caf\xe9")  # PR_SET_NAME
+ctypes.CDLL(None).prctl(15, b"\xe9t\xe9")  # PR_SET_NAME
 print("there", flush=True)
 time.sleep(600)
 """
@@ -157,7 +157,7 @@ def test_a_later_thread_of_the_same_number_is_none() -> None:
 
 def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
     """A thread's or a process's name, and the path of a stranger's socket: nobody else is kept from anything."""
-    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    name = os.fsencode(tmp_path) + b"/\xe9t\xe9"
     with socket.socket(socket.AF_UNIX) as listener, child(NAMED) as process:
         listener.bind(name)
         listener.listen()

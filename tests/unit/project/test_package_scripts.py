@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,10 +144,11 @@ def test_a_purge_leaves_nothing(debian: Host) -> None:
 
 @pytest.mark.parametrize("needed", NEEDED)
 def test_a_purge_keeps_what_guests_need_and_says_so(debian: Host, needed: str) -> None:
-    debian.touch(*OTHERS, needed)
+    parked = ("run/virtcpr/kept/keeper", "run/virtcpr/guardian.json")  # for a guest in the middle of a move
+    debian.touch(*OTHERS, needed, *parked)
     done = debian.script("postrm", "purge")
     assert done.returncode == 0
-    assert debian.files() == [needed]
+    assert debian.files() == sorted((needed, *parked))
     assert "some guests can only be recovered or restored by virtcpr; kept" in done.stderr
     assert f"  {debian.root}/{needed}\n" in done.stderr
     assert "libvirt/hooks/qemu.d/virtcpr, which keeps libvirt from starting them a second time" in done.stderr
@@ -187,10 +189,45 @@ def test_a_purge_waits_for_a_daemon_that_is_just_starting(debian: Host, virsh: s
 
 
 def test_a_removal_keeps_all_state(debian: Host) -> None:
-    debian.touch(*OTHERS, *NEEDED)
+    debian.touch(*OTHERS, *NEEDED[1:])
     assert debian.script("prerm", "remove").returncode == 0
     assert debian.script("postrm", "remove").returncode == 0
-    assert debian.files() == sorted((*OTHERS, *NEEDED))
+    assert debian.files() == sorted((*OTHERS, *NEEDED[1:]))
+
+
+def pacmans_removal(debian: Host) -> subprocess.CompletedProcess[str]:
+    """Its hook: a function of the package that fails doesn't stop it."""
+    hook = (PACKAGES / "arch/10-virtcpr-remove.hook").read_text()
+    (order,) = re.findall("^Exec = .*/quiesce (.*)$", hook, re.MULTILINE)
+    return debian.shell((PACKAGES / "quiesce").read_text(), order)
+
+
+REMOVALS: dict[str, Callable[[Host], subprocess.CompletedProcess[str]]] = {
+    "dpkg": lambda host: host.script("prerm", "remove"),
+    "rpm": lambda host: host.rpm("preun", 0),
+    "pacman": pacmans_removal,
+}
+
+
+@pytest.mark.parametrize("manager", REMOVALS)
+def test_a_removal_settles_what_was_interrupted(debian: Host, manager: str) -> None:
+    """Without the other hook libvirt's daemon would take a guest that new QEMU runs for old QEMU's."""
+    debian.touch(NEEDED[0])
+    there = debian.hooks / "daemon.d/virtcpr"
+    debian.stub("virtcpr", f"case $* in *recover*) [ -e {there} ] && rm {debian.root}/{NEEDED[0]} ;; esac")
+    assert REMOVALS[manager](debian).returncode == 0
+    assert not (debian.root / NEEDED[0]).exists()
+
+
+@pytest.mark.parametrize("manager", REMOVALS)
+def test_no_removal_while_a_move_is_interrupted(debian: Host, manager: str) -> None:
+    debian.touch(NEEDED[0])
+    done = REMOVALS[manager](debian)
+    assert done.returncode == 1
+    assert "the move of a guest was interrupted, and isn't settled: virtcpr stays" in done.stderr
+    assert debian.called()[-1] == "virtcpr -q recover --all"
+    assert (debian.hooks / "daemon.d/virtcpr").exists()
+    assert debian.script("prerm", "upgrade").returncode == debian.quiesce().returncode == 0  # one that may know more
 
 
 def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
@@ -212,7 +249,7 @@ def test_a_removal_by_which_the_hooks_stay_takes_the_one_that_calls_what_is_gone
     assert not (debian.hooks / "daemon.d/virtcpr").exists()
 
 
-@pytest.mark.parametrize("needed", NEEDED)
+@pytest.mark.parametrize("needed", NEEDED[1:])
 def test_a_removal_leaves_the_hook_that_guards_a_guest(debian: Host, needed: str) -> None:
     debian.touch(needed)
     done = debian.script("prerm", "remove")
@@ -230,7 +267,7 @@ def test_an_empty_directory_of_hooks_goes_and_somebody_elses_stays(debian: Host)
     assert [path.name for path in debian.hooks.iterdir()] == ["daemon.d"]
 
 
-@pytest.mark.parametrize("action", ["upgrade", "remove"])
+@pytest.mark.parametrize("action", ["upgrade", "failed-upgrade", "remove"])
 def test_nothing_changes_under_a_virtcpr_that_moves_guests(debian: Host, action: str) -> None:
     with (debian.run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -263,6 +300,8 @@ def test_where_virtcpr_never_ran_they_have_nothing_to_wait_for(debian: Host) -> 
 
 def test_pacman_stops_if_the_wait_fails() -> None:
     """It goes on after a function of the package that fails, but not after a hook with AbortOnFail (alpm-hooks(5))."""
+    removal = (PACKAGES / "arch/10-virtcpr-remove.hook").read_text()
+    assert {"Operation = Remove", "When = PreTransaction", "AbortOnFail", "Target = virtcpr"} <= {*removal.splitlines()}
     text = (PACKAGES / "arch/10-virtcpr.hook").read_text()
     for line in ("When = PreTransaction", "Exec = /usr/lib/virtcpr/quiesce", "AbortOnFail", "Target = virtcpr"):
         assert line in text.splitlines()
