@@ -23,7 +23,7 @@ class WayBack:
 
 def last_batch(entries: Sequence[HistoryEntry]) -> int | None:
     """The newest one that moved a guest, wasn't taken back, and doesn't take back another itself."""
-    undone = {(entry.undoes, entry.uuid) for entry in entries}
+    undone = {(entry.undoes, entry.uuid) for entry in entries if entry.result is Result.UPGRADED}
     batches = (
         entry.batch
         for entry in reversed(entries)
@@ -42,14 +42,18 @@ def ways_back(
     running = set(running)
     newest = {entry.uuid: entry for entry in entries if entry.result is Result.UPGRADED}
     moved = {
-        entry.uuid: entry for entry in entries if entry.batch == batch and entry.result is Result.UPGRADED
-    }.values()
-    return [_way_back(entry, newest[entry.uuid], programs, entry.uuid in running) for entry in moved]
+        entry.uuid: entry
+        for entry in entries
+        if entry.batch == batch and entry.undoes != batch and entry.result is Result.UPGRADED
+    }
+    return [_way_back(entry, newest[uuid], programs, uuid in running) for uuid, entry in moved.items()]
 
 
 def _way_back(entry: HistoryEntry, newest: HistoryEntry, programs: Mapping[str, str], runs: bool) -> WayBack:
     if not runs:
         return WayBack(entry, note=f"{entry.name} doesn't run any more: nothing to undo")
+    if newest.undoes is not None and newest.undoes == entry.batch:
+        return WayBack(entry, note=f"{entry.name} was taken back already: nothing to undo")
     if newest is not entry:
         again = f" by batch {newest.batch}" if newest.batch is not None else ""
         return WayBack(entry, note=f"{entry.name} was moved again{again}: it is left where it is")

@@ -32,6 +32,8 @@ PROGRAMS = {"old": "/kept/old/qemu"}
         ([WEB, LATER, BACK], 5),
         ([WEB, BACK], None),
         ([WEB, DB, BACK], 4),
+        ([WEB, DB, LATER, replace(BACK, name="db", uuid="u2", undoes=5, result=Result.ROLLED_BACK)], 5),
+        ([WEB, replace(BACK, batch=4)], None),
     ],
 )
 def test_the_last_batch_that_can_be_undone(entries: list[HistoryEntry], batch: int | None) -> None:
@@ -47,6 +49,13 @@ def test_what_was_moved_on_stays() -> None:
     web, db = ways_back([WEB, DB, LATER], 4, PROGRAMS, ["u1", "u2"])
     assert web.program == PROGRAMS["old"]
     assert (db.program, db.finding, db.note) == (None, None, "db was moved again by batch 5: it is left where it is")
+
+
+def test_what_went_back_already_stays() -> None:
+    """A way back on probation is of the same batch."""
+    web, db = ways_back([WEB, DB, replace(BACK, batch=4)], 4, {**PROGRAMS, "new": "/kept/new/qemu"}, ["u1", "u2"])
+    assert (web.program, web.finding, web.note) == (None, None, "web was taken back already: nothing to undo")
+    assert db.program == PROGRAMS["old"]
 
 
 def test_what_does_not_run_has_nothing_to_undo() -> None:
