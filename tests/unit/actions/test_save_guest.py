@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 
 from tests.unit.support.reboot_stage import NAME, STATE, UUID, WAITS, Qemu, RebootStage
 from virtcpr.actions.monitor.query import NOT_DONE
-from virtcpr.actions.reboot import guest
+from virtcpr.actions.reboot import disks, guest
 from virtcpr.actions.records.saves import Record
+from virtcpr.domain import restart
 from virtcpr.errors import Ended, HostError, RolledBack, Unsettled, VirtcprError
+from virtcpr.host.files import ram_files
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.stream import Stream, digest
@@ -164,6 +168,28 @@ def test_a_record_that_cannot_be_written(
     assert isinstance(error, RolledBack)
     assert "No space left on device; the guest runs on in old QEMU" in error.message
     as_before(reboot_stage)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_an_entry_that_does_not_reach_storage(
+    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Old QEMU isn't ended before it does; where the file system knows no such thing, it is only said."""
+    fsync = os.fsync
+
+    def broken(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and reboot_stage.stage is Stage.SAVED:
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    error = reboot_stage.save(Purpose.SAVE)
+    if number == errno.EINVAL:
+        assert (error, reboot_stage.stage) == (None, Stage.SAVED)
+    else:
+        assert isinstance(error, RolledBack)
+        assert "can't be written back to its storage: Input/output error; the guest runs on" in error.message
+        as_before(reboot_stage)
 
 
 def test_a_state_that_cannot_be_written(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,6 +433,24 @@ def test_what_waits_over_a_reboot_is_on_storage_before_old_is_ended(
     else:
         assert {"state", "pc.ram", "record.json.virtcpr", UUID} <= set(synced)
         assert synced.index("state") < len(synced) - 1 - synced[::-1].index("record.json.virtcpr")
+
+
+def test_disks_are_noted_before_what_takes_long(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody resumes the guest while its RAM is written back, it writes, and ends: its state is older than its disks."""
+    xml = reboot_stage.saving().record.saved.xml
+    image = next(Path(disk.path) for disk in restart.disks(xml) if disk.path is not None)
+    image.write_text("before")
+
+    def write_back(_: str) -> None:
+        image.write_text("after")
+        reboot_stage.world.kill()
+
+    monkeypatch.setattr(ram_files, "write_back", write_back)
+    reboot_stage.save(Purpose.SAVE)
+    saved = reboot_stage.record.saved
+    assert list(disks.changes(saved.xml, saved.images or {}, saved.devices)) == [
+        f"its disk {image} was written to since it was saved"
+    ]
 
 
 def test_the_errors_exit_codes() -> None:

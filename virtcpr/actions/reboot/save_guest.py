@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from virtcpr.actions.monitor import reboot
 from virtcpr.actions.monitor.query import busy
@@ -25,7 +25,7 @@ from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import MIGRATION_ENDS
-from virtcpr.host.qemu.stream import Digest, Stream
+from virtcpr.host.qemu.stream import Stream
 from virtcpr.model import Phase
 from virtcpr.plan.reboot.recovery import Purpose, Stage
 from virtcpr.plan.reboot.save import RebootPlan
@@ -108,13 +108,9 @@ class Saving:
             self._step("keep", self._keep)
             if self.plan.wake:
                 self._step("suspend", self._suspend)
-            state = self._step("save", self._save)
+            saved = self._step("save", self._save)
             files = tuple(replace(file, identity=ram_files.identity(file.kept)) for file in self.record.saved.ram)
-            xml, plain = self.record.saved.xml, self.record.saved.plain
-            with suppress(HostError):  # a device may have been plugged or unplugged before the pause
-                xml, plain = self._xml()
-            written = {"images": disks.files(xml), "devices": disks.blocks(xml)}
-            self.record.write(Stage.SAVED, xml=xml, plain=plain, state=state, ram=files, **written)
+            self.record.write(Stage.SAVED, ram=files, **saved)
             self._step("end-old", self._end_old)
         except (VirtcprError, OSError, ValueError, Turned) as error:
             self._give_up(error)
@@ -164,8 +160,8 @@ class Saving:
             self.record.write(Stage.SAVING, asked=False)
             raise HostError(f"{self.name}: the guest didn't suspend itself within {guest.SUSPEND_SECONDS:g} s")
 
-    def _save(self) -> Digest:
-        """Pause the guest, and write its state to the file."""
+    def _save(self) -> dict[str, Any]:
+        """Pause the guest, and write its state to the file.  Returns what the record says of it."""
         self._arm()
         stream = Stream(self.record.state_path, out=True)
         try:
@@ -180,11 +176,19 @@ class Saving:
             raise HostError(f"{self.name}: QEMU doesn't end its migration")
         if end != "completed":
             raise HostError(f"{self.name}: QEMU can't save the guest: {words}")
+        # Its disks as they are now: if somebody resumes it while the rest is written, and it ends, they tell.
+        saved = {"state": state, **self._description()}
         if self.record.saved.purpose is Purpose.SAVE:
             ram_files.write_back(str(self.record.state_path))
-            for path in self.plan.in_place:
-                ram_files.write_back(path)
-        return state
+            for file in self.record.saved.ram:
+                ram_files.write_back(file.kept)  # it is there also if QEMU dies meanwhile: the state is whole
+        return saved
+
+    def _description(self) -> dict[str, Any]:
+        xml, plain = self.record.saved.xml, self.record.saved.plain
+        with suppress(HostError):  # a device may have been plugged or unplugged before the pause
+            xml, plain = self._xml()
+        return {"xml": xml, "plain": plain, "images": disks.files(xml), "devices": disks.blocks(xml)}
 
     def _arm(self) -> None:
         """Check what QEMU's status doesn't show, then set QEMU up for the save."""

@@ -5,6 +5,7 @@ One directory per guest, `/var/lib/virtcpr/saved/UUID`: `record.json` and the `s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -124,7 +125,7 @@ class Record:
     def write(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage; durable if the guest must survive a host reboot.
 
-        Raises HostError; the file then keeps its old content.
+        Raises HostError; the file then keeps its old content, or its new one isn't certain to be on storage.
         """
         saved = replace(self.saved, stage=stage, **changes)
         made = _private(self.directory)
@@ -154,7 +155,10 @@ class Record:
             raise HostError(
                 f"{self.saved.name}: {self.directory} can't be removed: {error.strerror}", hint="remove it by hand"
             ) from error
-        _sync(self.directory.parent)
+        try:
+            _sync(self.directory.parent)
+        except HostError as error:
+            log.warning("%s", error.message)
 
 
 def _private(directory: Path) -> tuple[Path, ...]:
@@ -170,7 +174,7 @@ def _private(directory: Path) -> tuple[Path, ...]:
 
 
 def _sync(directory: Path) -> None:
-    """Sync a directory's entries to storage."""
+    """Sync a directory's entries to storage.  Raises HostError."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -178,6 +182,8 @@ def _sync(directory: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing (fsync(2))
+            raise HostError(f"{directory} can't be written back to its storage: {error.strerror}") from error
         log.warning("%s: %s", directory, error.strerror)
 
 
