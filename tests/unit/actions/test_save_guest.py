@@ -436,7 +436,7 @@ def test_what_waits_over_a_reboot_is_on_storage_before_old_is_ended(
 
 
 def test_disks_are_noted_before_what_takes_long(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody resumes the guest while its RAM is written back, it writes, and ends: its state is older than its disks."""
+    """Somebody resumes the guest while its RAM is written back, and it ends: its state is older than its disks."""
     xml = reboot_stage.saving().record.saved.xml
     image = next(Path(disk.path) for disk in restart.disks(xml) if disk.path is not None)
     image.write_text("before")
