@@ -192,6 +192,15 @@ def test_hundreds_of_vcpus_are_looked_at_one_by_one(first_runs: bool) -> None:
             child.kill()
 
 
+@pytest.mark.parametrize(
+    ("threads", "ran", "rested"), [(1, 90, True), (1, 110, False), (256, 460, True), (256, 620, False)]
+)
+def test_the_more_threads_the_longer_one_may_wait_for_the_others(threads: int, ran: int, rested: bool) -> None:
+    """In µs: the first that is woken spins until all are."""
+    before = dict.fromkeys(range(threads), 5_000_000)
+    assert kill_paused._only_stopped(before, before | {0: 5_000_000 + ran * 1000}) is rested
+
+
 def test_one_that_does_not_die(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Process, "kill", lambda *_: False)
     with pytest.raises(HostError, match=rf"process {guest.process.pid} was killed, and isn't gone after 10 s"):
