@@ -54,4 +54,4 @@ class MakingReady:
         moves = self.batch.run(watch)
         results: list[Readying | Result] = [domain.result for domain in self.done.domains]
         results += [domain.result for domain in moves.domains]
-        return replace(self.done, moves=moves, exit_code=exit_code(results))
+        return replace(self.done, moves=moves, exit_code=exit_code(results, [moves.exit_code]))

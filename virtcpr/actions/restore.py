@@ -23,7 +23,7 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.lock import Lock
-from virtcpr.model import Keeping, KeptDomain, Progress, Request, RestoreReport, Settled, Watch
+from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Request, RestoreReport, Settled, Watch
 from virtcpr.plan.outcome import exit_code, failed
 from virtcpr.plan.reboot.recovery import Remedy, remedy
 
@@ -66,6 +66,7 @@ class RestoreBatch:
         self.emulators = Emulators()
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
+        self._codes: list[ExitCode] = []
         self.guests = sorted(_chosen(connection, request), key=_order)
         for guest in self.guests:
             self._look(guest)
@@ -119,7 +120,7 @@ class RestoreBatch:
             with self.interrupt:
                 self._restore_all(ready, watch)
         results = {outlook.result for outlook in self.outlooks}
-        return RestoreReport(self.outlooks, exit_code(results), self.blackout_ms, tuple(self.notes))
+        return RestoreReport(self.outlooks, exit_code(results, self._codes), self.blackout_ms, tuple(self.notes))
 
     def _give_up(self, guest: Guest) -> None:
         try:
@@ -151,9 +152,10 @@ class RestoreBatch:
 
     def _strip(self, guests: list[Guest], watch: Watch) -> None:
         running = {guest.uuid: guest.new for guest in guests if guest.new is not None}
-        self.connection, took, problems = strip.strip_in_blackout(self.connection, running, watch)
-        self.blackout_ms = took or self.blackout_ms
-        self.notes += problems
+        stripped = strip.strip_in_blackout(self.connection, running, watch)
+        self.connection, self._codes = stripped.connection, [*self._codes, *stripped.codes]
+        self.blackout_ms = stripped.blackout_ms or self.blackout_ms
+        self.notes += stripped.problems
 
     def _restore(self, guest: Guest, watch: Watch) -> None:
         assert guest.record is not None

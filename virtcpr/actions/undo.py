@@ -88,7 +88,7 @@ class Undo:
             with undoing(self.batch):
                 done = self.upgrade.run(watch)
         domains = (*done.domains, *self.stay)
-        code = exit_code({domain.result for domain in domains})
+        code = exit_code({domain.result for domain in domains}, [done.exit_code])
         return replace(done, domains=domains, exit_code=code, notes=(*done.notes, *self.notes), undo=True)
 
 

@@ -13,7 +13,7 @@ from virtcpr.actions.transfer import batch as transfer
 from virtcpr.actions.transfer import move as transfer_move
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
-from virtcpr.model import Blackouts, Mode, Outlook, Request, Result, UpgradeReport, Watch
+from virtcpr.model import Blackouts, ExitCode, Mode, Outlook, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.batch.fallback import merged
 from virtcpr.plan.batch.forecast import too_long
 from virtcpr.plan.batch.rollout import TOGETHER
@@ -79,6 +79,8 @@ class Both:
                 self.second.turn_back("interrupted")
             elif unsettled:
                 self.second.turn_back(f"the move of {', '.join(unsettled)} isn't settled")
+            elif done.exit_code is ExitCode.UNKNOWN:
+                self.second.turn_back("libvirt's daemon isn't there")
             elif self.first.halted:
                 self.second.turn_back(self.first.halted)
             self.second.connection = self.first.connection  # the first batch opened it anew
@@ -86,7 +88,7 @@ class Both:
             self.first.connection = self.second.connection
         domains = merged(done.domains, rest.domains)
         away = [ms for ms in (done.blackout_ms, rest.blackout_ms) if ms is not None]
-        code = exit_code({domain.result for domain in domains})
+        code = exit_code({domain.result for domain in domains}, (done.exit_code, rest.exit_code))
         total = sum(away) if away else None
         return UpgradeReport(domains, code, total, (*done.notes, *rest.notes), done.blackouts)
 

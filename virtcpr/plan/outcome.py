@@ -120,10 +120,13 @@ def amended(findings: tuple[Finding, ...], recovered: Recovered, *, success: boo
     return (*others, *failures, Finding("recovered", severity, f"settled: {recovered.text}", "check the guest"))
 
 
-def exit_code(results: Iterable[Result | Keeping | Readying]) -> ExitCode:
-    """The exit code of a batch: its worst result, or ``SOME`` if some of its domains were done."""
+def exit_code(results: Iterable[Result | Keeping | Readying], parts: Iterable[ExitCode] = ()) -> ExitCode:
+    """The exit code of a batch: its worst result, or ``SOME`` if some of its domains were done.
+
+    ``parts``: the codes of what it was made of.  One may be unknown whose domains aren't: libvirt's daemon is away.
+    """
     words = {result.value for result in results}
-    if "unknown" in words:
+    if "unknown" in words or ExitCode.UNKNOWN in parts:
         return ExitCode.UNKNOWN
     code = next((code for word, code in CODES if word in words), ExitCode.DONE)
     return ExitCode.SOME if code is not ExitCode.DONE and words & DONE else code

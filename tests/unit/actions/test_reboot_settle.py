@@ -33,9 +33,9 @@ def saving(stage: RebootStage, at: Stage = Stage.SAVING) -> None:
     made = stage.saving()
     made.record.write(Stage.SAVING)
     made._keep()
-    state = made._save()
+    saved = made._save()
     if at is Stage.SAVED:
-        made.record.write(Stage.SAVED, state=state)
+        made.record.write(Stage.SAVED, **saved)
     stage.world.said.clear()
 
 
@@ -342,7 +342,9 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
     monkeypatch.setattr(daemon, "STOPPING", reboot_stage.world.directory / "stopping")
     monkeypatch.setattr(reconnect, "reconnect", connected)
     monkeypatch.setattr(qemu_hook, "ready", noting("hook", lambda connection, **_: connection))
-    monkeypatch.setattr(strip, "strip_in_blackout", noting("stripped", lambda connection, _: (connection, None, [])))
+    monkeypatch.setattr(
+        strip, "strip_in_blackout", noting("stripped", lambda connection, _: strip.Stripped(connection))
+    )
     return done
 
 

@@ -6,20 +6,25 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from tests.unit.support import facts
 from tests.unit.support.saved_guest import a_record
+from virtcpr.actions.daemon import blackout
+from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.reboot import strip
 from virtcpr.actions.records import pending_strips
 from virtcpr.actions.records.pending_strips import Note
 from virtcpr.domain import restart
 from virtcpr.domain.status import read
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import ticks_since_boot
+from virtcpr.model import ExitCode, Keeping
+from virtcpr.plan.outcome import exit_code
 
 DOMAIN = facts.domain()
 
@@ -127,6 +132,22 @@ def test_notes_that_cannot_be_listed_are_a_problem_and_no_error(directory: Path)
     directory.parent.mkdir(exist_ok=True)
     directory.write_text("no directory")
     connection = cast(Connection, object())
-    kept, took, problems = strip.strip_in_blackout(connection, {})
-    assert (kept, took) == (connection, None)
-    assert problems == [f"the live XML still has '-incoming defer': {directory} can't be read: Not a directory"]
+    text = f"the live XML still has '-incoming defer': {directory} can't be read: Not a directory"
+    assert strip.strip_in_blackout(connection, {}) == strip.Stripped(connection, None, (text,), down=False)
+
+
+@pytest.mark.parametrize("kind", [DaemonDown, Unsettled])
+def test_a_daemon_that_does_not_come_back_is_no_success(
+    status: Path, monkeypatch: pytest.MonkeyPatch, kind: type[VirtcprError]
+) -> None:
+    """All guests of the batch run, which alone would be exit code 0."""
+
+    def down(*_: object) -> None:
+        raise kind("it doesn't start", hint="start it by hand")
+
+    pending_strips.note(a_record(status.parent).saved)
+    monkeypatch.setattr(blackout, "during", down)
+    connection = cast(Connection, SimpleNamespace(alive=lambda: True))
+    stripped = strip.strip_in_blackout(connection, {})
+    assert stripped.problems == ("the live XML still has '-incoming defer': it doesn't start: start it by hand",)
+    assert exit_code([Keeping.RESTORED], stripped.codes) is ExitCode.UNKNOWN

@@ -17,6 +17,7 @@ from virtcpr.actions.records import saves
 from virtcpr.actions.restore import RestoreBatch
 from virtcpr.errors import HostError, Unsettled, UsageError
 from virtcpr.host.libvirt import daemon
+from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes import guard
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Progress, Recovered, Request, Settled
 from virtcpr.plan import outcome
@@ -44,7 +45,7 @@ def opened(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setattr(qemu_hook, "ready", lambda connection: connection)
     monkeypatch.setattr(guard, "arm", lambda _: Post())
     monkeypatch.setattr(daemon, "running", Running)
-    monkeypatch.setattr(strip, "strip_in_blackout", lambda connection, *_: (connection, 12.5, []))
+    monkeypatch.setattr(strip, "strip_in_blackout", lambda connection, *_: strip.Stripped(connection, 12.5))
 
     def open_(request: Request = ALL, *, discard: bool = False) -> RestoreBatch:
         return RestoreBatch(request, reboot_stage.connection, discard=discard)
@@ -223,9 +224,9 @@ def test_a_start_that_libvirt_died_in_is_settled_when_the_daemon_has_forgotten_i
         done.append("settle")
         return next(outcomes)
 
-    def stripped(connection: object, *_: object) -> tuple[object, float, list[str]]:
+    def stripped(connection: Connection, *_: object) -> strip.Stripped:
         done.append("strip")
-        return connection, 12.5, []
+        return strip.Stripped(connection, 12.5)
 
     def failing(_: object) -> None:
         raise Unsettled("libvirt died", hint="recover")

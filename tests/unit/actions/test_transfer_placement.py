@@ -194,10 +194,10 @@ def test_the_mounts_are_read_once_for_all_threads(monkeypatch: pytest.MonkeyPatc
     """The kernel takes milliseconds to list them; vCPU threads are hundreds, and guests are paused."""
     read, text = [], Path.read_text
 
-    def counted(path: Path, *arguments: str) -> str:
+    def counted(path: Path, *arguments: str, **options: str) -> str:
         if path == Path("/proc/self/mounts"):
             read.append(path)
-        return text(path, *arguments)
+        return text(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "read_text", counted)
     cgroup._mounts.cache_clear()

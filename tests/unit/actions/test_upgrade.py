@@ -42,17 +42,18 @@ def facts_of(name: str, xml: str = "<domain/>") -> DomainFacts:
     return DomainFacts(name, name * 3, 1, "running", "", xml, Emulator("/usr/bin/qemu"))
 
 
-def both(*transferred: DomainReport, signal: bool = False) -> tuple[Any, Any]:
+def both(*transferred: DomainReport, signal: bool = False, down: bool = False) -> tuple[Any, Any]:
     """The two batches as one; `web` is the domain that is left to mode reboot."""
     move: Any = Move(facts=facts_of("web"), result=None, reason="")
 
     def first(_: object) -> UpgradeReport:
         made.interrupt.requested = signal
-        return UpgradeReport(transferred, exit_code({one.result for one in transferred}), 100.0, ("first",))
+        code = exit_code({one.result for one in transferred}, [ExitCode.UNKNOWN] if down else ())
+        return UpgradeReport(transferred, code, 100.0, ("first",))
 
     def second(_: object) -> UpgradeReport:
         move.result = move.result or Result.UPGRADED
-        return UpgradeReport((ended("web", move.result),), ExitCode.DONE, 50.0, ("second",))
+        return UpgradeReport((ended("web", move.result),), exit_code([move.result]), 50.0, ("second",))
 
     parts: tuple[Any, Any] = (
         SimpleNamespace(run=first, connection="opened anew", halted=None),
@@ -80,6 +81,13 @@ def test_nothing_is_begun_while_a_guest_is_unsettled() -> None:
     made, move = both(ended("db", Result.UNKNOWN), ended("web", Result.BLOCKED, UNSHARED))
     made.run(print)
     assert (move.result, move.reason) == (Result.ROLLED_BACK, "web: the move of db isn't settled")
+
+
+def test_nothing_is_begun_while_the_daemon_is_away() -> None:
+    """And the whole isn't only rolled back."""
+    made, move = both(ended("db", Result.ROLLED_BACK), ended("web", Result.BLOCKED, UNSHARED), down=True)
+    assert made.run(print).exit_code is ExitCode.UNKNOWN
+    assert (move.result, move.reason) == (Result.ROLLED_BACK, "web: libvirt's daemon isn't there")
 
 
 @pytest.mark.parametrize(

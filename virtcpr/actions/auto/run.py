@@ -30,6 +30,7 @@ from virtcpr.model import (
     AutoDomain,
     AutoReport,
     DomainReport,
+    ExitCode,
     Mode,
     Outlook,
     Probation,
@@ -161,6 +162,7 @@ class Automatic:
         self.plan = plan or AutoPlan()
         self.domains = {domain.uuid: domain for domain in self.plan.domains}
         self.notes, self.blackout_ms = [*notes], 0.0
+        self.codes: list[ExitCode] = []  # of the waves
         self.by_hand, self._waits = by_hand, waits
 
     @property
@@ -193,7 +195,7 @@ class Automatic:
                 elif wave.uuids[0] in self._left():
                     self._move(wave, watch, interrupt)
         results = {domain.action.result for domain in self.domains.values()} - {None}
-        code = exit_code({result for result in results if result})
+        code = exit_code({result for result in results if result}, self.codes)
         if self.by_hand and self.waits:  # else nobody would come back for it
             self.notes.append(LATER if Note().leave() else NEVER)
         return AutoReport(tuple(self.domains.values()), code, self.blackout_ms or None, tuple(self.notes))
@@ -243,6 +245,7 @@ class Automatic:
             self._rest(Action.WAITING, error.message)
             return
         self.notes += report.notes
+        self.codes.append(report.exit_code)
         self.blackout_ms += report.blackout_ms or 0
         for domain in report.domains:
             self.domains[domain.uuid] = _became(domain)

@@ -18,7 +18,19 @@ from virtcpr.errors import SETTLE, HostError, Unsettled, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
-from virtcpr.model import Blackouts, Finding, Mode, Outlook, Progress, Request, Result, Severity, UpgradeReport, Watch
+from virtcpr.model import (
+    Blackouts,
+    ExitCode,
+    Finding,
+    Mode,
+    Outlook,
+    Progress,
+    Request,
+    Result,
+    Severity,
+    UpgradeReport,
+    Watch,
+)
 from virtcpr.plan.batch.forecast import with_forecast
 from virtcpr.plan.outcome import exit_code
 from virtcpr.plan.reboot.recovery import Purpose
@@ -55,6 +67,7 @@ class Batch:
         self.interrupt = Interrupt()
         self.blackout_ms: float | None = None
         self.notes: list[str] = []
+        self._codes: list[ExitCode] = []
         self.moves = planned(connection, request)
         self._pauses = history.pauses(Mode.REBOOT)
 
@@ -80,7 +93,10 @@ class Batch:
         """What became of all of them."""
         reports = tuple(move.report() for move in self.moves)
         return UpgradeReport(
-            reports, exit_code({report.result for report in reports}), self.blackout_ms, tuple(self.notes)
+            reports,
+            exit_code({report.result for report in reports}, self._codes),
+            self.blackout_ms,
+            tuple(self.notes),
         )
 
     def _run(self, ready: list[Move], watch: Watch) -> None:
@@ -155,11 +171,12 @@ class Batch:
         """Take out of libvirt's records what made the domains wait, while its daemon is down."""
         moved = [move for move in ready if (move.runs or move.result is Result.UPGRADED) and move.new is not None]
         guests = {move.facts.uuid: move.new for move in moved if move.new is not None}
-        self.connection, took, problems = strip.strip_in_blackout(self.connection, guests, watch)
-        if took:
-            self.blackout_ms = (self.blackout_ms or 0) + took
+        stripped = strip.strip_in_blackout(self.connection, guests, watch)
+        self.connection, self._codes = stripped.connection, [*self._codes, *stripped.codes]
+        if stripped.blackout_ms:
+            self.blackout_ms = (self.blackout_ms or 0) + stripped.blackout_ms
         for move in moved:
-            move.findings = (*move.findings, *(_warning(text) for text in problems))
+            move.findings = (*move.findings, *(_warning(text) for text in stripped.problems))
 
 
 def _settle(move: Move) -> None:

@@ -56,7 +56,7 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     try:
         if not dry_run:
             if strip.stuck_starts(pending_strips.noted()):
-                connection, _, _ = strip.strip_in_blackout(connection, {})
+                connection = strip.strip_in_blackout(connection, {}).connection
             connection = qemu_hook.ready(connection, required=False)
         emulators = Emulators()
         for record in records:
@@ -65,8 +65,9 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
                 source = Side(record.saved.qemu) if record.saved.qemu else None
                 moved.note_settled(outcomes[-1], Mode.REBOOT, source, _target(record, emulators))
         if not dry_run:
-            connection, _, problems = strip.strip_in_blackout(connection, {})
-            for problem in problems:
+            stripped = strip.strip_in_blackout(connection, {})
+            connection = stripped.connection
+            for problem in stripped.problems:
                 log.warning("%s", problem)
     finally:
         connection.close()

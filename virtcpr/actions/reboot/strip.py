@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from virtcpr.actions.daemon import blackout, reconnect
@@ -19,24 +20,41 @@ from virtcpr.actions.records.pending_strips import Note
 from virtcpr.domain import restart
 from virtcpr.domain.restart import WAITING
 from virtcpr.domain.status import StatusFile, read
-from virtcpr.errors import HostError, ParseError, VirtcprError
+from virtcpr.errors import HostError, ParseError, Unsettled, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import read_text, replace_durably
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.proc import Process, with_options
-from virtcpr.model import AWAY, BACK, Progress, Watch
+from virtcpr.model import AWAY, BACK, ExitCode, Progress, Watch
 
+STAYS = "the live XML still has '-incoming defer'"
 REMEDY = "virtcpr recover --all takes it out"
 
 
-def strip_in_blackout(
-    connection: Connection, guests: Mapping[str, Process], watch: Watch = lambda _: None
-) -> tuple[Connection, float | None, list[str]]:
+@dataclass(frozen=True)
+class Stripped:
+    """``connection``: the one after it; ``blackout_ms`` None: there was no blackout; ``problems``: what wasn't done.
+
+    ``down``: libvirt's daemon couldn't be started again, or doesn't have all of the guests.
+    """
+
+    connection: Connection
+    blackout_ms: float | None = None
+    problems: tuple[str, ...] = ()
+    down: bool = False
+
+    @property
+    def codes(self) -> list[ExitCode]:
+        """What it means for the exit code, whatever became of the domains."""
+        return [ExitCode.UNKNOWN] if self.down else []
+
+
+def strip_in_blackout(connection: Connection, guests: Mapping[str, Process], watch: Watch = lambda _: None) -> Stripped:
     """Strip all noted records in a short blackout; the daemon has these guests (UUID → QEMU) afterwards.
 
-    Returns the connection after it, the blackout in ms (None: there was none), and what could not be done.  That isn't
-    raised: the guests run, and libvirt's hooks keep the rest from doing harm until it is stripped.
+    What could not be done isn't raised: the guests run, and libvirt's hooks keep the rest from doing harm until it is
+    stripped.
     """
     problems: list[str] = []
 
@@ -47,14 +65,16 @@ def strip_in_blackout(
     try:
         notes = pending_strips.noted()
         if not notes:
-            return connection, None, []
+            return Stripped(connection)
         if not connection.alive():  # its daemon died while the guests were restored
             connection = reconnect.reconnect(connection.uri)
         connection, took = blackout.during(connection, rewrite, guests, stuck_starts(notes))
         watch(Progress("", BACK))
+    except (blackout.DaemonDown, Unsettled) as error:
+        return Stripped(connection, problems=(f"{STAYS}: {error}: {error.hint}",), down=True)
     except (VirtcprError, OSError) as error:
-        return connection, None, [f"the live XML still has '-incoming defer': {error}"]
-    return connection, took, problems
+        return Stripped(connection, problems=(f"{STAYS}: {error}",))
+    return Stripped(connection, took, tuple(problems))
 
 
 def strip_records(notes: list[Note]) -> list[str]:

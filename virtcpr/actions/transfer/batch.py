@@ -15,7 +15,7 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.host.system.paths import NOT_ROOT, may_act
-from virtcpr.model import Blackout, Blackouts, Mode, Outlook, Request, Result, UpgradeReport, Watch
+from virtcpr.model import Blackout, Blackouts, ExitCode, Mode, Outlook, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.batch.forecast import at_once, blackouts, one_after_the_other, one_by_one, with_forecast
 from virtcpr.plan.outcome import exit_code
 
@@ -103,7 +103,7 @@ class Batch:
         away = [one.ms for one in self._blackouts]
         return UpgradeReport(
             reports,
-            exit_code({report.result for report in reports}),
+            exit_code({report.result for report in reports}, [ExitCode.UNKNOWN] if self._down else ()),
             round(sum(away), 1) if away else None,
             tuple(self.notes),
             Blackouts(len(away), max(away)) if away else None,
