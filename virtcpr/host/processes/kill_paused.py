@@ -16,8 +16,8 @@ from virtcpr.host.system.wait import wait_until
 TRY_SECONDS = 10.0  # `rests` finds out a guest that was resumed at the next try
 # CPU time that each vCPU's thread may take between two checks, in ns: to be stopped takes some µs, to run a guest more.
 STOPPING_NS = 100_000
-# And for each of the threads: Linux wakes one after the other, under a lock for which one that was woken spins on another
-# processor meanwhile (do_signal_stop in kernel/signal.c).  With 256 it spun for up to 460 µs, in nine tries of ten.
+# And for each of the threads: Linux wakes one after the other, under a lock for which one that was woken spins on
+# another processor meanwhile (do_signal_stop in kernel/signal.c): with 256 for up to 460 µs, in nine tries of ten.
 WAKING_NS = 2_000
 STOP_SECONDS = 1.0
 POLL = 0.0002  # s between two checks
