@@ -7,7 +7,7 @@ import os
 from virtcpr.actions.records import journal, pending, quarantine, saves
 from virtcpr.errors import HostError
 from virtcpr.host.libvirt import daemon, hooks
-from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.libvirt.connection import SYSTEM, Connection
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import HookAction, HookReport
 
@@ -65,7 +65,7 @@ def _wait_for_the_daemon() -> None:
     if daemon.process() is None:
         return
     try:
-        with Connection("qemu:///system") as connection:
+        with Connection(SYSTEM) as connection:
             for domain in connection.domains(running=True):
                 domain.reconnected()
     except HostError as error:

@@ -17,7 +17,7 @@ from virtcpr.actions.daemon import qemu_hook, reconnect
 from virtcpr.actions.inspect.emulators import Emulators
 from virtcpr.actions.reboot import restore_guest, settle, strip
 from virtcpr.actions.records import saves
-from virtcpr.errors import HostError
+from virtcpr.errors import HostError, UsageError
 from virtcpr.host.files import ram_files
 from virtcpr.host.libvirt import daemon
 from virtcpr.host.processes import guard
@@ -401,6 +401,47 @@ def test_a_daemon_that_was_left_stopped_is_started(
     whole(reboot_stage)
     settle.settle_all((), dry_run=dry_run)
     assert host[0] == ("started" if recipe == "{}" and not dry_run else "connected")
+
+
+BUSY = HostError("libvirt is busy with mail (backup)", hint="wait for it")
+
+
+def test_without_the_hook_no_guest_is_started_and_every_other_is_settled(
+    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon would have to be restarted to find the hook, and can't be: a paused guest needn't wait for that."""
+
+    def busy(_: object, **__: object) -> None:
+        raise BUSY
+
+    monkeypatch.setattr(qemu_hook, "ready", busy)
+    whole(reboot_stage)
+    (outcome,) = settle.settle_all((), dry_run=False)
+    assert outcome.settled is Settled.BACK
+    reboot_stage.saved(Purpose.UPGRADE)
+    (outcome,) = settle.settle_all((), dry_run=False)
+    assert (outcome.settled, outcome.text) == (Settled.UNKNOWN, f"{BUSY.message}; its state waits: {BUSY.hint}")
+    assert reboot_stage.record.saved.stage is Stage.SAVED
+
+
+def test_the_daemon_of_the_system_is_asked_whatever_the_default_is(
+    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions have no mode reboot; the default may even be another host."""
+    asked: list[str | None] = []
+
+    def refused(uri: str | None, before: object = None) -> None:
+        asked.append(uri)
+        raise UsageError("another host")
+
+    monkeypatch.setattr(reconnect, "reconnect", refused)
+    whole(reboot_stage)
+    record = reboot_stage.record
+    monkeypatch.setattr(saves, "load", lambda *_: record)
+    assert settle.settle_now(UUID) is None
+    with pytest.raises(UsageError):
+        settle.settle_all((), dry_run=True)
+    assert asked == ["qemu:///system"] * 2
 
 
 def test_one_that_cannot_be_understood_is_named(reboot_stage: RebootStage, host: list[str]) -> None:

@@ -22,7 +22,7 @@ from virtcpr.domain.status import read
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import ram_files
 from virtcpr.host.files.atomic import read_text
-from virtcpr.host.libvirt.connection import Connection, Domain
+from virtcpr.host.libvirt.connection import SYSTEM, Connection, Domain
 from virtcpr.host.processes import kill_paused
 from virtcpr.host.processes.proc import Process
 from virtcpr.model import (
@@ -52,15 +52,16 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     ]
     if not records and not pending_strips.noted():
         return tuple(outcomes)
-    connection = reconnect.reconnect(None) if dry_run else _connected()
+    connection = reconnect.reconnect(SYSTEM) if dry_run else _connected()
+    unguarded: HostError | None = None
     try:
         if not dry_run:
             if strip.stuck_starts(pending_strips.noted()):
                 connection = strip.strip_in_blackout(connection, {}).connection
-            connection = qemu_hook.ready(connection, required=False)
+            connection, unguarded = _guarded(connection)
         emulators = Emulators()
         for record in records:
-            outcomes.append(settle(connection, record, emulators, dry_run=dry_run))
+            outcomes.append(settle(connection, record, emulators, dry_run=dry_run, unguarded=unguarded))
             if not dry_run and record.saved.purpose is Purpose.UPGRADE:
                 source = Side(record.saved.qemu) if record.saved.qemu else None
                 moved.note_settled(outcomes[-1], Mode.REBOOT, source, _target(record, emulators))
@@ -72,6 +73,16 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
     finally:
         connection.close()
     return tuple(outcomes)
+
+
+def _guarded(connection: Connection) -> tuple[Connection, HostError | None]:
+    """With libvirt's hook, or why it isn't there: then no guest is started, and the others needn't wait for it."""
+    try:
+        return qemu_hook.ready(connection, required=False), None
+    except blackout.DaemonDown:
+        raise
+    except (HostError, OSError) as error:
+        return connection, HostError(f"{error}; its state waits", hint=getattr(error, "hint", None))
 
 
 def _target(record: Record, emulators: Emulators) -> Side | None:
@@ -89,7 +100,7 @@ def settle_now(uuid: str) -> Recovered | None:
     """
     try:
         record, connection = saves.load(uuid), _connected()
-    except HostError as error:
+    except VirtcprError as error:
         log.info("%s isn't settled: %s", uuid, error.message)
         return None
     try:
@@ -103,7 +114,7 @@ def _connected() -> Connection:
 
     Raises HostError if it doesn't answer.
     """
-    return reconnect.reconnect(None, blackout.start_if_stopped)
+    return reconnect.reconnect(SYSTEM, blackout.start_if_stopped)
 
 
 def _unreadable(uuid: str, error: HostError) -> Recovered:
@@ -139,8 +150,15 @@ def _new(domain: Domain, status: str) -> Found:
     return Found.NEW_LOADED if qmp.text(answer.get("status")) == "completed" else Found.NEW_WAITING
 
 
-def settle(connection: Connection, record: Record, emulators: Emulators, *, dry_run: bool) -> Recovered:
-    """Never raises: the result says what isn't known."""
+def settle(
+    connection: Connection,
+    record: Record,
+    emulators: Emulators,
+    *,
+    dry_run: bool,
+    unguarded: HostError | None = None,
+) -> Recovered:
+    """Never raises: the result says what isn't known.  ``unguarded``: why no guest may be started from its file."""
     saved = record.saved
     seen = found(connection, record)
     decided = remedy(saved.stage, saved.purpose, seen)
@@ -150,6 +168,8 @@ def settle(connection: Connection, record: Record, emulators: Emulators, *, dry_
         else:
             # The run that was starting it is gone: from now on libvirt's hook refuses a fresh start.
             ram_files.started(saved.uuid)
+            if unguarded is not None and decided is Remedy.RESTORE:
+                raise unguarded
             settled, text = _act(connection, record, emulators, decided)
     except VirtcprError as error:
         settled, text = Settled.UNKNOWN, f"{error.message}: {error.hint}" if error.hint else error.message

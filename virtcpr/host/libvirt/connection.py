@@ -17,6 +17,7 @@ from virtcpr.host.system.paths import refuse_others
 
 log = logging.getLogger(__name__)
 
+SYSTEM = "qemu:///system"  # whatever the default is: LIBVIRT_DEFAULT_URI or libvirt.conf may name another
 # virDomainState, as virsh prints it (tools/virsh-util.c).
 STATES = ("no state", "running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended")
 # virDomainPausedReason.
