@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from virtcpr.actions.daemon import blackout, qemu_hook
 from virtcpr.actions.inspect.emulators import Emulators
@@ -165,7 +166,9 @@ class RestoreBatch:
             watch(Progress(name, phase))
 
         if self.interrupt.requested:
-            error = HostError(f"{name}: interrupted before its turn; its state waits", hint=f"virtcpr restore {name}")
+            error = HostError(
+                f"{name}: interrupted before its turn; its state waits", hint=f"virtcpr restore {quote(name)}"
+            )
             guest.report = replace(failed(guest.report, error), result=Keeping.WAITING)
             return
         emulator = self._emulator(guest.record)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.lab.support.findings_seen import NOT_IN_LAB, SEEN
-from tests.paths import lab_module
+from tests.paths import ROOT, lab_module
 from tests.unit.support.findings import GROUPS
 from tests.unit.support.generated import DOCS, check, table
 from virtcpr.model import Mode
@@ -26,6 +28,15 @@ def row(rule: Rule) -> tuple[str, ...]:
     )
     remedy = remedy.replace("{{", "{").replace("}}", "}")  # as str.format_map would: it is to be copied
     return code, rule.severity.value, modes, rule.message, remedy, rule.source, seen
+
+
+def test_commands_in_messages_quote_the_domain() -> None:
+    """A name may have spaces in it; those of findings are quoted by ``Rule.finding``."""
+    bare = re.compile(r"(?:virsh|virtcpr) [a-z-]+(?: --?[a-z-]+)* \{(?!quote\()[^{}]*name[^{}]*\}")
+    texts = {path: path.read_text() for path in sorted((ROOT / "virtcpr/actions").rglob("*.py"))}
+    found = {path.name: bare.findall(text) for path, text in texts.items()}
+    constants = {"saves.py": 1, "validate.py": 1}  # they are filled in with a quoted one
+    assert {name: len(bare) for name, bare in found.items() if bare} == constants
 
 
 def test_the_page_on_findings_has_every_rule() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from shlex import quote
 
 from virtcpr.actions.auto import notify
 from virtcpr.actions.auto.candidates import candidate, this_moment
@@ -267,8 +268,8 @@ class Automatic:
         with open_preparation(Request(wave.uuids, uri=self.uri), None, undo=False) as prepared:
             done = prepared.run()
         if left := [domain.name for domain in done.domains if domain.result in (Readying.BLOCKED, Readying.FAILED)]:
-            names = ", ".join(left)
-            self.notes.append(f"not prepared for their next start: {names} ('virtcpr prepare {names}' says why)")
+            again = f"virtcpr prepare {' '.join(map(quote, left))}"
+            self.notes.append(f"not prepared for their next start: {', '.join(left)} ('{again}' says why)")
 
 
 def _failed(result: Result, *, canary: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 
 from virtcpr.domain import qmp
 from virtcpr.errors import HostError, QmpError
@@ -57,7 +58,7 @@ async def refuse_migrating(old: Qmp, name: str) -> None:
 
 def busy(name: str) -> HostError:
     """Somebody else's migration needs what would be set now."""
-    hint = f"try again when it is over; virsh domjobinfo {name} shows it, if it is libvirt's"
+    hint = f"try again when it is over; virsh domjobinfo {quote(name)} shows it, if it is libvirt's"
     return HostError(f"{name}: QEMU is busy with another migration", hint=hint)
 
 

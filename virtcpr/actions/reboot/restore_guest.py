@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 from virtcpr.actions.monitor import reboot
@@ -129,7 +130,7 @@ class Restoring:
         loaded = stream.end()
         changed = HostError(
             f"{self.name}: its state was changed since it was saved: the checksum differs",
-            hint=saves.DISCARD.format(name=self.name),
+            hint=saves.DISCARD.format(name=quote(self.name)),
         )
         try:
             self._over()
@@ -151,7 +152,7 @@ class Restoring:
             raise HostError(
                 f"{self.name}: QEMU {self.emulator.version} can't load its state: {words}",
                 hint=f"install a QEMU that can, such as the one that wrote it ({self.record.saved.qemu}); then "
-                f"'virtcpr restore {self.name}'",
+                f"'virtcpr restore {quote(self.name)}'",
             )
         state = qmp.text(qmp.obj(self.domain.monitor("query-status")).get("status"))
         if state not in ("paused", "prelaunch"):
@@ -171,7 +172,7 @@ class Restoring:
 
     def _give_up(self, cause: Exception) -> None:
         """Always raises; nothing of the domain runs, and the file waits."""
-        hint = getattr(cause, "hint", None) or f"virtcpr restore {self.name}"
+        hint = getattr(cause, "hint", None) or f"virtcpr restore {quote(self.name)}"
         saved = self.record.saved
         try:
             end_new(self.connection, saved)

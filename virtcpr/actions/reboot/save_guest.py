@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from shlex import quote
 from typing import Any, TypeVar
 
 from virtcpr.actions.monitor import reboot
@@ -230,7 +231,7 @@ class Saving:
         except (VirtcprError, OSError) as error:
             raise Unsettled(
                 f"{self.name}: {cause}; the guest could not be resumed: {error}",
-                hint=f"'virsh resume {self.name}' may do it; then {SETTLE}",
+                hint=f"'virsh resume {quote(self.name)}' may do it; then {SETTLE}",
             ) from cause
         hint = getattr(cause, "hint", None) or "try again"
         raise RolledBack(f"{cause}; the guest {now} in old QEMU (process {self.old.pid})", hint=hint) from cause
@@ -238,5 +239,5 @@ class Saving:
     def _ended(self) -> Ended:
         return Ended(
             f"{self.name} was shut down, or its QEMU (process {self.old.pid}) ended, before it was saved",
-            hint=f"virsh domstate --reason {self.name} says what happened",
+            hint=f"virsh domstate --reason {quote(self.name)} says what happened",
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from virtcpr.actions.daemon import blackout, qemu_hook, reconnect
 from virtcpr.actions.inspect.emulators import Emulators
@@ -191,7 +192,7 @@ def _act(connection: Connection, record: Record, emulators: Emulators, decided: 
             restore_guest.end_new(connection, saved)
             if saved.stage is Stage.STARTING:
                 record.write(Stage.SAVED)
-            return Settled.WAITING, f"its state waits: 'virtcpr restore {saved.name}' lets it go on"
+            return Settled.WAITING, f"its state waits: 'virtcpr restore {quote(saved.name)}' lets it go on"
         case Remedy.RESTORE:
             named = saved.emulator or saved.live.emulator
             restoring = Restoring(connection, record, emulators.get(named), lambda _: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from shlex import quote
 
 from virtcpr.actions.reboot import disks
 from virtcpr.actions.records import saves
@@ -35,7 +36,7 @@ def look(record: Record, emulator: Emulator, *, read: bool = True, trusted: bool
     saved = record.saved
     problems = list(_problems(record, emulator, read=read))
     doubts = () if trusted else disks.untold(saved.xml, saved.images or {}, saved.devices)
-    hint = (saves.DISCARD if problems else UNCHANGED).format(name=saved.name)
+    hint = (saves.DISCARD if problems else UNCHANGED).format(name=quote(saved.name))
     if doubts:
         problems.append(f"nobody can tell whether {', '.join(doubts)} was written to since it was saved")
     if problems:

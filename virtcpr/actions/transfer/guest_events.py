@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from virtcpr.actions.monitor import query
 from virtcpr.errors import Ended, HostError
 from virtcpr.host.qemu.qmp import Qmp
@@ -29,7 +31,7 @@ def gone(plan: Plan) -> Ended:
     """The error for a guest that was shut down or ended, or whose QEMU died, before anything was done to it."""
     return Ended(
         f"{plan.name} was shut down, or its QEMU (process {plan.pid}) ended, before it could be moved",
-        hint=f"virsh domstate --reason {plan.name} says what happened",
+        hint=f"virsh domstate --reason {quote(plan.name)} says what happened",
     )
 
 
@@ -37,7 +39,7 @@ def shut_down(plan: Plan) -> Ended:
     """The error for a guest that has powered itself off: QEMU waits, libvirt's daemon ends it (``-no-shutdown``)."""
     return Ended(
         f"{plan.name}: the guest shut itself down before it could be moved; libvirt ends its QEMU (process {plan.pid})",
-        hint=f"virsh domstate --reason {plan.name}",
+        hint=f"virsh domstate --reason {quote(plan.name)}",
     )
 
 
@@ -45,7 +47,7 @@ def ended_in_new(name: str, pid: int) -> Ended:
     """The error for a guest that was moved and then ended: by itself, or because libvirt's daemon gave it up."""
     return Ended(
         f"{name} was moved, and then the guest shut itself down, or new QEMU (process {pid}) ended otherwise",
-        hint=f"virsh domstate --reason {name} says what happened; the log is {PATHS.qemu_log}/{name}.log",
+        hint=f"virsh domstate --reason {quote(name)} says what happened; the log is {PATHS.qemu_log}/{name}.log",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from virtcpr.actions.inspect.probe import Probe
 from virtcpr.actions.inspect.selection import chosen
@@ -70,7 +71,9 @@ class Move(Outcome):
     def stays_unsettled(self, outcome: Recovered) -> None:
         """Recovery couldn't settle it, either: its text on the guest and on libvirt's record becomes a finding."""
         self.moved = False
-        self.end(Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {self.facts.name}"))
+        self.end(
+            Result.UNKNOWN, Finding("held", Severity.BLOCKER, outcome.text, f"virtcpr recover {quote(self.facts.name)}")
+        )
 
     def journal(self, daemon: Mapping[str, object]) -> Journal:
         """The journal of the plan; nothing is written yet.  ``daemon`` is how libvirt's daemon is started again."""

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from virtcpr.actions.monitor import query
 from virtcpr.actions.records import quarantine
@@ -213,7 +214,7 @@ class Settlement:
                 self._done()
                 return Settled.NOTHING, (
                     "the guest was handed to libvirt in new QEMU, and has ended since: it was shut down, or libvirt "
-                    f"gave it up (virsh domstate --reason {self.journal.entry.name})"
+                    f"gave it up (virsh domstate --reason {quote(self.journal.entry.name)})"
                 )
             case Verdict.LOST:
                 return await self._lost()

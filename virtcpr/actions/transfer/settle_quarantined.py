@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from virtcpr.actions.records import journal, quarantine
 from virtcpr.actions.transfer import reconnect_check
@@ -23,7 +24,7 @@ def hold(outcome: Recovered, record: Path) -> Recovered:
         result = quarantine.hold(outcome.uuid, record)
     except HostError as error:
         result = error.message
-    again = f"'virtcpr recover {record.stem}' looks again"
+    again = f"'virtcpr recover {quote(record.stem)}' looks again"
     return replace(outcome, name=record.stem, text=f"{outcome.text}; {result}; {again}")
 
 
