@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,15 @@ def test_a_migration_that_is_failing_is_not_cancelled(stage: Stage, monkeypatch:
     with pytest.raises(HostError, match="doesn't end its migration"):
         given_back(stage)
     assert "old migrate_cancel" not in stage.world.said
+
+
+@pytest.mark.parametrize(("status", "said"), [("paused", "is suspended as before"), ("running", "runs on")])
+def test_one_that_its_user_had_suspended_and_maybe_resumed(stage: Stage, status: str, said: str) -> None:
+    old = stage.world.old
+    old.migration, old.mode, old.status = "failed", "cpr-transfer", status
+    guest = replace(stage.plan.guest, runs=False)
+    assert asyncio.run(ownership.resume_old(guest, FakeMonitor(old, "office (old QEMU)"))) == said
+    assert old.status == status
 
 
 @pytest.mark.parametrize(("migration", "cleaning"), [("active", 0), ("failed", 1 << 30)])

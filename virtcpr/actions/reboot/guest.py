@@ -50,7 +50,7 @@ def go_back(domain: Domain, record: Record) -> str:
         state = _rest(domain)
     done = not armed or restore_settings(domain, return_path=saved.return_path)
     forget_saved(record)
-    does = "is suspended as before" if not saved.runs else "runs on" if state == "running" else f"is stopped ({state})"
+    does = "runs on" if state == "running" else f"is stopped ({state})" if saved.runs else "is suspended as before"
     return does if done else f"{does} ({NOT_DONE})"
 
 

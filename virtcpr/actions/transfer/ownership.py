@@ -41,9 +41,9 @@ async def resume_old(guest: Guest, old: Qmp, *, reset: bool = False, moved: bool
     state = await _rest(old)
     if guest.runs and state in ours:
         raise HostError(f"{old.name} is {state} and doesn't resume")
-    if not guest.runs:
-        return "is suspended as before"
-    return "runs on" if state == "running" else f"is stopped ({state})"
+    if state == "running":  # its user may have resumed it
+        return "runs on"
+    return f"is stopped ({state})" if guest.runs else "is suspended as before"
 
 
 async def put_settings_back(guest: Guest, old: Qmp) -> str:
