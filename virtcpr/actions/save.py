@@ -60,14 +60,15 @@ class Guest:
 
 @contextmanager
 def open_save(request: Request) -> Iterator[SaveBatch]:
-    """Take the host's lock, look at every domain of the request.  Nothing is touched.
+    """Take the host's lock, look at every domain of the request.  Nothing is touched.  When the host goes down, another
+    virtcpr is waited for, which is being stopped: nobody would save the guests later.
 
     Raises UsageError if the request is invalid, HostError if the host isn't ready, Unsettled if an earlier action was
     interrupted.
     """
     if os.geteuid() != 0:
         raise HostError("only root can save guests", hint="run it with sudo")
-    with Lock():
+    with Lock(wait=daemon.host_goes_down()):
         refuse_unsettled()
         batch = SaveBatch(request, Connection(request.uri))
         try:

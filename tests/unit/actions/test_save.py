@@ -19,6 +19,7 @@ from virtcpr.errors import HostError
 from virtcpr.host.files import filesystems
 from virtcpr.host.libvirt import daemon, hooks
 from virtcpr.host.libvirt.connection import Connection
+from virtcpr.host.system.lock import Lock
 from virtcpr.model import ExitCode, Keeping, KeptDomain, Mode, Rehearsal, Request, Severity, Trial
 from virtcpr.plan.reboot.recovery import Stage
 
@@ -271,3 +272,22 @@ def test_where_libvirt_may_not_run_the_hook_nothing_is_saved(
     text = report.notes[0] if goes_down else report.domains[0].findings[-1].message
     assert text.startswith("libvirt's daemon may not run it; ")
     assert text.endswith("restore it" if goes_down else "nothing was touched")
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_another_virtcpr_is_waited_for_when_the_host_goes_down(monkeypatch: pytest.MonkeyPatch, *, down: bool) -> None:
+    """It is being stopped, and nobody would save the guests later."""
+    waited = []
+
+    class Busy(Lock):
+        def __init__(self, *, wait: bool = False) -> None:
+            waited.append(wait)
+
+        def __enter__(self) -> Lock:
+            raise HostError("another virtcpr is at work")
+
+    monkeypatch.setattr(save, "Lock", Busy)
+    monkeypatch.setattr(daemon, "host_goes_down", lambda: down)
+    with pytest.raises(HostError, match="another virtcpr"), save.open_save(ALL):
+        pass
+    assert waited == [down]

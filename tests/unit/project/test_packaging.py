@@ -117,3 +117,10 @@ def test_scripts_parse(path: Path) -> None:
 def test_systemd_has_the_patience_that_guests_take(unit: str) -> None:
     """Whoever loads the RAM of many guests from a disk must not be killed in the middle."""
     assert "\nTimeoutStartSec=infinity\n" in (ROOT / "systemd" / unit).read_text()
+
+
+@pytest.mark.parametrize("unit", ["auto", "daily"])
+def test_what_moves_guests_is_stopped_before_they_are_saved(unit: str) -> None:
+    """A unit that starts after another is stopped before it (systemd.unit(5)); it holds the lock that a save needs."""
+    lines = (ROOT / f"systemd/virtcpr-{unit}.service").read_text().splitlines()
+    assert any(line.startswith("After=") and "virtcpr-save.service" in line.split() for line in lines)
