@@ -233,7 +233,13 @@ def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("args", "code"),
-    [(("upgrade", "web", "-y"), 0), (("save", "--all", "-y"), 3), (("restore", "--all"), 3), (("recover", "--all"), 6)],
+    [
+        (("upgrade", "web", "-y"), 0),
+        (("prepare", "web", "--live", "--yes"), 0),
+        (("save", "--all", "-y"), 3),
+        (("restore", "--all"), 3),
+        (("recover", "--all"), 6),
+    ],
 )
 def test_what_changes_the_answer_refreshes_prometheus(cli: Cli, args: tuple[str, ...], code: int) -> None:
     backend = FakeBackend()

@@ -57,7 +57,12 @@ def server() -> Iterator[Server]:
 def test_a_ping_has_the_exit_code(server: Server) -> None:
     web.ping(server.url, 0)
     web.ping(f"{server.url}/", 4)
-    assert [(method, path) for method, path, _, _ in server.asked] == [("GET", f"/{SECRET}/0"), ("GET", f"/{SECRET}/4")]
+    web.ping(f"{server.url}?create=1", 6)
+    assert [(method, path) for method, path, _, _ in server.asked] == [
+        ("GET", f"/{SECRET}/0"),
+        ("GET", f"/{SECRET}/4"),
+        ("GET", f"/{SECRET}/6?create=1"),
+    ]
 
 
 def test_a_document(server: Server) -> None:

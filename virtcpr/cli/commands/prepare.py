@@ -78,7 +78,9 @@ def prepare(
     if not live:
         return report
     moving = replace(request, mode=Mode.REBOOT if mode is PrepareMode.REBOOT else Mode.LIVE)
-    return _make_ready(session, moving, report, yes=yes)
+    report = _make_ready(session, moving, report, yes=yes)
+    session.backend.refresh(session.uri, report.exit_code)
+    return report
 
 
 def _make_ready(session: Session, request: Request, report: PrepareReport, *, yes: bool) -> PrepareReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from virtcpr.errors import HostError
@@ -20,7 +21,8 @@ class _Stay(HTTPRedirectHandler):
 
 def ping(url: str, exit_code: int) -> None:
     """Tell a monitor that a run has ended, as healthchecks takes it: its URL with the exit code.  Raises HostError."""
-    _ask("results.ping", Request(f"{url.rstrip('/')}/{exit_code}"))
+    parts = urlsplit(url)
+    _ask("results.ping", Request(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{exit_code}"))))
 
 
 def post(url: str, document: str) -> None:
