@@ -235,7 +235,7 @@ def test_verbosity(cli: Cli, options: tuple[str, ...], shown: str) -> None:
     ("args", "code"),
     [
         (("upgrade", "web", "-y"), 0),
-        (("prepare", "web", "--live", "--yes"), 0),
+        (("prepare", "web", "--live", "--yes"), 3),
         (("save", "--all", "-y"), 3),
         (("restore", "--all"), 3),
         (("recover", "--all"), 6),
