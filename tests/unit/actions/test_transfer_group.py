@@ -9,20 +9,22 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from virtcpr.actions.daemon import blackout, reconnect
 from virtcpr.actions.daemon.blackout import DaemonDown
 from virtcpr.actions.transfer import group as group_module
-from virtcpr.actions.transfer import libvirt_record
+from virtcpr.actions.transfer import libvirt_record, new_qemu
 from virtcpr.actions.transfer.group import Group
 from virtcpr.actions.transfer.resources import helpers
-from virtcpr.errors import HostError, RolledBack
+from virtcpr.errors import SETTLE, HostError, RolledBack, Unsettled, VirtcprError
 from virtcpr.host.processes.proc import Process
-from virtcpr.model import Result
+from virtcpr.model import Mode, Result
 
 
 @pytest.fixture
@@ -328,3 +330,46 @@ def test_a_guest_whose_tpm_cannot_be_given_back_says_so(monkeypatch: pytest.Monk
     group()._abandon(move, record, HostError("new QEMU ended at once"))
 
     assert said == ["new QEMU ended at once; its TPM may not work: x"]
+
+
+def test_a_new_qemu_that_fails_and_cannot_be_ended_stays_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have what the guest has: old QEMU alone isn't all that there is, and the journal says so."""
+    monkeypatch.setattr(new_qemu, "launch", lambda _: SimpleNamespace(pid=7, kill=lambda _: False))
+    monkeypatch.setattr(new_qemu, "_await_listening", Mock(side_effect=HostError("it didn't open the CPR channel")))
+    monkeypatch.setattr(libvirt_record, "reserve", lambda _: None)
+    monkeypatch.setattr(helpers, "start", lambda _: None)
+    failed: list[VirtcprError] = []
+    record: Any = SimpleNamespace(write=lambda *_, **__: None, close=lambda: pytest.fail("closed"))
+    plan = SimpleNamespace(
+        name="web", pid=1, started="1", guest=SimpleNamespace(listeners=()), helpers=(), mode=Mode.TRANSFER,
+        parked=False, cpr_socket="/nowhere/cpr", main_socket="/nowhere/main", argv=("qemu",),
+        carried=(), bound=(), opened=(), taps=(), displays=(), ports=(),
+    )  # fmt: skip
+    move: Any = SimpleNamespace(plan=plan, new=None, journal=lambda _: record, fail=failed.append)
+
+    group()._spawn(move, lambda _: None)
+
+    (error,) = failed
+    assert isinstance(error, Unsettled)
+    assert error.message == "it didn't open the CPR channel; web: new QEMU (process 7) can't be killed"
+    assert error.hint == SETTLE
+
+
+def test_a_new_qemu_that_ends_at_once_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before anybody could look at its process."""
+    log = tmp_path / "web.log"
+    log.write_text("")
+
+    def launched(_: object) -> None:
+        log.write_text("qemu-system-x86_64: no such machine\n")
+        raise HostError("process 7 is gone")
+
+    monkeypatch.setattr(new_qemu, "launch", launched)
+    monkeypatch.setattr(new_qemu, "LOG_DIR", tmp_path)
+    plan: Any = SimpleNamespace(
+        name="web", pid=1, started="1", mode=Mode.TRANSFER, parked=False, argv=("qemu",),
+        cpr_socket="/nowhere/cpr", main_socket="/nowhere/main",
+        carried=(), bound=(), opened=(), taps=(), displays=(), ports=(),
+    )  # fmt: skip
+    with pytest.raises(HostError, match=r"^process 7 is gone: no such machine$"):
+        new_qemu.spawn(plan)

@@ -24,6 +24,7 @@ class Old:
 
     given: dict[str, int] = field(default_factory=dict)
     refuses: bool = False
+    most: int = 1 << 20  # it refuses more
 
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
@@ -33,6 +34,8 @@ class Old:
             raise QmpError("refused")
         if command == "getfd":
             assert fd is not None
+            if len(self.given) == self.most:
+                raise QmpError("refused")
             self.given[name] = os.fstat(fd).st_size
         else:
             del self.given[name]
@@ -68,6 +71,14 @@ def test_every_free_number_and_some_above(process: Process) -> None:
 
 def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:
     asyncio.run(stale_fds.let_go(cast(Monitor, Old(refuses=True)), ("virtcpr-free0",)))
+
+
+def test_what_it_got_before_it_refused_is_taken_back(process: Process) -> None:
+    """They would keep the numbers for as long as it lives."""
+    old = Old(most=3)
+    with pytest.raises(QmpError, match="refused"):
+        asyncio.run(stale_fds.fill(cast(Monitor, old), process))
+    assert old.given == {}
 
 
 def test_a_process_that_is_gone() -> None:

@@ -137,6 +137,9 @@ class Group:
     def _abandon(self, move: Move, record: journal.Journal, cause: Exception) -> None:
         """Give up a move before the hand-over: end new QEMU.  The guest hasn't noticed anything."""
         assert move.plan is not None
+        if isinstance(cause, Unsettled):  # new can't be ended: it may have what the guest's helpers had
+            move.fail(cause)
+            return
         try:
             problems = helpers.give_back(move.plan.helpers)
             if move.new is not None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from virtcpr.domain.secrets import masked_words
 from virtcpr.domain.sockets import beside
-from virtcpr.errors import HostError, QmpError
+from virtcpr.errors import SETTLE, HostError, QmpError, Unsettled
 from virtcpr.host.files import atomic
 from virtcpr.host.processes import proc
 from virtcpr.host.processes.proc import Process
@@ -28,6 +28,7 @@ from virtcpr.plan.transfer.swap import Plan
 
 READY_SECONDS = 30.0
 END_SECONDS = 30.0
+LAST_WORDS = 0.05  # s: virtlogd writes QEMU's last output after QEMU is gone
 MAX_WORDS = 6  # lines of QEMU's output that a message quotes
 MAX_LOG = 1 << 16  # bytes of the log that are read: QEMU may write any amount
 LOG_DIR = PATHS.qemu_log
@@ -70,20 +71,8 @@ class NewQemu:
             os.write(self.go, b"!")
 
     def words(self) -> str:
-        """QEMU's last errors in the domain's log since new was started, or nothing; old's are among them.
-
-        Warnings, such as those about what a later release won't have any more, are no reason for anything.
-        """
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(self.log_start, os.fstat(file.fileno()).st_size - MAX_LOG))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        messages = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
-        said = (line.partition(": ")[2] for line in messages if line.startswith("qemu"))
-        errors = [text for text in said if "warning: " not in text]
-        return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
+        """QEMU's last errors in the domain's log since new was started, or nothing; old's are among them."""
+        return _words(self.log, self.log_start)
 
     def release(self) -> None:
         """Close the descriptors held for it here."""
@@ -102,7 +91,8 @@ def spawn(plan: Plan) -> NewQemu:
     """Start new QEMU and wait until it listens on the CPR channel; in mode live, and parked, until it waits for
     ``begin``.
 
-    Raises HostError, with QEMU's own words, if it doesn't; new is dead then, and nothing is left of it.
+    Raises HostError, with QEMU's own words, if it doesn't; new is dead then, and nothing is left of it.  Raises
+    Unsettled if it can't be ended.
     """
     old = Process(plan.pid, plan.started)
     atomic.remove(plan.cpr_socket, plan.main_socket)
@@ -134,7 +124,7 @@ def spawn(plan: Plan) -> NewQemu:
             return waits, go
 
         waits, go = gate() if plan.mode is Mode.LIVE or plan.parked else (None, None)
-        process = launch(Launch(plan.argv, plan.pid, plan.started, fds, go=waits))
+        process = _launch(Launch(plan.argv, plan.pid, plan.started, fds, go=waits), log, start)
         spare = None
         if plan.parked:
             kept.callback(process.kill, END_SECONDS)
@@ -145,10 +135,44 @@ def spawn(plan: Plan) -> NewQemu:
     try:
         if go is None:
             _await_listening(new, plan)
-    except BaseException:
-        end(new, plan)
+    except BaseException as error:
+        _end_failed(new, plan, error)
         raise
     return new
+
+
+def _launch(order: Launch, log: Path, start: int) -> Process:
+    """Raises HostError, with QEMU's own words if it ended before anybody could look at it."""
+    try:
+        return launch(order)
+    except HostError as error:
+        time.sleep(LAST_WORDS)
+        words = _words(log, start)
+        raise HostError(f"{error.message}: {words}" if words else error.message, hint=error.hint) from error
+
+
+def _end_failed(new: NewQemu, plan: Plan, why: BaseException) -> None:
+    try:
+        end(new, plan)
+    except HostError as error:
+        raise Unsettled(f"{why}; {error.message}", hint=SETTLE) from why
+
+
+def _words(log: Path, start: int) -> str:
+    """The last errors in a domain's log from there on, or nothing.
+
+    Warnings, such as those about what a later release won't have any more, are no reason for anything.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, os.fstat(file.fileno()).st_size - MAX_LOG))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    messages = (re.sub(r"^\S+Z ", "", line) for line in lines if ": " in line)
+    said = (line.partition(": ")[2] for line in messages if line.startswith("qemu"))
+    errors = [text for text in said if "warning: " not in text]
+    return masked_words("; ".join(dict.fromkeys(errors[-MAX_WORDS:])))
 
 
 def _launch_spare(plan: Plan, old: Process, fds: Mapping[int, int], waits: int) -> Process:
@@ -213,7 +237,7 @@ def _listens(new: NewQemu, plan: Plan) -> bool:
         if plan.cpr_socket in unix:
             return True
     if not new.process.alive():
-        time.sleep(0.05)  # virtlogd writes QEMU's last output after QEMU is gone
+        time.sleep(LAST_WORDS)
         raise HostError(f"{plan.name}: new QEMU ended at once: {new.words() or 'no error in its log'}")
     return False
 

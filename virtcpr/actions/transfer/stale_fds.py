@@ -27,7 +27,7 @@ MOST = 1024  # a QEMU that its guest has taken over may have opened any number, 
 async def fill(old: Qmp, process: Process) -> tuple[str, ...]:
     """Give old an empty memfd for every free number.  Returns their names, for ``let_go``.
 
-    Raises HostError if old refuses.
+    Raises HostError if old refuses; it has none of them then.
     """
     try:
         numbers = process.fd_targets().keys()
@@ -35,10 +35,13 @@ async def fill(old: Qmp, process: Process) -> tuple[str, ...]:
         raise HostError(f"process {process.pid} can't be examined: {error.strerror}") from error
     free = min(max(numbers, default=0) + 1 - len(numbers) + MARGIN, MOST)
     names = tuple(f"virtcpr-free{number}" for number in range(free))
-    for name in names:
+    for given, name in enumerate(names):
         fd = os.memfd_create(name)
         try:
             await old.execute("getfd", {"fdname": name}, fd=fd)
+        except BaseException:
+            await let_go(old, names[:given])
+            raise
         finally:
             os.close(fd)
     return names
