@@ -18,7 +18,7 @@ from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.qemu import unpacked
 from virtcpr.host.system import apt
 from virtcpr.model import AVAILABLE, Candidates, CertifiedDomain, CertifyReport, Mode, Rehearsal, Request, Trial
-from virtcpr.plan.certify import exit_code, judge, judge_defined, mode_for, mode_for_defined
+from virtcpr.plan.certify import ELSEWHERE, exit_code, judge, judge_defined, mode_for, mode_for_defined
 from virtcpr.plan.decision import Decision, decide
 
 Find = Callable[[Emulator], Emulator]  # the candidate for a domain with this emulator
@@ -81,7 +81,7 @@ def _unpacked(packages: list[Path], paths: set[str]) -> Iterator[Source]:
 
         def find(installed: Emulator) -> Emulator:
             if not files.has(installed.path):
-                return Emulator(installed.path, problem="isn't in the packages")
+                return Emulator(installed.path, problem=ELSEWHERE)
             # Where it will be installed libvirt's daemon may run it as what is there now.
             candidate = _working(emulators.get(files.emulator(installed.path)))
             return replace(candidate, forbidden_by=installed.forbidden_by)

@@ -8,6 +8,7 @@ from virtcpr.domain.facts import DomainFacts
 from virtcpr.model import AVAILABLE, Certified, CertifiedDomain, ExitCode, Mode, Rehearsal, Trial
 from virtcpr.plan.decision import Decision
 
+ELSEWHERE = "isn't in the packages"  # the problem of a candidate for a domain to which their installation does nothing
 RESULTS = {Trial.GO: Certified.GO, Trial.NO_GO: Certified.NO_GO, Trial.UNSURE: Certified.UNSURE}
 
 
@@ -42,8 +43,8 @@ def judge(
 ) -> CertifiedDomain:
     """The line of one domain; the rehearsals count only if there is a ``mode``."""
     facts = decision.facts
-    untried = Certified.CURRENT if decision.current else Certified.BLOCKED
-    result = RESULTS[there.trial] if mode else untried
+    untried = Certified.UNSURE if facts.emulator.problem == ELSEWHERE else Certified.BLOCKED
+    result = RESULTS[there.trial] if mode else Certified.CURRENT if decision.current else untried
     return CertifiedDomain(
         name=facts.name,
         uuid=facts.uuid,

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.support import facts
+from virtcpr.domain.facts import Emulator
 from virtcpr.model import Certified, ExitCode, Mode, Rehearsal, Trial
-from virtcpr.plan.certify import exit_code, judge, mode_for
+from virtcpr.plan.certify import ELSEWHERE, exit_code, judge, mode_for
 from virtcpr.plan.decision import decide
 
 GO, NO_GO, UNSURE = (Rehearsal(trial) for trial in (Trial.GO, Trial.NO_GO, Trial.UNSURE))
@@ -39,6 +40,15 @@ def test_what_stands_in_the_way_is_no_word_of_the_candidates() -> None:
     assert (line.result, line.there, line.back) == (Certified.BLOCKED, None, None)
     assert line.findings
     assert all(Mode.TRANSFER in finding.modes for finding in line.findings)
+
+
+def test_a_domain_whose_emulator_the_packages_do_not_have_keeps_nobody_from_installing_them() -> None:
+    """It runs in one that was built by hand, say: nothing changes for it."""
+    domain = facts.domain()
+    elsewhere = decide(replace(domain, emulator=Emulator("/opt/qemu", problem=ELSEWHERE)))
+    line = judge(elsewhere, None, None, None, UNSURE, None)
+    assert (line.result, exit_code([line])) == (Certified.UNSURE, ExitCode.SOME)
+    assert "/opt/qemu isn't in the packages" in line.findings[0].message
 
 
 def test_both_ways() -> None:
