@@ -27,6 +27,9 @@ from virtcpr.host.system.wait import wait_until
 
 log = logging.getLogger(__name__)
 
+# libguestfs starts it with VIR_DOMAIN_START_AUTODESTROY (lib/launch-libvirt.c): it ends with the connection of who
+# started it.  Of other domains nothing shows that.
+APPLIANCE = "guestfs-"
 JOB_SECONDS = 5.0  # short ones, such as a refresh of a pool, are waited for
 JOB_POLL = 0.05
 BY_HAND = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
@@ -206,8 +209,8 @@ def start_if_stopped() -> None:
 
 
 def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
-    """Stopping the daemon cancels the jobs of all its domains, and its work on volumes.  Raises HostError if there is
-    any.
+    """Stopping the daemon cancels the jobs of all its domains, and its work on volumes, and ends libguestfs's domains.
+    Raises HostError if there is any.
 
     Domains in ``stuck`` (UUIDs) are skipped: only stopping the daemon ends their job.  Domains that ended meanwhile are
     skipped, too.
@@ -215,6 +218,11 @@ def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
     for domain in connection.domains(running=True):
         if domain.uuid in stuck:
             continue
+        if domain.name.startswith(APPLIANCE):
+            raise HostError(
+                f"libguestfs is at work ({domain.name}): its domain would end with libvirt's daemon",
+                hint="wait until virt-customize, guestfish and the like are done, then try again",
+            )
         try:
             busy = _job(domain)
         except HostError:
