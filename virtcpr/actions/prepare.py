@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -216,12 +216,8 @@ class Preparation:
         try:
             moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
             backup = keep(BACKUPS, f"{task.domain.uuid}-{moment}.xml", task.before)
+            _refuse_changed(task, backup)
             report = replace(report, backup=str(backup))
-            # As late as possible: it may have been edited or undefined while the user was asked.
-            if task.domain.persistent_xml() is None or task.domain.stored_xml() != task.before:
-                backup.unlink()
-                report = replace(report, backup=None)
-                raise HostError("its XML was changed meanwhile; nothing was written", hint="try again")
             self.connection.define(task.after)
             self._verify(task, backup)
         except VirtcprError as error:
@@ -248,6 +244,20 @@ class Preparation:
                 f"libvirt didn't accept all changes ({left}), and the old XML can't be restored", hint=put_back
             ) from error
         raise HostError(f"libvirt didn't accept all changes ({left}); the old XML was restored")
+
+
+def _refuse_changed(task: _Task, backup: Path) -> None:
+    """As late as possible: it may have been edited or undefined while the user was asked.
+
+    Raises HostError.  No backup is left then: it has secrets, and nobody needs it.
+    """
+    try:
+        if task.domain.persistent_xml() is None or task.domain.stored_xml() != task.before:
+            raise HostError("its XML was changed meanwhile; nothing was written", hint="try again")
+    except HostError:
+        with suppress(OSError):
+            backup.unlink()
+        raise
 
 
 def _blocked(domain: Domain, findings: tuple[Finding, ...]) -> PreparedDomain:
