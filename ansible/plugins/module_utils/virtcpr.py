@@ -15,7 +15,7 @@ DOMAINS = {
     "all": {"type": "bool", "default": False},
 }
 CHOICE = {"mutually_exclusive": [("domains", "all")], "required_one_of": [("domains", "all")]}
-BLOCKED = 4
+SOME, BLOCKED, UNKNOWN = 3, 4, 6
 
 
 def run(module, command, *arguments):
@@ -59,7 +59,6 @@ def end(module, document, *, planned):
     """End the task with the moves of a document, or with those that are only planned."""
     key, done = ("action", "move") if planned else ("result", "upgraded")
     moved = [domain for domain in document["domains"] if domain[key] == done]
-    blocked = any(domain[key] == "blocked" for domain in document["domains"])
     result = {
         "changed": bool(moved),
         "msg": summary(document["domains"], key),
@@ -67,10 +66,16 @@ def end(module, document, *, planned):
         "blackout_ms": document.get("blackout_ms"),
         **report(document),
     }
-    bad = [domain[key] for domain in document["domains"] if domain[key] in ("rolled-back", "failed", "unknown")]
-    if bad or (blocked and not module.params["ignore_blocked"]):
+    if bad(module, document, [domain[key] for domain in document["domains"]]):
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def bad(module, document, results):
+    """Whether these results of domains make the task fail, or that libvirt's daemon isn't there any more."""
+    if document["exit_code"] == UNKNOWN or {"rolled-back", "failed", "unknown"}.intersection(results):
+        return True
+    return "blocked" in results and not module.params["ignore_blocked"]
 
 
 def versions(domains, side):

@@ -121,7 +121,8 @@ def main():
         "moves": moved,
         **virtcpr.report(document),
     }
-    if document["exit_code"] not in (0, *((virtcpr.BLOCKED,) if module.params["ignore_blocked"] else ())):
+    results = [domain["result"] for domain in (*document["domains"], *moved)]
+    if document["exit_code"] not in (0, virtcpr.SOME, virtcpr.BLOCKED) or virtcpr.bad(module, document, results):
         module.fail_json(**result)
     module.exit_json(**result)
 

@@ -142,6 +142,31 @@ def test_prepare(task: Task) -> None:
     assert asked == "-q prepare -o json --mode transfer --undo --dry-run --all"
 
 
+@pytest.mark.parametrize(
+    ("code", "word", "moved", "ignored", "fails"),
+    [
+        (3, "blocked", "upgraded", True, False),
+        (3, "blocked", "upgraded", False, True),
+        (3, "prepared", "blocked", True, False),
+        (3, "failed", "upgraded", True, True),
+        (3, "prepared", "rolled-back", True, True),
+        (6, "prepared", "upgraded", True, True),
+        (130, "prepared", "upgraded", True, True),
+    ],
+)
+def test_preparing_some(task: Task, code: int, word: str, moved: str, *, ignored: bool, fails: bool) -> None:
+    said = answer(code, domain("web", result=word, diff=""), domain("db", result="prepared", diff=""))
+    said["moves"] = {"domains": [domain("db", result=moved)]}
+    result, _ = task("prepare", said, all=True, live=True, ignore_blocked=ignored)
+    assert result.get("failed", False) == fails
+
+
+def test_without_libvirts_daemon_nothing_is_well(task: Task) -> None:
+    """Every guest was moved, and the daemon couldn't be started again."""
+    result, _ = task("upgrade", answer(6, domain("web", result="upgraded")), all=True)
+    assert (result["failed"], result["changed"]) == (True, True)
+
+
 def test_a_command_that_failed_as_a_whole(task: Task) -> None:
     said = {"exit_code": 1, "domains": [], "error": {"code": "host", "message": "no daemon", "hint": "start it"}}
     result, _ = task("upgrade", said, all=True)
