@@ -24,12 +24,14 @@ class Old:
 
     given: dict[str, int] = field(default_factory=dict)
     refuses: bool = False
+    said: list[str] = field(default_factory=list)
     most: int = 1 << 20  # it refuses more
 
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, fd: int | None = None
     ) -> None:
         name = str((arguments or {})["fdname"])
+        self.said.append(f"{command} {name}")
         if self.refuses:
             raise QmpError("refused")
         if command == "getfd":
@@ -67,6 +69,18 @@ def test_every_free_number_and_some_above(process: Process) -> None:
     asyncio.run(stale_fds.let_go(cast(Monitor, old), names))
 
     assert old.given == {}
+
+
+def test_what_a_run_that_was_killed_left_is_taken_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU closes what had a name when it gets another: that number would be free again."""
+    monkeypatch.setattr(stale_fds, "MOST", 2)
+    left = os.memfd_create("virtcpr-free1")
+    old = Old(given={"virtcpr-free1": 0})
+    try:
+        asyncio.run(stale_fds.fill(cast(Monitor, old), Process.of(os.getpid())))
+    finally:
+        os.close(left)
+    assert old.said == ["closefd virtcpr-free1", "getfd virtcpr-free0", "getfd virtcpr-free1"]
 
 
 def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:

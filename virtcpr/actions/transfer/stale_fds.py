@@ -14,12 +14,15 @@ is now a disk image's goes to new unchanged: the risk is the same as in old.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Qmp
 
+NAME = "virtcpr-free"
+OURS = re.compile(rf"/memfd:({NAME}\d+) \(deleted\)$")
 MARGIN = 32  # numbers above the highest open one that may have been open before
 MOST = 1024  # a QEMU that its guest has taken over may have opened any number, and the daemon is down
 
@@ -29,12 +32,11 @@ async def fill(old: Qmp, process: Process) -> tuple[str, ...]:
 
     Raises HostError if old refuses; it has none of them then.
     """
-    try:
-        numbers = process.fd_targets().keys()
-    except OSError as error:
-        raise HostError(f"process {process.pid} can't be examined: {error.strerror}") from error
+    # A run that was killed left them.  QEMU would close one of them for each new one of its name.
+    await let_go(old, tuple(found[1] for target in _targets(process).values() if (found := OURS.match(target))))
+    numbers = _targets(process).keys()
     free = min(max(numbers, default=0) + 1 - len(numbers) + MARGIN, MOST)
-    names = tuple(f"virtcpr-free{number}" for number in range(free))
+    names = tuple(f"{NAME}{number}" for number in range(free))
     for given, name in enumerate(names):
         fd = os.memfd_create(name)
         try:
@@ -45,6 +47,13 @@ async def fill(old: Qmp, process: Process) -> tuple[str, ...]:
         finally:
             os.close(fd)
     return names
+
+
+def _targets(process: Process) -> dict[int, str]:
+    try:
+        return process.fd_targets()
+    except OSError as error:
+        raise HostError(f"process {process.pid} can't be examined: {error.strerror}") from error
 
 
 async def let_go(old: Qmp, names: tuple[str, ...]) -> None:
