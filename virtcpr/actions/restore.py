@@ -138,6 +138,7 @@ class RestoreBatch:
                 stack.enter_context(blackout.guarded(required=True))
                 self.connection = qemu_hook.ready(self.connection)
             except (VirtcprError, OSError) as error:
+                self._codes += blackout.codes(error)
                 hint = getattr(error, "hint", None)
                 waits = HostError(f"{error}; nothing was touched, and its state waits", hint=hint)
                 for guest in ready:

@@ -26,6 +26,7 @@ from virtcpr.host.libvirt.connection import Connection, Domain
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.system.lock import Lock
 from virtcpr.model import (
+    ExitCode,
     Finding,
     Keeping,
     KeptDomain,
@@ -139,21 +140,23 @@ class SaveBatch:
         A signal cancels unfinished saves: those guests keep running.
         """
         ready = [guest for guest in self.guests if guest.plan is not None]
+        codes: list[ExitCode] = []
         if ready:
             with self.interrupt, blackout.guarded(required=False):
                 try:
                     self._refuse_starts()
-                except hooks.Forbidden as error:  # what is saved couldn't be restored
+                except (hooks.Forbidden, blackout.DaemonDown) as error:  # what is saved couldn't be restored
+                    codes = blackout.codes(error)
                     for guest in ready:
                         guest.report = failed(guest.report, HostError(f"{error}; nothing was touched", hint=error.hint))
                 else:
                     together(ready, lambda guest: self._save(guest, watch), self.request.parallel)
         results = {outlook.result for outlook in self.outlooks}
-        return SaveReport(self.outlooks, exit_code(results), tuple(self.notes))
+        return SaveReport(self.outlooks, exit_code(results, codes), tuple(self.notes))
 
     def _refuse_starts(self) -> None:
         """Keep libvirt from starting a saved domain.  The daemon isn't restarted if the host is shutting down: then
-        a guest is better saved without the hook than ended.  Otherwise raises hooks.Forbidden."""
+        a guest is better saved without the hook than ended.  Otherwise raises hooks.Forbidden, or DaemonDown."""
         down = daemon.host_goes_down()
         try:
             if down:
@@ -161,7 +164,7 @@ class SaveBatch:
             else:
                 self.connection = qemu_hook.ready(self.connection)
         except (HostError, OSError) as error:
-            if isinstance(error, hooks.Forbidden) and not down:
+            if isinstance(error, (hooks.Forbidden, blackout.DaemonDown)) and not down:
                 raise
             self.notes.append(f"{error}; don't start a saved domain: restore it")
 

@@ -274,6 +274,20 @@ def test_where_libvirt_may_not_run_the_hook_nothing_is_saved(
     assert text.endswith("restore it" if goes_down else "nothing was touched")
 
 
+def test_a_daemon_that_does_not_come_back_is_told_of(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was restarted to find the hook."""
+
+    def down(*_: object) -> None:
+        raise blackout.DaemonDown("it doesn't start", hint="by hand")
+
+    batch = opened()
+    monkeypatch.setattr(daemon, "host_goes_down", lambda: False)
+    monkeypatch.setattr(qemu_hook, "ready", down)
+    report = batch.run(lambda _: None)
+    assert report.domains[0].findings[-1].message == "it doesn't start; nothing was touched"
+    assert report.exit_code is ExitCode.UNKNOWN
+
+
 @pytest.mark.parametrize("down", [False, True])
 def test_another_virtcpr_is_waited_for_when_the_host_goes_down(monkeypatch: pytest.MonkeyPatch, *, down: bool) -> None:
     """It is being stopped, and nobody would save the guests later."""

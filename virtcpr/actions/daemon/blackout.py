@@ -24,6 +24,7 @@ from virtcpr.host.processes.guard import Guard
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.system.wait import wait_until
+from virtcpr.model import ExitCode
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ _watching: list[Guard] = []  # the guardian of this process: at most one
 
 class DaemonDown(HostError):
     """libvirt's daemon couldn't be started again."""
+
+
+def codes(error: BaseException) -> list[ExitCode]:
+    """What it means for the exit code, whatever became of the domains: all of them may run."""
+    return [ExitCode.UNKNOWN] if isinstance(error, DaemonDown) else []
 
 
 @contextmanager

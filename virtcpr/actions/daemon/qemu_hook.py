@@ -21,7 +21,8 @@ def ready(connection: Connection, *, required: bool = True) -> Connection:
     """Install the hook, and restart a daemon that doesn't know it.  Returns the connection to the daemon.
 
     The daemon looks for hooks only when it starts (virHookInitialize).  ``required``: don't stop the daemon without a
-    guardian.  Raises HostError if the hook can't be installed, or the daemon can't be restarted.
+    guardian.  Raises HostError if the hook can't be installed, or the daemon can't be restarted; DaemonDown if it is
+    away then.
     """
     if (running := daemon.process()) is not None:
         hooks.refuse_forbidden(running)  # one that is there already
@@ -34,6 +35,7 @@ def ready(connection: Connection, *, required: bool = True) -> Connection:
     try:
         connection, _ = blackout.during(connection, lambda: None, {}, required=required)
     except HostError as error:
-        raise HostError(f"{error.message}; it must be restarted to find virtcpr's hook", hint=error.hint) from error
+        kind = blackout.DaemonDown if isinstance(error, blackout.DaemonDown) else HostError
+        raise kind(f"{error.message}; it must be restarted to find virtcpr's hook", hint=error.hint) from error
     log.info("libvirt's daemon was down for %.1f s", time.monotonic() - begun)
     return connection

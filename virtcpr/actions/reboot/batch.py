@@ -107,6 +107,7 @@ class Batch:
                 for path, target in {(move.facts.emulator.path, move.facts.emulator.target) for move in ready}:
                     self.connection.learn(path, target)
             except (VirtcprError, OSError) as error:
+                self._codes += blackout.codes(error)
                 for move in ready:
                     move.fail(HostError(f"{error}; nothing was touched", hint=getattr(error, "hint", None)))
                 return
