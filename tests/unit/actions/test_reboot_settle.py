@@ -321,6 +321,7 @@ def host(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> list[str
 
     class Connected:
         find = staticmethod(reboot_stage.connection.find)
+        alive = staticmethod(lambda: "dead" not in done)
         close = staticmethod(lambda: done.append("closed"))
 
     def noting(what: str, answer: Callable[..., object]) -> Callable[..., object]:
@@ -406,18 +407,21 @@ def test_a_daemon_that_was_left_stopped_is_started(
 BUSY = HostError("libvirt is busy with mail (backup)", hint="wait for it")
 
 
+@pytest.mark.parametrize("dead", [False, True])
 def test_without_the_hook_no_guest_is_started_and_every_other_is_settled(
-    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch
+    reboot_stage: RebootStage, host: list[str], monkeypatch: pytest.MonkeyPatch, *, dead: bool
 ) -> None:
     """The daemon would have to be restarted to find the hook, and can't be: a paused guest needn't wait for that."""
 
     def busy(_: object, **__: object) -> None:
+        host.extend(["dead"] * dead)  # it was closed to stop the daemon
         raise BUSY
 
     monkeypatch.setattr(qemu_hook, "ready", busy)
     whole(reboot_stage)
     (outcome,) = settle.settle_all((), dry_run=False)
     assert outcome.settled is Settled.BACK
+    assert host.count("connected") == 1 + dead
     reboot_stage.saved(Purpose.UPGRADE)
     (outcome,) = settle.settle_all((), dry_run=False)
     assert (outcome.settled, outcome.text) == (Settled.UNKNOWN, f"{BUSY.message}; its state waits: {BUSY.hint}")

@@ -158,7 +158,9 @@ def test_a_later_thread_of_the_same_number_is_none() -> None:
 def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
     """A thread's or a process's name, and the path of a stranger's socket: nobody else is kept from anything."""
     name = os.fsencode(tmp_path) + b"/\xe9t\xe9"
-    with socket.socket(socket.AF_UNIX) as listener, child(NAMED) as process:
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as listener, child(NAMED) as process:
+        other.bind(f"{tmp_path}/1\na line of eight words as the others")
+        other.listen()
         listener.bind(name)
         listener.listen()
         assert process.alive()

@@ -77,13 +77,17 @@ def settle_all(names: tuple[str, ...], *, dry_run: bool) -> tuple[Recovered, ...
 
 
 def _guarded(connection: Connection) -> tuple[Connection, HostError | None]:
-    """With libvirt's hook, or why it isn't there: then no guest is started, and the others needn't wait for it."""
+    """With libvirt's hook, or why it isn't there: then no guest is started, and the others needn't wait for it.
+
+    Raises HostError if the daemon isn't there any more.
+    """
     try:
         return qemu_hook.ready(connection, required=False), None
     except blackout.DaemonDown:
         raise
     except (HostError, OSError) as error:
-        return connection, HostError(f"{error}; its state waits", hint=getattr(error, "hint", None))
+        unguarded = HostError(f"{error}; its state waits", hint=getattr(error, "hint", None))
+        return (connection if connection.alive() else _connected()), unguarded
 
 
 def _target(record: Record, emulators: Emulators) -> Side | None:

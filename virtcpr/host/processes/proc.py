@@ -283,11 +283,7 @@ def _values(text: str, key: str) -> Iterator[str]:
 def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, int], dict[int, int]]:
     """(path → descriptor) of its listening unix sockets, and (descriptor → port) of its listening TCP sockets."""
     inodes = {target[8:-1]: number for number, target in targets.items() if target.startswith("socket:[")}
-    unix = {}
-    for line in _lines(process.path / "net/unix"):
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and int(fields[3], 16) & SO_ACCEPTCON and fields[6] in inodes:
-            unix[fields[7]] = inodes[fields[6]]
+    unix = {path: inodes[inode] for inode, path in _listening(process.path / "net/unix") if inode in inodes}
     inet = {}
     for table in ("net/tcp", "net/tcp6"):
         with contextlib.suppress(OSError):
@@ -298,16 +294,18 @@ def listeners(process: Process, targets: Mapping[int, str]) -> tuple[dict[str, i
     return unix, dict(sorted(inet.items()))
 
 
-def _lines(sockets: Path) -> list[str]:
-    """The table without its heading; the path of a socket is whatever its owner likes."""
-    return sockets.read_text(errors="surrogateescape").split("\n")[1:]
+def _listening(sockets: Path) -> Iterator[tuple[str, str]]:
+    """Inode and path of each that listens.  The path is whatever its owner likes: line ends, too."""
+    for line in sockets.read_text(errors="surrogateescape").split("\n")[1:]:
+        fields = line.split(maxsplit=7)
+        with contextlib.suppress(ValueError):
+            if len(fields) == 8 and int(fields[3], 16) & SO_ACCEPTCON:
+                yield fields[6], fields[7]
 
 
 def holders(*names: str) -> frozenset[int]:
     """The processes that hold a socket which listens, and was bound to one of these paths."""
-    lines = (line.split(maxsplit=7) for line in _lines(Path("/proc/net/unix")))
-    listening = (f for f in lines if len(f) == 8 and f[7] in names and int(f[3], 16) & SO_ACCEPTCON)
-    links = {f"socket:[{fields[6]}]" for fields in listening}
+    links = {f"socket:[{inode}]" for inode, path in _listening(Path("/proc/net/unix")) if path in names}
     pids = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
