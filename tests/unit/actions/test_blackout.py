@@ -92,7 +92,7 @@ def test_a_job_that_only_the_daemon_s_end_ends_is_no_reason() -> None:
     refuse(One(words="libvirt: Timed out during operation"), DOMAIN.uuid)
 
 
-@pytest.mark.parametrize(("name", "refused"), [("guestfs-7vk1eo4x8ba1xnq2", True), ("guestfs", False)])
+@pytest.mark.parametrize(("name", "refused"), [("guestfs-7vk1eo4x8ba1xnq2", True), ("guestfs-images", False)])
 def test_an_appliance_of_libguestfs_would_be_ended(status: Path, name: str, *, refused: bool) -> None:
     status.rename(status.with_name(f"{name}.xml"))
     with pytest.raises(HostError, match=rf"libguestfs is at work \({name}\)") if refused else nullcontext():

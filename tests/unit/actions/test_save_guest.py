@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,27 @@ def test_an_entry_that_does_not_reach_storage(
         assert isinstance(error, RolledBack)
         assert "can't be written back to its storage: Input/output error; the guest runs on" in error.message
         as_before(reboot_stage)
+
+
+@pytest.mark.parametrize("stage", [Stage.SAVED, Stage.RESUMING])
+def test_only_where_the_state_is_about_to_be_all_it_must_reach_storage(
+    reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    """A restore that is given up for that would find, in the file, that its new QEMU has run the guest."""
+    record = reboot_stage.saved(Purpose.SAVE)
+    fsync = os.fsync
+
+    def broken(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(HostError, match="Input/output error") if stage is Stage.SAVED else nullcontext():
+        record.write(stage)
+    assert reboot_stage.stage is stage
+    if stage is Stage.RESUMING:
+        assert record.saved.stage is stage
 
 
 def test_a_state_that_cannot_be_written(reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from virtcpr.actions.transfer import stale_fds
-from virtcpr.errors import HostError, QmpError
+from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Monitor
 
@@ -39,6 +39,8 @@ class Old:
             if len(self.given) == self.most:
                 raise QmpError("refused")
             self.given[name] = os.fstat(fd).st_size
+        elif name not in self.given:
+            raise QmpRefused("not found")
         else:
             del self.given[name]
 
@@ -81,6 +83,13 @@ def test_what_a_run_that_was_killed_left_is_taken_back_first(monkeypatch: pytest
     finally:
         os.close(left)
     assert old.said == ["closefd virtcpr-free1", "getfd virtcpr-free0", "getfd virtcpr-free1"]
+
+
+def test_one_that_came_with_the_guest_keeps_no_other(process: Process) -> None:
+    """The monitor of a QEMU that was new once doesn't know it, but its link has the name."""
+    old = Old(given={"virtcpr-free1": 0})
+    asyncio.run(stale_fds.let_go(cast(Monitor, old), ("virtcpr-free0", "virtcpr-free1")))
+    assert old.given == {}
 
 
 def test_what_is_left_keeps_nobody_from_going_back(process: Process) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from virtcpr.host.processes import proc
-from virtcpr.host.processes.proc import Gone, Process
+from virtcpr.host.libvirt import daemon_jobs
+from virtcpr.host.processes import placement, proc
+from virtcpr.host.processes.proc import Gone, Process, User
 
 # The RAM of a guest, which the kernel has to free before it closes what the process has open.
 BIG = """
@@ -159,7 +160,7 @@ def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
     """A thread's or a process's name, and the path of a stranger's socket: nobody else is kept from anything."""
     name = os.fsencode(tmp_path) + b"/\xe9t\xe9"
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as listener, child(NAMED) as process:
-        other.bind(f"{tmp_path}/1\na line of eight words as the others")
+        other.bind(f"{tmp_path}/1\n1 2 3 x 5 6 7 8")
         other.listen()
         listener.bind(name)
         listener.listen()
@@ -169,6 +170,12 @@ def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
         assert proc.listeners(ours, ours.fd_targets())[0][os.fsdecode(name)] == listener.fileno()
         assert proc.holders(os.fsdecode(name)) == {os.getpid()}
         assert process.pid in proc.leaves(os.getsid(0))
+        assert process.user() == User(os.getuid(), os.getgid(), tuple(sorted(os.getgroups())))
+        assert proc.own_memory(process)
+        assert proc.owner_of_thread(process.pid) == process.pid
+        assert "user and groups" in placement.identity(process)
+        assert placement.of_process(process)
+        assert daemon_jobs._threads(process) == {"\ufffdt\ufffd"}
 
 
 def test_a_socket_that_is_bound_only_is_not_one_that_listens(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ blackout), and if this process is killed (the guardian starts it).
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # libguestfs starts it with VIR_DOMAIN_START_AUTODESTROY (lib/launch-libvirt.c): it ends with the connection of who
 # started it.  Of other domains nothing shows that.
-APPLIANCE = "guestfs-"
+APPLIANCE = re.compile(r"guestfs-[a-z0-9]{16}")
 JOB_SECONDS = 5.0  # short ones, such as a refresh of a pool, are waited for
 JOB_POLL = 0.05
 BY_HAND = "start libvirt's daemon: systemctl start libvirtd, or virtqemud"
@@ -224,7 +225,7 @@ def refuse_jobs(connection: Connection, stuck: Collection[str] = ()) -> None:
     for domain in connection.domains(running=True):
         if domain.uuid in stuck:
             continue
-        if domain.name.startswith(APPLIANCE):
+        if APPLIANCE.fullmatch(domain.name):
             raise HostError(
                 f"libguestfs is at work ({domain.name}): its domain would end with libvirt's daemon",
                 hint="wait until virt-customize, guestfish and the like are done, then try again",
@@ -273,7 +274,7 @@ def during(
     """Run ``action`` while the daemon is stopped; wait until it lists these guests (UUID → QEMU) again.
 
     ``required``: not without a guardian.  Returns the connection to the new daemon, and the blackout in ms.  Raises
-    HostError if the daemon can't be stopped now, or doesn't come back.
+    HostError if the daemon can't be stopped now, and DaemonDown if it doesn't come back.
     """
     refuse_jobs(connection, stuck)
     uri, recipe = connection.uri, daemon.running().recipe
@@ -281,6 +282,9 @@ def during(
     with daemon_away(recipe, required=required) as away:
         action()
         away.end()
-        connection = reconnect(uri)
+        try:
+            connection = reconnect(uri)
+        except HostError as error:  # it was started, and doesn't answer
+            raise DaemonDown(error.message, hint=error.hint or BY_HAND) from error
         await_listed(connection, guests)
     return connection, round((time.monotonic() - away.began) * 1000, 1)

@@ -125,7 +125,8 @@ class Record:
     def write(self, stage: Stage, **changes: Any) -> None:
         """Enter a stage; durable if the guest must survive a host reboot.
 
-        Raises HostError; the file then keeps its old content, or its new one isn't certain to be on storage.
+        Raises HostError; the file then keeps its old content.  Where the guest's state is about to be all that there is
+        of it (SAVED), also if the new one may not reach storage.
         """
         saved = replace(self.saved, stage=stage, **changes)
         made = _private(self.directory)
@@ -135,7 +136,7 @@ class Record:
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
             replace_durably(path, text)
             for directory in (self.directory, *made):
-                _sync(directory)
+                _sync(directory, required=stage is Stage.SAVED)  # old is ended next; before others nothing is lost
         else:
             write_private(path, text)
         self.saved = saved
@@ -155,10 +156,7 @@ class Record:
             raise HostError(
                 f"{self.saved.name}: {self.directory} can't be removed: {error.strerror}", hint="remove it by hand"
             ) from error
-        try:
-            _sync(self.directory.parent)
-        except HostError as error:
-            log.warning("%s", error.message)
+        _sync(self.directory.parent, required=False)
 
 
 def _private(directory: Path) -> tuple[Path, ...]:
@@ -173,8 +171,8 @@ def _private(directory: Path) -> tuple[Path, ...]:
     return made
 
 
-def _sync(directory: Path) -> None:
-    """Sync a directory's entries to storage.  Raises HostError."""
+def _sync(directory: Path, *, required: bool) -> None:
+    """Sync a directory's entries to storage.  Raises HostError if that is ``required``."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -182,7 +180,7 @@ def _sync(directory: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing (fsync(2))
+        if required and error.errno != errno.EINVAL:  # a file system that has no such thing (fsync(2))
             raise HostError(f"{directory} can't be written back to its storage: {error.strerror}") from error
         log.warning("%s: %s", directory, error.strerror)
 

@@ -17,7 +17,7 @@ import os
 import re
 from contextlib import suppress
 
-from virtcpr.errors import HostError, QmpError
+from virtcpr.errors import HostError, QmpError, QmpRefused
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu.qmp import Qmp
 
@@ -60,4 +60,5 @@ async def let_go(old: Qmp, names: tuple[str, ...]) -> None:
     """Take them back: the guest stays in old.  Raises nothing: leftover descriptors are no reason to stop."""
     with suppress(QmpError):
         for name in names:
-            await old.execute("closefd", {"fdname": name})
+            with suppress(QmpRefused):  # one that came to it with the guest: its own monitor never had it
+                await old.execute("closefd", {"fdname": name})

@@ -67,7 +67,7 @@ def running() -> Daemon:
         )
     process = Process.of(pid)
     try:
-        name = (process.path / "comm").read_text().strip()
+        name = (process.path / "comm").read_text(errors="replace").strip()
         if not any(one in name for one in NAMES):
             raise HostError(
                 f"{DRIVER_PID} is held by process {pid} ({name}), which isn't libvirt's daemon",

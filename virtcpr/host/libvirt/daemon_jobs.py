@@ -38,7 +38,7 @@ def _threads(daemon: Process) -> set[str]:
     names = set()
     for thread in os.listdir(daemon.path / "task"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            names.add((daemon.path / "task" / thread / "comm").read_text().strip())
+            names.add((daemon.path / "task" / thread / "comm").read_text(errors="replace").strip())
     return names
 
 

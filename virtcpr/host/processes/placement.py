@@ -30,7 +30,7 @@ def of_process(process: Process) -> dict[str, str]:
         for line in (process.path / "limits").read_text().splitlines()[1:]:
             properties[f"limit '{line[:26].strip()}'"] = "/".join(line[26:].split()[:2])
     with suppress(OSError):
-        pairs = (line.partition(":") for line in (process.path / "status").read_text().splitlines())
+        pairs = (line.partition(":") for line in (process.path / "status").read_text(errors="replace").splitlines())
         status = {name: value.strip() for name, _, value in pairs}
         properties["capabilities"] = " ".join(f"{name}={status[name]}" for name in CAPABILITIES if name in status)
         properties |= {what: status[name] for name, what in STATUS.items() if name in status}
@@ -94,6 +94,6 @@ def identity(process: Process) -> dict[str, str]:
     with suppress(OSError):
         properties["security label"] = (process.path / "attr/current").read_text().strip("\0\n ")
     with suppress(OSError):
-        ids = ("/".join(line.split()) for line in (process.path / "status").read_text().splitlines())
+        ids = ("/".join(line.split()) for line in (process.path / "status").read_text(errors="replace").splitlines())
         properties["user and groups"] = " ".join(line for line in ids if line.startswith(IDS))
     return properties

@@ -197,7 +197,7 @@ class Process:
 
     def user(self) -> User:
         """Raises OSError if it is gone."""
-        lines = (line.partition(":") for line in (self.path / "status").read_text().splitlines())
+        lines = (line.partition(":") for line in (self.path / "status").read_text(errors="replace").splitlines())
         ids = {name: [int(word) for word in value.split()] for name, _, value in lines if name in IDS}
         return User(ids["Uid"][0], ids["Gid"][0], tuple(ids["Groups"]))
 
@@ -375,7 +375,7 @@ def old_modules(package: str) -> Path | None:
 def own_memory(process: Process) -> int:
     """KiB of memory that no file is behind, as shared RAM has one (proc_pid_status(5), RssAnon); 0 if unknown."""
     with contextlib.suppress(OSError, StopIteration):
-        lines = (process.path / "status").read_text().splitlines()
+        lines = (process.path / "status").read_text(errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
     return 0
 
@@ -409,7 +409,7 @@ def pid_in(file: str) -> int:
 def owner_of_thread(thread: int) -> int:
     """The process that a thread belongs to, 0 if it is gone."""
     try:
-        text = Path(f"/proc/{thread}/status").read_text()
+        text = Path(f"/proc/{thread}/status").read_text(errors="replace")
     except OSError:
         return 0
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Tgid:"))

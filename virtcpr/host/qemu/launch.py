@@ -205,7 +205,7 @@ def _unheard(pipe: int) -> bool:
 
 
 def _status(model: Path) -> dict[str, str]:
-    pairs = (line.partition(":") for line in (model / "status").read_text().splitlines())
+    pairs = (line.partition(":") for line in (model / "status").read_text(errors="replace").splitlines())
     return {name: value.strip() for name, _, value in pairs}
 
 
