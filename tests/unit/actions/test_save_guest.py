@@ -171,19 +171,24 @@ def test_a_record_that_cannot_be_written(
     as_before(reboot_stage)
 
 
+def sync_fails(monkeypatch: pytest.MonkeyPatch, number: int, when: Callable[[], bool]) -> None:
+    """That of a directory."""
+    fsync = os.fsync
+
+    def broken(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and when():
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", broken)
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
 def test_an_entry_that_does_not_reach_storage(
     reboot_stage: RebootStage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Old QEMU isn't ended before it does; where the file system knows no such thing, it is only said."""
-    fsync = os.fsync
-
-    def broken(fd: int) -> None:
-        if stat.S_ISDIR(os.fstat(fd).st_mode) and reboot_stage.stage is Stage.SAVED:
-            raise OSError(number, os.strerror(number))
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", broken)
+    sync_fails(monkeypatch, number, lambda: reboot_stage.stage is Stage.SAVED)
     error = reboot_stage.save(Purpose.SAVE)
     if number == errno.EINVAL:
         assert (error, reboot_stage.stage) == (None, Stage.SAVED)
@@ -199,14 +204,7 @@ def test_only_where_the_state_is_about_to_be_all_it_must_reach_storage(
 ) -> None:
     """A restore that is given up for that would find, in the file, that its new QEMU has run the guest."""
     record = reboot_stage.saved(Purpose.SAVE)
-    fsync = os.fsync
-
-    def broken(fd: int) -> None:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", broken)
+    sync_fails(monkeypatch, errno.EIO, lambda: True)
     with pytest.raises(HostError, match="Input/output error") if stage is Stage.SAVED else nullcontext():
         record.write(stage)
     assert reboot_stage.stage is stage

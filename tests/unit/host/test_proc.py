@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from virtcpr.host.libvirt import daemon_jobs
-from virtcpr.host.processes import placement, proc
+from virtcpr.host.processes import placement, proc, sockets
 from virtcpr.host.processes.proc import Gone, Process, User
 
 # The RAM of a guest, which the kernel has to free before it closes what the process has open.
@@ -167,8 +167,8 @@ def test_names_may_hold_any_bytes(tmp_path: Path) -> None:
         assert process.alive()
         assert process.there()
         ours = Process.of(os.getpid())
-        assert proc.listeners(ours, ours.fd_targets())[0][os.fsdecode(name)] == listener.fileno()
-        assert proc.holders(os.fsdecode(name)) == {os.getpid()}
+        assert sockets.listeners(ours, ours.fd_targets())[0][os.fsdecode(name)] == listener.fileno()
+        assert sockets.holders(os.fsdecode(name)) == {os.getpid()}
         assert process.pid in proc.leaves(os.getsid(0))
         assert process.user() == User(os.getuid(), os.getgid(), tuple(sorted(os.getgroups())))
         assert proc.own_memory(process)
@@ -183,9 +183,9 @@ def test_a_socket_that_is_bound_only_is_not_one_that_listens(tmp_path: Path) -> 
     path, session = str(tmp_path / "socket"), os.getsid(0)
     with child(BINDS, path) as process:
         assert os.path.exists(path)
-        assert not proc.listens(session, path)
+        assert not sockets.listens(session, path)
         process.signal(signal.SIGCONT)
         deadline = time.monotonic() + 10
-        while not proc.listens(session, path):
+        while not sockets.listens(session, path):
             assert time.monotonic() < deadline
         assert answers(Path(path))

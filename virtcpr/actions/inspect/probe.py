@@ -33,7 +33,7 @@ from virtcpr.host.files.atomic import kind_of, read_text
 from virtcpr.host.libvirt.connection import Domain
 from virtcpr.host.libvirt.daemon import STATE_DIR
 from virtcpr.host.network import ports as bridge
-from virtcpr.host.processes import libraries, proc
+from virtcpr.host.processes import libraries, proc, sockets
 from virtcpr.host.processes.build import build_of
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import emulator, kept
@@ -50,7 +50,7 @@ def process_facts(pid: int, qemu: QemuFacts, line: CommandLine | None) -> Proces
     """``qemu`` is what it reports; ``line`` as in ``qemu_facts``."""
     process = Process.of(pid)
     targets = process.fd_targets()
-    unix, inet = proc.listeners(process, targets)
+    unix, inet = sockets.listeners(process, targets)
     return ProcessFacts(
         pid=pid,
         started=process.started,

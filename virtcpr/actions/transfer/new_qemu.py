@@ -16,7 +16,7 @@ from virtcpr.domain.secrets import masked_words
 from virtcpr.domain.sockets import beside
 from virtcpr.errors import SETTLE, HostError, QmpError, Unsettled
 from virtcpr.host.files import atomic
-from virtcpr.host.processes import proc
+from virtcpr.host.processes import sockets
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import listeners
 from virtcpr.host.qemu.launch import Launch, launch
@@ -233,7 +233,7 @@ def _await_listening(new: NewQemu, plan: Plan) -> None:
 def _listens(new: NewQemu, plan: Plan) -> bool:
     """Whether new has opened the CPR channel by now.  Raises HostError if it has ended instead."""
     with contextlib.suppress(OSError):
-        unix, _ = proc.listeners(new.process, new.process.fd_targets())
+        unix, _ = sockets.listeners(new.process, new.process.fd_targets())
         if plan.cpr_socket in unix:
             return True
     if not new.process.alive():

@@ -12,7 +12,8 @@ from virtcpr.domain import status
 from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.libvirt import daemon
-from virtcpr.host.processes.proc import Process, holders
+from virtcpr.host.processes.proc import Process
+from virtcpr.host.processes.sockets import holders
 from virtcpr.model import Recovered, Settled
 from virtcpr.plan import reconnect
 from virtcpr.plan.guest import Guest

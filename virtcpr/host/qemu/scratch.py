@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from virtcpr.errors import HostError, QmpError
 from virtcpr.host.files.atomic import make_private
-from virtcpr.host.processes.proc import User, listens
+from virtcpr.host.processes.proc import User
+from virtcpr.host.processes.sockets import listens
 from virtcpr.host.qemu.qmp import Monitor
 from virtcpr.host.system.lock import RUN_DIR
 from virtcpr.host.system.wait_async import wait_until_async

@@ -22,7 +22,7 @@ from virtcpr.domain.helpers.helper import Helper
 from virtcpr.domain.sockets import beside
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.files import atomic
-from virtcpr.host.processes import proc
+from virtcpr.host.processes import proc, sockets
 from virtcpr.host.processes.proc import Process
 from virtcpr.host.qemu import listeners
 from virtcpr.host.qemu.launch import Launch, begin
@@ -127,7 +127,7 @@ def _listener(helper: Helper, second: Process) -> int | None:
     if not second.alive():
         raise HostError(f"a second {helper.what} ended at once; its log may say why")
     with suppress(OSError):
-        return proc.listeners(second, second.fd_targets())[0].get(helper.socket)
+        return sockets.listeners(second, second.fd_targets())[0].get(helper.socket)
     return None
 
 
