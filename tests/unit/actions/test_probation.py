@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from virtcpr.actions.records import batch as records
-from virtcpr.actions.records import builds
+from virtcpr.actions.records import builds, unsettled
 from virtcpr.actions.rollout import probation, waves
 from virtcpr.actions.rollout.notice import Place
 from virtcpr.actions.rollout.probation import OnProbation
@@ -18,7 +18,18 @@ from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.qemu import kept
 from virtcpr.host.qemu.kept import Kept
 from virtcpr.host.report import hooks_d
-from virtcpr.model import DomainReport, ExitCode, Finding, Outlook, Probation, Progress, Request, Result, UpgradeReport
+from virtcpr.model import (
+    DomainReport,
+    ExitCode,
+    Finding,
+    Outlook,
+    Probation,
+    Progress,
+    Request,
+    Result,
+    Rollout,
+    UpgradeReport,
+)
 
 PLACE = Place(1, 1, canary=False)
 
@@ -95,7 +106,7 @@ class Batch:
             move.end(self.becomes)
 
     def report(self) -> UpgradeReport:
-        raise NotImplementedError
+        return UpgradeReport(tuple(move.report() for move in self.moves), ExitCode.DONE)
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +138,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(hooks_d, "ask", lambda _event, _document: None)
     monkeypatch.setattr(kept, "builds", lambda: [Kept("old", "10.0.2", "", "/kept/old")])
     monkeypatch.setattr(records, "_own", lambda: records.Batch(4))
+    monkeypatch.setattr(unsettled.journal, "pending", list)
+    monkeypatch.setattr(unsettled, "_saves", lambda _directory: iter(()))
     return events
 
 
@@ -287,6 +300,41 @@ def test_a_build_that_is_not_kept() -> None:
     assert watched(batch) == []
     assert batch.moves[0].result is Result.FAILED
     assert batch.moves[0].findings[0].message.endswith("couldn't go back: its former build isn't kept")
+
+
+def test_none_goes_back_while_another_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsettled.journal, "pending", lambda: ["a"])
+    batch = Batch(Connection(b=("crashed", "")), Move("b"))
+    assert watched(batch) == []
+    assert batch.moves[0].result is Result.FAILED
+    words = "couldn't go back: an earlier swap of a was interrupted and isn't settled"
+    assert batch.moves[0].findings[0].message.endswith(words)
+
+
+def test_a_daemon_that_stays_away_after_a_way_back_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest is back, which is no failure of the next wave's; but nothing could be moved, and it is told."""
+    back = Batch(Connection())
+    back.report = lambda: UpgradeReport((), ExitCode.UNKNOWN)  # type: ignore[method-assign]
+
+    def again(request: Request, _connection: object) -> Any:
+        back.moves = [Move(name) for name in request.domains]
+        for move in back.moves:
+            move.result = None
+        return back
+
+    monkeypatch.setattr(waves.guest, "ask", lambda _connection, _facts: None)
+    monkeypatch.setattr(waves.guest, "tell", lambda _connection, _facts: None)
+    monkeypatch.setattr(waves.moved, "note", lambda _report: None)
+    monkeypatch.setattr(builds, "keep", lambda _facts: ())
+    batch = Batch(Connection(a=("crashed", "")), Move("a"), Move("b"))
+    for move in batch.moves:
+        move.facts.live, move.result = SimpleNamespace(tags=frozenset()), None
+    left: list[str] = []
+    batch.moves[1].turn_back = lambda why, _hint=None: left.append(why)
+    rules = OnProbation(Probation(5), Request(every=True, emulator="/new"), again)
+    report = waves.Waves(batch, Rollout(wave=1, stop_after=None), rules).run(lambda _progress: None)
+    assert report.exit_code is ExitCode.UNKNOWN
+    assert left == ["b: libvirt's daemon isn't there"]
 
 
 def test_a_signal_ends_it() -> None:

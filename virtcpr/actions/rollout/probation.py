@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from virtcpr.actions.records.batch import current, undoing
+from virtcpr.actions.records.unsettled import refuse_unsettled
 from virtcpr.actions.rollout import notice
 from virtcpr.errors import HostError, VirtcprError
 from virtcpr.host.libvirt.connection import Connection
@@ -18,7 +19,7 @@ from virtcpr.host.libvirt.events import REBOOTED, Events
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.qemu import kept
 from virtcpr.host.report import hooks_d
-from virtcpr.model import Probation, Progress, Request, Result, UpgradeReport, Watch
+from virtcpr.model import ExitCode, Probation, Progress, Request, Result, UpgradeReport, Watch
 from virtcpr.plan.findings.table import SIGN, SIGN_STAYS
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,14 @@ class Batch(Protocol[Move]):
 
 
 class OnProbation(Generic[Move]):
-    """``again`` plans another batch of the same mode, on the connection of the first."""
+    """``again`` plans another batch of the same mode, on the connection of the first.
+
+    ``codes``: the exit codes of the batches in which guests went back.  After one, libvirt's daemon may be away.
+    """
 
     def __init__(self, rules: Probation, request: Request, again: Callable[[Request, Connection], Batch[Move]]) -> None:
         self.rules, self.request, self.again = rules, request, again
+        self.codes: list[ExitCode] = []
 
     def watch(self, batch: Batch[Move], moves: Sequence[Move], place: notice.Place, watch: Watch) -> None:
         """Look at what was moved until the time is over, or a signal comes.
@@ -99,13 +104,16 @@ class OnProbation(Generic[Move]):
             return results
         with undoing(current().number, why):
             try:
+                refuse_unsettled()  # also of this batch: a way back may have been cut off
                 back = self.again(request, batch.connection)
             except (VirtcprError, OSError) as error:
                 return results | dict.fromkeys(ways, (None, str(error)))
             back.interrupt = batch.interrupt
             back.move([move for move in back.moves if move.result is None], watch)
             batch.connection = back.connection
-            batch.notes += _notes(back.report())
+            report = back.report()
+            self.codes.append(report.exit_code)
+            batch.notes += _notes(report)
         return results | {move.facts.uuid: (move.result, _words(move)) for move in back.moves}
 
 

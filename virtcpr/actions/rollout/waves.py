@@ -15,9 +15,10 @@ from virtcpr.host.libvirt.connection import Connection
 from virtcpr.host.processes.interrupt import Interrupt
 from virtcpr.host.report import hooks_d
 from virtcpr.host.system.wait import wait_until
-from virtcpr.model import Blackouts, Outlook, Progress, Request, Result, Rollout, UpgradeReport, Watch
+from virtcpr.model import Blackouts, ExitCode, Outlook, Progress, Request, Result, Rollout, UpgradeReport, Watch
 from virtcpr.plan.batch.rollout import TOGETHER, Wave, halts, waves
 from virtcpr.plan.findings.table import GUEST_VETOED, VETOED
+from virtcpr.plan.outcome import exit_code
 
 Move = TypeVar("Move", bound=notice.Moved)
 PAUSE_POLL = 0.1  # s; a signal sets a flag, for which there is no event
@@ -143,7 +144,8 @@ class Waves(Generic[Move]):
                     self._pause(watch)
                 self.halted = self._why_not(ended)
         report = self.batch.report()
-        return replace(report, notes=(*report.notes, *notes))
+        code = exit_code({domain.result for domain in report.domains}, [report.exit_code, *self._ways_back])
+        return replace(report, exit_code=code, notes=(*report.notes, *notes))
 
     def _move(self, wave: Wave[Move], place: notice.Place, watch: Watch) -> None:
         """Ask the administrator's programs and the guests, and move those that they let pass.
@@ -204,7 +206,15 @@ class Waves(Generic[Move]):
         return waves(self._ready, self.rollout, _names)
 
     def _why_not(self, ended: list[tuple[str, Result | None, bool]]) -> str | None:
-        return "interrupted" if self.interrupt.requested else halts(ended, self.rollout)
+        if self.interrupt.requested:
+            return "interrupted"
+        if why := halts(ended, self.rollout):
+            return why
+        return "libvirt's daemon isn't there" if ExitCode.UNKNOWN in self._ways_back else None
+
+    @property
+    def _ways_back(self) -> list[ExitCode]:
+        return self.probation.codes if self.probation else []
 
     def _decided_canary(self, move: Move) -> bool:
         """One that can't be moved, or needn't be."""
