@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from virtcpr.actions.records import batch as records
-from virtcpr.actions.records import builds, unsettled
-from virtcpr.actions.rollout import probation, waves
+from virtcpr.actions.records import builds, journal, moved, unsettled
+from virtcpr.actions.rollout import guest, probation, waves
 from virtcpr.actions.rollout.notice import Place
 from virtcpr.actions.rollout.probation import OnProbation
 from virtcpr.errors import HostError, UsageError
@@ -138,7 +138,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(hooks_d, "ask", lambda _event, _document: None)
     monkeypatch.setattr(kept, "builds", lambda: [Kept("old", "10.0.2", "", "/kept/old")])
     monkeypatch.setattr(records, "_own", lambda: records.Batch(4))
-    monkeypatch.setattr(unsettled.journal, "pending", list)
+    monkeypatch.setattr(journal, "pending", list)
     monkeypatch.setattr(unsettled, "_saves", lambda _directory: iter(()))
     return events
 
@@ -303,7 +303,7 @@ def test_a_build_that_is_not_kept() -> None:
 
 
 def test_none_goes_back_while_another_is_unsettled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unsettled.journal, "pending", lambda: ["a"])
+    monkeypatch.setattr(journal, "pending", lambda: ["a"])
     batch = Batch(Connection(b=("crashed", "")), Move("b"))
     assert watched(batch) == []
     assert batch.moves[0].result is Result.FAILED
@@ -322,9 +322,9 @@ def test_a_daemon_that_stays_away_after_a_way_back_is_the_end(monkeypatch: pytes
             move.result = None
         return back
 
-    monkeypatch.setattr(waves.guest, "ask", lambda _connection, _facts: None)
-    monkeypatch.setattr(waves.guest, "tell", lambda _connection, _facts: None)
-    monkeypatch.setattr(waves.moved, "note", lambda _report: None)
+    monkeypatch.setattr(guest, "ask", lambda _connection, _facts: None)
+    monkeypatch.setattr(guest, "tell", lambda _connection, _facts: None)
+    monkeypatch.setattr(moved, "note", lambda _report: None)
     monkeypatch.setattr(builds, "keep", lambda _facts: ())
     batch = Batch(Connection(a=("crashed", "")), Move("a"), Move("b"))
     for move in batch.moves:
@@ -332,7 +332,8 @@ def test_a_daemon_that_stays_away_after_a_way_back_is_the_end(monkeypatch: pytes
     left: list[str] = []
     batch.moves[1].turn_back = lambda why, _hint=None: left.append(why)
     rules = OnProbation(Probation(5), Request(every=True, emulator="/new"), again)
-    report = waves.Waves(batch, Rollout(wave=1, stop_after=None), rules).run(lambda _progress: None)
+    whole: Any = batch
+    report = waves.Waves(whole, Rollout(wave=1, stop_after=None), rules).run(lambda _progress: None)
     assert report.exit_code is ExitCode.UNKNOWN
     assert left == ["b: libvirt's daemon isn't there"]
 

@@ -230,6 +230,23 @@ def test_no_removal_while_a_move_is_interrupted(debian: Host, manager: str) -> N
     assert debian.script("prerm", "upgrade").returncode == debian.quiesce().returncode == 0  # one that may know more
 
 
+@pytest.mark.parametrize("manager", ["rpm", "pacman"])  # dpkg runs postinst then
+def test_what_waits_goes_on_waiting_where_a_removal_is_refused(debian: Host, manager: str) -> None:
+    debian.touch(NEEDED[0], "run/virtcpr/pending.taken")
+    assert REMOVALS[manager](debian).returncode == 1
+    assert debian.called()[-1] == "systemctl --no-block start virtcpr-auto.timer"
+
+
+def test_what_waits_goes_on_waiting_where_virtcpr_is_busy(debian: Host) -> None:
+    debian.touch("run/virtcpr/lock", "run/virtcpr/pending")
+    with (debian.root / "run/virtcpr/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = debian.quiesce()
+    assert done.returncode == 1
+    assert "another virtcpr has been running for ten minutes" in done.stderr
+    assert debian.called() == ["systemctl stop virtcpr-auto.timer", "systemctl --no-block start virtcpr-auto.timer"]
+
+
 def test_a_removal_takes_the_hooks_and_what_waits(debian: Host) -> None:
     done = debian.script("prerm", "remove")
     assert (done.returncode, done.stderr) == (0, "")
