@@ -30,6 +30,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
     def run(argv: Sequence[str], **_: object) -> str:
         commands.append(list(argv))
+        if argv[0] == "dpkg-query" and argv[-1].startswith("/opt/"):
+            raise HostError(f"dpkg-query: no path found matching pattern {argv[-1]}")
         answers = {
             "dpkg-query": f"qemu-system-x86: {argv[-1]}\n",
             "apt-get": SIMULATED,
@@ -46,6 +48,18 @@ def test_everything_that_an_upgrade_would_install(ran: list[list[str]]) -> None:
     """New packages, and those of two archives, too."""
     assert apt.upgrades([EMULATOR, EMULATOR]) == (UTILS, DATA, FDT)
     assert ran[-1] == ["apt-get", "--simulate", "--only-upgrade", "--quiet=2", "install", "qemu-system-x86"]
+
+
+def test_an_emulator_of_no_package_keeps_no_other_from_being_tried(ran: list[list[str]]) -> None:
+    assert apt.upgrades(["/opt/qemu/bin/qemu", EMULATOR]) == (UTILS, DATA, FDT)
+    assert ran[-1][-1] == "qemu-system-x86"
+
+
+def test_emulators_of_no_package(ran: list[list[str]]) -> None:
+    with pytest.raises(HostError, match="no package has /opt/a") as raised:
+        apt.upgrades(["/opt/b", "/opt/a"])
+    assert raised.value.hint == "give the new build: --emulator PATH"
+    assert ["apt-get"] not in [command[:1] for command in ran]
 
 
 def test_what_is_in_the_cache_is_not_downloaded(ran: list[list[str]], tmp_path: Path) -> None:

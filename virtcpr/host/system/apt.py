@@ -36,14 +36,22 @@ class Package:
 def upgrades(paths: Iterable[str]) -> tuple[Package, ...]:
     """The packages that apt would install to upgrade those that own these files; empty if there is nothing newer.
 
-    Raises HostError if there is no apt, or a file isn't from a package.
+    A file that isn't from a package has none.  Raises HostError if no file is from one, or there is no apt.
     """
     if not shutil.which("apt-get") or not shutil.which("dpkg-query"):
         raise HostError(
             "there is no apt on this host, which --from-archive asks", hint="give the new build: --emulator PATH"
         )
-    owners = sorted({owner(path) for path in paths})
-    simulated = run(["apt-get", "--simulate", "--only-upgrade", "--quiet=2", "install", *owners])
+    owners: set[str] = set()
+    without: list[HostError] = []
+    for path in sorted(set(paths)):
+        try:
+            owners.add(owner(path))
+        except HostError as error:
+            without.append(error)
+    if without and not owners:
+        raise without[0]
+    simulated = run(["apt-get", "--simulate", "--only-upgrade", "--quiet=2", "install", *sorted(owners)])
     return tuple(Package(*match.groups()) for match in INSTALL.finditer(simulated))
 
 
